@@ -1,0 +1,232 @@
+"""The vocabulary of the project and the names of everything inside a bundle (standard library only).
+
+A bundle is a folder: one catalogue and one or more backbones trained on it. ``models`` writes it, ``service``
+reads it, and this module is all that the two share.
+
+    bundle/
+      catalogue/
+        manifest.json     CatalogueManifest
+        items.jsonl       one Item a line; row order = row of the item vectors
+        histories.npz     user_ids str [users], offsets int64 [users + 1], item_rows int32 [interactions]
+        popularity.npy    int64 [items], interaction counts of the training part
+        images/           files named by Item.image
+        captions/         <captioner>.jsonl, one Caption a line, append-only, outside the hashes
+      backbones/<name>/
+        manifest.json     BackboneManifest
+        item_vectors.npy  float32 [items, d]
+        encoder.onnx      history float32 [1, n, d] (1 <= n <= L, oldest first) -> user_vector float32 [1, d]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+
+CATALOGUE = "catalogue"
+BACKBONES = "backbones"
+MANIFEST = "manifest.json"
+ITEMS = "items.jsonl"
+HISTORIES = "histories.npz"
+POPULARITY = "popularity.npy"
+IMAGES = "images"
+CAPTIONS = "captions"
+ITEM_VECTORS = "item_vectors.npy"
+ENCODER = "encoder.onnx"
+ENCODER_INPUT = "history"
+ENCODER_OUTPUT = "user_vector"
+
+TextView = Literal["raw", "enhanced"]
+
+
+class BundleError(Exception):
+    """A bundle, or a part of one, is missing, damaged or of another version; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One product of the catalogue.
+
+    Attributes:
+        item_id: the public id (an ASIN on Amazon data).
+        title: the title with HTML entities decoded; None where the data have none.
+        categories: from general to specific.
+        keywords: machine-made words, for data sets without titles.
+        image: file name below ``catalogue/images``; None without a picture.
+        image_sha256: hex digest of that file; it is what cache keys and checks refer to.
+    """
+
+    item_id: str
+    title: str | None = None
+    categories: tuple[str, ...] = ()
+    keywords: str | None = None
+    image: str | None = None
+    image_sha256: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call the item in text: its title, else keywords, else categories, else id."""
+        return self.title or self.keywords or ", ".join(self.categories) or self.item_id
+
+    def to_json(self) -> dict[str, Any]:
+        """The line of ``items.jsonl``, empty fields left out."""
+        return {key: value for key, value in asdict(self).items() if value not in (None, (), "")}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Item:
+        """Read back one line of ``items.jsonl``.
+
+        Raises:
+            BundleError: a field is missing or has another type.
+        """
+        item_id = record.get("item_id")
+        if not isinstance(item_id, str) or not item_id:
+            raise BundleError(f"an item without an item_id: {str(dict(record))[:200]}")
+        texts = {key: record.get(key) for key in ("title", "keywords", "image", "image_sha256")}
+        for key, value in texts.items():
+            if value is not None and not isinstance(value, str):
+                raise BundleError(f"item {item_id}: {key} must be a string")
+        categories = record.get("categories", ())
+        if not isinstance(categories, (list, tuple)) or not all(isinstance(c, str) for c in categories):
+            raise BundleError(f"item {item_id}: categories must be a list of strings")
+        return cls(item_id=item_id, categories=tuple(categories), **texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """One user took one item at one time (seconds since 1970)."""
+
+    user_id: str
+    item_id: str
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """What one LVLM said about one item image: a line of ``captions/<captioner>.jsonl``."""
+
+    item_id: str
+    provider: str
+    model: str
+    prompt_version: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class CatalogueManifest:
+    """What a catalogue holds and the SHA-256 of its files (captions excepted).
+
+    ``items.jsonl`` carries the digest of every image, so hashing it covers the images too.
+    """
+
+    dataset: str
+    items: int
+    users: int
+    interactions: int
+    sha256: dict[str, str]
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def version(self) -> str:
+        """Twelve hex digits that change with the contents."""
+        return _digest(self.sha256)
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of ``manifest.json``."""
+        return {**asdict(self), "version": self.version}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> CatalogueManifest:
+        """Read a manifest.
+
+        Raises:
+            BundleError: made by another schema version, or a field is missing.
+        """
+        manifest: CatalogueManifest = _manifest(cls, record, "the catalogue")
+        return manifest
+
+
+@dataclass(frozen=True)
+class BackboneManifest:
+    """One trained sequential recommender and everything needed to quote it.
+
+    Attributes:
+        family: the model's name in the paper, lower case (``sasrec``, ``morec``, …).
+        modalities: what the item tower reads: any of ``id``, ``text``, ``image``.
+        text_view: ``raw`` (title) or ``enhanced`` (title and caption, the paper's S2).
+        captioner: the captions used by an enhanced backbone, else None.
+        length: L, the number of last items that the encoder reads.
+        dimension: d, of item and user vectors.
+        metrics: ``{"validation": {...}, "test": {...}}`` with the protocol beside the numbers.
+        seconds_per_epoch: training wall time divided by epochs.
+    """
+
+    name: str
+    family: str
+    modalities: tuple[str, ...]
+    text_view: TextView
+    captioner: str | None
+    catalogue_version: str
+    length: int
+    dimension: int
+    config: dict[str, Any]
+    seed: int
+    device: str
+    epochs: int
+    seconds_per_epoch: float
+    metrics: dict[str, Any]
+    sha256: dict[str, str] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def version(self) -> str:
+        """Twelve hex digits that change with the contents."""
+        return _digest(self.sha256)
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of ``manifest.json``."""
+        return {**asdict(self), "version": self.version}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> BackboneManifest:
+        """Read a manifest.
+
+        Raises:
+            BundleError: made by another schema version, or a field is missing.
+        """
+        manifest: BackboneManifest = _manifest(cls, record, "the backbone")
+        if manifest.text_view not in ("raw", "enhanced"):
+            raise BundleError(f"the backbone {manifest.name}: text_view is raw or enhanced, not {manifest.text_view!r}")
+        return manifest
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _digest(sha256: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(sha256, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _manifest(cls: type[Any], record: Mapping[str, Any], what: str) -> Any:
+    found = record.get("schema_version")
+    if found != SCHEMA_VERSION:
+        raise BundleError(
+            f"{what} has schema version {found!r} and this code reads {SCHEMA_VERSION}: "
+            "export it again with this version of msr-serve"
+        )
+    names = {f.name for f in fields(cls)}
+    missing = sorted(names - record.keys())
+    if missing:
+        raise BundleError(f"{what}'s manifest lacks {', '.join(missing)}: export it again")
+    values = {key: value for key, value in record.items() if key in names}
+    if "modalities" in values:
+        values["modalities"] = tuple(values["modalities"])
+    return cls(**values)

@@ -1,0 +1,43 @@
+"""The one shape that every reader returns and every model is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contracts import Item
+
+Rows = NDArray[np.int32]
+"""Item rows (0-based positions in ``Dataset.items``), oldest first."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A catalogue of items and the complete history of every user.
+
+    Attributes:
+        name: short and lower case, e.g. ``beauty``.
+        items: row order is the order of all vectors.
+        users: public user ids.
+        histories: one array of item rows per user, oldest first, complete (the test item is the last).
+        images: the folder that ``Item.image`` names are relative to; None without pictures.
+        captions: captioner -> item row -> caption.
+        negatives: user position -> item rows, where the data come with their own sampled negatives.
+    """
+
+    name: str
+    items: tuple[Item, ...]
+    users: tuple[str, ...]
+    histories: tuple[Rows, ...]
+    images: Path | None = None
+    captions: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    negatives: Mapping[int, Rows] | None = None
+
+    @property
+    def interactions(self) -> int:
+        """The number of user-item pairs."""
+        return sum(len(history) for history in self.histories)

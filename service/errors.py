@@ -1,0 +1,67 @@
+"""Every way in which the service says no, and the HTTP status of each (RFC 9457 problem details)."""
+
+from __future__ import annotations
+
+
+class ServiceError(Exception):
+    """The base of all errors that a client is told about.
+
+    Attributes:
+        status: HTTP status code.
+        title: the same for every occurrence of the type; the message is the detail.
+        retry_after: seconds after which trying again makes sense, sent as ``Retry-After``.
+    """
+
+    status = 500
+    title = "Internal error"
+
+    def __init__(self, detail: str, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class NotFoundError(ServiceError):
+    """The user, item, image or path does not exist."""
+
+    status = 404
+    title = "Not found"
+
+
+class InvalidRequestError(ServiceError):
+    """The request is well-formed HTTP but asks for something that cannot be."""
+
+    status = 422
+    title = "Invalid request"
+
+
+class UnauthorizedError(ServiceError):
+    """A key is required and was missing or wrong."""
+
+    status = 401
+    title = "Unauthorized"
+
+
+class BodyTooLargeError(ServiceError):
+    """The body is over the limit."""
+
+    status = 413
+    title = "Request body too large"
+
+
+class OverloadedError(ServiceError):
+    """The queue of waiting requests is full."""
+
+    status = 429
+    title = "Too many requests"
+
+
+class UnavailableError(ServiceError):
+    """A part that this request needs is not there right now."""
+
+    status = 503
+    title = "Service unavailable"
+
+
+class ConfigurationError(Exception):
+    """A setting is wrong; the start stops with this sentence."""

@@ -1,0 +1,165 @@
+"""What the LVLM stage asks of a provider: one call in, a stream of events out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of the user message in words."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A piece of the user message in pixels: an encoded JPEG or PNG."""
+
+    data: bytes
+    media_type: Literal["image/jpeg", "image/png"]
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Everything the LVLM reads.
+
+    Attributes:
+        system: instructions; never holds catalogue text.
+        parts: the user message, in order; static text first, data last.
+        answer_schema: JSON schema of the answer, for providers that enforce one; None for free text.
+        version: changes with the wording or layout; part of every cache key.
+    """
+
+    system: str
+    parts: tuple[Text | Image, ...]
+    answer_schema: Mapping[str, Any] | None
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to one model.
+
+    Attributes:
+        model: the provider's name for it.
+        max_output_tokens: a cap; reaching it is reported as ``FinishReason.LENGTH``.
+        stream: whether to ask for server-sent events; without, the answer comes as one ``TextDelta``.
+        context: closed-set facts for logs and for the simulator's ``paper`` profile (``strategy``), sent as
+            request metadata, never part of the prompt.
+    """
+
+    prompt: Prompt
+    model: str
+    max_output_tokens: int
+    stream: bool = True
+    context: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider billed them.
+
+    ``input_tokens`` is the whole input, cached or not (OpenAI's convention; the Anthropic adapter adds its
+    separate cache counts). A later Usage of the same call replaces an earlier one.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    image_tokens: int = 0
+
+
+class FinishReason(StrEnum):
+    """Why a complete answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    REFUSAL = "refusal"
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The last event of a complete answer. A stream that ends without one was truncated.
+
+    Attributes:
+        model: the model that the provider says answered.
+        simulated: the answer came from the simulator, whatever the provider is called.
+    """
+
+    reason: FinishReason
+    model: str
+    simulated: bool = False
+
+
+Event = TextDelta | Usage | Finish
+
+
+class FailureKind(StrEnum):
+    """Why a call failed; decides whether another attempt makes sense."""
+
+    RATE_LIMITED = "rate_limited"
+    OVERLOADED = "overloaded"
+    SERVER = "server"
+    CONNECTION = "connection"
+    TIMEOUT = "timeout"
+    TRUNCATED = "truncated"
+    AUTHENTICATION = "authentication"
+    REQUEST = "request"
+    REFUSED = "refused"
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call may succeed a moment later."""
+        return self not in (FailureKind.AUTHENTICATION, FailureKind.REQUEST, FailureKind.REFUSED)
+
+
+class ProviderError(Exception):
+    """A call failed at the provider.
+
+    Attributes:
+        kind: the class of failure.
+        retry_after: seconds that the provider asked to wait; None if it did not say.
+    """
+
+    def __init__(self, kind: FailureKind, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.retry_after = retry_after
+
+
+class Provider(Protocol):
+    """One vendor's wire format at one base URL."""
+
+    @property
+    def name(self) -> str:
+        """The configured name, used in answers and metric labels."""
+        ...
+
+    def stream(self, call: Call) -> AsyncIterator[Event]:
+        """Make one attempt, with no retry and no timeout of its own (the gateway has both).
+
+        Yields text as it arrives, usage when known and a Finish at the end. Closing the iterator cancels the
+        call and frees the connection.
+
+        Raises:
+            ProviderError: the attempt failed, also in the middle of a stream.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Free the connections."""
+        ...

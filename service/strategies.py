@@ -1,0 +1,54 @@
+"""The paper's six strategies as a table: two ways to show an item, three ways to rank.
+
+Source: MSRBench (Zhou et al., WWW 2025), Figure 1. S4 and S5 are S1 and S3 on the enhanced view, so they
+need no code of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from models.contracts import TextView
+
+
+class Task(StrEnum):
+    """What is asked of the LVLM."""
+
+    NONE = "none"
+    RECOMMEND = "recommend"  # the pool is shown without a hint of the candidate model's order
+    RERANK = "rerank"  # the pool is shown in the candidate model's order
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """One cell of the table.
+
+    Attributes:
+        view: how items are described: ``raw`` (title and image) or ``enhanced`` (title and caption).
+        task: what the LVLM does with the candidates.
+        backbone_view: the text view of the backbone that makes the candidates unless the request names one.
+    """
+
+    name: str
+    view: TextView
+    task: Task
+    backbone_view: TextView
+
+    @property
+    def asks_lvlm(self) -> bool:
+        """Whether an LVLM is called at all."""
+        return self.task is not Task.NONE
+
+
+STRATEGIES = {
+    strategy.name: strategy
+    for strategy in (
+        Strategy("none", view="raw", task=Task.NONE, backbone_view="raw"),
+        Strategy("s1", view="raw", task=Task.RECOMMEND, backbone_view="raw"),
+        Strategy("s2", view="enhanced", task=Task.NONE, backbone_view="enhanced"),
+        Strategy("s3", view="raw", task=Task.RERANK, backbone_view="raw"),
+        Strategy("s4", view="enhanced", task=Task.RECOMMEND, backbone_view="raw"),
+        Strategy("s5", view="enhanced", task=Task.RERANK, backbone_view="raw"),
+    )
+}
