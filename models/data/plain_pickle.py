@@ -1,0 +1,42 @@
+"""Reading a pickle that somebody else made."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any, NoReturn
+
+from models.errors import DataError
+
+
+class PlainUnpickler(pickle.Unpickler):
+    """An unpickler of lists, dicts, strings and numbers.
+
+    A pickle is a program: every class, function or module that it names could be run while it is read. This
+    one refuses to look up any name, which leaves only what the format itself can spell.
+    """
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(
+            f"it wants to load {module}.{name}; only plain lists and strings are read: do not trust this file"
+        )
+
+
+def load_plain_pickle(path: Path) -> Any:
+    """Read a pickle of plain values.
+
+    Raises:
+        DataError: it is damaged or asks for anything but plain values.
+    """
+    with path.open("rb") as stream:
+        try:
+            return PlainUnpickler(stream).load()
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
+        except Exception as error:  # a damaged pickle raises nearly anything
+            raise DataError(f"{path} is not a readable pickle ({error}): fetch it again") from error

@@ -1,0 +1,268 @@
+"""Leave-one-out evaluation with sampled candidates: the numbers that training and replay share (numpy only).
+
+The protocol is SASRec's (Kang & McAuley, ICDM 2018, section IV-C) with the candidate count of MSRBench
+(Zhou et al., WWW 2025): the last item of a user is the test target, the one before it the validation
+target, and a target is ranked among 29 items that the user never touched.
+
+Everything random here is a pure function of its arguments: no generator is passed around, so the candidates
+of a user are the same in a batch of training, in a replay over HTTP and in any order of calls. The draws come
+from SplitMix64 (Steele et al., OOPSLA 2014) written out below, since numpy may change its streams between
+versions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from models.data.dataset import Rows
+from models.errors import EvaluationError
+
+MISS = math.inf
+"""The rank of a target that was not ranked at all: no hit and no gain at any cutoff."""
+
+COCHRAN = 400
+"""The paper's cohort; Cochran's formula asks for 385 (see ``cochran``)."""
+
+Score = Callable[[Sequence[Rows], NDArray[np.int32]], NDArray[np.floating[Any]]]
+"""Histories [users], candidates int32 [users, n] -> scores [users, n], higher is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How candidates are drawn; kept beside every metric.
+
+    Attributes:
+        seed: of the negatives.
+        negatives: how many unseen items a target is ranked among.
+    """
+
+    seed: int = 2024
+    negatives: int = 29
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that somebody else needs to draw the same candidates."""
+        return {
+            **asdict(self),
+            "split": "leave-one-out",
+            "sampler": "uniform over unseen items, splitmix64",
+            "ties": "against the target",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One question with a known answer: given ``history``, what comes next?
+
+    Attributes:
+        user: position in ``Dataset.users``.
+        history: everything before the target, oldest first.
+        target: item row of the answer.
+    """
+
+    user: int
+    history: Rows
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A data set cut for training, validation and test.
+
+    Attributes:
+        training: per user, the items before both targets.
+        validation: the second to last items; their history is the training part.
+        test: the last items; their history holds the validation item.
+    """
+
+    training: tuple[Rows, ...]
+    validation: tuple[Example, ...]
+    test: tuple[Example, ...]
+
+
+def leave_one_out(histories: Sequence[Rows]) -> Split:
+    """Cut every history into training part, validation target and test target.
+
+    A user with fewer than three items would have nothing to predict from: all of it is training and the user
+    is in neither list of examples.
+    """
+    long_enough = [(user, rows) for user, rows in enumerate(histories) if len(rows) >= 3]
+    return Split(
+        training=tuple(rows[:-2] if len(rows) >= 3 else rows for rows in histories),
+        validation=tuple(Example(user, rows[:-2], int(rows[-2])) for user, rows in long_enough),
+        test=tuple(Example(user, rows[:-1], int(rows[-1])) for user, rows in long_enough),
+    )
+
+
+def sample_candidates(
+    seen: ArrayLike, target: int, n_items: int, protocol: Protocol, user: int
+) -> NDArray[np.int32]:
+    """The target and the negatives that it is ranked among.
+
+    Args:
+        seen: every item row of the user, later ones too; none of them is drawn.
+        target: item row of the answer.
+        n_items: size of the catalogue.
+        protocol: seed and number of negatives.
+        user: position of the user in the data set.
+
+    Returns:
+        int32 [1 + negatives], the target first, all different.
+
+    Raises:
+        EvaluationError: the user has seen so much that too few items are left. Ranking among fewer would be
+            an easier task under the same name.
+    """
+    taken = {target, *np.asarray(seen).tolist()}
+    if n_items - len(taken) < protocol.negatives:
+        raise EvaluationError(
+            f"user {user} has seen all but {n_items - len(taken)} of {n_items} items and the protocol wants "
+            f"{protocol.negatives} unseen ones: evaluate with fewer negatives"
+        )
+    candidates = [target]
+    for row in _draws(n_items, protocol.seed, user, target):
+        if len(candidates) > protocol.negatives:
+            break
+        if row not in taken:
+            taken.add(row)
+            candidates.append(row)
+    return np.array(candidates, dtype=np.int32)
+
+
+def rank_of_target(scores: ArrayLike) -> NDArray[np.int64]:
+    """The place of the target, whose score comes first, among all candidates.
+
+    A tie counts against the target. So does NaN, wherever it stands: a model that answers NaN must lose, and
+    every comparison with NaN is false.
+
+    Args:
+        scores: [..., n], the target's in column 0, higher is better.
+
+    Returns:
+        int64 [...], 1 is best and n is worst.
+    """
+    scores = np.asarray(scores)
+    beaten = scores[..., 1:] < scores[..., :1]
+    return np.asarray(1 + np.sum(~beaten, axis=-1, dtype=np.int64))
+
+
+def full_rank(scores: ArrayLike, targets: ArrayLike, seen: Sequence[ArrayLike]) -> NDArray[np.int64]:
+    """The place of each target among all items of the catalogue that the user has not seen.
+
+    Args:
+        scores: [users, items].
+        targets: [users], item rows.
+        seen: per user the item rows to leave out; the target is ranked even when among them.
+
+    Returns:
+        int64 [users], 1 is best; ties and NaN count against the target as in ``rank_of_target``.
+    """
+    scores, targets = np.asarray(scores), np.asarray(targets)
+    users = np.arange(len(targets))
+    above = ~(scores < scores[users, targets][:, None])
+    above[users, targets] = False
+    for row, items in zip(above, seen, strict=True):
+        row[np.asarray(items, dtype=np.int64)] = False
+    return np.asarray(1 + np.sum(above, axis=-1, dtype=np.int64))
+
+
+def hit_at(ranks: ArrayLike, k: int) -> float:
+    """Hit ratio: the share of targets among the first k (H@k)."""
+    return float(np.mean(_ranks(ranks) <= k))
+
+
+def ndcg_at(ranks: ArrayLike, k: int) -> float:
+    """Discounted cumulative gain of one relevant item: 1 / log2(rank + 1) within the first k (N@k)."""
+    ranks = _ranks(ranks)
+    return float(np.mean(np.where(ranks <= k, 1 / np.log2(ranks + 1), 0.0)))
+
+
+def sampled_metrics(ranks: ArrayLike) -> dict[str, float]:
+    """H@1, H@5 and N@5, the paper's columns for ranking 1 + 29 candidates, as shares of one."""
+    return {"H@1": hit_at(ranks, 1), "H@5": hit_at(ranks, 5), "N@5": ndcg_at(ranks, 5)}
+
+
+def full_metrics(ranks: ArrayLike) -> dict[str, float]:
+    """H@10 and N@10 over the whole catalogue, as shares of one."""
+    return {"H@10": hit_at(ranks, 10), "N@10": ndcg_at(ranks, 10)}
+
+
+def candidate_matrix(
+    examples: Sequence[Example], histories: Sequence[Rows], n_items: int, protocol: Protocol
+) -> NDArray[np.int32]:
+    """The candidates of many examples, int32 [examples, 1 + negatives], targets in column 0.
+
+    Args:
+        examples: of one part of the split.
+        histories: the complete histories, by user position: what a user takes later is no negative either.
+        n_items: size of the catalogue.
+        protocol: seed and number of negatives.
+    """
+    rows = [sample_candidates(histories[e.user], e.target, n_items, protocol, e.user) for e in examples]
+    return np.array(rows, dtype=np.int32).reshape(len(rows), 1 + protocol.negatives)
+
+
+def evaluate(
+    score: Score, examples: Sequence[Example], candidates: NDArray[np.int32], batch: int = 1024
+) -> NDArray[np.int64]:
+    """Ranks of the targets, int64 [examples], under a scorer that is fed in batches."""
+    ranks = [
+        rank_of_target(score([e.history for e in examples[at : at + batch]], candidates[at : at + batch]))
+        for at in range(0, len(examples), batch)
+    ]
+    return np.concatenate(ranks) if ranks else np.empty(0, dtype=np.int64)
+
+
+def cochran(z: float = 1.96, p: float = 0.5, margin: float = 0.05) -> int:
+    """Cochran's sample size for a large population: z² p (1 - p) / margin², 385 at 95 % confidence."""
+    return math.ceil(z * z * p * (1 - p) / (margin * margin))
+
+
+def cohort(users: ArrayLike, n: int = COCHRAN, seed: int = 2024) -> NDArray[np.int64]:
+    """A seeded sample of users, for evaluations that cost money per user.
+
+    Args:
+        users: user positions to choose from.
+        n: how many; all of them when there are no more.
+        seed: of the choice. With one seed a smaller cohort is part of every larger one.
+
+    Returns:
+        int64 [min(n, users)], ascending.
+    """
+    users = np.unique(np.asarray(users, dtype=np.int64))
+    keys = np.array([_mix(_mix(seed) ^ user) for user in users.tolist()], dtype=np.uint64)
+    return np.sort(users[np.argsort(keys, kind="stable")[:n]])
+
+
+def _ranks(ranks: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(ranks, dtype=np.float64)
+    if not array.size:
+        raise EvaluationError("there is no example to average over: every user has fewer than three items")
+    return array
+
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def _mix(state: int) -> int:
+    """The output function of SplitMix64: 64 bits in, 64 well-mixed bits out."""
+    z = (state + _GOLDEN) & _MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return z ^ (z >> 31)
+
+
+def _draws(n_items: int, *key: int) -> Iterator[int]:
+    """Endless uniform item rows, the same for the same key. The modulo's bias is below n_items / 2^64."""
+    state = 0
+    for part in key:
+        state = _mix(state ^ part)
+    while True:
+        yield _mix(state) % n_items
+        state += _GOLDEN
