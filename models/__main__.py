@@ -1,0 +1,71 @@
+"""The door of everything offline: ``python -m models <command>``.
+
+Commands are imported when they are called, so that reading data never waits for torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from importlib import import_module
+
+from models.contracts import BundleError
+from models.errors import ModelsError
+
+COMMANDS = {
+    "data": ("models.data_command", "read a data set and write the catalogue of a bundle"),
+    "demo": ("models.demo_command", "make the demo catalogue"),
+    "captions": ("models.captions_command", "write a bundle's captions into item2side.json"),
+    "train": ("models.train_command", "train a sequential recommender"),
+    "export": ("models.export_command", "add a trained recommender to a bundle"),
+}
+"""Command -> module with ``add_arguments(parser)`` and ``run(args) -> text to print``, and what it does."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Returns:
+        The exit status: 0, or 2 after one sentence on stderr about what was wrong.
+    """
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO, stream=sys.stderr)
+    if not arguments or arguments[0] not in COMMANDS:
+        return _usage(arguments)
+    name, *rest = arguments
+    try:
+        command = import_module(COMMANDS[name][0])
+        parser = ArgumentParser(
+            prog=f"python -m models {name}",
+            description=command.__doc__,
+            formatter_class=RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(parser)
+        print(command.run(parser.parse_args(rest)))
+    except ModuleNotFoundError as error:
+        return _fail(f"{name} needs the package {error.name}: pip install 'msr-serve[models,features]'")
+    except (ModelsError, BundleError, OSError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("stopped")
+    return 0
+
+
+def _usage(arguments: Sequence[str]) -> int:
+    lines = ["usage: python -m models COMMAND …   (COMMAND --help tells more)", ""]
+    lines += [f"  {name:<9} {purpose}" for name, (_, purpose) in COMMANDS.items()]
+    if arguments and arguments[0] in ("-h", "--help"):
+        print("\n".join(lines))
+        return 0
+    print("\n".join(lines), file=sys.stderr)
+    return 2
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

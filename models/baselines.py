@@ -1,0 +1,49 @@
+"""The two recommenders that every table needs and that learn nothing about anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.data.dataset import Rows
+
+
+class Random:
+    """Scores drawn from a seeded generator: what no knowledge at all reaches."""
+
+    def __init__(self, seed: int = 2024) -> None:
+        self._generator = np.random.default_rng(seed)
+
+    def score(self, history_rows: Sequence[Rows], candidate_rows: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Score candidates.
+
+        Args:
+            history_rows: [users], not looked at.
+            candidate_rows: int32 [users, n].
+
+        Returns:
+            float64 [users, n], uniform in [0, 1).
+        """
+        return self._generator.random(candidate_rows.shape)
+
+
+class Pop:
+    """The more interactions an item has in the training part, the better."""
+
+    def __init__(self, popularity: NDArray[np.int64]) -> None:
+        """Take the counts int64 [items] of ``catalogue.popularity``."""
+        self._popularity = popularity
+
+    def score(self, history_rows: Sequence[Rows], candidate_rows: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Score candidates.
+
+        Args:
+            history_rows: [users], not looked at.
+            candidate_rows: int32 [users, n].
+
+        Returns:
+            int64 [users, n].
+        """
+        return self._popularity[candidate_rows]
