@@ -1,0 +1,38 @@
+"""``python -m service`` serves; ``python -m service enhance`` captions the images of a bundle."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+USAGE = """usage: python -m service [serve|enhance] [--help]
+
+  serve      answer HTTP (the default); configured by MSR_… variables, see .env.example
+  enhance    describe every item image of a bundle with an LVLM and keep the captions
+
+The simulator is a server of its own: python -m service.simulator
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run one command and return its exit status."""
+    command, arguments = (argv[0], argv[1:]) if argv else ("serve", [])
+    if command in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    if command == "enhance":
+        from service import enhance
+
+        return enhance.main(arguments)
+    if command == "serve" and not arguments:
+        # BLAS counts the host's cores, not the container's, and reads this before numpy is imported.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        from service import serve
+
+        return serve.main()
+    print(f"unknown: {' '.join(argv)}\n\n{USAGE}", end="", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""Around every request: an id, a duration in the histogram, a line in the log."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.metrics import NONE, Metrics
+
+RECOMMEND_PATH = "/recommend"
+REQUEST_ID = b"x-request-id"
+_ACCEPTABLE = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+
+logger = logging.getLogger("service.requests")
+
+
+class Observation:
+    """Pure ASGI middleware (Starlette's ``BaseHTTPMiddleware`` costs a task per request).
+
+    It sets ``scope["state"]["request_id"]``; a route may leave ``scope["state"]["labels"]`` for the histogram.
+    Failed and slow requests are observed like all others.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        state = scope.setdefault("state", {})
+        request_id = _request_id(scope)
+        state["request_id"] = request_id
+        status = 499  # the client went away before an answer began
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (REQUEST_ID, request_id.encode())]
+            await send(message)
+
+        recommending = scope["path"] == RECOMMEND_PATH and scope["method"] == "POST"
+        if not recommending:
+            await self._app(scope, receive, send_with_id)
+            return
+        with self._metrics.inflight_requests.track_inprogress():
+            try:
+                await self._app(scope, receive, send_with_id)
+            finally:
+                self._observe(time.perf_counter() - started, status, state)
+
+    def _observe(self, seconds: float, status: int, state: dict[str, object]) -> None:
+        found = state.get("labels")
+        labels = found if isinstance(found, dict) else {}
+        strategy = labels.get("strategy", NONE if status == 200 else "invalid")
+        outcome = labels.get("outcome", "error")
+        self._metrics.request_duration.labels(
+            strategy,
+            labels.get("backbone", NONE),
+            labels.get("model", NONE),
+            labels.get("cache", NONE),
+            outcome,
+            str(status),
+        ).observe(seconds)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(
+                "recommend",
+                extra={
+                    "request_id": state["request_id"],
+                    "status": status,
+                    "strategy": strategy,
+                    "outcome": outcome,
+                    "ms": round(seconds * 1000, 2),
+                },
+            )
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == REQUEST_ID and _ACCEPTABLE.fullmatch(value):
+            return str(value.decode())
+    return uuid.uuid4().hex

@@ -1,0 +1,195 @@
+"""Every knob of the service: environment variables with the prefix ``MSR_``, checked before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+
+from service.errors import ConfigurationError
+
+DEMO_BUNDLE = Path(__file__).parent / "demo"
+
+SIMULATORS = ("simulator", "simulator-anthropic")
+"""The simulator under OpenAI's and under Anthropic's wire format."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+Models = Annotated[tuple[str, ...], NoDecode]
+
+
+class CompatibleProvider(BaseModel):
+    """A server that speaks OpenAI's chat completions: vLLM, Ollama, llama.cpp, a gateway.
+
+    Attributes:
+        api_key_variable: the environment variable that holds the key; empty for servers without keys.
+        structured_output: whether the server accepts ``response_format`` with a JSON schema.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: str = Field(pattern=r"^https?://")
+    models: tuple[str, ...] = Field(min_length=1)
+    api_key_variable: str = ""
+    structured_output: bool = True
+
+
+class Settings(BaseSettings):
+    """What a deployment can choose. Field ``x`` is the variable ``MSR_X``; ``.env.example`` lists them all."""
+
+    model_config = SettingsConfigDict(env_prefix="MSR_", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True)
+
+    # Where it listens
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    workers: int = Field(1, ge=1, le=64)
+    api_key: SecretStr = SecretStr("")
+    max_body_bytes: int = Field(1_048_576, ge=1024)
+
+    # What it serves
+    bundle: Path = DEMO_BUNDLE
+    backbone: str = ""
+    captioner: str = ""
+
+    # Candidate generation
+    candidate_threads: int = Field(2, ge=1, le=64)
+    candidate_queue: int = Field(128, ge=1)
+    onnx_threads: int = Field(1, ge=1, le=64)
+
+    # The LVLM stage
+    provider: Name = "simulator"
+    model: str = ""
+    deadline_ms: int = Field(10_000, ge=0, le=300_000)
+    lvlm_stream: bool = True
+    lvlm_concurrency: int = Field(64, ge=1)
+    max_output_tokens: int = Field(2_048, ge=64, le=32_768)
+    thumbnail_cache_bytes: int = Field(67_108_864, ge=0)
+    simulator_url: str = Field("", pattern=r"^(https?://.+)?$")
+    simulator_profile: Literal["instant", "fast", "paper"] = "fast"
+    simulator_models: Models = ("sim-gpt-4o", "sim-gpt-4v", "sim-claude-3-opus")
+    openai_models: Models = ("gpt-5.4-mini", "gpt-4o", "gpt-4o-mini")
+    openai_base_url: str = Field("", pattern=r"^(https?://.+)?$")
+    openai_api_key: SecretStr = Field(
+        SecretStr(""), validation_alias=AliasChoices("OPENAI_API_KEY", "openai_api_key")
+    )
+    anthropic_models: Models = ("claude-haiku-4-5", "claude-sonnet-5-5")
+    anthropic_base_url: str = Field("", pattern=r"^(https?://.+)?$")
+    anthropic_api_key: SecretStr = Field(
+        SecretStr(""), validation_alias=AliasChoices("ANTHROPIC_API_KEY", "anthropic_api_key")
+    )
+    compatible: dict[Name, CompatibleProvider] = Field(default_factory=dict)
+
+    # What it remembers
+    redis_url: SecretStr = SecretStr("")
+    redis_timeout_ms: int = Field(100, ge=1, le=60_000)
+    memory_cache_bytes: int = Field(67_108_864, ge=0)
+    answer_ttl_s: int = Field(86_400, ge=1)
+    caption_ttl_s: int = Field(2_592_000, ge=1)
+    events_ttl_s: int = Field(2_592_000, ge=1)
+
+    # What it says
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] = "text"
+
+    @field_validator("simulator_models", "openai_models", "anthropic_models", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        """Model names arrive as one comma-separated string."""
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _check_provider(self) -> Settings:
+        taken = {*SIMULATORS, "openai", "anthropic"} & self.compatible.keys()
+        if taken:
+            raise ValueError(f"MSR_COMPATIBLE must not name {', '.join(sorted(taken))}: these names are built in")
+        models = self.models
+        for provider, names in models.items():
+            if not names:
+                raise ValueError(f"the provider {provider} has no model: name at least one")
+        if self.provider in ("openai", "anthropic") and self.provider not in models:
+            raise ValueError(f"MSR_PROVIDER is {self.provider!r}: set {self.provider.upper()}_API_KEY")
+        if self.provider not in models:
+            names = ", ".join((*SIMULATORS, "openai", "anthropic", *self.compatible))
+            raise ValueError(f"MSR_PROVIDER is {self.provider!r}; choose one of {names} or add it to MSR_COMPATIBLE")
+        if self.model and self.model not in models[self.provider]:
+            raise ValueError(
+                f"MSR_MODEL is {self.model!r}; configured for {self.provider} are {', '.join(models[self.provider])}"
+            )
+        return self
+
+    @property
+    def models(self) -> dict[str, tuple[str, ...]]:
+        """The models of every configured provider; the first is the provider's default."""
+        models = {}
+        if self.simulated or self.simulator_url:
+            models = {"simulator": self.simulator_models, "simulator-anthropic": self.simulator_models}
+        if self.openai_api_key.get_secret_value():
+            models["openai"] = self.openai_models
+        if self.anthropic_api_key.get_secret_value():
+            models["anthropic"] = self.anthropic_models
+        models.update({name: provider.models for name, provider in self.compatible.items()})
+        return models
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the default provider is the simulator."""
+        return self.provider in SIMULATORS
+
+    @property
+    def default_model(self) -> str:
+        """The model of the default provider unless ``MSR_MODEL`` names one."""
+        return self.model or self.models[self.provider][0]
+
+
+def read_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        ConfigurationError: a value is wrong; the message names the variable and never shows a secret.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(_sentence(problem) for problem in error.errors())) from None
+    except SettingsError as error:  # its text names the field and not the variable
+        name = re.search(r'field "(\w+)"', str(error))
+        raise ConfigurationError(f"MSR_{name[1].upper() if name else '*'}: not valid JSON") from None
+
+
+def unknown_variables() -> list[str]:
+    """Variables that look like ours and are not, each with the nearest real name: most likely typing errors."""
+    known = [f"MSR_{name.upper()}" for name in Settings.model_fields]
+    sentences = []
+    for name in sorted(os.environ):
+        if name.startswith("MSR_") and name not in known and not name.startswith("MSR_TEST_"):
+            near = difflib.get_close_matches(name, known, n=1)
+            sentences.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
+    return sentences
+
+
+def _sentence(problem: object) -> str:
+    assert isinstance(problem, dict)
+    location = [str(part) for part in problem["loc"]]
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if not location:
+        return message
+    name = location[0].upper()
+    if not name.endswith("_API_KEY") or name == "API_KEY":
+        name = "MSR_" + name.removeprefix("MSR_")
+    return f"{'.'.join([name, *location[1:]])}: {message}"

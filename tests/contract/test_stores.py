@@ -1,0 +1,141 @@
+"""Every cache and every events store keeps the same promises; Redis is a real one on a real socket."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from conftest import RedisServer
+
+from service.stores.base import Cache, Events, StoreError
+from service.stores.memory import MAX_EVENTS_PER_USER, MemoryCache, MemoryEvents
+from service.stores.redis_store import RedisCache, RedisConnection, RedisEvents
+
+Stores = tuple[Cache, Events]
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
+    if request.param == "memory":
+        yield MemoryCache(max_bytes=1_000_000), MemoryEvents()
+        return
+    server: RedisServer = request.getfixturevalue("redis_server")
+    connection = RedisConnection(server.url, timeout=5)
+    yield RedisCache(connection), RedisEvents(connection, ttl=60)
+    await connection.close()
+
+
+async def test_a_cache_gives_back_what_it_was_given(stores: Stores) -> None:
+    cache, _ = stores
+    assert await cache.get("a") is None
+    await cache.set("a", b"\x00\xff", ttl=60)
+    await cache.set("b", b"", ttl=60)
+    assert await cache.get("a") == b"\x00\xff"
+    assert await cache.get_many(["b", "none", "a"]) == [b"", None, b"\x00\xff"]
+    assert await cache.get_many([]) == []
+
+
+async def test_a_cached_value_expires(stores: Stores) -> None:
+    cache, _ = stores
+    await cache.set("a", b"1", ttl=0.05)
+    await asyncio.sleep(0.1)
+    assert await cache.get("a") is None
+
+
+async def test_a_later_value_replaces_an_earlier_one(stores: Stores) -> None:
+    cache, _ = stores
+    await cache.set("a", b"1", ttl=60)
+    await cache.set("a", b"2", ttl=60)
+    assert await cache.get("a") == b"2"
+
+
+@pytest.mark.parametrize("ttl", [0, -1])
+async def test_a_key_without_a_time_to_live_is_refused(stores: Stores, ttl: float) -> None:
+    with pytest.raises(ValueError, match="time to live"):
+        await stores[0].set("a", b"1", ttl=ttl)
+
+
+async def test_events_come_back_oldest_first_user_by_user(stores: Stores) -> None:
+    _, events = stores
+    assert await events.get("u") == []
+    await events.append({"u": ["a", "b"], "ünïcode\n": ["x"]})
+    await events.append({"u": ["a"]})
+    assert await events.get("u") == ["a", "b", "a"]
+    assert await events.get("ünïcode\n") == ["x"]
+
+
+async def test_only_the_newest_events_of_a_user_are_kept(stores: Stores) -> None:
+    _, events = stores
+    for start in range(0, MAX_EVENTS_PER_USER + 500, 500):
+        await events.append({"u": [str(number) for number in range(start, start + 500)]})
+    kept = await events.get("u")
+    assert len(kept) == MAX_EVENTS_PER_USER
+    assert kept[-1] == str(MAX_EVENTS_PER_USER + 499)
+
+
+async def test_a_memory_cache_forgets_the_least_recently_used_when_full() -> None:
+    cache = MemoryCache(max_bytes=10)
+    await cache.set("a", b"12345", ttl=60)
+    await cache.set("b", b"12345", ttl=60)
+    await cache.get("a")
+    await cache.set("c", b"12345", ttl=60)
+    assert await cache.get_many(["a", "b", "c"]) == [b"12345", None, b"12345"]
+
+
+async def test_a_value_larger_than_the_memory_cache_is_not_kept() -> None:
+    cache = MemoryCache(max_bytes=4)
+    await cache.set("a", b"1", ttl=60)
+    await cache.set("b", b"12345", ttl=60)
+    assert await cache.get_many(["a", "b"]) == [b"1", None]
+
+
+async def test_a_dead_redis_is_a_store_error_and_a_new_one_is_found_again(redis_server: RedisServer) -> None:
+    connection = RedisConnection(redis_server.url, timeout=0.5)
+    cache, events = RedisCache(connection), RedisEvents(connection, ttl=60)
+    await cache.set("a", b"1", ttl=60)
+    redis_server.stop()
+    for operation in (cache.get("a"), cache.set("a", b"2", 60), events.append({"u": ["a"]}), events.get("u")):
+        with pytest.raises(StoreError):
+            await operation
+    redis_server.start()
+    await asyncio.sleep(1.1)
+    assert await cache.get("a") is None
+    await connection.close()
+
+
+async def test_a_redis_that_never_answers_costs_one_timeout_and_not_one_per_call() -> None:
+    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silence, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    connection = RedisConnection(f"redis://127.0.0.1:{port}/0", timeout=0.2)
+    cache = RedisCache(connection)
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    for _ in range(20):
+        with pytest.raises(StoreError):
+            await cache.get("a")
+    assert loop.time() - started < 1.0
+    await connection.close()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_redis_password_is_never_in_an_error() -> None:
+    connection = RedisConnection("redis://:hunter2secret@127.0.0.1:1/0", timeout=0.2)
+    with pytest.raises(StoreError) as caught:
+        await RedisCache(connection).get("a")
+    assert "hunter2secret" not in f"{caught.value!r} {caught.value.__cause__!r}"
+    await connection.close()
+
+
+async def test_every_key_in_redis_has_a_time_to_live(redis_server: RedisServer) -> None:
+    connection = RedisConnection(redis_server.url, timeout=5)
+    await RedisCache(connection).set("a", b"1", ttl=60)
+    await RedisEvents(connection, ttl=60).append({"u": ["a"]})
+    keys = await connection.client.keys("*")
+    assert len(keys) == 2
+    for key in keys:
+        assert 0 < await connection.client.ttl(key) <= 60
+    await connection.close()
