@@ -1,0 +1,101 @@
+"""``python -m service.simulator``: serve until stopped; the first line on stdout says where."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from threading import Thread
+
+import uvicorn
+
+from service.simulator.app import create_app
+from service.simulator.image_tokens import RULES
+from service.simulator.timing import Fast, Instant, Paper, Profile
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the simulator."""
+    options = _parser().parse_args(arguments)
+    profile = _profile(options)
+    app = create_app(profile, options.seed, RULES[options.image_tokens])
+    try:
+        listener = _listen(options.host, options.port)
+    except OSError as error:
+        print(
+            f"cannot listen on {options.host}:{options.port}: {error.strerror}; try --port 0", file=sys.stderr
+        )
+        return 2
+    config = uvicorn.Config(
+        app, ws="none", lifespan="off", log_level="warning", access_log=False, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    if options.die_with_parent:
+        Thread(target=_stop_at_end_of_input, args=(server,), daemon=True).start()
+    host, port = listener.getsockname()[:2]
+    print(json.dumps({"url": f"http://{host}:{port}", "profile": profile.name}), flush=True)
+    server.run(sockets=[listener])
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m service.simulator", description=__doc__)
+    add = parser.add_argument
+    add("--host", default="127.0.0.1")
+    add("--port", type=int, default=0, help="0 takes a free port (default)")
+    add("--profile", choices=("fast", "paper", "instant"), default="fast", help="how long answers take")
+    add("--ttft", type=_not_negative, default=0.15, help="fast: seconds to the first token (default 0.15)")
+    add("--tokens-per-second", type=_positive, default=200.0, help="fast: rate after it (default 200)")
+    add("--speed-up", type=_positive, default=1.0, help="paper: divides all times (default 1)")
+    add("--seed", type=int, default=0, help="breaks ties between equal candidates (default 0)")
+    add(
+        "--image-tokens",
+        choices=tuple(RULES),
+        default="patches",
+        help="how pictures of models of no known family are billed on the OpenAI wire (default patches)",
+    )
+    add("--die-with-parent", action="store_true", help="stop when stdin ends, so that no orphan stays")
+    return parser
+
+
+def _profile(options: argparse.Namespace) -> Profile:
+    match options.profile:
+        case "paper":
+            return Paper(options.speed_up)
+        case "instant":
+            return Instant()
+        case _:
+            return Fast(options.ttft, options.tokens_per_second)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Open the port before saying that it is open, so that no early client is refused."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
+def _stop_at_end_of_input(server: uvicorn.Server) -> None:
+    while os.read(sys.stdin.fileno(), 1024):  # not sys.stdin.read(): its lock would hang the exit
+        pass
+    server.should_exit = True
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Answers a request: reads it, looks at its pictures, ranks or describes, and writes the text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from threading import Lock
+
+from service.simulator import schema
+from service.simulator.contracts import Ask, Picture
+from service.simulator.looking import Look, look
+from service.simulator.pictures import item_pixels
+from service.simulator.ranking import Verdict, rank
+from service.simulator.reading import Form, Question
+
+MARK = "Simulated answer:"
+
+_NOTHING_ASKED = (
+    f"{MARK} this simulator ranks candidates and describes pictures; the prompt holds neither a readable "
+    "list of candidates nor a picture to describe."
+)
+_REMEMBERED_PICTURES = 4096
+
+
+class Answerer:
+    """Writes answers; the same request and seed give the same text.
+
+    It may be called from several threads. What pictures show is remembered by their digest, since a service
+    sends the same history again and again.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._looks: OrderedDict[tuple[bytes, int], tuple[Look, ...]] = OrderedDict()
+        self._lock = Lock()
+
+    def answer(self, ask: Ask, question: Question) -> str:
+        """Write the answer to a request.
+
+        Raises:
+            OSError: a picture is broken behind its header.
+        """
+        match question.form:
+            case Form.LABEL | Form.PAPER:
+                looks = self._look_at(ask.pictures, question)
+                return _ranking(ask, question, rank(question, looks, self._seed), looks)
+            case Form.CAPTION:
+                text = " ".join(seen.sentence for picture in ask.pictures for seen in self._look(picture, 1))
+            case Form.CHAT:
+                text = _NOTHING_ASKED
+        if ask.schema is None:
+            return text
+        return json.dumps(schema.fit(ask.schema, {"text": text, "caption": text, "description": text}))
+
+    def _look_at(self, pictures: tuple[Picture, ...], question: Question) -> tuple[Look, ...]:
+        if len(pictures) == 1:
+            shown = sum(visit.pictured for visit in question.history) or _squares(pictures[0])
+            return self._look(pictures[0], shown)
+        return tuple(seen for picture in pictures for seen in self._look(picture, 1))
+
+    def _look(self, picture: Picture, items: int) -> tuple[Look, ...]:
+        key = (hashlib.sha256(picture.data).digest(), items)
+        with self._lock:
+            if key in self._looks:
+                self._looks.move_to_end(key)
+                return self._looks[key]
+        looks = tuple(look(pixels) for pixels in item_pixels(picture.data, items))
+        with self._lock:
+            self._looks[key] = looks
+            if len(self._looks) > _REMEMBERED_PICTURES:
+                self._looks.popitem(last=False)
+        return looks
+
+
+def _ranking(ask: Ask, question: Question, verdict: Verdict, looks: Sequence[Look]) -> str:
+    names = [question.candidates[position].name for position in verdict.order[: question.top]]
+    why = _explanation(question, verdict, looks)
+    if question.form is Form.PAPER:
+        proposal: dict[str, object] = {"explanation": why, "recommendations": names}
+    else:
+        proposal = {"ranking": names, **({"explanation": why} if question.explain else {})}
+    if ask.schema is not None:
+        proposal = schema.fit(ask.schema, proposal)
+    return json.dumps(proposal, ensure_ascii=False)
+
+
+def _explanation(question: Question, verdict: Verdict, looks: Sequence[Look]) -> str:
+    best = question.candidates[verdict.order[0]]
+    shared = ", ".join(verdict.evidence[:4])
+    reasons = f"shares “{shared}” with the history" if shared else "shares no word with the history"
+    text = f"{MARK} {best.title or best.name} comes first because it {reasons}"
+    if question.ranked:
+        text += ", and the order shown counted too"
+    if looks:
+        colours = list(dict.fromkeys(seen.colours[0] for seen in reversed(looks)))
+        text += f". The pictures, newest first, show mainly {', '.join(colours[:3])}"
+    return f"{text}."
+
+
+def _squares(picture: Picture) -> int:
+    """How many square cells a strip has, for a prompt that does not say how many items it shows."""
+    return max(1, round(picture.width / picture.height))

@@ -1,0 +1,57 @@
+"""What both wire formats check alike: the JSON of the body and the pictures in it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+MAX_PIXELS = 50_000_000  # a decompression bomb is refused before it is decoded
+MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
+
+
+def json_object(body: bytes) -> dict[str, Any] | None:
+    """Parse a body; None when it is not a JSON object."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def is_integer(value: object) -> bool:
+    """Whether a JSON value is an integer; ``true`` is not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def picture_bytes(encoded: str) -> bytes:
+    """Decode base64.
+
+    Raises:
+        ValueError: it is not base64.
+    """
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("not valid base64") from error
+
+
+def inspect_picture(data: bytes) -> tuple[str, int, int]:
+    """Find media type, width and height without decoding the pixels.
+
+    Raises:
+        ValueError: not a JPEG, PNG, GIF or WebP picture, or too large.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=list(MEDIA_TYPES)) as image:
+            width, height = image.size
+            media_type = MEDIA_TYPES[image.format or ""]
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
+        raise ValueError("not a JPEG, PNG, GIF or WebP picture") from error
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width}×{height} pixels are more than {MAX_PIXELS}")
+    return media_type, width, height

@@ -1,0 +1,155 @@
+"""The vocabulary of the simulator: what a wire format reads, what it writes, and the seam between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class RejectedError(Exception):
+    """The request is refused before any work, as the vendor would refuse it.
+
+    Attributes:
+        status: the HTTP status.
+        kind: the vendor's error type, such as ``invalid_request_error``.
+        param: the offending parameter as the vendor names it.
+        code: OpenAI's machine-readable code; Anthropic has none.
+    """
+
+    def __init__(
+        self, status: int, kind: str, message: str, *, param: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as it arrived: encoded bytes, pixels wide and high, and what the vendor would bill for it."""
+
+    data: bytes
+    media_type: str
+    width: int
+    height: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request, freed from its wire format.
+
+    Attributes:
+        texts: the text parts of the user's messages, in order.
+        text_tokens: tokens of all messages without the pictures.
+        schema: JSON schema that the answer must satisfy; None for free text.
+        max_tokens: cap on the answer; None for no cap.
+        include_usage: whether a stream ends with its usage.
+        strategy: the strategy that the request metadata names, for the ``paper`` profile.
+    """
+
+    model: str
+    texts: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    text_tokens: int
+    schema: Mapping[str, Any] | None
+    max_tokens: int | None
+    stream: bool
+    include_usage: bool
+    strategy: str | None
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens of all pictures."""
+        return sum(picture.tokens for picture in self.pictures)
+
+    @property
+    def input_tokens(self) -> int:
+        """Tokens of the whole input."""
+        return self.text_tokens + self.image_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The finished answer, before it is sent: its tokens joined are the text.
+
+    Attributes:
+        cut: the cap on output tokens ended it.
+        created: seconds since the epoch.
+    """
+
+    request_id: str
+    created: int
+    ask: Ask
+    tokens: tuple[str, ...]
+    cut: bool
+
+    @property
+    def text(self) -> str:
+        """The answer in words."""
+        return "".join(self.tokens)
+
+    @property
+    def model(self) -> str:
+        """The model that answers, which is never the one that was asked for."""
+        return f"simulator/{self.ask.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What is left of the per-minute limits that the rate limit headers report (and nobody enforces).
+
+    Attributes:
+        now: seconds since the epoch.
+        resets_at: seconds since the epoch when the window starts anew.
+    """
+
+    request_limit: int
+    requests_left: int
+    token_limit: int
+    tokens_left: int
+    now: float
+    resets_at: float
+
+
+class Wire(Protocol):
+    """One vendor's wire format."""
+
+    name: str
+    path: str
+
+    def read(self, headers: Mapping[str, str], body: bytes) -> Ask:
+        """Understand a request.
+
+        Raises:
+            RejectedError: the vendor would refuse it.
+        """
+        ...
+
+    def headers(self, request_id: str, seconds: float, allowance: Allowance) -> dict[str, str]:
+        """Response headers; ``seconds`` were spent until they were sent."""
+        ...
+
+    def rejection(self, error: RejectedError, request_id: str) -> dict[str, Any]:
+        """The body of a refusal."""
+        ...
+
+    def message(self, reply: Reply) -> dict[str, Any]:
+        """The body of a plain answer."""
+        ...
+
+    def opening(self, reply: Reply) -> bytes:
+        """Server-sent events before the first token."""
+        ...
+
+    def piece(self, reply: Reply, token: str) -> bytes:
+        """The server-sent event of one token."""
+        ...
+
+    def closing(self, reply: Reply) -> bytes:
+        """Server-sent events after the last token."""
+        ...

@@ -1,0 +1,148 @@
+"""Reads a prompt: what is asked, about which history, over which candidates.
+
+Three forms are understood. *Label*: a data block (a line ``<data>``, one JSON object, a line ``</data>``)
+with ``history``, ``candidates`` under short labels, ``order`` and ``top``. *Paper*: two JSON arrays of
+strings on lines of their own, after a line that ends in "oldest first:" (history) and one that ends in
+"candidates:". *Caption*: a picture, and no candidates. Anything else is chat.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from typing import Any
+
+from service.simulator.contracts import Ask
+
+_DATA_BLOCK = re.compile(r"^<data>[ \t]*\r?\n(.*?)\r?\n</data>[ \t]*$", re.MULTILINE | re.DOTALL)
+
+
+class Form(StrEnum):
+    """How the question is put."""
+
+    LABEL = "label"
+    PAPER = "paper"
+    CAPTION = "caption"
+    CHAT = "chat"
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """An item of the history. ``pictured``: one of the pictures, or a cell of the only one, shows it."""
+
+    title: str
+    caption: str
+    pictured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An item to rank. ``name`` is what the answer calls it: its label, or its title in the paper form."""
+
+    name: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        history: oldest first.
+        ranked: the order of the candidates is the candidate model's and says something.
+        top: how many names the answer gives.
+    """
+
+    form: Form
+    history: tuple[Visit, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    ranked: bool = False
+    top: int = 0
+    explain: bool = False
+
+
+def read_question(ask: Ask) -> Question:
+    """Find out what a request asks; a prompt of no known form, or with broken data, is chat."""
+    text = "\n".join(ask.texts)
+    question = _read_labels(text, ask) or _read_paper(text, bool(ask.pictures))
+    if question:
+        return question
+    broken = _DATA_BLOCK.search(text) is not None
+    return Question(Form.CAPTION if ask.pictures and not broken else Form.CHAT)
+
+
+def _read_labels(text: str, ask: Ask) -> Question | None:
+    blocks = list(_DATA_BLOCK.finditer(text))
+    data = _json(blocks[-1][1]) if blocks else None
+    if not isinstance(data, dict):
+        return None
+    history = [_visit(entry) for entry in _objects(data.get("history"))]
+    candidates = [
+        Candidate(str(entry["label"]), str(entry.get("title", "")))
+        for entry in _objects(data.get("candidates"))
+        if "label" in entry
+    ]
+    if not candidates:
+        return None
+    top = data.get("top")
+    return Question(
+        form=Form.LABEL,
+        history=tuple(history),
+        candidates=tuple(candidates),
+        ranked=data.get("order") == "ranked",
+        top=min(top, len(candidates)) if isinstance(top, int) and top > 0 else len(candidates),
+        explain=_wants_explanation(text[: blocks[-1].start()], ask.schema),
+    )
+
+
+def _read_paper(text: str, pictured: bool) -> Question | None:
+    lines = text.split("\n")  # not splitlines(): a title may hold U+2028
+    introduction, titles = _array_after(lines, "candidates:")
+    _, history = _array_after(lines, "oldest first:")
+    if not titles:
+        return None
+    return Question(
+        form=Form.PAPER,
+        history=tuple(Visit(title, "", pictured) for title in history),
+        candidates=tuple(Candidate(title, title) for title in titles),
+        ranked="ranked" in introduction,
+        top=len(titles),
+        explain=True,
+    )
+
+
+def _visit(entry: Mapping[str, Any]) -> Visit:
+    return Visit(str(entry.get("title") or ""), str(entry.get("caption") or ""), "cell" in entry)
+
+
+def _array_after(lines: list[str], ending: str) -> tuple[str, list[str]]:
+    """The last line with this ending that an array of strings follows, in lower case, and that array."""
+    found: tuple[str, list[str]] = "", []
+    for line, following in pairwise(lines):
+        introduction = line.rstrip().lower()
+        if introduction.endswith(ending):
+            value = _json(following)
+            if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+                found = introduction, value
+    return found
+
+
+def _wants_explanation(instructions: str, schema: Mapping[str, Any] | None) -> bool:
+    if schema is not None:
+        return "explanation" in schema.get("properties", {})
+    return '"explanation"' in instructions
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,124 @@
+"""When the tokens of an answer come: the timing profiles, and pacing by them."""
+
+from __future__ import annotations
+
+import asyncio
+import tomllib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+PAPER_TABLE = Path(__file__).with_name("paper.toml")
+_STRATEGIES = ("s1", "s3", "s4", "s5")  # the ones that ask an LVLM
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds from the request to the first token, and from each token to the next."""
+
+    first: float
+    each: float
+
+    def total(self, tokens: int) -> float:
+        """Seconds from the request to the last token."""
+        return self.first + self.each * max(0, tokens - 1)
+
+
+class Profile(Protocol):
+    """Decides how long an answer takes."""
+
+    @property
+    def name(self) -> str:
+        """The name on the command line."""
+        ...
+
+    def timing(self, model: str, strategy: str | None, tokens: int) -> Timing:
+        """Timing of an answer of so many tokens."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """No waiting, for tests."""
+
+    name: str = "instant"
+
+    def timing(self, model: str, strategy: str | None, tokens: int) -> Timing:
+        """See Profile."""
+        return Timing(0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Fast:
+    """A quick model, for demos: seconds to the first token, then a steady rate."""
+
+    time_to_first_token: float = 0.15
+    tokens_per_second: float = 200.0
+    name: str = "fast"
+
+    def timing(self, model: str, strategy: str | None, tokens: int) -> Timing:
+        """See Profile."""
+        return Timing(self.time_to_first_token, 1 / self.tokens_per_second)
+
+
+class Paper:
+    """Seconds per answer as in the paper's Table 2, by model and strategy.
+
+    Args:
+        speed_up: divides all times.
+        table: a file like ``paper.toml``, which says what each figure rests on.
+
+    Raises:
+        ValueError: the table lacks a field or the row for any model and any strategy.
+    """
+
+    name = "paper"
+
+    def __init__(self, speed_up: float = 1.0, table: Path = PAPER_TABLE) -> None:
+        content = tomllib.loads(table.read_text("utf-8"))
+        try:
+            self._share = float(content["assumptions"]["first_token_share"])
+            self._per_token = float(content["assumptions"]["seconds_per_output_token"])
+            self._seconds = _seconds(content["rows"])
+        except KeyError as missing:
+            raise ValueError(
+                f"{table} has no field {missing}: see the comments in {PAPER_TABLE.name}"
+            ) from None
+        if ("*", "*") not in self._seconds:
+            raise ValueError(f'{table} needs a row with models = ["*"] and strategy = "*"')
+        self._speed_up = speed_up
+
+    def timing(self, model: str, strategy: str | None, tokens: int) -> Timing:
+        """See Profile."""
+        if strategy in _STRATEGIES:
+            keys = ((model, strategy), (model, "*"), ("*", strategy), ("*", "*"))
+            seconds = next(self._seconds[key] for key in keys if key in self._seconds)
+        else:
+            seconds = self._per_token * tokens
+        seconds /= self._speed_up
+        if tokens < 2:
+            return Timing(seconds, 0.0)
+        return Timing(self._share * seconds, (1 - self._share) * seconds / (tokens - 1))
+
+
+def _seconds(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], float]:
+    return {(model, row["strategy"]): float(row["seconds"]) for row in rows for model in row["models"]}
+
+
+async def paced(tokens: Sequence[str], timing: Timing, started: float) -> AsyncIterator[Sequence[str]]:
+    """Yield tokens when they are due.
+
+    They are due at times counted from ``started`` (the event loop's clock), so a late wake-up yields all that
+    are due by then and a busy loop does not stretch the schedule.
+    """
+    clock = asyncio.get_running_loop().time
+    sent = 0
+    while sent < len(tokens):
+        wait = started + timing.first + sent * timing.each - clock()
+        if wait > 0:
+            await asyncio.sleep(wait)
+            continue
+        due = len(tokens) if timing.each <= 0 else sent + 1 + int(-wait / timing.each)
+        yield tokens[sent:due]
+        sent = min(due, len(tokens))
