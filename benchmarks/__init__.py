@@ -1,0 +1,1 @@
+"""Accuracy and efficiency of a live service, measured from outside."""

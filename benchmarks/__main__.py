@@ -1,0 +1,49 @@
+"""``python -m benchmarks``: the one door to everything that is measured."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from benchmarks.errors import BenchmarkError
+
+COMMANDS = {
+    "replay": "ask a running service the leave-one-out questions of a bundle, one JSON line per answer",
+    "score": "turn the records of replays into tables of accuracy, repairs and time",
+    "efficiency": "seconds per user of each strategy, by the client and by the service's own histograms",
+    "candidates": "candidate generation: ours beside torch eager and a plain ONNX export of the whole model",
+    "http": "requests per second and latency of the service beside a bare app that runs the same model",
+}
+"""Subcommand -> what it does. Module ``benchmarks.<name>`` has ``add_arguments`` and ``run``; it is imported
+when it is chosen, so that ``score`` never waits for torch."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit code: 0 done, 1 measured with failures, 2 refused, 130 stopped."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure accuracy and efficiency of a live service."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, what in COMMANDS.items():
+        command = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+        if arguments[:1] == [name]:
+            module = importlib.import_module(f"benchmarks.{name}")
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    chosen = parser.parse_args(arguments)
+    try:
+        code: int = chosen.run(chosen)
+    except BenchmarkError as error:
+        print(f"benchmarks {chosen.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"benchmarks {chosen.command}: stopped; nothing that was recorded is lost", file=sys.stderr)
+        return 130
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""A client of the service that measures: every reply comes with its seconds, no reply is an exception."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from benchmarks.errors import BenchmarkError
+
+KEY_VARIABLE = "MSR_API_KEY"
+"""The variable that holds the key of a service that wants one, the same as on its own side."""
+
+ATTEMPTS = 8
+"""How often a request is sent when the service answers 429 or hangs up."""
+
+HUNG_UP_WAIT = 0.2
+"""Seconds before another attempt after a connection was closed under a request."""
+
+LONGEST_WAIT = 30.0
+"""Seconds; a longer ``Retry-After`` is shortened to this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back for one request.
+
+    Attributes:
+        status: HTTP status; None when no answer arrived.
+        body: the JSON object of an answer; empty without one.
+        seconds: from sending the last attempt to its last byte; waiting after a 429 is left out.
+        attempts: how often the request was sent.
+        error: why there is no usable answer; None for a 200 with a JSON object.
+    """
+
+    status: int | None
+    body: dict[str, Any]
+    seconds: float
+    attempts: int
+    error: str | None
+
+
+class ServiceClient:
+    """Talks to one service over kept-alive connections."""
+
+    def __init__(self, url: str, connections: int = 1, timeout: float = 330.0) -> None:
+        """Open nothing yet.
+
+        Args:
+            url: base URL of the service.
+            connections: how many requests may be under way.
+            timeout: seconds to wait for a reply; the default is above the longest deadline of the contract.
+
+        Raises:
+            BenchmarkError: the URL is not one.
+        """
+        self.url = url.rstrip("/")
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        if not self.url.startswith(("http://", "https://")):
+            raise BenchmarkError(f"{url!r} is not a URL of a service: write it as http://host:port")
+        try:
+            self._http = httpx.AsyncClient(
+                base_url=self.url,
+                headers={"X-API-Key": key} if (key := os.environ.get(KEY_VARIABLE)) else {},
+                limits=limits,
+                timeout=httpx.Timeout(timeout, connect=10),
+                trust_env=False,
+            )
+        except httpx.InvalidURL as error:
+            raise BenchmarkError(f"{url!r} is not a URL of a service: {error}") from error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def check_ready(self) -> None:
+        """Make sure that the service is there and ready.
+
+        Raises:
+            BenchmarkError: it is not; the sentence says what to do.
+        """
+        try:
+            response = await self._http.get("/health/ready")
+        except httpx.HTTPError as error:
+            raise BenchmarkError(
+                f"no service answers at {self.url} ({_reason(error)}): "
+                "start one with `make run`, or give its --url"
+            ) from error
+        if response.status_code != httpx.codes.OK:
+            raise BenchmarkError(
+                f"the service at {self.url} is not ready (it says {response.status_code}): try again soon"
+            )
+
+    async def metrics(self) -> str:
+        """The text of ``GET /metrics``.
+
+        Raises:
+            BenchmarkError: it cannot be read.
+        """
+        try:
+            response = await self._http.get("/metrics")
+            response.raise_for_status()
+        except httpx.HTTPError as error:
+            raise BenchmarkError(f"cannot read {self.url}/metrics: {_reason(error)}") from error
+        return response.text
+
+    async def recommend(self, payload: Mapping[str, Any], options: Mapping[str, str]) -> Reply:
+        """Send ``POST /recommend`` until the service takes it, and report what came back.
+
+        A 429 is not an answer but a request to come back: its ``Retry-After`` is honoured. A connection that is
+        closed under a request says nothing about the strategy either: a restarted service gets another chance, and
+        one that is gone ends the run, so that no user is recorded as a miss for it.
+
+        Args:
+            payload: the JSON body.
+            options: the query parameters, ``strategy`` among them.
+
+        Raises:
+            BenchmarkError: the service is gone.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            reply, wait = await self._attempt(payload, options, attempt)
+            if wait is None or attempt == ATTEMPTS:
+                break
+            await asyncio.sleep(wait)
+        return reply
+
+    async def _attempt(
+        self, payload: Mapping[str, Any], options: Mapping[str, str], attempt: int
+    ) -> tuple[Reply, float | None]:
+        """One attempt: what came back, and the seconds to wait before another one that makes sense."""
+        begun = time.perf_counter()
+        try:
+            response = await self._http.post("/recommend", json=payload, params=dict(options))
+        except httpx.ConnectError as error:
+            raise BenchmarkError(
+                f"the service at {self.url} is gone ({_reason(error)}): start it again and repeat the command"
+            ) from error
+        except httpx.HTTPError as error:
+            wait = HUNG_UP_WAIT if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError) else None
+            return Reply(None, {}, time.perf_counter() - begun, attempt, _reason(error)), wait
+        seconds = time.perf_counter() - begun
+        body, error_text = _read(response)
+        busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
+        reply = Reply(response.status_code, body, seconds, attempt, error_text)
+        return reply, _retry_after(response) if busy else None
+
+
+def _read(response: httpx.Response) -> tuple[dict[str, Any], str | None]:
+    try:
+        body = response.json()
+    except ValueError:
+        return {}, f"{response.status_code} without JSON: {response.text[:200]}"
+    if not isinstance(body, dict):
+        return {}, f"{response.status_code} with JSON that is no object"
+    if response.status_code != httpx.codes.OK:
+        return body, f"{response.status_code}: {body.get('detail') or body.get('title') or 'no detail'}"
+    return body, None
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds to wait; 1 where the header is absent or a date."""
+    try:
+        wanted = float(response.headers.get("retry-after", "1"))
+    except ValueError:
+        return 1.0
+    return min(max(wanted, 0.0), LONGEST_WAIT) if wanted == wanted else 1.0  # noqa: PLR0124 - NaN
+
+
+def _reason(error: httpx.HTTPError) -> str:
+    return str(error) or type(error).__name__

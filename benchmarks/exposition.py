@@ -1,0 +1,61 @@
+"""Reads a service's own measurements: the difference of a Prometheus histogram between two scrapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.errors import BenchmarkError
+
+REQUEST_DURATION = "msr_request_duration_seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """``_sum`` and ``_count`` of a histogram over the chosen label values."""
+
+    seconds: float
+    count: float
+
+    def since(self, earlier: Total) -> Total:
+        """What was added after an earlier scrape.
+
+        Raises:
+            BenchmarkError: the counters went back, so the service was restarted in between.
+        """
+        if self.count < earlier.count:
+            raise BenchmarkError("the service was restarted during the measurement: measure again")
+        return Total(self.seconds - earlier.seconds, self.count - earlier.count)
+
+    @property
+    def mean(self) -> float:
+        """Seconds per observation; NaN without any."""
+        return self.seconds / self.count if self.count else math.nan
+
+
+def histogram_total(text: str, name: str, labels: Mapping[str, str]) -> Total:
+    """Sum a histogram over all series that carry exactly the given label values, whatever their other labels.
+
+    Args:
+        text: of ``GET /metrics``.
+        name: of the histogram, without suffix.
+        labels: required values, compared as they are.
+
+    Raises:
+        BenchmarkError: the text is not a Prometheus exposition, or it has no such histogram at all.
+    """
+    try:
+        families = [family for family in text_string_to_metric_families(text) if family.name == name]
+    except ValueError as error:
+        raise BenchmarkError(f"/metrics is not in Prometheus' text format: {error}") from error
+    if not any(family.type == "histogram" for family in families):
+        raise BenchmarkError(f"/metrics has no histogram {name}: is this an MSR Serve of this version?")
+    sums = {f"{name}_sum": 0.0, f"{name}_count": 0.0}
+    for family in families:
+        for sample in family.samples:
+            if sample.name in sums and labels.items() <= sample.labels.items():
+                sums[sample.name] += sample.value
+    return Total(sums[f"{name}_sum"], sums[f"{name}_count"])

@@ -1,0 +1,202 @@
+"""``score``: tables of accuracy, repairs and time from the records of replays, and from nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.errors import BenchmarkError
+from benchmarks.files import write_text
+from benchmarks.records import Run, read_run
+from benchmarks.scoring import SIMULATED, Accuracy, Score, by_strategy, score
+from benchmarks.tables import UNKNOWN, Table
+from service.strategies import STRATEGIES
+
+METRICS = ("H@1", "H@5", "N@5")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("records", type=Path, nargs="+", help="files written by replay")
+    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+    parser.add_argument(
+        "--csv", type=Path, help="also write one line per file, strategy and metric to this file"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the tables; returns the exit code.
+
+    Raises:
+        BenchmarkError: a file of records is missing, damaged or empty.
+    """
+    runs = {path: read_run(path) for path in arguments.records}
+    scores = {path: _scores(path, found) for path, found in runs.items()}
+    pages = [_page(path, found, scores[path]) for path, found in runs.items()]
+    sys.stdout.write("\n".join(pages))
+    if arguments.markdown:
+        write_text(arguments.markdown, "\n".join(pages))
+    if arguments.csv:
+        write_text(arguments.csv, _long_table(scores).csv())
+    return 0
+
+
+def accuracy_table(scores: Iterable[Score]) -> Table:
+    """H@1, H@5, N@5 in percent: strategy score with 95 % interval, then as served, then without failures."""
+    columns = (
+        "strategy", "users", *METRICS, *(f"{name} as served" for name in METRICS),
+        "N@5 answered only (lenient)",
+    )  # fmt: skip
+    rows = []
+    for found in scores:
+        lenient = found.answered_only
+        rows.append(
+            (
+                found.strategy,
+                str(found.strategy_score.users),
+                *(_with_interval(found.strategy_score, name) for name in METRICS),
+                *(_percent(found.as_served.values[name]) for name in METRICS),
+                f"{_percent(lenient.values['N@5'])} of {lenient.users}" if lenient else UNKNOWN,
+            )
+        )
+    return Table(columns, tuple(rows))
+
+
+def behaviour_table(scores: Iterable[Score]) -> Table:
+    """What happened on the way: failures, fallbacks, repairs, tokens, cost and the client's seconds."""
+    columns = (
+        "strategy", "failed", "fallbacks", "invented", "duplicated", "missing", "input tokens",
+        "output tokens", "cost USD", "mean s", "p95 s", "outcomes",
+    )  # fmt: skip
+    rows = []
+    for found in scores:
+        estimated = f" ({found.estimated} estimated)" if found.estimated else ""
+        rows.append(
+            (
+                found.strategy,
+                str(found.failures),
+                str(found.fallbacks),
+                *(str(found.repairs[kind]) for kind in ("invented", "duplicated", "missing")),
+                *(str(found.tokens[kind]) for kind in ("input_tokens", "output_tokens")),
+                UNKNOWN if found.cost_usd is None else f"{found.cost_usd:.4f}{estimated}",
+                f"{found.mean_seconds:.4f}",
+                f"{found.p95_seconds:.4f}",
+                ", ".join(f"{outcome} {count}" for outcome, count in sorted(found.outcomes.items())),
+            )
+        )
+    return Table(columns, tuple(rows))
+
+
+def training_differences(run: Run, scores: Iterable[Score]) -> list[str]:
+    """How strategies without an LVLM compare with the manifest of the backbone that answered.
+
+    Only a replay of all users with the manifest's own protocol may be compared; otherwise nothing is said.
+    """
+    lines = []
+    for found in scores:
+        if STRATEGIES[found.strategy].asks_lvlm or run.header.get("options", {}).get("users") is not None:
+            continue
+        names = {
+            (r.get("backbone") or {}).get("name") for r in run.records if r["strategy"] == found.strategy
+        }
+        for name in sorted(name for name in names if name):
+            trained = sampled_test_metrics(run.header.get("backbones", {}).get(name, {}).get("metrics", {}))
+            if trained:
+                values = found.strategy_score.values
+                differences = ", ".join(
+                    f"{m} {_percent(values[m])} here and {_percent(trained[m])} in training" for m in METRICS
+                )
+                lines.append(f"{found.strategy} over HTTP beside the manifest of {name}: {differences}.")
+    return lines
+
+
+def sampled_test_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """H@1, H@5 and N@5 of a manifest's test part, as shares of one; empty when it does not have them."""
+    test = metrics.get("test")
+    if not isinstance(test, Mapping) or not all(isinstance(test.get(name), (int, float)) for name in METRICS):
+        return {}
+    return {name: float(test[name]) for name in METRICS}
+
+
+def _scores(path: Path, run: Run) -> list[Score]:
+    groups = by_strategy(run.records)
+    if not groups:
+        raise BenchmarkError(f"{path} holds no answer yet: run the replay first")
+    unknown = sorted(groups.keys() - STRATEGIES.keys())
+    if unknown:
+        raise BenchmarkError(
+            f"{path} holds the strategy {unknown[0]!r}, which does not exist: was the file edited?"
+        )
+    return [score(name, records) for name, records in groups.items()]
+
+
+def _page(path: Path, run: Run, scores: list[Score]) -> str:
+    header = run.header
+    warning = [f"**{SIMULATED}**\n"] if any(found.simulated for found in scores) else []
+    return "\n".join(
+        (
+            f"## {path.name}: {header.get('dataset')}\n",
+            *warning,
+            machine.describe(header["machine"]),
+            _shown_options(header.get("options", {})),
+            "Percent. Strategy score: only places that the strategy itself gave count and a failed answer "
+            "is a miss; brackets: 95 % interval.\n",
+            accuracy_table(scores).markdown(),
+            behaviour_table(scores).markdown(),
+            *(line + "\n" for line in training_differences(run, scores)),
+        )
+    )
+
+
+def _shown_options(options: Mapping[str, Any]) -> str:
+    shown = {
+        name: value
+        for name, value in options.items()
+        if name not in ("protocol", "backbones") and value is not None
+    }
+    protocol = options.get("protocol", {})
+    return (
+        f"- options: {', '.join(f'{name} {value}' for name, value in shown.items())}; "
+        f"{protocol.get('negatives')} negatives, seed {protocol.get('seed')}\n"
+    )
+
+
+def _long_table(scores: Mapping[Path, list[Score]]) -> Table:
+    rows = []
+    for path, found_scores in scores.items():
+        for found in found_scores:
+            kinds = {
+                "strategy": found.strategy_score,
+                "as served": found.as_served,
+                "answered only": found.answered_only,
+            }
+            for kind, values in kinds.items():
+                if values is None:
+                    continue
+                for name in METRICS:
+                    low, high = values.intervals[name]
+                    numbers = (values.values[name], low, high)
+                    rows.append(
+                        (
+                            str(path),
+                            found.strategy,
+                            kind,
+                            name,
+                            str(values.users),
+                            *(f"{v:.6f}" for v in numbers),
+                        )
+                    )
+    return Table(("records", "strategy", "score", "metric", "users", "value", "low", "high"), tuple(rows))
+
+
+def _with_interval(found: Accuracy, name: str) -> str:
+    low, high = found.intervals[name]
+    return f"{_percent(found.values[name])} [{_percent(low)}, {_percent(high)}]"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"

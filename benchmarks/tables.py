@@ -1,0 +1,45 @@
+"""A table of results, as Markdown for readers and CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+UNKNOWN = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings and rows of text; the first column is a name, the others are aligned as numbers.
+
+    Raises:
+        ValueError: a row is not as long as the heading.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"{len(row)} cells under {len(self.columns)} headings: {row}")
+
+    def markdown(self) -> str:
+        """A pipe table, padded so that it reads well as plain text too."""
+        cells = [tuple(cell.replace("|", "\\|") for cell in row) for row in (self.columns, *self.rows)]
+        widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(self.columns))]
+        rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+        return "\n".join(_line(row, widths) for row in (cells[0], rule, *cells[1:])) + "\n"
+
+    def csv(self) -> str:
+        """RFC 4180, heading first."""
+        stream = io.StringIO()
+        csv.writer(stream).writerows((self.columns, *self.rows))
+        return stream.getvalue()
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [cells[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]
+    return "| " + " | ".join(padded) + " |"
