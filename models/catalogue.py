@@ -208,8 +208,8 @@ def _refuse_other(target: Path, manifest: CatalogueManifest) -> None:
     found = read_manifest(target.parent)
     if found.version != manifest.version:
         raise BundleError(
-            f"{target} holds another catalogue ({found.dataset}, version {found.version}), and backbones may be "
-            "trained on it: write to another bundle, or replace it with --replace"
+            f"{target} holds another catalogue ({found.dataset}, version {found.version}), and backbones may "
+            "be trained on it: write to another bundle, or replace it with --replace"
         )
 
 
