@@ -1,0 +1,1 @@
+"""The LVLM stage: prompts, pictures, providers, answers."""

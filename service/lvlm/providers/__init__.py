@@ -1,0 +1,1 @@
+"""One class per vendor's wire format behind one small protocol."""

@@ -1,0 +1,165 @@
+"""Captions of item images: from the bundle, else from the cache; others are asked for in the background.
+
+No request ever waits for a caption to be written: its item is shown by title, and the next visit finds the
+caption.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from service.bundle import Catalogue
+from service.lvlm.gateway import Completion, Ending, Gateway
+from service.lvlm.pictures import Pictures
+from service.lvlm.prompts import CAPTION_CAP, CAPTION_VERSION, caption_prompt, clean
+from service.lvlm.providers.base import Call, FinishReason, Image
+from service.metrics import Metrics
+from service.stores.base import Cache, StoreError
+
+log = logging.getLogger(__name__)
+
+CACHE = "captions"
+WAITING = 64  # images; beyond that a request's wish is dropped, and the next visit may wish again
+AT_ONCE = 2  # background calls: they share the provider with people who wait
+CALL_SECONDS = 60.0
+
+
+class Captions:
+    """Captions of one catalogue's items.
+
+    Args:
+        captioner: which of the bundle's captioners to use; empty for the asking model's own, else the first.
+        fill: whether missing captions are asked for in the background.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        pictures: Pictures,
+        gateway: Gateway,
+        cache: Cache,
+        metrics: Metrics,
+        *,
+        ttl: float,
+        max_output_tokens: int,
+        captioner: str = "",
+        fill: bool = True,
+    ) -> None:
+        self._catalogue = catalogue
+        self._pictures = pictures
+        self._gateway = gateway
+        self._cache = cache
+        self._metrics = metrics
+        self._ttl = ttl
+        self._max_output_tokens = max_output_tokens
+        self._captioner = captioner
+        self._fill = fill
+        self._writing: dict[str, asyncio.Task[None]] = {}
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    async def read(self, rows: Sequence[int], provider: str, model: str) -> dict[int, str]:
+        """The captions that exist for these items, by row; captions that do not are begun."""
+        found = {row: caption for row, caption in self._bundled(provider, model).items() if row in set(rows)}
+        missing = {
+            row: _key(digest, captioner_name(provider, model))
+            for row in dict.fromkeys(rows)
+            if row not in found and (digest := self._catalogue.items[row].image_sha256)
+        }
+        if missing:
+            cached = await self._cached(missing)
+            found |= cached
+            self._begin({row: key for row, key in missing.items() if row not in cached}, provider, model)
+        return found
+
+    async def close(self) -> None:
+        """Give up on captions that are being written."""
+        tasks = list(self._writing.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _bundled(self, provider: str, model: str) -> Mapping[int, str]:
+        captions = self._catalogue.captions
+        for name in (self._captioner, captioner_name(provider, model), *sorted(captions)):
+            if name in captions:
+                return captions[name]
+        return {}
+
+    async def _cached(self, keys: Mapping[int, str]) -> dict[int, str]:
+        try:
+            values = await self._cache.get_many(list(keys.values()))
+        except StoreError as error:
+            log.warning("the caption cache cannot be read: %s", error)
+            self._count("error", len(keys))
+            return {}
+        found = {
+            row: value.decode("utf-8", "replace") for row, value in zip(keys, values, strict=True) if value
+        }
+        self._count("hit", len(found))
+        self._count("miss", len(keys) - len(found))
+        return found
+
+    def _begin(self, keys: Mapping[int, str], provider: str, model: str) -> None:
+        for row, key in keys.items():
+            if not self._fill or key in self._writing or len(self._writing) >= WAITING:
+                continue
+            task = asyncio.create_task(self._write(row, key, provider, model))
+            self._writing[key] = task
+            task.add_done_callback(partial(self._written, key))
+
+    def _written(self, key: str, _: asyncio.Task[None]) -> None:
+        del self._writing[key]
+
+    async def _write(self, row: int, key: str, provider: str, model: str) -> None:
+        async with self._places:
+            image = await self._pictures.item(row)
+            if image is None:
+                return
+            completion = await describe(self._gateway, provider, model, image, self._max_output_tokens)
+        caption = caption_of(completion)
+        if caption is None:
+            return
+        try:
+            await self._cache.set(key, caption.encode(), self._ttl)
+        except StoreError as error:
+            log.warning("the caption cache cannot be written: %s", error)
+            self._count("error")
+        else:
+            self._count("stored")
+
+    def _count(self, result: str, times: int = 1) -> None:
+        self._metrics.cache_events.labels(CACHE, result).inc(times)
+
+
+def describe(
+    gateway: Gateway, provider: str, model: str, image: Image, max_output_tokens: int
+) -> Coroutine[Any, Any, Completion]:
+    """Ask one model what one image shows."""
+    call = Call(
+        caption_prompt(image), model, max_output_tokens, stream=False, context={"strategy": "caption"}
+    )
+    return gateway.call(provider, call, CALL_SECONDS)
+
+
+def caption_of(completion: Completion) -> str | None:
+    """The caption in an answer; None unless it was given to the end."""
+    if completion.ending is not Ending.FINISHED or completion.reason is not FinishReason.STOP:
+        return None
+    return clean(completion.text, CAPTION_CAP) or None
+
+
+def captioner_name(provider: str, model: str) -> str:
+    """What the captions of this model are called: a file-safe name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{provider}-{model}").strip(".-")
+
+
+def _key(digest: str, captioner: str) -> str:
+    facts = json.dumps([digest, captioner, CAPTION_VERSION])
+    return f"msr:caption:{hashlib.sha256(facts.encode()).hexdigest()}"

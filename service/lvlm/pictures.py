@@ -1,0 +1,84 @@
+"""Pictures of catalogue items for a prompt, made in threads so that they never hold up the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from PIL import Image as Pillow
+
+from service.bundle import Catalogue
+from service.lvlm import montage
+from service.lvlm.contracts import ImageMode
+from service.lvlm.providers.base import Image
+from service.lvlm.thumbnails import ThumbnailCache, UnreadableImageError
+
+log = logging.getLogger(__name__)
+
+THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Pictured:
+    """Pictures of a history.
+
+    Attributes:
+        cells: position in the history -> cell number from 1; an item that cannot be shown has none.
+    """
+
+    images: tuple[Image, ...] = ()
+    cells: Mapping[int, int] | None = None
+
+    def cell(self, position: int) -> int | None:
+        """The cell of the item at this position of the history."""
+        return (self.cells or {}).get(position)
+
+
+class Pictures:
+    """Shows items of one catalogue."""
+
+    def __init__(self, catalogue: Catalogue, thumbnails: ThumbnailCache) -> None:
+        self._catalogue = catalogue
+        self._thumbnails = thumbnails
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pictures")
+
+    async def history(self, rows: Sequence[int], mode: ImageMode) -> Pictured:
+        """Picture the items of a history; those without a readable image are left out."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._history, tuple(rows), mode
+        )
+
+    async def item(self, row: int) -> Image | None:
+        """The picture of one item, large enough to be described; None if there is none to read."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._item, row)
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _history(self, rows: tuple[int, ...], mode: ImageMode) -> Pictured:
+        thumbnails, cells = [], {}
+        for position, row in enumerate(rows):
+            thumbnail = self._thumbnail(row, montage.CELL_SIDE[mode])
+            if thumbnail is not None:
+                thumbnails.append(thumbnail)
+                cells[position] = len(thumbnails)
+        return Pictured(montage.compose(thumbnails, mode), cells) if thumbnails else Pictured()
+
+    def _item(self, row: int) -> Image | None:
+        thumbnail = self._thumbnail(row, montage.CAPTION_SIDE)
+        return montage.encode(thumbnail) if thumbnail is not None else None
+
+    def _thumbnail(self, row: int, side: int) -> Pillow.Image | None:
+        path = self._catalogue.image_path(row)
+        if path is None:
+            return None
+        digest = self._catalogue.items[row].image_sha256 or str(path)
+        try:
+            return self._thumbnails.get(path, digest, side)
+        except UnreadableImageError as error:
+            log.warning("an item image is not shown: %s", error)
+            return None

@@ -1,0 +1,102 @@
+"""Tokens to US dollars, from a dated table; a model that is not in it has no price and still works."""
+
+from __future__ import annotations
+
+import datetime
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.lvlm.providers.base import Usage
+from service.lvlm.tokens import UNKNOWN_FAMILY, ImageRule, image_rule
+
+TABLE = Path(__file__).with_name("pricing.toml")
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model's line: US dollars per million tokens, and how it bills pictures.
+
+    Attributes:
+        deprecated_after: the vendor's last day for it, where announced.
+    """
+
+    input: float
+    cached_input: float
+    cache_write: float
+    output: float
+    images: ImageRule
+    deprecated_after: datetime.date | None
+
+    def cost(self, usage: Usage) -> float:
+        """US dollars for these tokens; cached and cache-writing tokens are part of the input."""
+        plain = max(0, usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens)
+        return (
+            plain * self.input
+            + usage.cached_input_tokens * self.cached_input
+            + usage.cache_write_tokens * self.cache_write
+            + usage.output_tokens * self.output
+        ) / MILLION
+
+
+class Prices:
+    """The table.
+
+    Attributes:
+        as_of: the day on which its figures were read.
+    """
+
+    def __init__(self, models: Mapping[str, Model], as_of: datetime.date) -> None:
+        self._models = dict(models)
+        self.as_of = as_of
+
+    @classmethod
+    def read(cls, path: Path = TABLE) -> Prices:
+        """Read a table.
+
+        Raises:
+            ValueError: the table is damaged; the message names the file.
+        """
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            rules = {name: image_rule(record) for name, record in table["images"].items()}
+            models = {}
+            for name, record in table["models"].items():
+                model = _model(record, rules)
+                models.update(dict.fromkeys([name, *record.get("aliases", ())], model))
+            return cls(models, table["as_of"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"the price table {path} is damaged: {error!r}") from error
+
+    def cost(self, model: str, usage: Usage) -> float | None:
+        """US dollars; None for a model without a line."""
+        known = self._models.get(model)
+        return known.cost(usage) if known else None
+
+    def images(self, model: str) -> ImageRule:
+        """How the model bills pictures; a common rule for a model without a line."""
+        known = self._models.get(model)
+        return known.images if known else UNKNOWN_FAMILY
+
+    def warning(self, model: str, today: datetime.date) -> str | None:
+        """What to know before relying on the model: that it has no price here, or has been switched off."""
+        known = self._models.get(model)
+        if known is None:
+            return f"no price is known for the model {model}: its cost is not counted"
+        if known.deprecated_after and today > known.deprecated_after:
+            return f"the vendor announced {known.deprecated_after} as the last day of the model {model}"
+        return None
+
+
+def _model(record: Mapping[str, Any], rules: Mapping[str, ImageRule]) -> Model:
+    return Model(
+        input=record["input"],
+        cached_input=record.get("cached_input", record["input"]),
+        cache_write=record.get("cache_write", record["input"]),
+        output=record["output"],
+        images=rules[record["images"]],
+        deprecated_after=record.get("deprecated_after"),
+    )

@@ -1,0 +1,198 @@
+"""Anthropic's messages.
+
+The one home of ``anthropic``, which is slow to import: it is loaded by the first provider made.
+There is no temperature: the SDK no longer has one.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+import httpx2
+
+from service.lvlm.providers.base import (
+    Call,
+    Event,
+    FailureKind,
+    Finish,
+    FinishReason,
+    Image,
+    ProviderError,
+    Text,
+    TextDelta,
+    Usage,
+)
+from service.lvlm.providers.failures import failure
+from service.lvlm.providers.transport import http_client
+
+ANTHROPIC_URL = "https://api.anthropic.com"
+SIMULATOR = "simulator"
+
+_FINISH = {
+    "max_tokens": FinishReason.LENGTH,
+    "model_context_window_exceeded": FinishReason.LENGTH,
+    "refusal": FinishReason.REFUSAL,
+}
+
+
+class AnthropicMessages:
+    """One server with ``/v1/messages``.
+
+    Args:
+        name: the configured name.
+        base_url: without ``/v1``.
+        structured: whether to send the answer's JSON schema; off for servers that refuse it.
+        tell_strategy: send the call's strategy as metadata. For the simulator alone.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        api_key: str,
+        base_url: str = ANTHROPIC_URL,
+        structured: bool = True,
+        tell_strategy: bool = False,
+    ) -> None:
+        import anthropic  # noqa: PLC0415 - slow: only who uses it pays
+
+        self._anthropic = anthropic
+        self._name = name
+        self._structured = structured
+        self._tell_strategy = tell_strategy
+        self._client = anthropic.AsyncAnthropic(
+            api_key=api_key,
+            base_url=base_url,
+            max_retries=0,
+            timeout=None,
+            http_client=http_client(base_url),
+        )
+
+    @property
+    def name(self) -> str:
+        """See Provider."""
+        return self._name
+
+    async def close(self) -> None:
+        """See Provider."""
+        await self._client.close()
+
+    async def stream(self, call: Call) -> AsyncIterator[Event]:
+        """See Provider."""
+        with self._failures():
+            if call.stream:
+                async with aclosing(self._streamed(call)) as events:  # closing this closes that, at once
+                    async for event in events:
+                        yield event
+            else:
+                for event in await self._plain(call):
+                    yield event
+
+    async def _streamed(self, call: Call) -> AsyncGenerator[Event]:
+        events = await self._client.messages.create(**self._request(call), stream=True)
+        usage, reason, model = Usage(), None, call.model
+        async with events:
+            async for event in events:
+                match event.type:
+                    case "message_start":
+                        model = event.message.model or model
+                        usage = _usage(event.message.usage, usage)
+                        yield usage
+                    case "content_block_delta" if event.delta.type == "text_delta":
+                        yield TextDelta(event.delta.text)
+                    case "message_delta":
+                        reason = event.delta.stop_reason or reason
+                        usage = _usage(event.usage, usage)
+                        yield usage
+        yield _finish(reason, model)
+
+    async def _plain(self, call: Call) -> list[Event]:
+        message = await self._client.messages.create(**self._request(call), stream=False)
+        if not isinstance(message, self._anthropic.types.Message) or message.content is None:
+            raise ProviderError(FailureKind.SERVER, "the provider's answer is not a message")
+        text = "".join(block.text for block in message.content if block.type == "text")
+        events: list[Event] = [TextDelta(text)] if text else []
+        if message.usage:
+            events.append(_usage(message.usage, Usage()))
+        return [*events, _finish(message.stop_reason, message.model or call.model)]
+
+    def _request(self, call: Call) -> dict[str, Any]:
+        prompt = call.prompt
+        request: dict[str, Any] = {
+            "model": call.model,
+            "system": prompt.system,
+            "messages": [{"role": "user", "content": [_part(part) for part in prompt.parts]}],
+            "max_tokens": call.max_output_tokens,
+        }
+        if self._structured and prompt.answer_schema is not None:
+            request["output_config"] = {
+                "format": {"type": "json_schema", "schema": dict(prompt.answer_schema)}
+            }
+        if self._tell_strategy and "strategy" in call.context:
+            request["metadata"] = {"user_id": f"strategy={call.context['strategy']}"}
+        return request
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Turn the SDK's errors into ours.
+
+        ``from None`` throughout: the SDK's messages quote response bodies, and those quote requests and keys.
+        """
+        try:
+            yield
+        except self._anthropic.APIStatusError as error:  # status 200: an error event inside a stream
+            raise failure(error.status_code, error.body, error.response.headers, error.request_id) from None
+        except self._anthropic.APITimeoutError:
+            raise ProviderError(FailureKind.TIMEOUT, "the connection timed out") from None
+        except self._anthropic.APIConnectionError:
+            raise ProviderError(FailureKind.CONNECTION, "the connection failed or broke off") from None
+        except self._anthropic.AnthropicError as error:
+            raise ProviderError(FailureKind.SERVER, f"the SDK failed: {type(error).__name__}") from None
+        except httpx2.HTTPError as error:
+            raise ProviderError(
+                FailureKind.CONNECTION, f"the connection broke off: {type(error).__name__}"
+            ) from None
+        except json.JSONDecodeError:
+            raise ProviderError(FailureKind.SERVER, "the provider sent something that is not JSON") from None
+        except (AttributeError, TypeError, ValueError) as error:  # the SDK does not check what it parses
+            raise ProviderError(
+                FailureKind.SERVER, f"the answer is malformed: {type(error).__name__}"
+            ) from None
+
+
+def _part(part: Text | Image) -> dict[str, Any]:
+    if isinstance(part, Text):
+        return {"type": "text", "text": part.text}
+    data = base64.b64encode(part.data).decode()
+    return {"type": "image", "source": {"type": "base64", "media_type": part.media_type, "data": data}}
+
+
+def _finish(reason: str | None, model: str) -> Finish:
+    if reason is None:
+        raise ProviderError(FailureKind.TRUNCATED, "the answer ended without a stop reason: it was cut off")
+    simulated = model.startswith(f"{SIMULATOR}/")
+    return Finish(_FINISH.get(reason, FinishReason.STOP), model, simulated)
+
+
+def _usage(reported: Any, before: Usage) -> Usage:
+    """Usage so far: counts are cumulative, events leave some out, input comes without the cached part."""
+    if reported is None:
+        return before
+    written = _count(reported, "cache_creation_input_tokens", before.cache_write_tokens)
+    cached = _count(reported, "cache_read_input_tokens", before.cached_input_tokens)
+    plain = before.input_tokens - before.cache_write_tokens - before.cached_input_tokens
+    return Usage(
+        input_tokens=_count(reported, "input_tokens", plain) + written + cached,
+        output_tokens=_count(reported, "output_tokens", before.output_tokens),
+        cached_input_tokens=cached,
+        cache_write_tokens=written,
+    )
+
+
+def _count(reported: Any, name: str, otherwise: int) -> int:
+    value = getattr(reported, name, None)
+    return otherwise if value is None else int(value)

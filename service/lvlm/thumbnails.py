@@ -1,0 +1,94 @@
+"""Item images made small once and kept, so that a request only pastes and encodes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+MAX_PIXELS = 50_000_000
+BACKGROUND = (255, 255, 255)
+
+
+class UnreadableImageError(Exception):
+    """The file is missing, damaged, of an unknown format or too large to open safely."""
+
+
+def open_thumbnail(path: Path, side: int) -> Image.Image:
+    """Open an image as RGB, upright, fitted into ``side`` × ``side`` pixels with its shape kept.
+
+    Transparency becomes white. Of an animation the first frame counts. The format is read from the contents:
+    there are PNGs named .jpg.
+
+    Raises:
+        UnreadableImageError: there is nothing to show.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UnreadableImageError(
+                    f"{path} has {image.width} × {image.height} pixels, more than {MAX_PIXELS}"
+                )
+            image.draft("RGB", (2 * side, 2 * side))  # JPEG alone: decode at a fraction of the size
+            upright = ImageOps.exif_transpose(image)
+            return ImageOps.contain(_rgb(upright), (side, side), Image.Resampling.LANCZOS)
+    except UnreadableImageError:
+        raise
+    # Pillow's decoders raise whatever their parsers do on damaged input, and a bomb has a warning of its own.
+    except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, OverflowError) as error:
+        raise UnreadableImageError(f"{path} cannot be read as an image: {error}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableImageError(f"{path} is too large to open safely") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits of grey
+        image = image.convert("I").point(lambda value: value / 256).convert("L")
+    if "A" in image.getbands() or "transparency" in image.info:
+        transparent = image.convert("RGBA")
+        canvas = Image.new("RGBA", transparent.size, (*BACKGROUND, 255))
+        return Image.alpha_composite(canvas, transparent).convert("RGB")
+    return image.convert("RGB")
+
+
+class ThumbnailCache:
+    """Thumbnails in memory, bounded by the bytes of their pixels; the least recently used go. Thread-safe."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._thumbnails: OrderedDict[tuple[str, int], Image.Image] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, path: Path, digest: str, side: int) -> Image.Image:
+        """The thumbnail of the image with this digest, from memory or else from its file.
+
+        Raises:
+            UnreadableImageError: there is nothing to show.
+        """
+        key = (digest, side)
+        with self._lock:
+            kept = self._thumbnails.get(key)
+            if kept is not None:
+                self._thumbnails.move_to_end(key)
+                return kept
+        thumbnail = open_thumbnail(path, side)
+        with self._lock:
+            self._keep(key, thumbnail)
+        return thumbnail
+
+    def _keep(self, key: tuple[str, int], thumbnail: Image.Image) -> None:
+        if key in self._thumbnails or _bytes(thumbnail) > self._max_bytes:
+            return
+        self._thumbnails[key] = thumbnail
+        self._bytes += _bytes(thumbnail)
+        while self._bytes > self._max_bytes:
+            _, dropped = self._thumbnails.popitem(last=False)
+            self._bytes -= _bytes(dropped)
+
+
+def _bytes(image: Image.Image) -> int:
+    return image.width * image.height * len(image.getbands())
