@@ -117,9 +117,9 @@ class ServiceClient:
     async def recommend(self, payload: Mapping[str, Any], options: Mapping[str, str]) -> Reply:
         """Send ``POST /recommend`` until the service takes it, and report what came back.
 
-        A 429 is not an answer but a request to come back: its ``Retry-After`` is honoured. A connection that is
-        closed under a request says nothing about the strategy either: a restarted service gets another chance, and
-        one that is gone ends the run, so that no user is recorded as a miss for it.
+        A 429 is not an answer but a request to come back: its ``Retry-After`` is honoured. A connection that
+        is closed under a request says nothing about the strategy either: a restarted service gets another
+        chance, and one that is gone ends the run, so that no user is recorded as a miss for it.
 
         Args:
             payload: the JSON body.

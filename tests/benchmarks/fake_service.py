@@ -1,4 +1,4 @@
-"""A service with behaviour on a real socket: it ranks, fails, refuses and measures itself as the contract says."""
+"""A service with behaviour on a real socket: it ranks, fails, refuses and measures itself."""
 
 from __future__ import annotations
 

@@ -1,0 +1,49 @@
+"""Whether an answer under load is right: complete, without repetition, and honest about who made it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+OUTCOMES = (
+    "ok", "repaired", "partial", "cold_start",
+    "fallback_deadline", "fallback_provider", "fallback_answer", "fallback_limit", "fallback_budget",
+)  # fmt: skip
+"""Repeated here because a load test speaks HTTP only; a test holds them equal to the service's."""
+
+
+def problem_with(answer: Any, strategy: str, k: int, left_out: Collection[str]) -> str | None:
+    """What is wrong with the answer to ``POST /recommend``; None for a good one.
+
+    A fallback is a good answer: whatever the LVLM does, the user gets ``k`` items.
+
+    Args:
+        answer: the decoded JSON.
+        strategy: that was asked for.
+        k: items wanted.
+        left_out: item ids that must not come: the history that the request brought.
+    """
+    if not isinstance(answer, dict):
+        return "the answer is no JSON object"
+    if answer.get("strategy") != strategy:
+        return f"asked for {strategy}, answered for {answer.get('strategy')}"
+    if outcome_of(answer) not in OUTCOMES:
+        return f"unknown outcome {outcome_of(answer)}"
+    items = answer.get("items")
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        return "no list of items"
+    return _problem_with_items([str(item.get("item_id")) for item in items], k, left_out)
+
+
+def _problem_with_items(item_ids: list[str], k: int, left_out: Collection[str]) -> str | None:
+    if len(item_ids) != k:
+        return f"{len(item_ids)} items in place of {k}"
+    if len(set(item_ids)) != k:
+        return "an item comes twice"
+    seen = sorted(set(item_ids) & set(left_out))
+    return f"the answer repeats {seen[0]} of the history" if seen else None
+
+
+def outcome_of(answer: Any) -> str:
+    """The answer's outcome; ``none`` where there is none."""
+    return str(answer.get("outcome", "none")) if isinstance(answer, dict) else "none"

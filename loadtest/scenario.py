@@ -1,0 +1,104 @@
+"""One way of using the service, read from ``scenarios.toml`` and checked before any load is made."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+SCENARIOS = Path(__file__).with_name("scenarios.toml")
+
+STRATEGIES = ("none", "s1", "s2", "s3", "s4", "s5")
+"""Repeated here because a load test speaks HTTP only; a test holds it equal to the service's table."""
+
+
+class ScenarioError(Exception):
+    """A scenario is missing or says something that cannot be; the message names it."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How users behave.
+
+    Attributes:
+        wait: shortest and longest pause of one user, seconds.
+        k: items per answer.
+        new: share of users that the service does not know.
+        session: share of requests with a history of their own.
+        weights: strategy -> weight, those above zero.
+    """
+
+    wait: tuple[float, float]
+    k: int
+    new: float
+    session: float
+    weights: Mapping[str, float]
+
+    def without(self, refused: Collection[str]) -> Scenario:
+        """The same scenario without strategies that a service cannot serve.
+
+        Raises:
+            ScenarioError: none is left.
+        """
+        weights = {name: weight for name, weight in self.weights.items() if name not in refused}
+        if not weights:
+            raise ScenarioError(
+                f"this service serves no strategy of the scenario: it refuses {', '.join(refused)}"
+            )
+        return replace(self, weights=weights)
+
+
+def read_scenario(path: Path, name: str) -> Scenario:
+    """Read one scenario.
+
+    Raises:
+        ScenarioError: the file or the scenario is missing, or a value is wrong.
+    """
+    try:
+        scenarios = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ScenarioError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ScenarioError(f"{path} is not TOML: {error}") from error
+    if name not in scenarios:
+        raise ScenarioError(f"no scenario {name!r} in {path}; it has {', '.join(scenarios)}")
+    return _checked(name, scenarios[name])
+
+
+def _checked(name: str, values: Mapping[str, Any]) -> Scenario:
+    expected = {"wait", "k", "new", "session", "weights"}
+    if not isinstance(values, dict) or values.keys() != expected:
+        raise ScenarioError(f"the scenario {name} needs exactly {', '.join(sorted(expected))}")
+    wait, k, weights = values["wait"], values["k"], values["weights"]
+    if not (
+        isinstance(wait, list) and len(wait) == 2 and all(map(_is_number, wait)) and 0 <= wait[0] <= wait[1]
+    ):
+        raise ScenarioError(f"the scenario {name}: wait is two numbers of seconds, the smaller first")
+    if not (isinstance(k, int) and 1 <= k <= 100):
+        raise ScenarioError(f"the scenario {name}: k is a whole number from 1 to 100")
+    for share in ("new", "session"):
+        if not (_is_number(values[share]) and 0 <= values[share] <= 1):
+            raise ScenarioError(f"the scenario {name}: {share} is a share from 0 to 1")
+    return Scenario(
+        wait=(float(wait[0]), float(wait[1])),
+        k=k,
+        new=float(values["new"]),
+        session=float(values["session"]),
+        weights=_checked_weights(name, weights),
+    )
+
+
+def _checked_weights(name: str, weights: Any) -> dict[str, float]:
+    if not isinstance(weights, dict) or not weights.keys() <= set(STRATEGIES):
+        raise ScenarioError(f"the scenario {name}: weights are a table of {', '.join(STRATEGIES)}")
+    if not all(_is_number(weight) and weight >= 0 for weight in weights.values()) or not any(
+        weights.values()
+    ):
+        raise ScenarioError(f"the scenario {name}: weights are numbers of at least 0, not all of them 0")
+    return {strategy: float(weight) for strategy, weight in weights.items() if weight > 0}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
