@@ -11,7 +11,7 @@ from threading import Lock
 from service.simulator import schema
 from service.simulator.contracts import Ask, Picture
 from service.simulator.looking import Look, look
-from service.simulator.pictures import item_pixels
+from service.simulator.pictures import count_items, item_pixels
 from service.simulator.ranking import Verdict, rank
 from service.simulator.reading import Form, Question
 
@@ -56,8 +56,7 @@ class Answerer:
 
     def _look_at(self, pictures: tuple[Picture, ...], question: Question) -> tuple[Look, ...]:
         if len(pictures) == 1:
-            shown = sum(visit.pictured for visit in question.history) or _squares(pictures[0])
-            return self._look(pictures[0], shown)
+            return self._look(pictures[0], _items_shown(pictures[0], question))
         return tuple(seen for picture in pictures for seen in self._look(picture, 1))
 
     def _look(self, picture: Picture, items: int) -> tuple[Look, ...]:
@@ -93,12 +92,13 @@ def _explanation(question: Question, verdict: Verdict, looks: Sequence[Look]) ->
     text = f"{MARK} {best.title or best.name} comes first because it {reasons}"
     if question.ranked:
         text += ", and the order shown counted too"
-    if looks:
-        colours = list(dict.fromkeys(seen.colours[0] for seen in reversed(looks)))
+    if any(seen.colours for seen in looks):
+        colours = list(dict.fromkeys(name for seen in reversed(looks) for name in seen.colours[:1]))
         text += f". The pictures, newest first, show mainly {', '.join(colours[:3])}"
     return f"{text}."
 
 
-def _squares(picture: Picture) -> int:
-    """How many square cells a strip has, for a prompt that does not say how many items it shows."""
-    return max(1, round(picture.width / picture.height))
+def _items_shown(picture: Picture, question: Question) -> int:
+    if question.form is Form.LABEL:  # cells are numbered, so the pictured items are known
+        return sum(visit.pictured for visit in question.history) or 1
+    return count_items(picture.width, picture.height, len(question.history))

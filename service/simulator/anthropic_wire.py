@@ -34,12 +34,14 @@ class AnthropicWire:
         if asked is None:
             raise _refusal("The request body is not valid JSON: expected an object")
         _check_parameters(asked)
+        instructions = _system(asked.get("system"))
         texts, pictures, text_tokens = _read_messages(asked)
         return Ask(
             model=asked["model"],
+            instructions=instructions,
             texts=tuple(texts),
             pictures=tuple(pictures),
-            text_tokens=text_tokens + _system_tokens(asked.get("system")),
+            text_tokens=text_tokens + tokens.count(instructions),
             schema=_answer_schema(asked),
             max_tokens=asked["max_tokens"],
             stream=bool(asked.get("stream")),
@@ -190,14 +192,14 @@ def _read_picture(source: dict[str, Any], where: str, model: str) -> Picture:
     return Picture(data, media_type, width, height, anthropic_image_tokens(model, width, height))
 
 
-def _system_tokens(system: Any) -> int:
+def _system(system: Any) -> str:
     match system:
         case None:
-            return 0
+            return ""
         case str(text):
-            return tokens.count(text)
+            return text
         case list(blocks) if all(isinstance(b, dict) and isinstance(b.get("text"), str) for b in blocks):
-            return sum(tokens.count(block["text"]) for block in blocks)
+            return "\n".join(block["text"] for block in blocks)
         case _:
             raise _refusal("system: Input should be a valid string or a list of text blocks")
 

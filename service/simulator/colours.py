@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -11,8 +12,8 @@ Floats = npt.NDArray[np.float32]
 
 # Name, family (the basic colour word), RGB. Values are close to the CSS and xkcd colour lists.
 _NAMED = (
-    ("black", "black", (18, 18, 20)),
-    ("charcoal", "grey", (62, 64, 68)),
+    ("black", "black", (24, 24, 26)),
+    ("dark grey", "grey", (84, 84, 86)),
     ("grey", "grey", (130, 130, 132)),
     ("silver", "grey", (190, 192, 195)),
     ("white", "white", (250, 250, 250)),
@@ -48,6 +49,10 @@ _NAMED = (
     ("pink", "pink", (244, 164, 188)),
     ("rose", "pink", (218, 100, 126)),
 )
+_SHADE = np.array([0.5, 1.0, 1.0], np.float32)
+_SAME = 12.0  # distance, lightness halved, below which two groups are one colour
+_BLEND = 14.0  # distance, lightness halved, from the line between two colours within which lie their blends
+
 NAMES = tuple(name for name, _, _ in _NAMED)
 FAMILIES = {name: family for name, family, _ in _NAMED}
 
@@ -76,6 +81,77 @@ def pixels_to_lab(pixels: npt.NDArray[np.uint8]) -> Floats:
 def name_of(colour: Floats) -> str:
     """The nearest colour name of a CIELAB colour [3]."""
     return NAMES[int(np.argmin(((_lab_names() - colour) ** 2).sum(axis=-1)))]
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """The few colours that pixels consist of, largest first.
+
+    Attributes:
+        colours: CIELAB [k, 3].
+        shares: of all pixels [k].
+        members: for each pixel [n], which colour it is nearest to.
+    """
+
+    colours: Floats
+    shares: Floats
+    members: npt.NDArray[np.int64]
+
+
+def palette(pixels: Floats, most: int = 4) -> Palette:
+    """Group CIELAB pixels [n, 3] into at most so many colours: k-means, begun at the commonest colour names.
+
+    Lightness counts half, since light and shade on one material are not two colours.
+    """
+    scaled = pixels * _SHADE
+    names = _nearest(scaled[::3], _lab_names() * _SHADE)
+    commonest = np.bincount(names, minlength=len(NAMES)).argsort()[::-1][:most]
+    centres = _means(scaled[::3], names, commonest)
+    for _ in range(4):
+        near = _nearest(scaled[::3], centres)
+        centres = _means(scaled[::3], near, np.arange(len(centres)))
+    centres = _apart(centres)
+    members = _nearest(scaled, centres)
+    counts = np.bincount(members, minlength=len(centres))
+    order = counts.argsort()[::-1]
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return Palette(
+        (centres / _SHADE)[order], (counts / counts.sum())[order].astype(np.float32), rank[members]
+    )
+
+
+def blend(
+    pixels: Floats, first: Floats, second: Floats
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which pixels are one of two colours or a blend of them, and which of these are nearer the second.
+
+    All in CIELAB, pixels [..., 3]. Blends count, since the pixels where two colours meet are neither.
+    """
+    way = (second - first) * _SHADE
+    offset = (pixels - first) * _SHADE
+    part = np.clip(offset @ way / (way @ way), 0, 1)
+    near = np.linalg.norm(offset - part[..., None] * way, axis=-1) < _BLEND
+    return near, near & (part > 0.5)
+
+
+def _nearest(pixels: Floats, centres: Floats) -> npt.NDArray[np.int64]:
+    distances = (centres**2).sum(axis=1) - 2 * pixels @ centres.T
+    nearest: npt.NDArray[np.int64] = distances.argmin(axis=1)
+    return nearest
+
+
+def _means(pixels: Floats, members: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]) -> Floats:
+    return np.stack([pixels[members == group].mean(axis=0) for group in groups if (members == group).any()])
+
+
+def _apart(centres: Floats) -> Floats:
+    """Without those that are close to an earlier one."""
+    kept: list[Floats] = []
+    for centre in centres:
+        if all(np.linalg.norm(centre - other) > _SAME for other in kept):
+            kept.append(centre)
+    return np.stack(kept)
 
 
 @cache

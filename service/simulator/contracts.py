@@ -44,6 +44,7 @@ class Ask:
     """One request, freed from its wire format.
 
     Attributes:
+        instructions: text of the system's messages.
         texts: the text parts of the user's messages, in order.
         text_tokens: tokens of all messages without the pictures.
         schema: JSON schema that the answer must satisfy; None for free text.
@@ -53,6 +54,7 @@ class Ask:
     """
 
     model: str
+    instructions: str
     texts: tuple[str, ...]
     pictures: tuple[Picture, ...]
     text_tokens: int

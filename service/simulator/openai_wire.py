@@ -46,14 +46,15 @@ class OpenAIWire:
         if not isinstance(model, str) or not model:
             raise _refusal("you must provide a model parameter")
         _check_parameters(asked, model)
-        texts, pictures, text_tokens = self._read_messages(asked, model)
+        instructions, texts, pictures, text_tokens = self._read_messages(asked, model)
         metadata = asked.get("metadata") or {}
         return Ask(
             model=model,
+            instructions="\n".join(instructions),
             texts=tuple(texts),
             pictures=tuple(pictures),
             text_tokens=text_tokens,
-            schema=_answer_schema(asked, texts),
+            schema=_answer_schema(asked, [*instructions, *texts]),
             max_tokens=_max_tokens(asked, model),
             stream=bool(asked.get("stream")),
             include_usage=bool((asked.get("stream_options") or {}).get("include_usage")),
@@ -107,7 +108,9 @@ class OpenAIWire:
             events += _event(totals)
         return events + b"data: [DONE]\n\n"
 
-    def _read_messages(self, asked: dict[str, Any], model: str) -> tuple[list[str], list[Picture], int]:
+    def _read_messages(
+        self, asked: dict[str, Any], model: str
+    ) -> tuple[list[str], list[str], list[Picture], int]:
         messages = asked.get("messages")
         if messages is None:
             raise _refusal(
@@ -122,6 +125,7 @@ class OpenAIWire:
                 "messages",
                 "empty_array",
             )
+        instructions: list[str] = []
         texts: list[str] = []
         pictures: list[Picture] = []
         text_tokens = 0
@@ -130,7 +134,8 @@ class OpenAIWire:
             text_tokens += tokens.MESSAGE_OVERHEAD + sum(tokens.count(text) for text in said)
             pictures += seen
             texts += said if message["role"] == "user" else []
-        return texts, pictures, text_tokens
+            instructions += said if message["role"] in ("system", "developer") else []
+        return instructions, texts, pictures, text_tokens
 
     def _read_message(self, message: Any, where: str, model: str) -> tuple[list[str], list[Picture]]:
         if not isinstance(message, dict):

@@ -12,6 +12,10 @@ from PIL import Image
 Pixels = npt.NDArray[np.uint8]  # [height, width, 3], RGB
 
 CELL = 96  # pixels of the longer side at which an item is looked at: enough for its pattern, and quick
+_LONGEST_HISTORY = 10  # items that a prompt shows
+_LEAST_CELL = 96  # pixels; a smaller square is part of a cell
+_LINE = 0.02  # of a cell's side
+_NUMBER = 0.22  # of a cell's side, from its top left corner
 
 
 def item_pixels(picture: bytes, items: int) -> list[Pixels]:
@@ -29,19 +33,48 @@ def grid_shape(width: int, height: int, items: int) -> tuple[int, int]:
     return columns, ceil(items / columns)
 
 
+def count_items(width: int, height: int, listed: int) -> int:
+    """How many items a picture shows, for a prompt that numbers no cells.
+
+    As many as are listed if their cells are square; else those of a strip; else as many square cells as a
+    history has at most.
+    """
+    if listed and _is_square(width, height, listed):
+        return listed
+    if width >= 2 * height and width % height == 0:
+        return width // height
+    fitting = (items for items in range(_LONGEST_HISTORY, 0, -1) if _is_square(width, height, items))
+    return next(fitting, 1)
+
+
+def _is_square(width: int, height: int, items: int) -> bool:
+    columns, rows = grid_shape(width, height, items)
+    across, down = width / columns, height / rows
+    return across >= _LEAST_CELL and abs(across - down) < 0.02 * across
+
+
 def _cut(picture: Image.Image, items: int) -> list[Image.Image]:
+    if items == 1:
+        return [picture]
     columns, rows = grid_shape(picture.width, picture.height, items)
-    boxes = [
+    across, down = picture.width / columns, picture.height / rows
+    corners = [(column * across, row * down) for row in range(rows) for column in range(columns)]
+    return [_cell(picture, left, top, across, down) for left, top in corners[:items]]
+
+
+def _cell(picture: Image.Image, left: float, top: float, across: float, down: float) -> Image.Image:
+    """A cell without the line around it and with its number painted over: neither is part of the item."""
+    cell = picture.crop(
         (
-            column * picture.width // columns,
-            row * picture.height // rows,
-            (column + 1) * picture.width // columns,
-            (row + 1) * picture.height // rows,
+            round(left + _LINE * across),
+            round(top + _LINE * down),
+            max(round(left + 1), round(left + (1 - _LINE) * across)),
+            max(round(top + 1), round(top + (1 - _LINE) * down)),
         )
-        for row in range(rows)
-        for column in range(columns)
-    ]
-    return [picture.crop(box) for box in boxes[:items] if box[0] < box[2] and box[1] < box[3]]
+    )
+    other_corner = cell.crop((cell.width - 1, 0, cell.width, 1))
+    cell.paste(other_corner.resize((ceil(_NUMBER * cell.width), ceil(_NUMBER * cell.height))))
+    return cell
 
 
 def _decode(data: bytes) -> Image.Image:

@@ -13,12 +13,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
 from typing import Any
 
 from service.simulator.contracts import Ask
 
 _DATA_BLOCK = re.compile(r"^<data>[ \t]*\r?\n(.*?)\r?\n</data>[ \t]*$", re.MULTILINE | re.DOTALL)
+
+_SAYS_RANKED = re.compile(r"\branked\b|\bbest first\b|\bmost likely first\b")
 
 
 class Form(StrEnum):
@@ -95,7 +96,7 @@ def _read_labels(text: str, ask: Ask) -> Question | None:
         candidates=tuple(candidates),
         ranked=data.get("order") == "ranked",
         top=min(top, len(candidates)) if isinstance(top, int) and top > 0 else len(candidates),
-        explain=_wants_explanation(text[: blocks[-1].start()], ask.schema),
+        explain=_wants_explanation(ask.instructions + text[: blocks[-1].start()], ask.schema),
     )
 
 
@@ -109,7 +110,7 @@ def _read_paper(text: str, pictured: bool) -> Question | None:
         form=Form.PAPER,
         history=tuple(Visit(title, "", pictured) for title in history),
         candidates=tuple(Candidate(title, title) for title in titles),
-        ranked="ranked" in introduction,
+        ranked=_SAYS_RANKED.search(introduction) is not None,
         top=len(titles),
         explain=True,
     )
@@ -120,14 +121,13 @@ def _visit(entry: Mapping[str, Any]) -> Visit:
 
 
 def _array_after(lines: list[str], ending: str) -> tuple[str, list[str]]:
-    """The last line with this ending that an array of strings follows, in lower case, and that array."""
+    """The last array of strings after a line with this ending, and that line with the one before it."""
     found: tuple[str, list[str]] = "", []
-    for line, following in pairwise(lines):
-        introduction = line.rstrip().lower()
-        if introduction.endswith(ending):
+    for before, line, following in zip(["", *lines], lines, lines[1:], strict=False):
+        if line.rstrip().lower().endswith(ending):
             value = _json(following)
             if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
-                found = introduction, value
+                found = f"{before} {line}".lower(), value
     return found
 
 
