@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = ("service", "simulator", "redis", "prometheus")
+
+
+def test_the_stack_is_the_service_with_redis_simulator_and_prometheus_and_grafana_by_profile() -> None:
+    assert set(SERVICES) == {*OURS, "grafana"}
+    assert SERVICES["grafana"]["profiles"] == ["grafana"]
+    assert not any("profiles" in SERVICES[name] for name in OURS)
+
+
+def test_every_variable_given_to_the_service_is_one_that_it_reads() -> None:
+    known = {f"MSR_{name.upper()}" for name in Settings.model_fields} | {
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+    }
+    assert SERVICES["service"]["environment"].keys() <= known
+
+
+def test_the_stack_starts_on_the_settings_of_the_compose_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SERVICES["service"]["environment"].items():
+        monkeypatch.setenv(name, re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value)))
+    settings = Settings()
+    assert (settings.provider, settings.workers) == ("simulator", 2)
+    assert settings.redis_url.get_secret_value().startswith("redis://redis:")
+
+
+def test_no_secret_is_written_down_and_none_is_required() -> None:
+    for service in SERVICES.values():
+        for name, value in service.get("environment", {}).items():
+            if name.endswith("_KEY"):
+                assert value == f"${{{name}:-}}"
+
+
+def test_every_container_comes_back_and_cannot_gain_rights() -> None:
+    for service in SERVICES.values():
+        assert service["restart"] == "unless-stopped"
+        assert service["security_opt"] == ["no-new-privileges:true"]
+    assert all(SERVICES[name]["read_only"] for name in OURS)
+
+
+def test_prometheus_scrapes_the_port_that_the_service_listens_on() -> None:
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    (target,) = config["scrape_configs"][0]["static_configs"][0]["targets"]
+    host, _, port = target.partition(":")
+    assert SERVICES[host]["ports"] == [f"${{MSR_PORT:-8000}}:{port}"]
+    assert f"MSR_PORT={port}" in (ROOT / "Dockerfile").read_text()
+    assert config["rule_files"] == [path.name for path in (ROOT / "deploy/prometheus").glob("alerts*")]
+
+
+def test_redis_is_bounded_and_keeps_nothing_on_disk() -> None:
+    command = SERVICES["redis"]["command"]
+    options = dict(zip(command[::2], command[1::2], strict=True))
+    assert options == {
+        "--maxmemory": "256mb",
+        "--maxmemory-policy": "volatile-ttl",
+        "--save": "",
+        "--appendonly": "no",
+    }
+
+
+def test_every_mounted_file_of_the_repository_exists() -> None:
+    for service in SERVICES.values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            if source.startswith("./"):
+                assert (ROOT / source).exists(), source
+
+
+def test_the_image_runs_without_root_and_without_what_only_training_needs() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    instructions = [line for line in lines if line and not line.startswith("#")]
+    assert any(re.fullmatch(r"USER [1-9]\d*", line) for line in instructions)
+    assert any(line.startswith("HEALTHCHECK") for line in instructions)
+    copied = [line for line in instructions if line.startswith("COPY")]
+    assert not any(re.search(r"\bmodels\b(?!/(__init__|contracts)\.py|/$)", line) for line in copied)
+    assert "[" not in next(line for line in instructions if "pip install" in line)  # no extra
+
+
+def test_the_build_context_holds_what_is_copied_and_little_else() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    allowed = {line[1:] for line in ignored if line.startswith("!")}
+    copied = {
+        source
+        for line in (ROOT / "Dockerfile").read_text().splitlines()
+        if line.startswith("COPY")
+        for source in line.split()[1:-1]
+    }
+    assert "*" in ignored
+    assert copied == allowed
