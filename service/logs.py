@@ -32,14 +32,12 @@ class JsonFormatter(logging.Formatter):
 class TextFormatter(logging.Formatter):
     """Level, message and ``extra`` as ``key=value``."""
 
-    def __init__(self) -> None:
-        super().__init__("%(levelname)-7s %(message)s")
-
     def format(self, record: logging.LogRecord) -> str:
-        """Format one record; control characters are escaped, so that one event stays one line."""
+        """Format one record; control characters of clients are escaped, so that one event stays one line."""
         pairs = "".join(f" {key}={value}" for key, value in _extra(record).items())
         text = f"{record.levelname:<7} {record.getMessage()}{pairs}"
-        text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+        if not record.name.startswith("uvicorn"):  # whose messages may be tracebacks
+            text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
         return text + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
 
 

@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
 from models.contracts import BundleError
 from service import logs
 from service.bundle import Bundle, open_bundle
 from service.errors import ConfigurationError
 from service.settings import Settings, read_settings, unknown_variables
+from service.wiring import check
 
 SIMULATOR_START_SECONDS = 15.0
 
@@ -35,6 +35,7 @@ def main() -> int:
     try:
         settings = read_settings()
         bundle = open_bundle(settings.bundle)
+        check(settings, bundle)
     except ConfigurationError as error:
         return _refuse(f"{error} (.env.example lists all settings)")
     except BundleError as error:
@@ -60,7 +61,9 @@ def _refuse(sentence: str) -> int:
 
 
 def _serve(settings: Settings, bundle: Bundle) -> None:
-    config = uvicorn.Config(
+    url = f"http://{_reachable(settings.host)}:{settings.port}"
+    threading.Thread(target=_greet, args=(url, bundle), daemon=True).start()
+    uvicorn.run(
         "service.app:create_app_from_environment",
         factory=True,
         host=settings.host,
@@ -71,14 +74,6 @@ def _serve(settings: Settings, bundle: Bundle) -> None:
         server_header=False,
         timeout_graceful_shutdown=30,
     )
-    bound = config.bind_socket()
-    host, port = _reachable(settings.host), bound.getsockname()[1]
-    threading.Thread(target=_greet, args=(host, port, bundle), daemon=True).start()
-    server = uvicorn.Server(config)
-    if settings.workers > 1:
-        Multiprocess(config, target=server.run, sockets=[bound]).run()
-    else:
-        server.run(sockets=[bound])
 
 
 def _reachable(host: str) -> str:
@@ -140,9 +135,8 @@ def _simulator_url(process: subprocess.Popen[str]) -> str:
         ) from None
 
 
-def _greet(host: str, port: int, bundle: Bundle) -> None:
+def _greet(url: str, bundle: Bundle) -> None:
     """Once the service is ready, say so and show three commands to try."""
-    url = f"http://{host}:{port}"
     for _ in range(600):
         try:
             with urllib.request.urlopen(f"{url}/health/ready", timeout=5):

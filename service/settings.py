@@ -55,7 +55,7 @@ class Settings(BaseSettings):
 
     # Where it listens
     host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
+    port: int = Field(8000, ge=1, le=65535)
     workers: int = Field(1, ge=1, le=64)
     api_key: SecretStr = SecretStr("")
     max_body_bytes: int = Field(1_048_576, ge=1024)

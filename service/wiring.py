@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+import os
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from models.contracts import BackboneManifest
 from service.bundle import Bundle, open_bundle
 from service.candidates import CandidateModel, SequenceModel
 from service.errors import ConfigurationError
 from service.executor import BoundedExecutor
 from service.histories import HistoryReader
+from service.lvlm.answer_cache import AnswerCache
+from service.lvlm.captions import Captions
+from service.lvlm.gateway import Gateway
+from service.lvlm.pictures import Pictures
+from service.lvlm.pricing import Prices
+from service.lvlm.providers.anthropic_messages import ANTHROPIC_URL, AnthropicMessages
+from service.lvlm.providers.base import Provider
+from service.lvlm.providers.openai_chat import OPENAI_URL, OpenAIChat
+from service.lvlm.stage import LvlmStage, StageOptions
+from service.lvlm.thumbnails import ThumbnailCache
 from service.metrics import Metrics
 from service.recommender import Recommender
-from service.settings import Settings
+from service.settings import SIMULATORS, Settings
 from service.stores.base import Cache, Events, StoreError
 from service.stores.memory import MemoryCache, MemoryEvents
 
@@ -23,24 +34,214 @@ logger = logging.getLogger("service")
 
 
 @dataclass(frozen=True)
-class Services:
-    """What routes use.
+class Stores:
+    """Where answers, captions and events are kept.
 
     Attributes:
-        events: None when several workers have no store in common.
+        shared: whether other workers see the same.
     """
 
-    bundle: Bundle
-    recommender: Recommender
-    histories: HistoryReader
-    events: Events | None
-    metrics: Metrics
     cache: Cache
+    events: Events
+    shared: bool
 
-    async def redis_answers(self) -> bool:
-        """Whether the cache is up; always, when it is in memory."""
+    async def answer(self) -> bool:
+        """Whether the stores are up; always, when they are in memory."""
         try:
             await self.cache.get("health")
         except StoreError:
             return False
         return True
+
+
+@dataclass(frozen=True)
+class Services:
+    """What routes use.
+
+    Attributes:
+        events: where new events go; None when several workers have no store in common.
+    """
+
+    bundle: Bundle
+    recommender: Recommender
+    histories: HistoryReader
+    stores: Stores
+    events: Events | None
+    metrics: Metrics
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[Services]:
+    """Open everything, warm it up, and close it at the end.
+
+    Raises:
+        BundleError: the bundle does not open.
+        ConfigurationError: a setting does not fit the bundle.
+    """
+    async with AsyncExitStack() as stack:
+        bundle = open_bundle(settings.bundle)
+        stores = await _open_stores(settings, stack)
+        executor = BoundedExecutor(settings.candidate_threads, settings.candidate_queue)
+        stack.callback(executor.close)
+        histories = HistoryReader(bundle.catalogue, stores.events)
+        models = open_models(bundle, settings, metrics)
+        recommender = Recommender(
+            catalogue=bundle.catalogue,
+            models=models,
+            default_backbone=default_backbone(bundle, settings.backbone),
+            histories=histories,
+            executor=executor,
+            reranker=await _open_stage(settings, bundle, stores, metrics, stack),
+            metrics=metrics,
+            lvlm_models=settings.models,
+            default_provider=settings.provider,
+            default_model=settings.default_model,
+            deadline=settings.deadline_ms / 1000,
+        )
+        events = stores.events if stores.shared or settings.workers == 1 else None
+        yield Services(bundle, recommender, histories, stores, events, metrics)
+
+
+def open_models(bundle: Bundle, settings: Settings, metrics: Metrics) -> dict[str, CandidateModel]:
+    """A warmed-up candidate model for every backbone."""
+    models: dict[str, CandidateModel] = {}
+    for name, backbone in bundle.backbones.items():
+        model = SequenceModel(backbone, settings.onnx_threads)
+        for length in (1, backbone.manifest.length):  # the first run of each shape plans its memory
+            model.top([0] * length, 1, [])
+        models[name] = model
+        manifest = backbone.manifest
+        metrics.bundle_info.labels(name, manifest.version, manifest.family).set(1)
+    return models
+
+
+def check(settings: Settings, bundle: Bundle) -> None:
+    """See whether the settings fit the bundle, before anything is started.
+
+    Raises:
+        ConfigurationError: they do not.
+    """
+    default_backbone(bundle, settings.backbone)
+    captioners = bundle.catalogue.captions
+    if settings.captioner and settings.captioner not in captioners:
+        raise ConfigurationError(
+            f"MSR_CAPTIONER is {settings.captioner!r}; this bundle has captions of "
+            f"{', '.join(captioners) or 'nobody'}"
+        )
+
+
+def default_backbone(bundle: Bundle, wanted: str) -> str:
+    """The backbone that answers unless a request names one: the raw one with the best validation NDCG@5.
+
+    Raises:
+        ConfigurationError: the wanted one is not there, or all are enhanced.
+    """
+    if wanted:
+        if wanted not in bundle.backbones:
+            raise ConfigurationError(f"MSR_BACKBONE is {wanted!r}; this bundle has {', '.join(bundle.backbones)}")
+        return wanted
+    raw = [name for name, backbone in bundle.backbones.items() if backbone.manifest.text_view == "raw"]
+    if not raw:
+        raise ConfigurationError("the bundle has only enhanced backbones: export a raw one or set MSR_BACKBONE")
+    return max(raw, key=lambda name: _validation(bundle.backbones[name].manifest))
+
+
+def _validation(manifest: BackboneManifest) -> float:
+    found = manifest.metrics.get("validation", {}).get("ndcg@5", 0.0)
+    return float(found) if isinstance(found, int | float) else 0.0
+
+
+async def _open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
+    url = settings.redis_url.get_secret_value()
+    if not url:
+        return Stores(MemoryCache(settings.memory_cache_bytes), MemoryEvents(), shared=False)
+    from service.stores.redis_store import RedisCache, RedisConnection, RedisEvents
+
+    try:
+        connection = RedisConnection(url, settings.redis_timeout_ms / 1000)
+    except ValueError as error:
+        raise ConfigurationError(f"MSR_REDIS_URL: {error}") from None
+    stack.push_async_callback(connection.close)
+    stores = Stores(RedisCache(connection), RedisEvents(connection, settings.events_ttl_s), shared=True)
+    if not await stores.answer():
+        logger.warning("Redis does not answer: the service starts degraded, without cache and events")
+    return stores
+
+
+async def _open_stage(
+    settings: Settings, bundle: Bundle, stores: Stores, metrics: Metrics, stack: AsyncExitStack
+) -> LvlmStage:
+    catalogue = bundle.catalogue
+    prices = Prices.read()
+    gateway = Gateway(
+        open_providers(settings, prices),
+        prices,
+        metrics,
+        concurrency=settings.lvlm_concurrency,
+        simulators=SIMULATORS,
+    )
+    pictures = Pictures(catalogue, ThumbnailCache(settings.thumbnail_cache_bytes))
+    captions = Captions(
+        catalogue,
+        pictures,
+        gateway,
+        stores.cache,
+        metrics,
+        ttl=settings.caption_ttl_s,
+        max_output_tokens=settings.max_output_tokens,
+        captioner=settings.captioner,
+    )
+    stage = LvlmStage(
+        catalogue,
+        gateway=gateway,
+        pictures=pictures,
+        captions=captions,
+        answers=AnswerCache(stores.cache, settings.answer_ttl_s, metrics),
+        metrics=metrics,
+        options=StageOptions(settings.lvlm_stream, settings.max_output_tokens),
+    )
+    stack.push_async_callback(stage.close)
+    return stage
+
+
+def open_providers(settings: Settings, prices: Prices) -> dict[str, Provider]:
+    """Every configured provider by name; the SDKs they use are imported here and nowhere before."""
+    providers: dict[str, Provider] = {}
+    for name in settings.models:
+        match name:
+            case "openai":
+                providers[name] = OpenAIChat(
+                    name,
+                    api_key=settings.openai_api_key.get_secret_value(),
+                    prices=prices,
+                    base_url=settings.openai_base_url or OPENAI_URL,
+                )
+            case "anthropic":
+                providers[name] = AnthropicMessages(
+                    name,
+                    api_key=settings.anthropic_api_key.get_secret_value(),
+                    base_url=settings.anthropic_base_url or ANTHROPIC_URL,
+                )
+            case "simulator":
+                providers[name] = OpenAIChat(
+                    name,
+                    api_key="simulator",
+                    prices=prices,
+                    base_url=f"{settings.simulator_url}/v1",
+                    tell_strategy=True,
+                )
+            case "simulator-anthropic":
+                providers[name] = AnthropicMessages(
+                    name, api_key="simulator", base_url=settings.simulator_url, tell_strategy=True
+                )
+            case _:
+                compatible = settings.compatible[name]
+                providers[name] = OpenAIChat(
+                    name,
+                    api_key=os.environ.get(compatible.api_key_variable, ""),
+                    prices=prices,
+                    base_url=compatible.base_url,
+                    compatible=True,
+                    structured=compatible.structured_output,
+                )
+    return providers

@@ -92,6 +92,7 @@ class LvlmStage:
     def __init__(
         self,
         catalogue: Catalogue,
+        *,
         gateway: Gateway,
         pictures: Pictures,
         captions: Captions,

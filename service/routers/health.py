@@ -28,7 +28,7 @@ async def ready(services: ServicesOf) -> HealthAnswer:
     catalogue = services.bundle.catalogue
     return HealthAnswer(
         status="ready",
-        degraded=[] if await services.redis_answers() else ["redis"],
+        degraded=[] if await services.stores.answer() else ["redis"],
         version=__version__,
         bundle={
             "dataset": catalogue.manifest.dataset,

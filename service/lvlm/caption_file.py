@@ -1,0 +1,83 @@
+"""One captioner's file in a bundle: append-only, one line an image, safe against a kill at any moment."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+
+from models.contracts import BundleError, Caption
+
+
+class CaptionFile:
+    """Open for appending by one process at a time.
+
+    A last line that a killed run left unfinished is removed on opening; a line that was appended is on the
+    disk.
+
+    Attributes:
+        versions: item id -> prompt version of its last caption.
+
+    Raises:
+        BundleError: another process writes this file, or a complete line is not a caption.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            self._lock()
+            self.versions = self._repair()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def append(self, caption: Caption) -> None:
+        """Write one line, whole or not at all, and wait until the disk has it."""
+        line = json.dumps(asdict(caption), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        end = os.fstat(self._descriptor).st_size
+        try:
+            written = os.write(self._descriptor, line)
+            if written != len(line):
+                raise OSError(f"only {written} of {len(line)} bytes fit into {self.path}")
+            os.fsync(self._descriptor)
+        except OSError:
+            os.ftruncate(self._descriptor, end)
+            raise
+        self.versions[caption.item_id] = caption.prompt_version
+
+    def __enter__(self) -> CaptionFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)  # gives the lock back too
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BundleError(f"another run writes {self.path}: wait for it to end") from error
+
+    def _repair(self) -> dict[str, str]:
+        versions: dict[str, str] = {}
+        complete = 0
+        for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True), start=1):
+            if not line.endswith(b"\n"):
+                break
+            versions.update([self._read(line, number)])
+            complete += len(line)
+        os.ftruncate(self._descriptor, complete)
+        return versions
+
+    def _read(self, line: bytes, number: int) -> tuple[str, str]:
+        try:
+            record = json.loads(line)
+            return str(record["item_id"]), str(record["prompt_version"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise BundleError(f"{self.path} line {number} is not a caption: delete that line") from error

@@ -1,0 +1,64 @@
+"""Redis shares caches and events between workers, and may go away at any moment."""
+
+import time
+from pathlib import Path
+
+import httpx
+from conftest import RedisServer
+from service_process import start_service
+
+
+def test_an_event_is_seen_by_every_worker(bundle_folder: Path, redis_server: RedisServer) -> None:
+    with start_service(bundle_folder, workers="2", redis_url=redis_server.url) as service:
+        event = {"user_id": "new", "item_id": "I000", "timestamp": 5}
+        assert httpx.post(f"{service.url}/events", json={"events": [event]}).status_code == 200
+        for _ in range(20):  # a connection of its own each time, so that both workers answer some
+            answer = httpx.post(f"{service.url}/recommend", json={"user_id": "new", "k": 1}).json()
+            assert [item["item_id"] for item in answer["items"]] == ["I016"]
+
+
+def test_an_answer_cached_by_one_worker_serves_the_other(bundle_folder: Path, redis_server: RedisServer) -> None:
+    with start_service(bundle_folder, workers="2", redis_url=redis_server.url) as service:
+        url, body = f"{service.url}/recommend?strategy=s3", {"user_id": "u1"}
+        assert httpx.post(url, json=body, timeout=30).json()["lvlm"]["cache"] == "miss"
+        for _ in range(10):
+            assert httpx.post(url, json=body, timeout=30).json()["lvlm"]["cache"] == "hit"
+
+
+def test_several_workers_without_redis_refuse_events_and_say_why(bundle_folder: Path) -> None:
+    with start_service(bundle_folder, workers="2") as service:
+        event = {"user_id": "new", "item_id": "I000", "timestamp": 5}
+        response = httpx.post(f"{service.url}/events", json={"events": [event]})
+        assert response.status_code == 503
+        assert "set MSR_REDIS_URL" in response.json()["detail"]
+        assert "several workers without MSR_REDIS_URL" in service.log
+        assert httpx.post(f"{service.url}/recommend", json={"user_id": "u1"}).status_code == 200
+
+
+def test_no_recommendation_fails_while_redis_is_away(bundle_folder: Path, redis_server: RedisServer) -> None:
+    with start_service(bundle_folder, redis_url=redis_server.url) as service, httpx.Client(timeout=30) as client:
+        url = f"{service.url}/recommend?strategy=s3"
+        assert client.post(url, json={"user_id": "u1"}).json()["lvlm"]["cache"] == "miss"
+        redis_server.stop()
+        for _ in range(10):
+            answer = client.post(url, json={"user_id": "u1"})
+            assert answer.status_code == 200
+            assert answer.json()["served"] == "s3"
+            assert answer.json()["lvlm"]["cache"] == "miss"
+        assert any("recent events are not included" in warning for warning in answer.json()["warnings"])
+        event = {"user_id": "u1", "item_id": "I000", "timestamp": 5}
+        refused = client.post(f"{service.url}/events", json={"events": [event]})
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "2"
+        assert client.get(f"{service.url}/health/ready").json()["degraded"] == ["redis"]
+        assert 'msr_cache_events_total{cache="answers",result="error"}' in client.get(f"{service.url}/metrics").text
+        redis_server.start()
+        time.sleep(1.1)
+        assert client.get(f"{service.url}/health/ready").json()["degraded"] == []
+        assert client.post(f"{service.url}/events", json={"events": [event]}).status_code == 200
+
+
+def test_the_service_starts_without_the_redis_it_was_promised(bundle_folder: Path) -> None:
+    with start_service(bundle_folder, redis_url="redis://127.0.0.1:1/0") as service:
+        assert httpx.post(f"{service.url}/recommend?strategy=s3", json={"user_id": "u1"}).status_code == 200
+        assert "Redis does not answer" in service.log

@@ -1,0 +1,76 @@
+"""Starts the real service as a child process, the way a person would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from conftest import free_port
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """A service that answers.
+
+    Attributes:
+        log: everything that it printed so far.
+    """
+
+    url: str
+    process: subprocess.Popen[bytes]
+    output: Path
+
+    @property
+    def log(self) -> str:
+        return self.output.read_text(errors="replace")
+
+
+@contextmanager
+def start_service(bundle: Path, **settings: str) -> Iterator[RunningService]:
+    """Run ``python -m service`` with ``MSR_<NAME>`` for each keyword; stop it at the end."""
+    port = free_port()
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("MSR_") and name not in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "PROMETHEUS_MULTIPROC_DIR")
+    }
+    environment |= {"MSR_PORT": str(port), "MSR_BUNDLE": str(bundle), "MSR_SIMULATOR_PROFILE": "instant"}
+    environment |= {f"MSR_{name.upper()}": value for name, value in settings.items() if not name.endswith("_API_KEY")}
+    environment |= {name: value for name, value in settings.items() if name.endswith("_API_KEY")}
+    with tempfile.NamedTemporaryFile(suffix=".log") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service"], env=environment, cwd=ROOT, stdout=output, stderr=output
+        )
+        service = RunningService(f"http://127.0.0.1:{port}", process, Path(output.name))
+        try:
+            _wait(service)
+            yield service
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait(service: RunningService) -> None:
+    for _ in range(300):
+        if service.process.poll() is not None:
+            raise RuntimeError(f"the service stopped with {service.process.returncode}:\n{service.log}")
+        try:
+            if httpx.get(f"{service.url}/health/ready", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise RuntimeError(f"the service did not become ready:\n{service.log}")
