@@ -152,12 +152,10 @@ def _item(item_id: str, record: Mapping[str, Any]) -> Item:
 
 def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each line's place, for messages, and its contents."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # odd backslashes in product descriptions
-        for number, line in enumerate(_lines(path), 1):
-            if line.strip():
-                where = f"{path}, line {number}"
-                yield where, _parse(line, where)
+    for number, line in enumerate(_lines(path), 1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            yield where, _parse(line, where)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -181,7 +179,9 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
 
 def _parse_literal(line: bytes, where: str) -> Any:
     try:
-        return ast.literal_eval(line.decode().strip())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd backslashes in product descriptions
+            return ast.literal_eval(line.decode().strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise DataError(
             f"{where} is neither JSON nor a Python literal ({error}): repair or remove it"

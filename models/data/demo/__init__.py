@@ -7,8 +7,8 @@ recommender that reads titles and sees pictures must beat one that does either a
 pictures must help one that only reads.
 
 The same seed gives the same records and the same pixels on every machine: random numbers come from
-``random.Random.random`` alone, whose sequence Python guarantees, and pictures are drawn with integer and exactly
-rounded arithmetic. Only the compression of the PNG files may differ between builds of zlib.
+``random.Random.random`` alone, whose sequence Python guarantees, and pictures are drawn with integer or
+exactly rounded arithmetic. Only the compression of the PNG files may differ between builds of zlib.
 """
 
 from __future__ import annotations
@@ -29,21 +29,23 @@ PRODUCTS = 600
 SHOPPERS = 2000
 
 
-def generate(pictures: Path, seed: int = SEED) -> Dataset:
+def generate(pictures: Path, seed: int = SEED, products: int = PRODUCTS, shoppers: int = SHOPPERS) -> Dataset:
     """Make the shop.
 
     Args:
         pictures: an existing folder; one 128 × 128 PNG per product is written there.
         seed: another seed, another shop.
+        products: how many; the first of a larger shop with the same seed.
+        shoppers: how many.
     """
-    products = make_products(PRODUCTS, seed)
-    for product in products:
+    stock = make_products(products, seed)
+    for product in stock:
         _save(product, pictures)
     return Dataset(
         name="demo",
-        items=tuple(_item(product) for product in products),
-        users=tuple(f"u{number:04}" for number in range(1, SHOPPERS + 1)),
-        histories=make_histories(products, SHOPPERS, seed),
+        items=tuple(_item(product) for product in stock),
+        users=tuple(f"u{number:04}" for number in range(1, shoppers + 1)),
+        histories=make_histories(stock, shoppers, seed),
         images=pictures,
     )
 

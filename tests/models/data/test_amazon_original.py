@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from small_data import save_picture
+
+from models.data import amazon
+from models.errors import DataError
+
+DAY = 86_400
+
+
+def review(user: str, item: str, day: int) -> str:
+    return json.dumps(
+        {"reviewerID": user, "asin": item, "unixReviewTime": day * DAY, "reviewText": "It's fine."}
+    )
+
+
+def grid(users: int = 5, items: int = 5) -> list[str]:
+    """Everybody reviews everything, one item a day."""
+    return [review(f"U{u}", f"B{i}", day=i) for u in range(users) for i in range(items)]
+
+
+def write(folder: Path, reviews: Sequence[str], meta: Sequence[str] = (), name: str = "Beauty_5") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, lines in (
+        (folder / f"reviews_{name}.json.gz", reviews),
+        (folder / f"meta_{name.removesuffix('_5')}.json.gz", meta),
+    ):
+        with gzip.open(path, "wt", encoding="utf-8") as stream:
+            stream.writelines(line + "\n" for line in lines)
+    return folder
+
+
+def test_histories_are_in_order_of_time(tmp_path: Path) -> None:
+    dataset = amazon.read(write(tmp_path, grid()[::-1]))
+    ids = [[dataset.items[row].item_id for row in history] for history in dataset.histories]
+    assert ids == [["B0", "B1", "B2", "B3", "B4"]] * 5
+    assert dataset.name == "beauty"
+
+
+def test_ties_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    lines = [review(f"U{u}", f"B{i}", day=0) for u in range(5) for i in (3, 0, 4, 1, 2)]
+    dataset = amazon.read(write(tmp_path, lines))
+    assert [dataset.items[row].item_id for row in dataset.histories[0]] == ["B3", "B0", "B4", "B1", "B2"]
+
+
+def test_rare_users_and_items_are_left_out_until_all_are_frequent(tmp_path: Path) -> None:
+    rare = [review("U9", f"B{i}", 9) for i in range(4)] + [review(f"U{u}", "RARE", 9) for u in range(4)]
+    dataset = amazon.read(write(tmp_path, grid() + rare, name="Beauty"))
+    assert sorted(dataset.users) == [f"U{u}" for u in range(5)]
+    assert sorted(item.item_id for item in dataset.items) == [f"B{i}" for i in range(5)]
+
+
+def test_a_repeated_review_counts_once_and_the_first_one_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        dataset = amazon.read(write(tmp_path, [*grid(), review("U0", "B0", 99)]))
+    assert [history.tolist() for history in dataset.histories] == [[0, 1, 2, 3, 4]] * 5
+    assert "1 repeated review" in caplog.text
+
+
+def test_a_repeated_review_does_not_lift_an_item_into_the_core(tmp_path: Path) -> None:
+    four = [review(f"U{u}", "FOUR", 9) for u in (0, 1, 2, 3, 3)]
+    items = amazon.read(write(tmp_path, grid() + four)).items
+    assert "FOUR" not in {item.item_id for item in items}
+
+
+def test_products_are_python_literals_or_json(tmp_path: Path) -> None:
+    meta = [
+        "{'asin': 'B0', 'title': 'Burt&#39;s \"Bees\"', 'categories': [['Beauty', 'Lips'], ['Other']],"
+        " 'imUrl': 'http://example.com/images/I/41x._SY300_.jpg?x=1', 'price': 9.5, 'related': {}}",
+        json.dumps({"asin": "B1", "title": "JSON ü \u2028", "categories": []}),
+        r"{'asin': 'B2', 'description': 'an odd \_ backslash'}",
+        "{'asin': 'ELSEWHERE', 'title': 'not in the core'}",
+    ]
+    save_picture(tmp_path / "photos" / "41x._SY300_.jpg", form="JPEG")
+    items = {item.item_id: item for item in amazon.read(write(tmp_path, grid(), meta)).items}
+    assert set(items) == {f"B{i}" for i in range(5)}
+    assert (items["B0"].title, items["B0"].categories) == ('Burt\'s "Bees"', ("Beauty", "Lips"))
+    assert items["B0"].image == "41x._SY300_.jpg"
+    assert (items["B1"].title, items["B2"].title) == ("JSON ü", None)
+
+
+def test_items_without_a_product_line_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        items = amazon.read(write(tmp_path, grid(), ["{'asin': 'B0', 'title': 'T'}"])).items
+    assert [item.name for item in items] == ["T", "B1", "B2", "B3", "B4"]
+    assert "4 of 5 items are not in meta_Beauty.json.gz" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "__import__('os').system('true')",
+        "{'asin': open('/etc/passwd')}",
+        "{'asin': 'B0'",
+        "(" * 100_000,
+        "{'asin': 'B0'}; import os",
+        "\\",
+    ],
+)
+def test_a_product_line_that_is_no_literal_is_named_and_never_run(tmp_path: Path, line: str) -> None:
+    with pytest.raises(
+        DataError, match=r"meta_Beauty\.json\.gz, line 2 is neither JSON nor a Python literal"
+    ):
+        amazon.read(write(tmp_path, grid(), ["{'asin': 'B0'}", line]))
+
+
+@pytest.mark.parametrize("line", ["[1]", "'text'", "3", "null", "{'title': 'no asin'}", "{'asin': 3}"])
+def test_a_product_line_without_an_asin_is_named(tmp_path: Path, line: str) -> None:
+    with pytest.raises(DataError, match="line 1"):
+        amazon.read(write(tmp_path, grid(), [line]))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"asin": "B0", "unixReviewTime": 1},
+        {"reviewerID": "", "asin": "B0", "unixReviewTime": 1},
+        {"reviewerID": "U", "asin": 7, "unixReviewTime": 1},
+        {"reviewerID": "U", "asin": "B0"},
+        {"reviewerID": "U", "asin": "B0", "unixReviewTime": "01 1, 2014"},
+        {"reviewerID": "U", "asin": "B0", "unixReviewTime": True},
+    ],
+)
+def test_a_review_without_user_item_or_time_is_named(tmp_path: Path, record: dict[str, object]) -> None:
+    with pytest.raises(DataError, match=r"reviews_Beauty_5\.json\.gz, line 26"):
+        amazon.read(write(tmp_path, [*grid(), json.dumps(record)]))
+
+
+@pytest.mark.parametrize("reviews", [[], ["", "  "], grid(4, 5), grid(5, 4)])
+def test_nothing_left_after_filtering_is_an_error(tmp_path: Path, reviews: list[str]) -> None:
+    with pytest.raises(DataError, match="nothing is left"):
+        amazon.read(write(tmp_path, reviews))
+
+
+def test_a_download_that_was_cut_off_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, grid()) / "reviews_Beauty_5.json.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match="fetch it again"):
+        amazon.read(tmp_path)
+
+
+def test_a_file_that_is_not_gzip_is_named(tmp_path: Path) -> None:
+    (write(tmp_path, grid()) / "reviews_Beauty_5.json.gz").write_bytes(b"<html>not found</html>")
+    with pytest.raises(DataError, match="fetch it again"):
+        amazon.read(tmp_path)
+
+
+def test_unpacked_files_are_read_too(tmp_path: Path) -> None:
+    (tmp_path / "reviews_Video_Games_5.json").write_text("\n".join(grid()))
+    (tmp_path / "meta_Video_Games.json").write_text("{'asin': 'B0', 'title': 'Chess'}")
+    dataset = amazon.read(tmp_path)
+    assert (dataset.name, dataset.items[0].title) == ("video_games", "Chess")
+
+
+def test_two_data_sets_in_one_folder_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, grid(), name="Toys_5")
+    with pytest.raises(DataError, match=r"reviews_Beauty_5\.json\.gz, reviews_Toys_5\.json\.gz"):
+        amazon.read(write(tmp_path, grid()))
