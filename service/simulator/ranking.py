@@ -21,10 +21,10 @@ _RECENCY = 0.85  # weight of an item relative to the next newer one
 _CAPTION_WEIGHT = 0.7  # captions are longer than titles: a word in one says less
 _PICTURE_WEIGHT = 0.8
 _PRIOR_WEIGHT = 0.6  # trust in a shown order, relative to the best content match
-_WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
+_WORD = re.compile(r"[^\W\d_]{3,}")  # letters of any script; sizes and units are not tastes
 _STOP_WORDS = frozenset(
-    ("a", "an", "and", "are", "as", "at", "background", "by", "for", "from", "in", "into", "is", "it", "its",
-     "object", "of", "on", "or", "pack", "set", "that", "the", "this", "to", "with")
+    ("and", "are", "background", "for", "from", "into", "its", "object", "pack", "set", "that", "the", "this",
+     "with")
 )  # fmt: skip
 
 Weights = dict[str, float]
@@ -86,7 +86,7 @@ def _add(profile: Weights, words: Iterable[str], weight: float) -> None:
 def _words(text: str) -> list[str]:
     """Words in lower case, plurals folded, colours with their family (navy is a blue)."""
     found = []
-    for word in _WORD.findall(text.lower()):
+    for word in _WORD.findall(text.casefold()):
         if word in _STOP_WORDS:
             continue
         stem = word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
