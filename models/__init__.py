@@ -1,0 +1,1 @@
+"""Makes bundles: reads data, trains sequential recommenders, exports them."""

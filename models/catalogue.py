@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -135,7 +136,7 @@ def _check(dataset: Dataset) -> None:
         if not ids:
             raise DataError(f"the data set {dataset.name} has no {what}")
         if len(set(ids)) < len(ids):
-            raise DataError(f"the {what} id {next(i for i in ids if ids.count(i) > 1)!r} is used twice")
+            raise DataError(f"the {what} id {Counter(ids).most_common(1)[0][0]!r} is used twice")
         if not all(ids) or any("\0" in i for i in ids):
             raise DataError(f"the data set {dataset.name} has an empty {what} id or one with a NUL in it")
     if len(dataset.users) != len(dataset.histories):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -119,7 +120,7 @@ def _id_map(maps: Mapping[str, Any], key: str, path: Path) -> dict[str, str]:
         raise DataError(f"{path}: {key} must be a non-empty object from internal to public ids")
     result = {internal: _plain_id(public, path, key) for internal, public in value.items()}
     if len(set(result.values())) < len(result):
-        twice = next(public for public in result.values() if list(result.values()).count(public) > 1)
+        twice, _ = Counter(result.values()).most_common(1)[0]
         raise DataError(f"{path}: {key} gives {twice!r} to more than one internal id")
     return result
 
@@ -226,7 +227,7 @@ def _negatives(
     if not path.is_file():
         return None
     lines = list(_word_lines(path))
-    public = all(words[0] in set(public_ids) for _, words in lines)
+    public = set(public_ids).issuperset(words[0] for _, words in lines)
     position = {user: at for at, user in enumerate(public_ids if public else internal_ids)}
     row_of = {item.item_id: row for row, item in enumerate(items)}
     negatives = {}
