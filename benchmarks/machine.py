@@ -71,7 +71,7 @@ def _version(package: str) -> str | None:
 def _git(*arguments: str) -> str | None:
     """What git says, or None outside a checkout and without git."""
     try:
-        done = subprocess.run(  # noqa: S603 - fixed arguments
+        done = subprocess.run(
             ("git", "-C", str(ROOT), *arguments),  # noqa: S607 - the git on the PATH is the one wanted
             capture_output=True,
             text=True,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
 from models.contracts import BundleError
 from service.bundle import Bundle, open_bundle
+from service.settings import DEMO_BUNDLE
 from service.strategies import STRATEGIES
+
+URL = "http://127.0.0.1:8000"
 
 QUERY = ("backbone", "provider", "model", "modality", "image_mode", "prompt", "cache")
 """Options that are passed on to the service as query parameters, by their names there."""
@@ -16,10 +20,16 @@ QUERY = ("backbone", "provider", "model", "modality", "image_mode", "prompt", "c
 
 def add_service_arguments(parser: argparse.ArgumentParser) -> None:
     """Where the service is and which bundle it runs on."""
+    parser.add_argument("--url", default=URL, help=f"of the service (default {URL})")
+    add_bundle_argument(parser)
+
+
+def add_bundle_argument(parser: argparse.ArgumentParser) -> None:
+    """Which bundle; the same variable and default as on the service's own side."""
+    default = Path(os.environ.get("MSR_BUNDLE") or DEMO_BUNDLE)
     parser.add_argument(
-        "--url", default="http://127.0.0.1:8000", help="of the service (default http://127.0.0.1:8000)"
+        "--bundle", type=Path, default=default, help="folder that is served (default: the demo)"
     )
-    parser.add_argument("--bundle", type=Path, default=Path("service/demo"), help="the folder that it serves")
 
 
 def add_strategy_arguments(parser: argparse.ArgumentParser, default: str, cache: str | None = None) -> None:

@@ -1,19 +1,27 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from tiny_bundle import write_tiny_bundle
 
 from benchmarks.cases import Cohort
 from benchmarks.errors import BenchmarkError
 from models.catalogue import read_catalogue
 from models.evaluation import Protocol, candidate_matrix, leave_one_out
-from service.bundle import Bundle
+from service.bundle import Bundle, open_bundle
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return open_bundle(write_tiny_bundle(tmp_path / "bundle"))
 
 
 def test_the_candidates_of_a_replay_are_those_of_the_training_evaluation(
-    bundle: Bundle, bundle_folder
+    bundle: Bundle,
 ) -> None:
-    dataset = read_catalogue(bundle_folder)
+    dataset = read_catalogue(bundle.catalogue.folder.parent)
     examples = leave_one_out(dataset.histories).test
     matrix = candidate_matrix(examples, dataset.histories, len(dataset.items), Protocol())
     cases = list(Cohort(bundle.catalogue, Protocol(), None, seed=1))
@@ -51,7 +59,9 @@ def test_a_protocol_that_wants_more_negatives_than_exist_is_an_error_in_one_sent
         list(Cohort(bundle.catalogue, Protocol(negatives=59), None, seed=1))
 
 
-def test_histories_longer_than_the_service_takes_keep_their_end(bundle: Bundle, monkeypatch) -> None:
+def test_histories_longer_than_the_service_takes_keep_their_end(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("benchmarks.cases.LONGEST_HISTORY", 2)
     whole = bundle.catalogue.histories
     for case in Cohort(bundle.catalogue, Protocol(), None, seed=1):

@@ -3,14 +3,23 @@ from __future__ import annotations
 import json
 import threading
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fake_service import FakeService
+from tiny_bundle import write_tiny_bundle
 
 from benchmarks.__main__ import main
 from benchmarks.efficiency import paper_seconds
+from service.bundle import open_bundle
 from service.strategies import STRATEGIES
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[FakeService]:
+    with FakeService(open_bundle(write_tiny_bundle(tmp_path / "bundle"))).running() as fake:
+        yield fake
 
 
 def measure(service: FakeService, *options: str) -> int:

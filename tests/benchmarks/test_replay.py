@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fake_service import FakeService
+from tiny_bundle import write_tiny_bundle
 
 from benchmarks.__main__ import main
 from benchmarks.records import read_run
+from service.bundle import open_bundle
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[FakeService]:
+    with FakeService(open_bundle(write_tiny_bundle(tmp_path / "bundle"))).running() as fake:
+        yield fake
 
 
 def replay(service: FakeService, out: Path, *options: str) -> int:
@@ -127,15 +136,13 @@ def test_a_service_that_goes_away_loses_no_answer_and_the_run_can_be_finished(
     assert len(read_run(out).records) == 11
 
 
-def test_no_service_is_one_sentence(
-    bundle_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_service_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [
         "replay",
         "--url",
         "http://127.0.0.1:9",
         "--bundle",
-        str(bundle_folder),
+        str(write_tiny_bundle(tmp_path / "bundle")),
         "--out",
         str(tmp_path / "r"),
     ]

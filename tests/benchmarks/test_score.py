@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fake_service import FakeService
+from tiny_bundle import write_tiny_bundle
 
 from benchmarks.__main__ import main
+from service.bundle import open_bundle
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[FakeService]:
+    with FakeService(open_bundle(write_tiny_bundle(tmp_path / "bundle"))).running() as fake:
+        yield fake
 
 
 def scored(service: FakeService, tmp_path: Path, *strategies: str) -> tuple[int, Path]:

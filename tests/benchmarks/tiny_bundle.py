@@ -1,26 +1,22 @@
+"""A bundle with which a replay can be followed by hand."""
+
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
-from fake_service import FakeService
 
 from models.catalogue import write_catalogue
 from models.contracts import BackboneManifest, Item, sha256_of
 from models.data.dataset import Dataset
-from service.bundle import Bundle, open_bundle
 
 ITEMS, USERS = 60, 12
 
 
-@pytest.fixture(scope="session")
-def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A catalogue of 60 items and 12 users, the last with too short a history, and a backbone named toy."""
-    folder = tmp_path_factory.mktemp("bundle")
+def write_tiny_bundle(folder: Path) -> Path:
+    """60 items, 12 users of whom the last has too short a history for a test, a backbone named toy."""
     draw = np.random.default_rng(7)
     histories = [draw.choice(ITEMS, size=int(n), replace=False) for n in draw.integers(3, 9, size=USERS - 1)]
     dataset = Dataset(
@@ -32,17 +28,6 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = write_catalogue(dataset, folder)
     _write_backbone(folder / "backbones" / "toy", manifest.version)
     return folder
-
-
-@pytest.fixture
-def bundle(bundle_folder: Path) -> Bundle:
-    return open_bundle(bundle_folder)
-
-
-@pytest.fixture
-def service(bundle: Bundle) -> Iterator[FakeService]:
-    with FakeService(bundle).running() as fake:
-        yield fake
 
 
 def _write_backbone(folder: Path, catalogue_version: str) -> None:

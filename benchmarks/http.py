@@ -1,0 +1,236 @@
+"""``http``: what the service's contract costs, as a ratio to a bare app that runs the same model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks import machine
+from benchmarks.cases import Cohort
+from benchmarks.errors import BenchmarkError
+from benchmarks.files import write_text
+from benchmarks.load import Loaded, encode_post, generate
+from benchmarks.options import add_bundle_argument, bundle_of, positive
+from benchmarks.rounds import interleaved, median_ratio
+from benchmarks.servers import free_port, own_core, running
+from benchmarks.stats import median
+from benchmarks.tables import Table
+from models.evaluation import Protocol
+from service.bundle import Bundle
+
+HOST = "127.0.0.1"
+OURS, BARE = "service", "bare app"
+PATHS = {OURS: "/recommend?strategy=none", BARE: "/recommend"}
+K = 10
+WARM_UP_SECONDS = 1.0
+TARGETS = (
+    "The service is held to at least 0.6 of the bare app's requests per second and at most 1.5 of its p99."
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rounds at one number of connections."""
+
+    connections: int
+    rounds: dict[str, list[Loaded]]
+
+    @property
+    def throughput_ratio(self) -> float:
+        """Requests per second, ours by the bare app's: median over rounds."""
+        ours, bare = ([load.per_second for load in self.rounds[name]] for name in (OURS, BARE))
+        return median_ratio(ours, bare)
+
+    @property
+    def p99_ratio(self) -> float:
+        """99th percentile of the latency, ours by the bare app's: median over rounds."""
+        return median_ratio(*([load.p99 for load in self.rounds[name]] for name in (OURS, BARE)))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_bundle_argument(parser)
+    parser.add_argument("--backbone", help="by its name in the bundle (default: its first raw one)")
+    parser.add_argument(
+        "--connections", type=_numbers, default=(1, 32), help="comma-separated (default 1,32)"
+    )
+    parser.add_argument("--rounds", type=positive, default=5, help="interleaved rounds (default 5)")
+    parser.add_argument(
+        "--seconds", type=positive, default=4, help="of load per server and round (default 4)"
+    )
+    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print; returns the exit code.
+
+    Raises:
+        BenchmarkError: a server does not start, or the two do not recommend the same items.
+    """
+    bundle = bundle_of(arguments)
+    backbone = _backbone(bundle, arguments.backbone)
+    bodies = [
+        {"history": list(case.history[-K:]), "k": K}
+        for case in Cohort(bundle.catalogue, Protocol(), 200, seed=1)
+    ]
+    comparisons = []
+    with own_core() as cores, _servers(arguments.bundle, backbone, cores) as ports:
+        _check_same_items(ports, bodies[:20])
+        ways = {name: [_request(port, name, body) for body in bodies] for name, port in ports.items()}
+        total = len(arguments.connections) * arguments.rounds * len(ways)
+        with tqdm(total=total, unit="stretch", disable=None) as bar:
+            for connections in arguments.connections:
+                loads = {
+                    name: partial(_load, ports[name], requests, connections, arguments.seconds, bar)
+                    for name, requests in ways.items()
+                }
+                comparisons.append(Comparison(connections, interleaved(loads, arguments.rounds)))
+    page = _page(comparisons, arguments, bundle, backbone, pinned=cores is not None)
+    sys.stdout.write(page)
+    if arguments.markdown:
+        write_text(arguments.markdown, page)
+    return 0
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> Table:
+    """Medians over rounds and the two ratios."""
+    columns = (
+        "server",
+        "connections",
+        "requests/s",
+        "p50 ms",
+        "p99 ms",
+        "errors",
+        "requests/s ratio",
+        "p99 ratio",
+    )
+    rows = []
+    for found in comparisons:
+        for name in (BARE, OURS):
+            loads = found.rounds[name]
+            ratios = (
+                (f"{found.throughput_ratio:.2f}", f"{found.p99_ratio:.2f}") if name == OURS else ("1", "1")
+            )
+            rows.append(
+                (
+                    name,
+                    str(found.connections),
+                    f"{median([load.per_second for load in loads]):.0f}",
+                    f"{1000 * median([load.p50 for load in loads]):.2f}",
+                    f"{1000 * median([load.p99 for load in loads]):.2f}",
+                    str(sum(load.errors for load in loads)),
+                    *ratios,
+                )
+            )
+    return Table(columns, tuple(rows))
+
+
+@contextmanager
+def _servers(folder: Path, backbone: str, cores: set[int] | None) -> Iterator[dict[str, int]]:
+    """Both servers, one worker each; only the one under load has something to do."""
+    ports = {OURS: free_port(), BARE: free_port()}
+    settings = {
+        "MSR_BUNDLE": str(folder),
+        "MSR_BACKBONE": backbone,
+        "MSR_HOST": HOST,
+        "MSR_PORT": str(ports[OURS]),
+        "MSR_WORKERS": "1",
+        "MSR_API_KEY": "",
+        "MSR_REDIS_URL": "",
+        "MSR_PROVIDER": "simulator",
+        "MSR_SIMULATOR_URL": "",
+    }
+    bare = ["--bundle", str(folder), "--backbone", backbone, "--port", str(ports[BARE])]
+    with (
+        running("service", [], settings, ports[OURS], cores),
+        running("benchmarks.bare_app", bare, {}, ports[BARE], cores),
+    ):
+        yield ports
+
+
+def _load(port: int, requests: Sequence[bytes], connections: int, seconds: float, bar: tqdm[Any]) -> Loaded:
+    generate(HOST, port, requests, connections, WARM_UP_SECONDS)
+    found = generate(HOST, port, requests, connections, seconds)
+    bar.update()
+    return found
+
+
+def _request(port: int, name: str, body: dict[str, Any]) -> bytes:
+    return encode_post(f"{HOST}:{port}", PATHS[name], json.dumps(body).encode())
+
+
+def _check_same_items(ports: dict[str, int], bodies: Sequence[dict[str, Any]]) -> None:
+    """Both must do the same work. The bare app leaves out nothing, so here the service does not either."""
+    for body in bodies:
+        ours = _ask(ports[OURS], PATHS[OURS], {**body, "include_seen": True})
+        bare = _ask(ports[BARE], PATHS[BARE], body)
+        if ours != bare:
+            raise BenchmarkError(
+                f"the servers recommend different items ({ours} and {bare}): nothing to compare"
+            )
+
+
+def _ask(port: int, path: str, body: dict[str, Any]) -> list[str]:
+    request = urllib.request.Request(
+        f"http://{HOST}:{port}{path}", json.dumps(body).encode(), {"content-type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+            return [item["item_id"] for item in json.load(response)["items"]]
+    except OSError as error:
+        raise BenchmarkError(f"a server does not answer: {error}") from error
+
+
+def _backbone(bundle: Bundle, name: str | None) -> str:
+    names = [
+        n
+        for n, backbone in bundle.backbones.items()
+        if name in (None, n) and backbone.manifest.text_view == "raw"
+    ]
+    if not names:
+        raise BenchmarkError(
+            f"the bundle has no raw backbone {name or ''}: it has {', '.join(bundle.backbones)}"
+        )
+    return names[0]
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(positive(part) for part in text.split(","))
+
+
+def _page(
+    comparisons: Sequence[Comparison],
+    arguments: argparse.Namespace,
+    bundle: Bundle,
+    backbone: str,
+    pinned: bool,
+) -> str:
+    manifest = bundle.backbones[backbone].manifest
+    places = (
+        "servers pinned to one core, load generator to another"
+        if pinned
+        else f"nothing pinned ({os.cpu_count()} core), so server and load generator disturb each other"
+    )
+    return "\n".join(
+        (
+            f"## HTTP: {bundle.catalogue.manifest.dataset}, strategy none\n",
+            machine.describe(machine.facts())
+            + f"- model: {backbone}, {manifest.family}, d {manifest.dimension}, L {manifest.length}, "
+            + f"{len(bundle.catalogue.items)} items\n"
+            + f"- {arguments.rounds} interleaved rounds of {arguments.seconds} s, one worker each, {places}\n"
+            + "- command: `python -m benchmarks http`\n",
+            comparison_table(comparisons).markdown(),
+            f"Medians over rounds. The bare app validates, excludes, measures and logs nothing. {TARGETS}\n",
+        )
+    )
