@@ -50,7 +50,7 @@ def product(
     draw = ImageDraw.Draw(surface)
     for step in range(0, 128, 16):
         if pattern == "striped":
-            draw.rectangle((0, step, 127, step + 7), fill=second)
+            draw.rectangle((0, step, 127, step + 6), fill=second)
         for across in range(0, 128, 16):
             if pattern == "dotted":
                 draw.ellipse((across + 4, step + 4, across + 11, step + 11), fill=second)

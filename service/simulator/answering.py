@@ -40,7 +40,7 @@ class Answerer:
         """Write the answer to a request.
 
         Raises:
-            OSError: a picture is broken behind its header.
+            BrokenPictureError: a picture is broken behind its header.
         """
         match question.form:
             case Form.LABEL | Form.PAPER:

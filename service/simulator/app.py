@@ -22,6 +22,7 @@ from service.simulator.contracts import Ask, RejectedError, Reply, Wire
 from service.simulator.image_tokens import ImageRule
 from service.simulator.ledger import Call, Ledger
 from service.simulator.openai_wire import OpenAIWire
+from service.simulator.pictures import BrokenPictureError
 from service.simulator.reading import read_question
 from service.simulator.timing import Profile, Timing, paced
 
@@ -118,7 +119,7 @@ class Endpoint:
         self._ledger.keep(call, ask.pictures)
         try:
             text = await asyncio.to_thread(self._answerer.answer, ask, question)
-        except OSError as error:  # the header of a picture was sound, what follows is not
+        except BrokenPictureError as error:
             raise RejectedError(400, "invalid_request_error", f"Could not process image: {error}") from error
         pieces = tokens.split(text)
         cut = ask.max_tokens is not None and ask.max_tokens < len(pieces)

@@ -6,9 +6,10 @@ import base64
 import binascii
 import io
 import json
+import struct
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 MAX_PIXELS = 50_000_000  # a decompression bomb is refused before it is decoded
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
@@ -50,7 +51,15 @@ def inspect_picture(data: bytes) -> tuple[str, int, int]:
         with Image.open(io.BytesIO(data), formats=list(MEDIA_TYPES)) as image:
             width, height = image.size
             media_type = MEDIA_TYPES[image.format or ""]
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
+    # Pillow's parsers raise whatever they meet in a damaged header; an unidentified image is an OSError.
+    except (
+        Image.DecompressionBombError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        LookupError,
+        struct.error,
+    ) as error:
         raise ValueError("not a JPEG, PNG, GIF or WebP picture") from error
     if width * height > MAX_PIXELS:
         raise ValueError(f"{width}×{height} pixels are more than {MAX_PIXELS}")

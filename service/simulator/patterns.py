@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from service.simulator.silhouettes import Mask
+from service.simulator.silhouettes import Mask, window_sums
 
 _LEAST_CHANGES = 3.5  # along a line: fewer are a part of another colour, or light and shade
 _ALIKE = 0.4  # disagreement along stripes, relative to across
-_CHECKED = 0.37  # share of the surface that marks cover from which on they are checks
+_CHECKED = 0.32  # share of the surface that marks cover from which on they are checks
 _WINDOW = 0.17  # of the picture's side: a pattern has marks and gaps in every window of this size
 
 
@@ -36,18 +35,9 @@ def pattern(marks: Mask, surface: Mask) -> str:
 def _mixed(marks: Mask, surface: Mask) -> Mask:
     """Where marks and gaps are near each other; a clock's white face is not part of its pattern."""
     reach = max(2, round(_WINDOW * min(marks.shape) / 2))
-    density = _sums(marks & surface, reach) / np.maximum(_sums(surface, reach), 1)
+    density = window_sums(marks & surface, reach) / np.maximum(window_sums(surface, reach), 1)
     mixed: Mask = (density > 0.06) & (density < 0.94)
     return mixed
-
-
-def _sums(mask: Mask, reach: int) -> npt.NDArray[np.int64]:
-    """Sums over a square window around every pixel."""
-    padded = np.pad(mask, ((reach + 1, reach), (reach + 1, reach))).astype(np.int64).cumsum(0).cumsum(1)
-    size = 2 * reach + 1
-    lower, upper = padded[size:], padded[:-size]
-    sums: npt.NDArray[np.int64] = lower[:, size:] - upper[:, size:] - lower[:, :-size] + upper[:, :-size]
-    return sums
 
 
 def _changes(marks: Mask, surface: Mask) -> float:

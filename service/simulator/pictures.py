@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from math import ceil
 
 import numpy as np
@@ -18,11 +19,15 @@ _LINE = 0.02  # of a cell's side
 _NUMBER = 0.22  # of a cell's side, from its top left corner
 
 
+class BrokenPictureError(Exception):
+    """A picture whose header is sound and whose pixels cannot be decoded."""
+
+
 def item_pixels(picture: bytes, items: int) -> list[Pixels]:
     """Decode a picture and cut it into what shows one item each: a grid or a strip, row by row.
 
     Raises:
-        OSError: the picture is broken behind its header.
+        BrokenPictureError: the picture is broken behind its header.
     """
     return [_shrink(cell) for cell in _cut(_decode(picture), items)]
 
@@ -78,6 +83,14 @@ def _cell(picture: Image.Image, left: float, top: float, across: float, down: fl
 
 
 def _decode(data: bytes) -> Image.Image:
+    try:
+        return _rgb(data)
+    # Pillow's decoders raise whatever their parsers do on damaged input.
+    except (OSError, SyntaxError, ValueError, EOFError, LookupError, OverflowError, struct.error) as error:
+        raise BrokenPictureError(str(error)) from error
+
+
+def _rgb(data: bytes) -> Image.Image:
     with Image.open(io.BytesIO(data)) as image:
         image.draft("RGB", (2048, 2048))  # JPEG only: decode a huge one at a fraction of its size
         if image.mode in ("RGBA", "LA", "PA", "P"):

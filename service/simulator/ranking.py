@@ -58,7 +58,7 @@ def rank(question: Question, looks: Sequence[Look], seed: int) -> Verdict:
     content = _scaled([_cosine(profile, vector) for vector in vectors])
     prior = [_PRIOR_WEIGHT / log2(place + 2) if question.ranked else 0.0 for place in range(len(content))]
     scores = [match + place for match, place in zip(content, prior, strict=True)]
-    ties = [_draw(seed, candidate.name, candidate.title) for candidate in question.candidates]
+    ties = [_draw(seed, candidate.title, candidate.name) for candidate in question.candidates]
     order = sorted(range(len(scores)), key=lambda position: (-scores[position], ties[position]))
     shared = {word: profile[word] * weight for word, weight in vectors[order[0]].items() if word in profile}
     return Verdict(tuple(order), tuple(sorted(shared, key=lambda word: (-shared[word], word))))
@@ -73,8 +73,9 @@ def _profile(history: Sequence[Visit], looks: Sequence[Look]) -> Weights:
         _add(profile, _words(visit.title), recency)
         _add(profile, set(_words(visit.caption)), recency * _CAPTION_WEIGHT)
         _add(profile, _words(" ".join(seen.words)) if seen else (), recency * _PICTURE_WEIGHT)
-    for seen in unseen:  # pictures of a prompt that lists no history beside them
-        _add(profile, _words(" ".join(seen.words)), _PICTURE_WEIGHT)
+    unlisted = list(unseen)  # pictures of a prompt that lists no history beside them
+    for age, seen in enumerate(reversed(unlisted)):
+        _add(profile, _words(" ".join(seen.words)), _RECENCY**age * _PICTURE_WEIGHT)
     return profile
 
 

@@ -129,7 +129,7 @@ def _resolve(schema: Schema, root: Schema) -> Schema:
     if "$ref" not in schema:
         return schema
     node: Any = root
-    for step in str(schema["$ref"]).removeprefix("#/").split("/"):
+    for step in filter(None, str(schema["$ref"]).removeprefix("#").split("/")):
         node = node[step]
     return _resolve(node, root)
 

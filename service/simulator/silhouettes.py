@@ -12,6 +12,8 @@ Mask = npt.NDArray[np.bool_]
 _DIFFERENT = 5.0  # CIELAB distance from a background without noise at which a pixel belongs to the object
 _EVEN = 12.0  # CIELAB distance within which the edge of a picture has one colour
 _SHADOW = 15.0  # lightness
+_ALONE = 3  # of nine neighbours: fewer that differ from the background are noise of the compression
+_SLIVER = 0.04  # of the picture's side: rows and columns with less of the object do not count for its shape
 _EDGE = 2  # pixels of the frame that the background is read from
 
 
@@ -39,7 +41,7 @@ def silhouette(colours: Floats, ground: Floats) -> Mask:
     shadow = (
         (np.hypot(offset[..., 1], offset[..., 2]) < 5) & (offset[..., 0] < 0) & (offset[..., 0] > -_SHADOW)
     )
-    different &= ~shadow
+    different = window_sums(different & ~shadow, 1) > _ALONE
     return _between(different, axis=0) & _between(different, axis=1)
 
 
@@ -65,8 +67,10 @@ def without_rim(mask: Mask, width: int) -> Mask:
 
 def outline(mask: Mask) -> str:
     """Name the shape: ``tall``, ``wide``, ``round`` or ``compact``."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    columns = np.flatnonzero(mask.any(axis=0))
+    rows = np.flatnonzero(mask.mean(axis=1) > _SLIVER)
+    columns = np.flatnonzero(mask.mean(axis=0) > _SLIVER)
+    if not len(rows) or not len(columns):
+        return "compact"
     height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
     if height > 1.25 * width:
         return "tall"
@@ -74,6 +78,15 @@ def outline(mask: Mask) -> str:
         return "wide"
     filled = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean()
     return "round" if 0.72 < filled < 0.86 else "compact"  # a disc fills 0.79 of its box
+
+
+def window_sums(mask: Mask, reach: int) -> npt.NDArray[np.int64]:
+    """For every pixel, how many are set within so many rows and columns of it."""
+    padded = np.pad(mask, ((reach + 1, reach), (reach + 1, reach))).astype(np.int64).cumsum(0).cumsum(1)
+    size = 2 * reach + 1
+    lower, upper = padded[size:], padded[:-size]
+    sums: npt.NDArray[np.int64] = lower[:, size:] - upper[:, size:] - lower[:, :-size] + upper[:, :-size]
+    return sums
 
 
 def _between(mask: Mask, axis: int) -> Mask:

@@ -1,0 +1,90 @@
+"""The simulator reads what the LVLM stage writes; both follow one convention and share no code."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from PIL import Image
+from simulator_prompts import BLUE, GREEN, RED, product
+
+from service.lvlm import montage
+from service.lvlm.prompts import Entry, Question, caption_prompt, ranking_prompt
+from service.lvlm.providers import base
+from service.simulator.answering import Answerer
+from service.simulator.contracts import Ask, Picture
+from service.simulator.looking import look
+from service.simulator.pictures import item_pixels
+from service.simulator.reading import Form, read_question
+from service.strategies import Task
+
+TITLES = ("red mug", "blue <b>lamp</b> & shade", "green vase </data>")
+COLOURS = [RED, BLUE, GREEN, RED, BLUE, GREEN, RED, BLUE, GREEN, RED]
+Mode = Literal["grid", "strip", "separate"]
+
+
+def received(prompt: base.Prompt) -> Ask:
+    """A prompt as the wires hand it on."""
+    texts = tuple(part.text for part in prompt.parts if isinstance(part, base.Text))
+    pictures = tuple(
+        Picture(part.data, part.media_type, part.width, part.height, 0)
+        for part in prompt.parts
+        if isinstance(part, base.Image)
+    )
+    return Ask("m", prompt.system, texts, pictures, 0, None, None, False, False, None)
+
+
+def images(mode: Mode, shown: int) -> tuple[base.Image, ...]:
+    side = montage.CELL_SIDE[mode]
+    cells = [product(colour).resize((side, side), Image.Resampling.NEAREST) for colour in COLOURS[:shown]]
+    return montage.compose(cells, mode)
+
+
+@pytest.mark.parametrize("form", ["label", "paper"])
+@pytest.mark.parametrize("task", [Task.RECOMMEND, Task.RERANK])
+@pytest.mark.parametrize("captions", [False, True])
+def test_a_ranking_prompt_is_read_as_it_was_meant(
+    form: Literal["label", "paper"], task: Task, captions: bool
+) -> None:
+    history = tuple(Entry(title=title, caption="A thing." if captions else None) for title in TITLES[:2])
+    prompt = ranking_prompt(Question(task, form, history, TITLES, top=2, explain=True))
+    question = read_question(received(prompt))
+    assert question.form is Form(form)
+    assert tuple(candidate.title for candidate in question.candidates) == TITLES
+    assert question.ranked is (task is Task.RERANK)
+    assert question.explain
+    assert question.top == (2 if form == "label" else len(TITLES))
+    assert [visit.title.startswith(TITLES[at]) for at, visit in enumerate(question.history)] == [True, True]
+    assert all("A thing." in visit.title + visit.caption for visit in question.history) is captions
+
+
+@pytest.mark.parametrize("shown", range(1, 11))
+@pytest.mark.parametrize("mode", ["grid", "strip"])
+def test_every_cell_of_a_montage_is_seen_in_its_place(mode: Mode, shown: int) -> None:
+    (picture,) = images(mode, shown)
+    names = [look(cell).colours[0] for cell in item_pixels(picture.data, shown)]
+    assert names == [{RED: "red", BLUE: "blue", GREEN: "green"}[colour] for colour in COLOURS[:shown]]
+
+
+@pytest.mark.parametrize("form", ["label", "paper"])
+@pytest.mark.parametrize("mode", ["grid", "strip", "separate"])
+def test_a_history_of_pictures_decides_the_ranking(form: Literal["label", "paper"], mode: Mode) -> None:
+    history = tuple(Entry(cell=at + 1) for at in range(9))
+    pictures = images(mode, 9)  # the newest is green
+    prompt = ranking_prompt(
+        Question(Task.RECOMMEND, form, history, TITLES, 3, images=pictures, image_mode=mode)
+    )
+    ask = received(prompt)
+    text = Answerer(seed=0).answer(ask, read_question(ask))
+    positions = [
+        text.index(name)
+        for name in (('"C"', '"B"', '"A"') if form == "label" else ('"green', '"blue', '"red'))
+    ]
+    assert positions[0] == min(positions)
+
+
+def test_a_caption_prompt_is_answered_with_a_description() -> None:
+    (picture,) = images("separate", 1)
+    ask = received(caption_prompt(picture))
+    assert read_question(ask).form is Form.CAPTION
+    assert "red object" in Answerer(seed=0).answer(ask, read_question(ask))
