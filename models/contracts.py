@@ -201,7 +201,9 @@ class BackboneManifest:
         """
         manifest: BackboneManifest = _manifest(cls, record, "the backbone")
         if manifest.text_view not in ("raw", "enhanced"):
-            raise BundleError(f"the backbone {manifest.name}: text_view is raw or enhanced, not {manifest.text_view!r}")
+            raise BundleError(
+                f"the backbone {manifest.name}: text_view is raw or enhanced, not {manifest.text_view!r}"
+            )
         return manifest
 
 

@@ -146,7 +146,9 @@ def open_catalogue(folder: Path) -> Catalogue:
         histories=_read_histories(folder / HISTORIES, len(items)),
         popularity=popularity,
         popular=np.argsort(-popularity, kind="stable"),
-        captions={path.stem: read_captions(path, rows) for path in sorted((folder / CAPTIONS).glob("*.jsonl"))},
+        captions={
+            path.stem: read_captions(path, rows) for path in sorted((folder / CAPTIONS).glob("*.jsonl"))
+        },
     )
 
 
@@ -168,7 +170,9 @@ def read_captions(path: Path, rows: Mapping[str, int]) -> dict[int, str]:
                 record = json.loads(line)
                 item_id, caption = record["item_id"], record["caption"]
             except (ValueError, TypeError, KeyError) as error:
-                raise BundleError(f"{path} line {number} is not a caption: delete the line and caption again") from error
+                raise BundleError(
+                    f"{path} line {number} is not a caption: delete the line and caption again"
+                ) from error
             if item_id in rows:
                 captions[rows[item_id]] = str(caption)
     return captions
@@ -195,7 +199,9 @@ def _check_hashes(folder: Path, sha256: Mapping[str, str], required: tuple[str, 
         if not path.is_file():
             raise BundleError(f"{path} is missing: export it again")
         if sha256_of(path) != sha256[name]:
-            raise BundleError(f"{path} is not the file that was exported (its SHA-256 differs): export it again")
+            raise BundleError(
+                f"{path} is not the file that was exported (its SHA-256 differs): export it again"
+            )
 
 
 def _read_items(path: Path) -> tuple[Item, ...]:
@@ -223,13 +229,14 @@ def _open_backbone(folder: Path, catalogue: Catalogue) -> Backbone:
     _check_hashes(folder, manifest.sha256, required=(ITEM_VECTORS, ENCODER))
     if manifest.catalogue_version != catalogue.version:
         raise BundleError(
-            f"the backbone {folder.name} was trained on catalogue {manifest.catalogue_version} and this bundle "
-            f"has {catalogue.version}: export it again with this catalogue"
+            f"the backbone {folder.name} was trained on catalogue {manifest.catalogue_version} and this "
+            f"bundle has {catalogue.version}: export it again with this catalogue"
         )
     vectors: NDArray[np.float32] = np.load(folder / ITEM_VECTORS, mmap_mode="r", allow_pickle=False)
     expected = (len(catalogue.items), manifest.dimension)
     if vectors.shape != expected or vectors.dtype != np.float32:
         raise BundleError(
-            f"{folder / ITEM_VECTORS} is {vectors.dtype} {vectors.shape}, expected float32 {expected}: export it again"
+            f"{folder / ITEM_VECTORS} is {vectors.dtype} {vectors.shape}, expected float32 {expected}: "
+            "export it again"
         )
     return Backbone(manifest, vectors, folder / ENCODER)

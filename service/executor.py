@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-
 from typing import ParamSpec, TypeVar
 
 from service.errors import OverloadedError

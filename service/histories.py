@@ -41,6 +41,8 @@ class HistoryReader:
             item_ids = []
             warnings = ("recent events are not included: their store is down",)
         known = rows is not None or bool(item_ids)
+        if not known:
+            warnings = (*warnings, f"unknown user {user_id[:80]!r}")
         recent = [self._catalogue.rows[item_id] for item_id in item_ids if item_id in self._catalogue.rows]
         return History([*(rows or ()), *recent], known, warnings)
 

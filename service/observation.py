@@ -21,7 +21,7 @@ logger = logging.getLogger("service.requests")
 class Observation:
     """Pure ASGI middleware (Starlette's ``BaseHTTPMiddleware`` costs a task per request).
 
-    It sets ``scope["state"]["request_id"]``; a route may leave ``scope["state"]["labels"]`` for the histogram.
+    It sets ``request_id`` in ``scope["state"]``; a route may leave ``labels`` there for the histogram.
     Failed and slow requests are observed like all others.
     """
 

@@ -44,7 +44,9 @@ def main() -> int:
     for sentence in unknown_variables():
         logger.warning(sentence)
     if settings.workers > 1 and not settings.redis_url.get_secret_value():
-        logger.warning("several workers without MSR_REDIS_URL: POST /events answers 503, caches are per worker")
+        logger.warning(
+            "several workers without MSR_REDIS_URL: POST /events answers 503, caches are per worker"
+        )
     try:
         with _metrics_folder(settings), _simulator(settings):
             _serve(settings, bundle)
@@ -102,7 +104,14 @@ def _simulator(settings: Settings) -> Iterator[None]:
         yield
         return
     process = subprocess.Popen(
-        [sys.executable, "-m", "service.simulator", "--profile", settings.simulator_profile, "--die-with-parent"],
+        [
+            sys.executable,
+            "-m",
+            "service.simulator",
+            "--profile",
+            settings.simulator_profile,
+            "--die-with-parent",
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -131,7 +140,7 @@ def _simulator_url(process: subprocess.Popen[str]) -> str:
         return str(json.loads(line)["url"])
     except (ValueError, KeyError, TypeError):
         raise ConfigurationError(
-            "the simulator did not start; run `python -m service.simulator` to see why, or set MSR_SIMULATOR_URL"
+            "the simulator did not start: `python -m service.simulator` shows why; or set MSR_SIMULATOR_URL"
         ) from None
 
 
@@ -139,7 +148,7 @@ def _greet(url: str, bundle: Bundle) -> None:
     """Once the service is ready, say so and show three commands to try."""
     for _ in range(600):
         try:
-            with urllib.request.urlopen(f"{url}/health/ready", timeout=5):
+            with urllib.request.urlopen(f"{url}/health/ready", timeout=5):  # noqa: S310 (http, by us)
                 break
         except OSError:
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Every knob of the service: environment variables with the prefix ``MSR_``, checked before anything starts."""
+"""Every knob of the service: environment variables ``MSR_…``, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -49,9 +49,11 @@ class CompatibleProvider(BaseModel):
 
 
 class Settings(BaseSettings):
-    """What a deployment can choose. Field ``x`` is the variable ``MSR_X``; ``.env.example`` lists them all."""
+    """What a deployment can choose. Field ``x`` is the variable ``MSR_X``; see ``.env.example``."""
 
-    model_config = SettingsConfigDict(env_prefix="MSR_", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MSR_", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+    )
 
     # Where it listens
     host: str = "127.0.0.1"
@@ -117,26 +119,31 @@ class Settings(BaseSettings):
     def _check_provider(self) -> Settings:
         taken = {*SIMULATORS, "openai", "anthropic"} & self.compatible.keys()
         if taken:
-            raise ValueError(f"MSR_COMPATIBLE must not name {', '.join(sorted(taken))}: these names are built in")
+            raise ValueError(
+                f"MSR_COMPATIBLE must not name {', '.join(sorted(taken))}: these names are built in"
+            )
         models = self.models
-        for provider, names in models.items():
-            if not names:
+        for provider, configured in models.items():
+            if not configured:
                 raise ValueError(f"the provider {provider} has no model: name at least one")
         if self.provider in ("openai", "anthropic") and self.provider not in models:
             raise ValueError(f"MSR_PROVIDER is {self.provider!r}: set {self.provider.upper()}_API_KEY")
         if self.provider not in models:
             names = ", ".join((*SIMULATORS, "openai", "anthropic", *self.compatible))
-            raise ValueError(f"MSR_PROVIDER is {self.provider!r}; choose one of {names} or add it to MSR_COMPATIBLE")
+            raise ValueError(
+                f"MSR_PROVIDER is {self.provider!r}; choose one of {names} or add it to MSR_COMPATIBLE"
+            )
         if self.model and self.model not in models[self.provider]:
             raise ValueError(
-                f"MSR_MODEL is {self.model!r}; configured for {self.provider} are {', '.join(models[self.provider])}"
+                f"MSR_MODEL is {self.model!r}; configured for {self.provider} are "
+                f"{', '.join(models[self.provider])}"
             )
         return self
 
     @property
     def models(self) -> dict[str, tuple[str, ...]]:
         """The models of every configured provider; the first is the provider's default."""
-        models = {}
+        models: dict[str, tuple[str, ...]] = {}
         if self.simulated or self.simulator_url:
             models = {"simulator": self.simulator_models, "simulator-anthropic": self.simulator_models}
         if self.openai_api_key.get_secret_value():
@@ -173,7 +180,7 @@ def read_settings() -> Settings:
 
 
 def unknown_variables() -> list[str]:
-    """Variables that look like ours and are not, each with the nearest real name: most likely typing errors."""
+    """Variables that look like ours and are not, with the nearest real name: most likely misspelt."""
     known = [f"MSR_{name.upper()}" for name in Settings.model_fields]
     sentences = []
     for name in sorted(os.environ):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from models.contracts import BackboneManifest
 from service.bundle import Bundle, open_bundle
 from service.candidates import CandidateModel, SequenceModel
+from service.choices import Choices
 from service.errors import ConfigurationError
 from service.executor import BoundedExecutor
 from service.histories import HistoryReader
@@ -84,18 +85,20 @@ async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[S
         executor = BoundedExecutor(settings.candidate_threads, settings.candidate_queue)
         stack.callback(executor.close)
         histories = HistoryReader(bundle.catalogue, stores.events)
-        models = open_models(bundle, settings, metrics)
+        choices = Choices(
+            backbones=open_models(bundle, settings, metrics),
+            backbone=default_backbone(bundle, settings.backbone),
+            lvlms=settings.models,
+            provider=settings.provider,
+            lvlm=settings.default_model,
+        )
         recommender = Recommender(
-            catalogue=bundle.catalogue,
-            models=models,
-            default_backbone=default_backbone(bundle, settings.backbone),
-            histories=histories,
-            executor=executor,
-            reranker=await _open_stage(settings, bundle, stores, metrics, stack),
-            metrics=metrics,
-            lvlm_models=settings.models,
-            default_provider=settings.provider,
-            default_model=settings.default_model,
+            bundle.catalogue,
+            choices,
+            histories,
+            executor,
+            await _open_stage(settings, bundle, stores, metrics, stack),
+            metrics,
             deadline=settings.deadline_ms / 1000,
         )
         events = stores.events if stores.shared or settings.workers == 1 else None
@@ -138,11 +141,15 @@ def default_backbone(bundle: Bundle, wanted: str) -> str:
     """
     if wanted:
         if wanted not in bundle.backbones:
-            raise ConfigurationError(f"MSR_BACKBONE is {wanted!r}; this bundle has {', '.join(bundle.backbones)}")
+            raise ConfigurationError(
+                f"MSR_BACKBONE is {wanted!r}; this bundle has {', '.join(bundle.backbones)}"
+            )
         return wanted
     raw = [name for name, backbone in bundle.backbones.items() if backbone.manifest.text_view == "raw"]
     if not raw:
-        raise ConfigurationError("the bundle has only enhanced backbones: export a raw one or set MSR_BACKBONE")
+        raise ConfigurationError(
+            "the bundle has only enhanced backbones: export a raw one or set MSR_BACKBONE"
+        )
     return max(raw, key=lambda name: _validation(bundle.backbones[name].manifest))
 
 

@@ -73,7 +73,9 @@ def write_bundle(folder: Path, items: int = 48, users: int = 12, enhanced: bool 
     (catalogue / MANIFEST).write_text(json.dumps(manifest.to_json()))
     write_backbone(folder, "blocks-raw", manifest.version, items)
     if enhanced:
-        write_backbone(folder, "blocks-enhanced", manifest.version, items, text_view="enhanced", captioner="simulator")
+        write_backbone(
+            folder, "blocks-enhanced", manifest.version, items, text_view="enhanced", captioner="simulator"
+        )
     return folder
 
 

@@ -42,10 +42,13 @@ def start_service(bundle: Path, **settings: str) -> Iterator[RunningService]:
     environment = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("MSR_") and name not in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "PROMETHEUS_MULTIPROC_DIR")
+        if not name.startswith("MSR_")
+        and name not in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "PROMETHEUS_MULTIPROC_DIR")
     }
     environment |= {"MSR_PORT": str(port), "MSR_BUNDLE": str(bundle), "MSR_SIMULATOR_PROFILE": "instant"}
-    environment |= {f"MSR_{name.upper()}": value for name, value in settings.items() if not name.endswith("_API_KEY")}
+    environment |= {
+        f"MSR_{name.upper()}": value for name, value in settings.items() if not name.endswith("_API_KEY")
+    }
     environment |= {name: value for name, value in settings.items() if name.endswith("_API_KEY")}
     with tempfile.NamedTemporaryFile(suffix=".log") as output:
         process = subprocess.Popen(

@@ -22,7 +22,9 @@ async def post_events(body: EventsBody, services: ServicesOf) -> EventsAnswer:
     All of the batch is stored or nothing is.
     """
     if services.events is None:
-        raise UnavailableError("several workers share events through Redis: set MSR_REDIS_URL or MSR_WORKERS=1")
+        raise UnavailableError(
+            "several workers share events through Redis: set MSR_REDIS_URL or MSR_WORKERS=1"
+        )
     unknown = [event.item_id for event in body.events if event.item_id not in services.bundle.catalogue.rows]
     if unknown:
         raise InvalidRequestError(f"nothing was stored; unknown items: {name_some(unknown)}")

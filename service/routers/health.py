@@ -35,12 +35,14 @@ async def ready(services: ServicesOf) -> HealthAnswer:
             "version": catalogue.version,
             "items": len(catalogue.items),
             "users": catalogue.manifest.users,
-            "backbones": {name: backbone.manifest.version for name, backbone in services.bundle.backbones.items()},
+            "backbones": {
+                name: backbone.manifest.version for name, backbone in services.bundle.backbones.items()
+            },
         },
     )
 
 
 @router.get("/metrics", response_class=Response)
 def metrics(services: ServicesOf) -> Response:
-    """Prometheus text exposition; a plain function, so that reading the workers' files is off the event loop."""
+    """Prometheus exposition; not async, so that reading the workers' files is off the event loop."""
     return Response(services.metrics.expose(), media_type=CONTENT_TYPE_LATEST)

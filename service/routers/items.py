@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import FileResponse
@@ -14,7 +14,7 @@ from service.links import image_url
 from service.routers.dependencies import ServicesOf
 from service.schemas import HistoryAnswer, ItemAnswer, ItemsAnswer, Problem, UserAnswer, UsersAnswer
 
-NOT_FOUND = {404: {"model": Problem}, 422: {"model": Problem}}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 422: {"model": Problem}}
 
 router = APIRouter(tags=["catalogue"])
 
@@ -50,7 +50,9 @@ async def item_image(item_id: Annotated[str, Path(max_length=256)], services: Se
     path = services.bundle.catalogue.image_path(_row(services.bundle.catalogue, item_id))
     if path is None or not path.is_file():
         raise NotFoundError(f"the item {item_id[:80]!r} has no image")
-    return FileResponse(path, headers={"Cache-Control": "public, max-age=86400", "X-Content-Type-Options": "nosniff"})
+    return FileResponse(
+        path, headers={"Cache-Control": "public, max-age=86400", "X-Content-Type-Options": "nosniff"}
+    )
 
 
 @router.get("/items/{item_id:path}", responses=NOT_FOUND)

@@ -10,7 +10,8 @@ from fastapi.responses import HTMLResponse
 PAGE = Path(__file__).parent.parent / "web" / "index.html"
 # The page shows catalogue text through textContent alone; this is the second lock on the same door.
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; img-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "default-src 'none'; img-src 'self'; connect-src 'self'; "
+    "style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
+from service.answer import answer, labels
 from service.routers.dependencies import ServicesOf
 from service.schemas import Problem, RecommendAnswer, RecommendBody, RecommendQuery
 
@@ -32,7 +33,6 @@ async def recommend(
     state = request.scope["state"]
     state["labels"] = {"strategy": query.strategy}
     recommendation = await services.recommender.recommend(body, query)
-    state["labels"] = services.recommender.labels(recommendation)
-    # A plain dict through orjson: validating our own answer again would cost more than making it.
-    answer = services.recommender.answer(recommendation, body, state["request_id"])
-    return Response(orjson.dumps(answer), media_type="application/json")
+    state["labels"] = labels(recommendation)
+    content = answer(recommendation, services.bundle.catalogue, state["request_id"])
+    return Response(orjson.dumps(content), media_type="application/json")

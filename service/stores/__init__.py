@@ -1,0 +1,1 @@
+"""Where answers, captions and events are kept."""

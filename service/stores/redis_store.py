@@ -103,7 +103,8 @@ class RedisCache:
         return await self._connection.ask(self._get_many(keys))
 
     async def _get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        return list(await self._connection.client.mget([f"{self._prefix}:{key}" for key in keys]))
+        found = await self._connection.client.mget([f"{self._prefix}:{key}" for key in keys])
+        return cast("list[bytes | None]", found)
 
     async def set(self, key: str, value: bytes, ttl: float) -> None:
         """Keep the value for ``ttl`` seconds, replacing an earlier one.
@@ -121,7 +122,7 @@ class RedisCache:
 
 
 class RedisEvents:
-    """Events in one Redis list per user, shared by all workers, kept for ``ttl`` seconds after the last one."""
+    """Events in one Redis list per user, kept for ``ttl`` seconds after the last one."""
 
     def __init__(self, connection: RedisConnection, ttl: float, prefix: str = "msr:events") -> None:
         self._connection = connection
@@ -154,5 +155,7 @@ class RedisEvents:
         return await self._connection.ask(self._get(user_id))
 
     async def _get(self, user_id: str) -> list[str]:
-        found = await cast("Awaitable[list[bytes]]", self._connection.client.lrange(f"{self._prefix}:{user_id}", 0, -1))
+        found = await cast(
+            "Awaitable[list[bytes]]", self._connection.client.lrange(f"{self._prefix}:{user_id}", 0, -1)
+        )
         return [item_id.decode() for item_id in found]

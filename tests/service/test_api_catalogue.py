@@ -63,7 +63,8 @@ def test_what_is_not_there_is_a_404_problem(client: httpx.Client, path: str) -> 
 
 
 @pytest.mark.parametrize(
-    "path", ["/items?limit=0", "/items?limit=101", "/items?after=nothing", "/users?limit=x", "/users?after=nobody"]
+    "path",
+    ["/items?limit=0", "/items?limit=101", "/items?after=nothing", "/users?limit=x", "/users?after=nobody"],
 )
 def test_a_wrong_page_is_a_422_problem(client: httpx.Client, path: str) -> None:
     response = client.get(path)

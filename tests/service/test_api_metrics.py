@@ -36,7 +36,9 @@ def test_every_request_is_counted_once_however_many_workers(
         def ask(number: int) -> int:
             strategy = ("none", "s3", "s9")[number % 3]
             body = {"history": [f"I{number:03d}"], "k": 3}
-            return httpx.post(f"{service.url}/recommend?strategy={strategy}", json=body, timeout=30).status_code
+            return httpx.post(
+                f"{service.url}/recommend?strategy={strategy}", json=body, timeout=30
+            ).status_code
 
         with ThreadPoolExecutor(6) as pool:
             statuses = list(pool.map(ask, range(30)))
@@ -66,7 +68,9 @@ def test_no_label_ever_holds_a_user_or_an_item(bundle_folder: Path) -> None:
     assert not re.search(r'="(u\d+|I\d+|secret-u1)"', text)
 
 
-def test_a_worker_that_died_leaves_no_request_in_flight(bundle_folder: Path, redis_server: RedisServer) -> None:
+def test_a_worker_that_died_leaves_no_request_in_flight(
+    bundle_folder: Path, redis_server: RedisServer
+) -> None:
     import os
     import signal
     import time
@@ -77,9 +81,14 @@ def test_a_worker_that_died_leaves_no_request_in_flight(bundle_folder: Path, red
         before = children(service.process.pid)
         with ThreadPoolExecutor(8) as pool:
             futures = [
-                pool.submit(httpx.post, f"{service.url}/recommend?strategy=s3&cache=off", json={"user_id": "u1"}, timeout=30)
+                pool.submit(
+                    httpx.post,
+                    f"{service.url}/recommend?strategy=s3&cache=off",
+                    json={"user_id": "u1"},
+                    timeout=30,
+                )
                 for _ in range(8)
-            ]  # fmt: skip
+            ]
             time.sleep(0.1)
             for pid in before:
                 os.kill(pid, signal.SIGKILL)

@@ -45,7 +45,9 @@ def ids_of(answer: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_every_strategy_answers_ten_items_that_the_user_has_not_seen(client: httpx.Client, strategy: str) -> None:
+def test_every_strategy_answers_ten_items_that_the_user_has_not_seen(
+    client: httpx.Client, strategy: str
+) -> None:
     seen = {item["item_id"] for item in client.get("/users/u1/history").json()["items"]}
     answer = recommend(client, strategy, user_id="u1")
     assert answer["strategy"] == answer["served"] == strategy
@@ -63,7 +65,9 @@ def test_every_strategy_answers_ten_items_that_the_user_has_not_seen(client: htt
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_simulated_answers_over_the_anthropic_wire_are_named_so_too(client: httpx.Client, strategy: str) -> None:
+def test_simulated_answers_over_the_anthropic_wire_are_named_so_too(
+    client: httpx.Client, strategy: str
+) -> None:
     answer = recommend(client, strategy, "&provider=simulator-anthropic", user_id="u2")
     if answer["lvlm"]:
         assert answer["lvlm"]["provider"] == "simulator"
@@ -90,7 +94,9 @@ def test_a_second_identical_request_is_answered_from_the_cache(client: httpx.Cli
 
 
 def test_a_history_replaces_the_stored_one(client: httpx.Client) -> None:
-    assert ids_of(recommend(client, user_id="u1", history=["I000"])) == ids_of(recommend(client, history=["I000"]))
+    assert ids_of(recommend(client, user_id="u1", history=["I000"])) == ids_of(
+        recommend(client, history=["I000"])
+    )
 
 
 def test_red_mugs_bring_red_mugs(client: httpx.Client) -> None:
@@ -121,7 +127,9 @@ def test_excluded_items_never_come_back(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_given_candidates_are_ranked_even_when_seen_and_no_others(client: httpx.Client, strategy: str) -> None:
+def test_given_candidates_are_ranked_even_when_seen_and_no_others(
+    client: httpx.Client, strategy: str
+) -> None:
     candidates = ["I003", "I000", "I016", "I010"]
     answer = recommend(client, strategy, history=["I000"], candidates=candidates, k=4)
     assert set(ids_of(answer)) == set(candidates)
@@ -196,7 +204,9 @@ def test_image_modes_are_served(client: httpx.Client, image_mode: str) -> None:
 
 def test_an_explanation_comes_only_when_asked_for(client: httpx.Client) -> None:
     assert recommend(client, "s3", user_id="u1")["explanation"] is None
-    assert recommend(client, "s3", "&explain=true", user_id="u1")["explanation"].startswith("Simulated answer:")
+    assert recommend(client, "s3", "&explain=true", user_id="u1")["explanation"].startswith(
+        "Simulated answer:"
+    )
 
 
 def test_no_time_at_all_gives_the_candidate_order_and_says_so(client: httpx.Client) -> None:
@@ -244,7 +254,11 @@ def test_a_request_id_is_kept_when_it_is_one(client: httpx.Client) -> None:
         ("/recommend?stratgy=s3", {"user_id": "u1"}, "query.stratgy"),
         ("/recommend?backbone=x", {"user_id": "u1"}, "no backbone 'x' in this bundle; it has blocks-"),
         ("/recommend?strategy=s2&backbone=blocks-raw", {"user_id": "u1"}, "is raw"),
-        ("/recommend?strategy=s3&provider=openai", {"user_id": "u1"}, "no provider 'openai'; configured are simulator"),
+        (
+            "/recommend?strategy=s3&provider=openai",
+            {"user_id": "u1"},
+            "no provider 'openai'; configured are simulator",
+        ),
         ("/recommend?strategy=s3&model=gpt-9", {"user_id": "u1"}, "no model 'gpt-9' at simulator"),
         ("/recommend?modality=video", {"user_id": "u1"}, "query.modality"),
         ("/recommend?image_mode=pile", {"user_id": "u1"}, "query.image_mode"),
@@ -258,9 +272,19 @@ def test_what_cannot_be_is_refused_by_name(client: httpx.Client, url: str, body:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"null", b"\xff\xfe", b'{"user_id": "\xff"}', b'{"user_id": "\\ud800"}', b'{"k": NaN}', b"[" * 100_000,
-     b'{"user_id": "u1", "k": 1e999}', b'{"user_id": "u1", "k": ' + b"9" * 5_000 + b"}"],
-)  # fmt: skip
+    [
+        b"",
+        b"{",
+        b"null",
+        b"\xff\xfe",
+        b'{"user_id": "\xff"}',
+        b'{"user_id": "\\ud800"}',
+        b'{"k": NaN}',
+        b"[" * 100_000,
+        b'{"user_id": "u1", "k": 1e999}',
+        b'{"user_id": "u1", "k": ' + b"9" * 5_000 + b"}",
+    ],
+)
 def test_a_body_that_is_not_json_is_refused(client: httpx.Client, content: bytes) -> None:
     response = client.post("/recommend", content=content, headers={"content-type": "application/json"})
     assert response.status_code in (400, 422), response.text

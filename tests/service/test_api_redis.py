@@ -17,7 +17,9 @@ def test_an_event_is_seen_by_every_worker(bundle_folder: Path, redis_server: Red
             assert [item["item_id"] for item in answer["items"]] == ["I016"]
 
 
-def test_an_answer_cached_by_one_worker_serves_the_other(bundle_folder: Path, redis_server: RedisServer) -> None:
+def test_an_answer_cached_by_one_worker_serves_the_other(
+    bundle_folder: Path, redis_server: RedisServer
+) -> None:
     with start_service(bundle_folder, workers="2", redis_url=redis_server.url) as service:
         url, body = f"{service.url}/recommend?strategy=s3", {"user_id": "u1"}
         assert httpx.post(url, json=body, timeout=30).json()["lvlm"]["cache"] == "miss"
@@ -36,7 +38,10 @@ def test_several_workers_without_redis_refuse_events_and_say_why(bundle_folder: 
 
 
 def test_no_recommendation_fails_while_redis_is_away(bundle_folder: Path, redis_server: RedisServer) -> None:
-    with start_service(bundle_folder, redis_url=redis_server.url) as service, httpx.Client(timeout=30) as client:
+    with (
+        start_service(bundle_folder, redis_url=redis_server.url) as service,
+        httpx.Client(timeout=30) as client,
+    ):
         url = f"{service.url}/recommend?strategy=s3"
         assert client.post(url, json={"user_id": "u1"}).json()["lvlm"]["cache"] == "miss"
         redis_server.stop()
@@ -51,7 +56,10 @@ def test_no_recommendation_fails_while_redis_is_away(bundle_folder: Path, redis_
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "2"
         assert client.get(f"{service.url}/health/ready").json()["degraded"] == ["redis"]
-        assert 'msr_cache_events_total{cache="answers",result="error"}' in client.get(f"{service.url}/metrics").text
+        assert (
+            'msr_cache_events_total{cache="answers",result="error"}'
+            in client.get(f"{service.url}/metrics").text
+        )
         redis_server.start()
         time.sleep(1.1)
         assert client.get(f"{service.url}/health/ready").json()["degraded"] == []

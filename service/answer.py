@@ -1,0 +1,82 @@
+"""A recommendation as JSON and as metric labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.bundle import Catalogue
+from service.links import image_url
+from service.lvlm.contracts import StageResult
+from service.metrics import NONE
+from service.recommender import Recommendation
+
+STAGES = ("history", "candidates", "prompt", "cache", "lvlm", "total")
+LVLM = "lvlm"
+
+
+def answer(recommendation: Recommendation, catalogue: Catalogue, request_id: str) -> dict[str, Any]:
+    """The JSON of ``RecommendAnswer`` as a plain dict: tests validate it, requests do not pay for that."""
+    manifest = recommendation.model.manifest
+    lvlm = recommendation.lvlm
+    return {
+        "request_id": request_id,
+        "user_id": recommendation.user_id,
+        "strategy": recommendation.strategy.name,
+        "served": recommendation.served,
+        "outcome": str(recommendation.outcome),
+        "backbone": {"name": manifest.name, "version": manifest.version, "family": manifest.family},
+        "items": _items(recommendation, catalogue),
+        "explanation": lvlm.explanation if lvlm else None,
+        "lvlm": None if lvlm is None else _lvlm(lvlm),
+        "warnings": recommendation.warnings,
+        "timings_ms": {stage: round(recommendation.seconds.get(stage, 0.0) * 1000, 3) for stage in STAGES},
+    }
+
+
+def labels(recommendation: Recommendation) -> dict[str, str]:
+    """The labels of the request histogram."""
+    lvlm = recommendation.lvlm
+    return {
+        "strategy": recommendation.strategy.name,
+        "backbone": recommendation.model.manifest.name,
+        "model": lvlm.model if lvlm else NONE,
+        "cache": lvlm.cache if lvlm else NONE,
+        "outcome": str(recommendation.outcome),
+    }
+
+
+def _items(recommendation: Recommendation, catalogue: Catalogue) -> list[dict[str, Any]]:
+    places = {row: place for place, row in enumerate(recommendation.order)}
+    placed = len(recommendation.placed)
+    items = []
+    for rank, row in enumerate(recommendation.ranking, start=1):
+        item, place = catalogue.items[row], places[row]
+        items.append(
+            {
+                "item_id": item.item_id,
+                "rank": rank,
+                "score": recommendation.scores[place],
+                "base_rank": place + 1,
+                "source": LVLM if rank <= placed else recommendation.source,
+                "title": item.name,
+                "image_url": image_url(item.item_id) if item.image else None,
+            }
+        )
+    return items
+
+
+def _lvlm(lvlm: StageResult) -> dict[str, Any]:
+    shown, usage = lvlm.shown, lvlm.usage
+    return {
+        "provider": lvlm.provider,
+        "model": lvlm.model,
+        "cache": lvlm.cache,
+        "shown": {"titles": shown.titles, "images": shown.images, "captions": shown.captions},
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cost_usd": lvlm.cost_usd,
+        "estimated": lvlm.estimated,
+        "invented": lvlm.invented,
+        "duplicated": lvlm.duplicated,
+        "missing": lvlm.missing,
+    }

@@ -1,0 +1,93 @@
+"""What is loaded when: the service starts without torch, and importing it loads nobody's SDK."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from service_process import ROOT, start_service
+
+
+def test_importing_the_application_loads_neither_torch_nor_an_sdk() -> None:
+    program = "import service.app, sys, json; print(json.dumps(sorted(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True).stdout
+    loaded = {name.split(".")[0] for name in json.loads(output)}
+    assert "fastapi" in loaded
+    assert not loaded & {"torch", "openai", "anthropic", "redis", "onnx", "transformers"}
+
+
+def test_the_running_service_maps_no_torch(bundle_folder: Path) -> None:
+    with start_service(bundle_folder) as service:
+        assert (
+            httpx.post(f"{service.url}/recommend?strategy=s3", json={"user_id": "u1"}).json()["served"]
+            == "s3"
+        )
+        maps = Path(f"/proc/{service.process.pid}/maps").read_text()
+    assert "onnxruntime" in maps
+    assert "torch" not in maps
+
+
+def test_the_start_prints_three_commands_that_work(bundle_folder: Path) -> None:
+    with start_service(bundle_folder) as service:
+        for _ in range(50):
+            commands = [line.strip() for line in service.log.splitlines() if line.strip().startswith("curl ")]
+            if commands:
+                break
+            httpx.get(f"{service.url}/health/live")
+        assert len(commands) == 3
+        for command in commands:
+            answer = json.loads(subprocess.run(["sh", "-c", command], capture_output=True, check=True).stdout)
+            assert len(answer["items"]) == 5
+            assert answer["served"] == answer["strategy"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("MSR_BUNDLE", "nowhere", "msr-serve: MSR_BUNDLE: there is no bundle at nowhere"),
+        ("MSR_PORT", "0", "msr-serve: MSR_PORT: Input should be greater than or equal to 1"),
+        ("MSR_BACKBONE", "x", "msr-serve: MSR_BACKBONE is 'x'; this bundle has blocks-enhanced, blocks-raw"),
+        ("MSR_CAPTIONER", "x", "msr-serve: MSR_CAPTIONER is 'x'; this bundle has captions of simulator"),
+        ("MSR_PROVIDER", "openai", "msr-serve: MSR_PROVIDER is 'openai': set OPENAI_API_KEY"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_with_one_sentence(
+    variable: str, value: str, sentence: str, bundle_folder: Path
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MSR_")}
+    environment |= {"MSR_BUNDLE": str(bundle_folder), variable: value}
+    done = subprocess.run(
+        [sys.executable, "-m", "service"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_simulator_does_not_outlive_a_killed_service(bundle_folder: Path) -> None:
+    with start_service(bundle_folder) as service:
+        children = (
+            Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
+        )
+        assert len(children) == 1
+        service.process.kill()
+        service.process.wait()
+        simulator = Path(f"/proc/{children[0]}/stat")
+        for _ in range(100):
+            try:
+                if simulator.read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                    break
+            except FileNotFoundError:
+                break
+            subprocess.run(["sleep", "0.05"], check=True)
+        else:
+            pytest.fail("the simulator still runs")
