@@ -12,7 +12,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jiter
 
@@ -96,10 +96,9 @@ def _read(text: str, key: str, match: Match, asked: int) -> Answer:
     best = Answer((), 0, 0, asked)
     for entries in _arrays(text, key):  # the last usable one: a model may think aloud before it answers
         answer = _place(entries, match, asked)
-        if answer.order:
+        if answer.order or not best.order:
             best = answer
-    explanation = _explanation(text)
-    return Answer(best.order, best.invented, best.duplicated, best.missing, explanation)
+    return replace(best, explanation=_explanation(text))
 
 
 def _place(entries: Sequence[object], match: Match, asked: int) -> Answer:

@@ -71,6 +71,7 @@ class AnthropicMessages:
             timeout=None,
             http_client=http_client(base_url),
         )
+        self._messages = self._client.messages  # imports more; the first request must not wait for it
 
     @property
     def name(self) -> str:
@@ -93,7 +94,7 @@ class AnthropicMessages:
                     yield event
 
     async def _streamed(self, call: Call) -> AsyncGenerator[Event]:
-        events = await self._client.messages.create(**self._request(call), stream=True)
+        events = await self._messages.create(**self._request(call), stream=True)
         usage, reason, model = Usage(), None, call.model
         async with events:
             async for event in events:
@@ -111,7 +112,7 @@ class AnthropicMessages:
         yield _finish(reason, model)
 
     async def _plain(self, call: Call) -> list[Event]:
-        message = await self._client.messages.create(**self._request(call), stream=False)
+        message = await self._messages.create(**self._request(call), stream=False)
         if not isinstance(message, self._anthropic.types.Message) or message.content is None:
             raise ProviderError(FailureKind.SERVER, "the provider's answer is not a message")
         text = "".join(block.text for block in message.content if block.type == "text")

@@ -73,6 +73,9 @@ class OpenAIChat:
             timeout=None,
             http_client=http_client(base_url),
         )
+        self._completions = (
+            self._client.chat.completions
+        )  # imports more; the first request must not wait for it
 
     @property
     def name(self) -> str:
@@ -95,7 +98,7 @@ class OpenAIChat:
                     yield event
 
     async def _streamed(self, call: Call) -> AsyncGenerator[Event]:
-        chunks = await self._client.chat.completions.create(
+        chunks = await self._completions.create(
             **self._request(call), stream=True, stream_options={"include_usage": True}
         )
         reason, refused, simulated, model = None, False, False, call.model
@@ -113,7 +116,7 @@ class OpenAIChat:
         yield _finish(reason, refused, model, simulated)
 
     async def _plain(self, call: Call) -> list[Event]:
-        completion = await self._client.chat.completions.create(**self._request(call), stream=False)
+        completion = await self._completions.create(**self._request(call), stream=False)
         if not isinstance(completion, self._openai.types.chat.ChatCompletion) or not completion.choices:
             raise ProviderError(FailureKind.SERVER, "the provider's answer is not a chat completion")
         choice = completion.choices[0]

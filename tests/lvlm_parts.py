@@ -1,0 +1,129 @@
+"""Builds an LVLM stage around a test's providers, and reads what it sent."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from scripted_server import AnthropicScript, OpenAIScript
+
+from service.bundle import Catalogue
+from service.lvlm.answer_cache import AnswerCache
+from service.lvlm.captions import Captions
+from service.lvlm.gateway import Gateway
+from service.lvlm.pictures import Pictures
+from service.lvlm.pricing import Prices
+from service.lvlm.providers.anthropic_messages import AnthropicMessages
+from service.lvlm.providers.base import Provider
+from service.lvlm.providers.openai_chat import OpenAIChat
+from service.lvlm.stage import LvlmStage, StageOptions
+from service.lvlm.thumbnails import ThumbnailCache
+from service.metrics import Metrics
+from service.stores.base import Cache, StoreError
+from service.stores.memory import MemoryCache
+
+SCRIPTS: dict[str, OpenAIScript | AnthropicScript] = {
+    "openai": OpenAIScript(),
+    "anthropic": AnthropicScript(),
+}
+
+
+def connect(wire: str, url: str) -> Provider:
+    """The provider class of a wire format, under the format's name."""
+    if wire == "openai":
+        return OpenAIChat(wire, api_key="k", prices=Prices.read(), base_url=f"{url}/v1", tell_strategy=True)
+    return AnthropicMessages(wire, api_key="k", base_url=url, tell_strategy=True)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A stage with what a test looks at."""
+
+    stage: LvlmStage
+    captions: Captions
+    gateway: Gateway
+    metrics: Metrics
+
+    def count(self, name: str, **labels: str) -> float:
+        """The value of a sample; 0 before its first event."""
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+@asynccontextmanager
+async def open_stage(
+    catalogue: Catalogue,
+    providers: Sequence[Provider],
+    *,
+    cache: Cache | None = None,
+    concurrency: int = 8,
+    stream: bool = True,
+    fill: bool = False,
+    captioner: str = "",
+) -> AsyncIterator[Opened]:
+    """A stage whose background captions are off unless ``fill``."""
+    metrics, prices = Metrics(), Prices.read()
+    cache = MemoryCache(10**7) if cache is None else cache
+    gateway = Gateway(
+        {provider.name: provider for provider in providers}, prices, metrics, concurrency=concurrency
+    )
+    pictures = Pictures(catalogue, ThumbnailCache(10**7))
+    captions = Captions(
+        catalogue,
+        pictures,
+        gateway,
+        cache,
+        metrics,
+        ttl=60,
+        max_output_tokens=500,
+        captioner=captioner,
+        fill=fill,
+    )
+    stage = LvlmStage(
+        catalogue,
+        gateway=gateway,
+        pictures=pictures,
+        captions=captions,
+        answers=AnswerCache(cache, 60, metrics),
+        metrics=metrics,
+        options=StageOptions(stream=stream, max_output_tokens=500),
+    )
+    try:
+        yield Opened(stage, captions, gateway, metrics)
+    finally:
+        await stage.close()
+
+
+class BrokenCache:
+    """A store that is down."""
+
+    async def get(self, key: str) -> bytes | None:
+        raise StoreError("down")
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        raise StoreError("down")
+
+    async def set(self, key: str, value: bytes, ttl: float) -> None:
+        raise StoreError("down")
+
+
+def parts_of(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parts of a request's user message, on either wire."""
+    parts: list[dict[str, Any]] = body["messages"][-1]["content"]
+    return parts
+
+
+def data_of(body: dict[str, Any]) -> dict[str, Any]:
+    """The data block of a request."""
+    found = re.fullmatch(r"<data>\n(.*)\n</data>", parts_of(body)[-1]["text"])
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+def pictures_of(body: dict[str, Any]) -> int:
+    """How many pictures a request carries."""
+    return sum(part["type"] in ("image", "image_url") for part in parts_of(body))

@@ -1,0 +1,148 @@
+"""Model text to an order."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.lvlm.answers import Answer, complete, parse_labels, parse_titles
+from service.lvlm.prompts import label
+
+TITLES = [
+    "Neutrogena Oil-Free Acne Wash, 6 Ounce",
+    "OPI Nail Lacquer, Not So Bora-Bora-ing Pink, 0.5 Fluid Ounce",
+    "OPI Nail Lacquer, Not So Bora-Bora-ing Red, 0.5 Fluid Ounce",
+    "Comb",
+    "Comb",
+]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"ranking": ["C", "A", "B"]}',
+        '{"ranking":["c","a","b"]}',
+        '```json\n{"ranking": ["C", "A", "B"]}\n```',
+        'The user likes blue. {"ranking": ["C", "A", "B"]} I hope this helps!',
+        '{"explanation": "because \\"ranking\\": [\\"B\\"]", "ranking": ["C", "A", "B"]}',
+        '<think>maybe {"ranking": ["B", "A"]}?</think>{"ranking": ["C", "A", "B"]}',
+        '["C", "A", "B"]',
+        '{"ranking": [" [C] ", "(A)", "B."]}',
+        '{"Ranking" : [\n"C",\n"A",\n"B"\n]',
+        '{"ranking": ["C", "A", "B", "A',
+        '{"ranking": ["C", "A", "B"], "explanation": "becau',
+    ],
+)
+def test_one_ranking_is_read_however_it_is_wrapped(text: str) -> None:
+    answer = parse_labels(text, pool_size=4, top=3)
+    assert answer.order == (2, 0, 1)
+    assert not answer.repaired
+
+
+def test_a_truncated_answer_keeps_its_complete_labels() -> None:
+    text = '{"ranking": ["AB", "AA", "A'
+    assert parse_labels(text, pool_size=30, top=3) == Answer((27, 26), 0, 0, missing=1)
+
+
+def test_invented_duplicated_and_missing_labels_are_counted() -> None:
+    answer = parse_labels('{"ranking": ["B", "B", "Q", 7, null, "A"]}', pool_size=3, top=3)
+    assert answer == Answer((1, 0), invented=3, duplicated=1, missing=1)
+    assert answer.repaired
+
+
+def test_more_labels_than_asked_for_are_kept() -> None:
+    assert parse_labels('{"ranking": ["B", "A", "C"]}', pool_size=3, top=1) == Answer((1, 0, 2), 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no idea", "{}", '{"ranking": []}', '{"ranking": "A"}', "[[[[", '{"ranking": [']
+)
+def test_an_answer_with_nothing_usable_has_an_empty_order(text: str) -> None:
+    assert parse_labels(text, pool_size=3, top=2).order == ()
+
+
+def test_an_explanation_is_cleaned_capped_and_escaped() -> None:
+    text = json.dumps({"ranking": ["A"], "explanation": "<script>\u202e & \x07" + "long " * 500})
+    explanation = parse_labels(text, 1, 1).explanation
+    assert explanation is not None
+    assert explanation.startswith("&lt;script&gt; &amp; long")
+    assert len(explanation) < 700
+
+
+def test_half_an_explanation_is_none() -> None:
+    assert parse_labels('{"ranking": ["A"], "explanation": "because', 1, 1).explanation is None
+
+
+def test_titles_are_matched_exactly_whatever_their_case_and_spacing() -> None:
+    text = json.dumps({"explanation": "", "recommendations": ["  COMB", TITLES[1].upper(), TITLES[0] + " "]})
+    assert parse_titles(text, TITLES).order == (3, 1, 0)
+
+
+def test_equal_titles_are_taken_one_after_the_other() -> None:
+    answer = parse_titles(json.dumps({"recommendations": ["Comb", "Comb", "Comb"]}), TITLES)
+    assert answer.order == (3, 4)
+    assert answer.duplicated == 1
+
+
+def test_a_shortened_title_is_matched_when_it_can_mean_one_item_only() -> None:
+    answer = parse_titles(json.dumps({"recommendations": ["Neutrogena Oil-Free Acne Wash…"]}), TITLES)
+    assert answer.order == (0,)
+
+
+@pytest.mark.parametrize(
+    "short", ["OPI Nail Lacquer, Not So Bora", "Neutrogena", "Neutrogena Oil-Free Acne", "Com"]
+)
+def test_an_ambiguous_or_too_short_title_is_invented(short: str) -> None:
+    answer = parse_titles(json.dumps({"recommendations": [short]}), TITLES)
+    assert answer.order == ()
+    assert answer.invented == 1
+
+
+def test_a_similar_title_is_not_taken_for_one_of_the_pool() -> None:
+    answer = parse_titles(json.dumps({"recommendations": ["Neutrogena Oil-Free Acne Wash, 8 Ounce"]}), TITLES)
+    assert answer.order == ()
+
+
+answers = st.one_of(
+    st.text(),
+    st.lists(st.one_of(st.text(max_size=4), st.integers(), st.none())).map(
+        lambda x: json.dumps({"ranking": x})
+    ),
+    st.lists(st.sampled_from([label(n) for n in range(40)])).map(lambda x: json.dumps({"ranking": x})),
+)
+
+
+@given(answers, st.integers(1, 60), st.data())
+def test_any_text_gives_a_permutation_of_the_pool(text: str, pool_size: int, data: st.DataObject) -> None:
+    text = text[: data.draw(st.integers(0, len(text)))]
+    answer = parse_labels(text, pool_size, top=min(10, pool_size))
+    assert len(set(answer.order)) == len(answer.order)
+    assert sorted(complete(answer.order, pool_size)) == list(range(pool_size))
+    assert complete(answer.order, pool_size)[: len(answer.order)] == answer.order
+
+
+@given(
+    st.one_of(st.text(), st.lists(st.text()).map(lambda x: json.dumps({"recommendations": x}))),
+    st.lists(st.text()),
+)
+def test_any_text_gives_a_permutation_of_any_titles(text: str, titles: list[str]) -> None:
+    answer = parse_titles(text, titles)
+    assert sorted(complete(answer.order, len(titles))) == list(range(len(titles)))
+
+
+@given(st.permutations([label(n) for n in range(30)]), st.integers(0, 400))
+def test_every_prefix_of_an_answer_is_a_prefix_of_its_order(labels: list[str], cut: int) -> None:
+    text = json.dumps({"ranking": labels})
+    whole = parse_labels(text, 30, 30).order
+    part = parse_labels(text[:cut], 30, 30).order
+    assert whole[: len(part)] == part
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"ranking":[' * 20_000, '{"explanation": "' * 10_000, "\\" * 50_000]
+)
+def test_endless_repetition_is_read_in_no_time(text: str) -> None:
+    assert parse_labels(text, 30, 10).order == ()
