@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
-from threading import Lock
 
 from service.simulator import schema
 from service.simulator.contracts import Ask, Picture
-from service.simulator.looking import Look, look
-from service.simulator.pictures import count_items, item_pixels
+from service.simulator.eyes import Eyes
+from service.simulator.looking import Look
+from service.simulator.pictures import count_items
 from service.simulator.ranking import Verdict, rank
 from service.simulator.reading import Form, Question
 
@@ -21,20 +19,18 @@ _NOTHING_ASKED = (
     f"{MARK} this simulator ranks candidates and describes pictures; the prompt holds neither a readable "
     "list of candidates nor a picture to describe."
 )
-_REMEMBERED_PICTURES = 4096
 
 
 class Answerer:
     """Writes answers; the same request and seed give the same text.
 
-    It may be called from several threads. What pictures show is remembered by their digest, since a service
-    sends the same history again and again.
+    To be used by one thread: looking is many small steps in Python, and several threads at it hinder each
+    other.
     """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._looks: OrderedDict[tuple[bytes, int], tuple[Look, ...]] = OrderedDict()
-        self._lock = Lock()
+        self._eyes = Eyes()
 
     def answer(self, ask: Ask, question: Question) -> str:
         """Write the answer to a request.
@@ -47,7 +43,9 @@ class Answerer:
                 looks = self._look_at(ask.pictures, question)
                 return _ranking(ask, question, rank(question, looks, self._seed), looks)
             case Form.CAPTION:
-                text = " ".join(seen.sentence for picture in ask.pictures for seen in self._look(picture, 1))
+                text = " ".join(
+                    seen.sentence for picture in ask.pictures for seen in self._eyes.see(picture.data, 1)
+                )
             case Form.CHAT:
                 text = _NOTHING_ASKED
         if ask.schema is None:
@@ -56,21 +54,8 @@ class Answerer:
 
     def _look_at(self, pictures: tuple[Picture, ...], question: Question) -> tuple[Look, ...]:
         if len(pictures) == 1:
-            return self._look(pictures[0], _items_shown(pictures[0], question))
-        return tuple(seen for picture in pictures for seen in self._look(picture, 1))
-
-    def _look(self, picture: Picture, items: int) -> tuple[Look, ...]:
-        key = (hashlib.sha256(picture.data).digest(), items)
-        with self._lock:
-            if key in self._looks:
-                self._looks.move_to_end(key)
-                return self._looks[key]
-        looks = tuple(look(pixels) for pixels in item_pixels(picture.data, items))
-        with self._lock:
-            self._looks[key] = looks
-            if len(self._looks) > _REMEMBERED_PICTURES:
-                self._looks.popitem(last=False)
-        return looks
+            return self._eyes.see(pictures[0].data, _items_shown(pictures[0], question))
+        return tuple(seen for picture in pictures for seen in self._eyes.see(picture.data, 1))
 
 
 def _ranking(ask: Ask, question: Question, verdict: Verdict, looks: Sequence[Look]) -> str:

@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Coroutine
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 from starlette.applications import Starlette
@@ -40,6 +41,7 @@ def create_app(profile: Profile, seed: int, image_rule: ImageRule) -> Starlette:
     """
     ledger = Ledger()
     answerer = Answerer(seed)
+    thinker = ThreadPoolExecutor(max_workers=1)
     wires: tuple[Wire, ...] = (OpenAIWire(image_rule), AnthropicWire())
 
     async def health(request: Request) -> Response:
@@ -66,7 +68,10 @@ def create_app(profile: Profile, seed: int, image_rule: ImageRule) -> Starlette:
 
     return Starlette(
         routes=[
-            *(Route(w.path, Endpoint(w, profile, answerer, ledger), methods=["POST"]) for w in wires),
+            *(
+                Route(w.path, Endpoint(w, profile, answerer, thinker, ledger), methods=["POST"])
+                for w in wires
+            ),
             Route("/v1/models", models),
             Route("/ledger", read_ledger),
             Route("/ledger", clear_ledger, methods=["DELETE"]),
@@ -79,8 +84,11 @@ def create_app(profile: Profile, seed: int, image_rule: ImageRule) -> Starlette:
 class Endpoint:
     """One vendor's endpoint, as an ASGI application: reads, answers, writes at the profile's pace."""
 
-    def __init__(self, wire: Wire, profile: Profile, answerer: Answerer, ledger: Ledger) -> None:
+    def __init__(
+        self, wire: Wire, profile: Profile, answerer: Answerer, thinker: Executor, ledger: Ledger
+    ) -> None:
         self._wire = wire
+        self._thinker = thinker
         self._profile = profile
         self._answerer = answerer
         self._ledger = ledger
@@ -118,7 +126,8 @@ class Endpoint:
         call.streamed, call.pictures = ask.stream, len(ask.pictures)
         self._ledger.keep(call, ask.pictures)
         try:
-            text = await asyncio.to_thread(self._answerer.answer, ask, question)
+            loop = asyncio.get_running_loop()
+            text = await loop.run_in_executor(self._thinker, self._answerer.answer, ask, question)
         except BrokenPictureError as error:
             raise RejectedError(400, "invalid_request_error", f"Could not process image: {error}") from error
         pieces = tokens.split(text)

@@ -37,7 +37,7 @@ _NAMED = (
     ("sage", "green", (160, 182, 146)),
     ("mint", "green", (168, 226, 196)),
     ("teal", "teal", (18, 128, 124)),
-    ("turquoise", "teal", (64, 204, 200)),
+    ("turquoise", "blue", (64, 204, 200)),
     ("sky blue", "blue", (132, 192, 236)),
     ("blue", "blue", (44, 96, 196)),
     ("navy", "blue", (26, 38, 88)),
@@ -55,6 +55,12 @@ _BLEND = 14.0  # distance, lightness halved, from the line between two colours w
 
 NAMES = tuple(name for name, _, _ in _NAMED)
 FAMILIES = {name: family for name, family, _ in _NAMED}
+
+
+def in_words(name: str) -> str:
+    """A colour name that says its family too: crimson red, navy blue."""
+    family = FAMILIES[name]
+    return name if family in name else f"{name} {family}"
 
 
 def lab(rgb: npt.ArrayLike) -> Floats:

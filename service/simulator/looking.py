@@ -10,7 +10,16 @@ from itertools import combinations
 
 import numpy as np
 
-from service.simulator.colours import FAMILIES, Floats, Palette, blend, name_of, palette, pixels_to_lab
+from service.simulator.colours import (
+    FAMILIES,
+    Floats,
+    Palette,
+    blend,
+    in_words,
+    name_of,
+    palette,
+    pixels_to_lab,
+)
 from service.simulator.patterns import pattern
 from service.simulator.pictures import Pixels
 from service.simulator.silhouettes import Mask, background, outline, silhouette, without_rim
@@ -54,8 +63,8 @@ class Look:
         if not self.colours:
             return f"A picture of nothing but a {self.background} background."
         if not self.background:
-            return f"A detailed picture, mostly {' and '.join(self.colours)}."
-        main, *rest = self.colours
+            return f"A detailed picture, mostly {' and '.join(map(in_words, self.colours))}."
+        main, *rest = map(in_words, self.colours)
         second = rest[0] if rest else ""
         adjectives = f"{self.outline} {main}"
         match self.pattern:
@@ -82,6 +91,8 @@ def look(pixels: Pixels) -> Look:
     surface = without_rim(mask, _RIM)
     if surface.mean() < _SPECK:
         return Look((), "plain", "", _ground_name(ground))
+    rows, columns = surface.any(axis=1), surface.any(axis=0)
+    colours, surface = colours[rows][:, columns], surface[rows][:, columns]  # less to look at
     found = palette(colours[surface])
     name, chosen = _pattern(found, colours, surface)
     return Look(_names(found.colours[chosen]), name, outline(mask), _ground_name(ground))

@@ -16,7 +16,7 @@ CELL = 96  # pixels of the longer side at which an item is looked at: enough for
 _LONGEST_HISTORY = 10  # items that a prompt shows
 _LEAST_CELL = 96  # pixels; a smaller square is part of a cell
 _LINE = 0.02  # of a cell's side
-_NUMBER = 0.22  # of a cell's side, from its top left corner
+_NUMBER = 0.25  # of a cell's side, from its top left corner
 
 
 class BrokenPictureError(Exception):

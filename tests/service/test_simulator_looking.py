@@ -8,6 +8,7 @@ from PIL import Image
 from simulator_prompts import BLUE, GREEN, GROUND, RED, WHITE, Colour, encoded, grid, product
 
 from service.simulator.colours import FAMILIES
+from service.simulator.eyes import Eyes
 from service.simulator.looking import Look, look
 from service.simulator.pictures import count_items, grid_shape, item_pixels
 
@@ -147,3 +148,16 @@ def test_every_cell_of_a_grid_is_seen_without_its_number() -> None:
     cells = item_pixels(encoded(grid([product(colour) for colour in colours], columns=4)), len(colours))
     assert [FAMILIES[look(cell).colours[0]] for cell in cells] == list(COLOURS)
     assert {look(cell).pattern for cell in cells} == {"plain"}
+
+
+def test_a_caption_says_the_family_of_a_colour_that_does_not_name_it() -> None:
+    assert "navy blue object" in seen(product((26, 38, 88))).sentence
+    assert "plain blue object" in seen(product(BLUE)).sentence
+
+
+def test_an_item_seen_in_one_grid_is_known_in_the_next() -> None:
+    eyes = Eyes()
+    cells = [product(colour, pattern="striped") for colour in COLOURS.values()]
+    forward, backward = (encoded(grid(shown, columns=4)) for shown in (cells, cells[::-1]))
+    assert eyes.see(forward, len(cells)) == eyes.see(backward, len(cells))[::-1]
+    assert eyes.see(forward, len(cells)) is eyes.see(forward, len(cells))
