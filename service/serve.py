@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import selectors
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -21,11 +19,10 @@ import uvicorn
 from models.contracts import BundleError
 from service import logs
 from service.bundle import Bundle, open_bundle
+from service.companion import simulator_beside
 from service.errors import ConfigurationError
 from service.settings import Settings, read_settings, unknown_variables
 from service.wiring import check
-
-SIMULATOR_START_SECONDS = 15.0
 
 logger = logging.getLogger("service")
 
@@ -48,7 +45,7 @@ def main() -> int:
             "several workers without MSR_REDIS_URL: POST /events answers 503, caches are per worker"
         )
     try:
-        with _metrics_folder(settings), _simulator(settings):
+        with _metrics_folder(settings), simulator_beside(settings):
             _serve(settings, bundle)
     except ConfigurationError as error:
         return _refuse(str(error))
@@ -95,53 +92,6 @@ def _metrics_folder(settings: Settings) -> Iterator[None]:
         yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _simulator(settings: Settings) -> Iterator[None]:
-    """One simulator for all workers, unless a real provider or another simulator is configured."""
-    if not settings.simulated or settings.simulator_url:
-        yield
-        return
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "service.simulator",
-            "--profile",
-            settings.simulator_profile,
-            "--die-with-parent",
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        os.environ["MSR_SIMULATOR_URL"] = _simulator_url(process)
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream:
-                stream.close()
-
-
-def _simulator_url(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        line = process.stdout.readline() if selector.select(SIMULATOR_START_SECONDS) else ""
-    try:
-        return str(json.loads(line)["url"])
-    except (ValueError, KeyError, TypeError):
-        raise ConfigurationError(
-            "the simulator did not start: `python -m service.simulator` shows why; or set MSR_SIMULATOR_URL"
-        ) from None
 
 
 def _greet(url: str, bundle: Bundle) -> None:
