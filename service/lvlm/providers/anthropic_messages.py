@@ -58,7 +58,7 @@ class AnthropicMessages:
         structured: bool = True,
         tell_strategy: bool = False,
     ) -> None:
-        import anthropic  # noqa: PLC0415 - slow: only who uses it pays
+        import anthropic  # slow: only who uses it pays
 
         self._anthropic = anthropic
         self._name = name

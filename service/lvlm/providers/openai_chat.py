@@ -58,7 +58,7 @@ class OpenAIChat:
         structured: bool = True,
         tell_strategy: bool = False,
     ) -> None:
-        import openai  # noqa: PLC0415 - slow: only who uses it pays
+        import openai  # slow: only who uses it pays
 
         self._openai = openai
         self._name = name
