@@ -20,7 +20,7 @@ START_SECONDS = 15.0
 def simulator_beside(settings: Settings) -> Iterator[None]:
     """Run one simulator, unless a real provider or another simulator is configured.
 
-    Its address goes into ``MSR_SIMULATOR_URL``, where settings that are read later and worker processes find it.
+    Its address goes into ``MSR_SIMULATOR_URL``, where worker processes and later readers find it.
 
     Raises:
         ConfigurationError: it did not start.
