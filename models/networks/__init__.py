@@ -1,0 +1,1 @@
+"""Networks: tensors and numbers in, tensors out; no files."""

@@ -1,0 +1,174 @@
+"""The features of a whole catalogue, one array per modality.
+
+Arrays are cached under a name that holds a hash of everything that made them (encoder, its version, texts or
+picture bytes), so a changed title can never meet an old feature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.config import Config, FeatureConfig
+from models.contracts import Item, sha256_of
+from models.data.dataset import Dataset
+from models.features import descriptor
+from models.features.errors import FeatureError
+
+log = logging.getLogger(__name__)
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Features:
+    """One modality of a catalogue.
+
+    Attributes:
+        values: float32 [items, f], zero mean and unit variance over the items that have the modality; zero
+            rows for the others (the item tower gives those a learned vector).
+        present: bool [items].
+    """
+
+    values: Floats
+    present: NDArray[np.bool_]
+
+
+class Encoder(Protocol):
+    """Turns texts or picture files into vectors.
+
+    Attributes:
+        identity: name and version; part of the cached array's name.
+    """
+
+    identity: str
+
+    def encode(self, inputs: Sequence[str]) -> Floats:
+        """Texts or paths -> float32 [inputs, f]; a row of NaN for a picture that cannot be read."""
+
+
+def item_features(dataset: Dataset, config: Config, cache: Path) -> dict[str, Features]:
+    """The features that a configuration's item tower reads.
+
+    Args:
+        dataset: items and pictures.
+        config: modalities, encoders, text view.
+        cache: folder of cached arrays, made if missing.
+
+    Raises:
+        FeatureError: an encoder cannot be loaded, or no item has the modality.
+    """
+    features = {}
+    if "text" in config.tower.modalities:
+        texts = item_texts(dataset, config.features)
+        features["text"] = _features("text", texts, texts, lambda: _text_encoder(config.features), cache)
+    if "image" in config.tower.modalities:
+        paths = _image_paths(dataset)
+        digests = [path and sha256_of(Path(path)) for path in paths]
+        features["image"] = _features("image", paths, digests, lambda: _image_encoder(config.features), cache)
+    return features
+
+
+def item_texts(dataset: Dataset, config: FeatureConfig) -> list[str | None]:
+    """The text of every item; None where there is none (an id is not a text).
+
+    The raw view is the title, else the keywords, with the categories if so configured; an item with
+    categories alone has those. The enhanced view adds the caption, where there is one.
+
+    Raises:
+        FeatureError: the data set has no captions by that captioner.
+    """
+    captions: Mapping[int, str] = {}
+    if config.captioner is not None:
+        captions = dataset.captions.get(config.captioner, {})
+        if not captions:
+            known = ", ".join(dataset.captions) or "none"
+            raise FeatureError(
+                f"{dataset.name} has no captions by {config.captioner!r} (there are: {known}); make some "
+                "with `python -m service enhance` and train on the bundle with --bundle"
+            )
+    return [_text(item, captions.get(row), config.categories) for row, item in enumerate(dataset.items)]
+
+
+def _text(item: Item, caption: str | None, categories: bool) -> str | None:
+    name = item.title or item.keywords
+    taxonomy = ", ".join(item.categories) if categories or not name else None
+    return ". ".join(part for part in (name, taxonomy, caption) if part) or None
+
+
+def _image_paths(dataset: Dataset) -> list[str | None]:
+    folder = dataset.images
+    paths = [folder / item.image if folder and item.image else None for item in dataset.items]
+    return [str(path) if path and path.is_file() else None for path in paths]
+
+
+def _text_encoder(config: FeatureConfig) -> Encoder:
+    from models.features.text import TextEncoder  # transformers takes seconds to import
+
+    return TextEncoder(config.text_encoder)
+
+
+def _image_encoder(config: FeatureConfig) -> Encoder:
+    if config.image_encoder == descriptor.NAME:
+        return descriptor.Descriptor()
+    from models.features.clip import ClipEncoder  # transformers takes seconds to import
+
+    return ClipEncoder(config.image_encoder)
+
+
+def _features(
+    kind: str,
+    inputs: Sequence[str | None],
+    contents: Sequence[str | None],
+    load: Callable[[], Encoder],
+    cache: Path,
+) -> Features:
+    """Encode the inputs that exist, through the cache.
+
+    ``contents`` is what the inputs mean: the texts themselves, the digests of pictures.
+    """
+    present = np.array([each is not None for each in inputs], dtype=bool)
+    if not present.any():
+        raise FeatureError(f"no item has {kind}: train without it (tower.modalities)")
+    encoder = load()
+    key = json.dumps([kind, encoder.identity, contents]).encode()
+    path = cache / f"{kind}-{hashlib.sha256(key).hexdigest()[:20]}.npy"
+    if path.is_file():
+        encoded = np.load(path, allow_pickle=False)
+    else:
+        encoded = encoder.encode([each for each in inputs if each is not None])
+        _save(path, encoded)
+    readable = ~np.isnan(encoded).any(axis=1)
+    if not readable.all():
+        log.warning("%d %ss cannot be read; their items count as items without one", (~readable).sum(), kind)
+    if not readable.any():
+        raise FeatureError(f"no {kind} can be read: train without it (tower.modalities)")
+    present[np.flatnonzero(present)[~readable]] = False
+    values = np.zeros((len(inputs), encoded.shape[1]), dtype=np.float32)
+    values[present] = _standardise(encoded[readable])
+    return Features(values, present)
+
+
+def _standardise(values: Floats) -> Floats:
+    """Zero mean and unit variance per column; columns that never vary become zero."""
+    spread = values.std(axis=0)
+    return np.asarray(
+        (values - values.mean(axis=0)) / np.where(spread > 1e-6, spread, np.inf), dtype=np.float32
+    )
+
+
+def _save(path: Path, array: Floats) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npy", delete=False) as stream:
+        draft = Path(stream.name)
+        np.save(stream, array)
+    draft.replace(path)

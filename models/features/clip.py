@@ -1,0 +1,55 @@
+"""Picture vectors from a frozen CLIP model (Radford et al., ICML 2021) through transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+from tqdm import tqdm
+
+from models.features.errors import FeatureError
+from models.features.picture import open_picture
+from models.features.pretrained import identity, quiet
+
+BATCH = 32
+
+
+class ClipEncoder:
+    """CLIP's projected picture embedding, at unit length.
+
+    Args:
+        name: a transformers CLIP model by name or path.
+
+    Raises:
+        FeatureError: the model cannot be loaded.
+    """
+
+    def __init__(self, name: str) -> None:
+        from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection  # seconds
+
+        try:
+            with quiet():
+                self._processor = CLIPImageProcessor.from_pretrained(name)
+                self._model = CLIPVisionModelWithProjection.from_pretrained(name).eval()
+        except (OSError, ValueError) as error:
+            raise FeatureError(f"the image encoder {name!r} cannot be loaded: {error}") from error
+        self.identity = f"clip {identity(name, name, self._model.config)}"
+
+    def encode(self, inputs: Sequence[str]) -> NDArray[np.float32]:
+        """Paths -> float32 [paths, f]; a row of NaN for a picture that cannot be read."""
+        encoded = np.full((len(inputs), self._model.config.projection_dim), np.nan, dtype=np.float32)
+        for at in tqdm(range(0, len(inputs), BATCH), desc="pictures", unit="batch", disable=None):
+            pictures = {i: open_picture(inputs[i]) for i in range(at, min(at + BATCH, len(inputs)))}
+            readable = {index: picture for index, picture in pictures.items() if picture is not None}
+            if readable:
+                encoded[list(readable)] = self._embed(list(readable.values()))
+        return encoded
+
+    def _embed(self, pictures: Sequence[object]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            pixels = self._processor(images=pictures, return_tensors="pt")["pixel_values"]
+            embedded = functional.normalize(self._model(pixel_values=pixels).image_embeds, dim=-1)
+        return np.asarray(embedded.numpy(), dtype=np.float32)

@@ -1,0 +1,108 @@
+"""A small picture descriptor that needs no download: colours, layout and edges, 290 numbers.
+
+Colour is measured in Oklab (Ottosson, 2020), where equal distances look equally different; edges as
+histograms of oriented gradients (Dalal & Triggs, CVPR 2005) on a coarse grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.features.picture import open_picture
+
+NAME = "descriptor"
+SIDE = 64
+LEVELS = (4, 5, 5)  # lightness, green-red, blue-yellow
+GRID = 4
+ORIENTATIONS = 8
+SIZE = 4 * 5 * 5 + GRID * GRID * 3 + GRID * GRID * ORIENTATIONS + 14
+
+Floats = NDArray[np.float32]
+
+
+class Descriptor:
+    """The encoder behind ``image_encoder = "descriptor"``."""
+
+    identity = "descriptor-1"
+
+    def encode(self, inputs: Sequence[str]) -> Floats:
+        """Paths -> float32 [paths, 290]; a row of NaN for a picture that cannot be read."""
+        encoded = np.full((len(inputs), SIZE), np.nan, dtype=np.float32)
+        for row, path in enumerate(inputs):
+            picture = open_picture(path)
+            if picture is not None:
+                encoded[row] = describe(picture)
+        return encoded
+
+
+def describe(picture: Image.Image) -> Floats:
+    """One RGB picture -> float32 [290]: colour histogram, layout, edges, spectrum."""
+    small = picture.resize((SIDE, SIDE), Image.Resampling.BOX)
+    lab = oklab(np.asarray(small, dtype=np.float32) / np.float32(255))  # [64, 64, 3]
+    return np.concatenate([_histogram(lab), _layout(lab), _edges(lab[..., 0]), _spectrum(lab[..., 0])])
+
+
+def oklab(rgb: NDArray[np.floating[Any]]) -> Floats:
+    """SRGB in 0–1 -> Oklab, [..., 3]."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_cones = np.array(
+        [
+            [0.4122214708, 0.5363325363, 0.0514459929],
+            [0.2119034982, 0.6806995451, 0.1073969566],
+            [0.0883024619, 0.2817188376, 0.6299787005],
+        ]
+    )
+    to_lab = np.array(
+        [
+            [0.2104542553, 0.7936177850, -0.0040720468],
+            [1.9779984951, -2.4285922050, 0.4505937099],
+            [0.0259040371, 0.7827717662, -0.8086757660],
+        ]
+    )
+    return np.asarray(np.cbrt(linear @ to_cones.T) @ to_lab.T, dtype=np.float32)
+
+
+def _histogram(lab: Floats) -> Floats:
+    """How much of each colour there is; square roots, so that small coloured parts count (Hellinger)."""
+    low, high = np.array([0.0, -0.25, -0.25]), np.array([1.0, 0.25, 0.25])
+    levels = np.array(LEVELS)
+    bins = np.clip((lab.reshape(-1, 3) - low) / (high - low) * levels, 0, levels - 1).astype(np.int64)
+    flat = np.ravel_multi_index(tuple(bins.T), LEVELS)
+    counts = np.bincount(flat, minlength=int(levels.prod()))
+    return np.asarray(np.sqrt(counts / counts.sum()), dtype=np.float32)
+
+
+def _layout(lab: Floats) -> Floats:
+    """The mean colour of each cell of a 4 × 4 grid."""
+    return np.asarray(_cells(lab).mean(axis=(1, 3)).reshape(-1), dtype=np.float32)
+
+
+def _edges(lightness: Floats) -> Floats:
+    """Gradient strength by direction in each cell, at unit length over the picture."""
+    down, right = np.gradient(lightness)
+    strength = np.hypot(down, right)
+    direction = np.arctan2(down, right) % np.pi  # an edge has no sign
+    which = (direction / np.pi * ORIENTATIONS).astype(np.int64) % ORIENTATIONS
+    by_direction = strength[..., None] * (which[..., None] == np.arange(ORIENTATIONS))  # [64, 64, 8]
+    edges = np.sqrt(_cells(by_direction).sum(axis=(1, 3)).reshape(-1))
+    return np.asarray(edges / max(float(np.linalg.norm(edges)), 1e-6), dtype=np.float32)
+
+
+def _spectrum(lightness: Floats) -> Floats:
+    """Share of the picture's energy in 14 bands of spatial frequency: how fine its pattern is."""
+    centred = lightness - lightness.mean()
+    power = np.abs(np.fft.rfft2(centred)) ** 2
+    radius = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None, :])
+    band = np.minimum((radius * 2 * 14).astype(np.int64), 13)
+    energy = np.bincount(band.ravel(), weights=power.ravel(), minlength=14)
+    return np.asarray(np.sqrt(energy / max(float(energy.sum()), 1e-9)), dtype=np.float32)
+
+
+def _cells(pixels: Floats) -> Floats:
+    step = SIDE // GRID
+    return pixels.reshape(GRID, step, GRID, step, -1)

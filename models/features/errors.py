@@ -1,0 +1,7 @@
+"""What can go wrong while features are computed."""
+
+from models.errors import ModelsError
+
+
+class FeatureError(ModelsError):
+    """An encoder cannot be loaded, or the data set lacks what it reads."""

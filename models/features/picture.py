@@ -1,0 +1,22 @@
+"""Opening item pictures of any kind as plain colour."""
+
+from __future__ import annotations
+
+import warnings
+
+from PIL import Image
+
+
+def open_picture(path: str) -> Image.Image | None:
+    """The picture in RGB, transparent parts on white as a shop shows them; None when it cannot be decoded."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                if not picture.has_transparency_data:
+                    return picture.convert("RGB")
+                layered = picture.convert("RGBA")
+    except Exception:  # a damaged picture raises nearly anything
+        return None
+    white = Image.new("RGBA", layered.size, "white")
+    return Image.alpha_composite(white, layered).convert("RGB")

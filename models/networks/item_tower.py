@@ -1,0 +1,136 @@
+"""The item tower: where item vectors come from (MoRec: Yuan et al., SIGIR 2023).
+
+SASRec learns one vector per item id. MoRec replaces the table by a projection of frozen features of the
+item's text and image, so that the same network recommends from contents. Both are this one class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Modality = Literal["id", "text", "image"]
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """What the tower reads and how it joins it.
+
+    Attributes:
+        modalities: any of ``id``, ``text``, ``image``.
+        fusion: ``sum`` of the parts, or ``concat``: a two-layer MLP over all parts side by side.
+        hidden: width of the projections' hidden layer.
+        dropout: inside the projections, and on id vectors.
+    """
+
+    modalities: tuple[Modality, ...]
+    fusion: Literal["sum", "concat"]
+    hidden: int
+    dropout: float
+
+    def __post_init__(self) -> None:
+        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
+            raise ValueError("modalities must name at least one of id, text, image, each once")
+        if self.hidden < 1:
+            raise ValueError("hidden must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+
+
+class IdTable(nn.Module):
+    """One learned vector per item."""
+
+    def __init__(self, items: int, dimension: int, dropout: float) -> None:
+        super().__init__()
+        self.table = nn.Embedding(items, dimension)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.normal_(self.table.weight, std=0.02)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Rows int64 [R] -> [R, d]."""
+        vectors: Tensor = self.dropout(self.table(rows))
+        return vectors
+
+
+class Projection(nn.Module):
+    """Frozen features -> vectors; items without the feature share one learned vector."""
+
+    features: Tensor
+    present: Tensor
+
+    def __init__(
+        self, features: Tensor, present: Tensor, dimension: int, hidden: int, dropout: float
+    ) -> None:
+        super().__init__()
+        # Not in the state dict: frozen features have their own cache, and checkpoints stay small.
+        self.register_buffer("features", features, persistent=False)
+        self.register_buffer("present", present, persistent=False)
+        self.mlp = mlp(features.shape[1], hidden, dimension, dropout)
+        self.missing = nn.Parameter(torch.zeros(dimension))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Rows int64 [R] -> [R, d]."""
+        projected = self.mlp(self.features[rows])  # [R, d]
+        return torch.where(self.present[rows, None], projected, self.missing)
+
+
+class ItemTower(nn.Module):
+    """Item rows -> item vectors.
+
+    Args:
+        config: modalities and fusion.
+        dimension: d.
+        items: size of the catalogue.
+        features: for each of text and image in the modalities: float32 [items, f] and bool [items], True
+            where the item has that feature.
+
+    Raises:
+        ValueError: the features of a modality are missing or have another number of rows.
+    """
+
+    def __init__(
+        self,
+        config: TowerConfig,
+        dimension: int,
+        items: int,
+        features: Mapping[str, tuple[Tensor, Tensor]],
+    ) -> None:
+        super().__init__()
+        self.items = items
+        self.parts = nn.ModuleList()
+        for modality in config.modalities:
+            if modality == "id":
+                self.parts.append(IdTable(items, dimension, config.dropout))
+                continue
+            if modality not in features or len(features[modality][0]) != items:
+                raise ValueError(f"the item tower needs {modality} features of all {items} items")
+            self.parts.append(Projection(*features[modality], dimension, config.hidden, config.dropout))
+        self.join = None
+        if config.fusion == "concat" and len(self.parts) > 1:
+            self.join = mlp(len(self.parts) * dimension, config.hidden, dimension, config.dropout)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Rows int64 [R] -> vectors [R, d]."""
+        assert rows.ndim == 1, rows.shape
+        parts = torch.stack([part(rows) for part in self.parts], dim=1)  # [R, m, d]
+        if self.join is None:
+            return parts.sum(dim=1)
+        joined: Tensor = self.join(parts.flatten(1))
+        return joined
+
+    def all(self) -> Tensor:
+        """The vectors of the whole catalogue, [items, d]."""
+        device = next(self.parameters()).device
+        vectors: Tensor = self(torch.arange(self.items, device=device))
+        return vectors
+
+
+def mlp(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
+    """Two layers, as MoRec's projection from encoder space to recommender space."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, outputs)
+    )
