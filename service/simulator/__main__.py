@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.die_with_parent:
         Thread(target=_stop_at_end_of_input, args=(server,), daemon=True).start()
     host, port = listener.getsockname()[:2]
-    print(json.dumps({"url": f"http://{host}:{port}", "profile": profile.name}), flush=True)
+    address = f"[{host}]" if ":" in host else host
+    print(json.dumps({"url": f"http://{address}:{port}", "profile": profile.name}), flush=True)
     server.run(sockets=[listener])
     return 0
 

@@ -29,8 +29,8 @@ leaves = st.sampled_from(
     [None, True, 0, -1, 2.5, 10**30, "", "user", "text", "json_schema", "#/$defs/x", [], {}]
 )
 keys = st.sampled_from(
-    ["type", "role", "content", "text", "image_url", "url", "detail", "source", "schema", "json_schema", "name",
-     "strict", "properties", "items", "anyOf", "enum", "const", "$ref", "$defs", "required", "minItems",
+    ["type", "role", "content", "text", "image_url", "url", "detail", "source", "schema", "json_schema",
+     "name", "strict", "properties", "items", "anyOf", "enum", "const", "$ref", "$defs", "required", "minItems",
      "additionalProperties", "format", "include_usage", "user_id"]
 )  # fmt: skip
 values = st.recursive(
