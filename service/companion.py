@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from service.errors import ConfigurationError
 from service.settings import Settings
 
+VARIABLE = "MSR_SIMULATOR_URL"
 START_SECONDS = 15.0
 
 
@@ -42,9 +43,10 @@ def simulator_beside(settings: Settings) -> Iterator[None]:
         text=True,
     )
     try:
-        os.environ["MSR_SIMULATOR_URL"] = _simulator_url(process)
+        os.environ[VARIABLE] = _simulator_url(process)
         yield
     finally:
+        os.environ.pop(VARIABLE, None)
         process.terminate()
         try:
             process.wait(5)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from models.contracts import CAPTIONS, CATALOGUE, BundleError, Caption
 from service.bundle import Catalogue, open_catalogue
+from service.companion import simulator_beside
 from service.errors import ConfigurationError
 from service.lvlm.caption_file import CaptionFile
 from service.lvlm.captions import caption_of, captioner_name, describe
@@ -24,7 +25,7 @@ from service.lvlm.providers.base import FailureKind
 from service.lvlm.thumbnails import ThumbnailCache
 from service.metrics import Metrics
 from service.settings import SIMULATORS, Settings, read_settings
-from service.wiring import open_providers
+from service.wiring import open_provider
 
 FAILURES_NAMED = 20
 
@@ -85,7 +86,8 @@ def main(argv: Sequence[str]) -> int:
                 catalogue, file, captioner, max_output_tokens=settings.max_output_tokens
             )
             try:
-                asyncio.run(_run(enhancement, captioner, arguments, settings))
+                with simulator_beside(settings):
+                    asyncio.run(_run(enhancement, captioner, arguments, read_settings()))
             except KeyboardInterrupt:
                 sys.stderr.write(
                     "\nstopped; everything written is kept, the same command goes on from here\n"
@@ -171,8 +173,14 @@ async def _run(
     enhancement: Enhancement, captioner: Captioner, arguments: argparse.Namespace, settings: Settings
 ) -> None:
     prices = Prices.read()
-    providers = open_providers(settings, prices)
-    gateway = Gateway(providers, prices, Metrics(), concurrency=arguments.concurrency, simulators=SIMULATORS)
+    provider = open_provider(captioner.provider, settings, prices)
+    gateway = Gateway(
+        {captioner.provider: provider},
+        prices,
+        Metrics(),
+        concurrency=arguments.concurrency,
+        simulators=SIMULATORS,
+    )
     warning = gateway.warning(captioner.provider, captioner.model)
     if warning:
         sys.stderr.write(f"{warning}\n")
@@ -209,10 +217,6 @@ def _captioner(arguments: argparse.Namespace, settings: Settings) -> Captioner:
         ConfigurationError: not a configured provider, or not a file-safe name.
     """
     provider = arguments.provider or settings.provider
-    if provider in SIMULATORS and not settings.simulator_url:
-        raise ConfigurationError(
-            "no simulator to ask: start one with `python -m service.simulator` and set MSR_SIMULATOR_URL"
-        )
     if provider not in settings.models:
         raise ConfigurationError(f"no provider {provider!r}; configured are {', '.join(settings.models)}")
     model = arguments.model or settings.models[provider][0]

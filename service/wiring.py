@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from models.contracts import BackboneManifest
 from service.bundle import Bundle, open_bundle
@@ -22,6 +23,7 @@ from service.lvlm.pictures import Pictures
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.anthropic_messages import ANTHROPIC_URL, AnthropicMessages
 from service.lvlm.providers.base import Provider
+from service.lvlm.providers.late import LateProvider
 from service.lvlm.providers.openai_chat import OPENAI_URL, OpenAIChat
 from service.lvlm.stage import LvlmStage, StageOptions
 from service.lvlm.thumbnails import ThumbnailCache
@@ -212,43 +214,46 @@ async def _open_stage(
 
 
 def open_providers(settings: Settings, prices: Prices) -> dict[str, Provider]:
-    """Every configured provider by name; the SDKs they use are imported here and nowhere before."""
+    """Every configured provider by name.
+
+    The SDKs they use are imported here and nowhere before; only the simulator's other wire format, which
+    hardly anybody asks for, waits until it is asked.
+    """
     providers: dict[str, Provider] = {}
     for name in settings.models:
-        match name:
-            case "openai":
-                providers[name] = OpenAIChat(
-                    name,
-                    api_key=settings.openai_api_key.get_secret_value(),
-                    prices=prices,
-                    base_url=settings.openai_base_url or OPENAI_URL,
-                )
-            case "anthropic":
-                providers[name] = AnthropicMessages(
-                    name,
-                    api_key=settings.anthropic_api_key.get_secret_value(),
-                    base_url=settings.anthropic_base_url or ANTHROPIC_URL,
-                )
-            case "simulator":
-                providers[name] = OpenAIChat(
-                    name,
-                    api_key="simulator",
-                    prices=prices,
-                    base_url=f"{settings.simulator_url}/v1",
-                    tell_strategy=True,
-                )
-            case "simulator-anthropic":
-                providers[name] = AnthropicMessages(
-                    name, api_key="simulator", base_url=settings.simulator_url, tell_strategy=True
-                )
-            case _:
-                compatible = settings.compatible[name]
-                providers[name] = OpenAIChat(
-                    name,
-                    api_key=os.environ.get(compatible.api_key_variable, ""),
-                    prices=prices,
-                    base_url=compatible.base_url,
-                    compatible=True,
-                    structured=compatible.structured_output,
-                )
+        opening = partial(open_provider, name, settings, prices)
+        late = name in SIMULATORS and name != settings.provider
+        providers[name] = LateProvider(name, opening) if late else opening()
     return providers
+
+
+def open_provider(name: str, settings: Settings, prices: Prices) -> Provider:
+    """One configured provider."""
+    match name:
+        case "openai":
+            return OpenAIChat(
+                name,
+                api_key=settings.openai_api_key.get_secret_value(),
+                prices=prices,
+                base_url=settings.openai_base_url or OPENAI_URL,
+            )
+        case "anthropic":
+            return AnthropicMessages(
+                name,
+                api_key=settings.anthropic_api_key.get_secret_value(),
+                base_url=settings.anthropic_base_url or ANTHROPIC_URL,
+            )
+        case "simulator":
+            url = f"{settings.simulator_url}/v1"
+            return OpenAIChat(name, api_key=name, prices=prices, base_url=url, tell_strategy=True)
+        case "simulator-anthropic":
+            return AnthropicMessages(name, api_key=name, base_url=settings.simulator_url, tell_strategy=True)
+    compatible = settings.compatible[name]
+    return OpenAIChat(
+        name,
+        api_key=os.environ.get(compatible.api_key_variable, ""),
+        prices=prices,
+        base_url=compatible.base_url,
+        compatible=True,
+        structured=compatible.structured_output,
+    )

@@ -28,6 +28,7 @@ from service.lvlm.providers.base import (
     TextDelta,
     Usage,
 )
+from service.lvlm.providers.late import LateProvider
 from service.lvlm.providers.openai_chat import OpenAIChat
 
 KEY = "sk-secret"
@@ -55,6 +56,10 @@ def anthropic_messages(url: str, **options: bool) -> Provider:
     return AnthropicMessages("mine", api_key=KEY, base_url=url, **options)
 
 
+def late(url: str, **options: bool) -> Provider:
+    return LateProvider("mine", lambda: openai_chat(url, **options))
+
+
 class Wire:
     """A provider class with what its vendor sends."""
 
@@ -63,8 +68,10 @@ class Wire:
         self.script = script
 
 
-@pytest.fixture(params=["openai", "anthropic"])
+@pytest.fixture(params=["openai", "anthropic", "late"])
 def wire(request: pytest.FixtureRequest) -> Wire:
+    if request.param == "late":
+        return Wire(late, OpenAIScript())
     if request.param == "openai":
         return Wire(openai_chat, OpenAIScript())
     return Wire(anthropic_messages, AnthropicScript())

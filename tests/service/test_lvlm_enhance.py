@@ -154,12 +154,14 @@ def test_a_wrong_argument_is_answered_with_a_sentence(
     assert sentence in capsys.readouterr().err
 
 
-def test_without_a_simulator_it_says_how_to_start_one(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_without_a_running_simulator_one_runs_beside_it(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MSR_SIMULATOR_URL", raising=False)
-    assert enhance(bundle) == 2
-    assert "python -m service.simulator" in capsys.readouterr().err
+    monkeypatch.setenv("MSR_SIMULATOR_PROFILE", "instant")
+    assert enhance(bundle, "--captioner", "test", "--limit", "3") == 0
+    assert len(captions(bundle)) == 3
+    assert "MSR_SIMULATOR_URL" not in os.environ
 
 
 # --- the file -----------------------------------------------------------------------------------------
