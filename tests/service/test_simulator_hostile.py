@@ -30,8 +30,8 @@ leaves = st.sampled_from(
 )
 keys = st.sampled_from(
     ["type", "role", "content", "text", "image_url", "url", "detail", "source", "schema", "json_schema",
-     "name", "strict", "properties", "items", "anyOf", "enum", "const", "$ref", "$defs", "required", "minItems",
-     "additionalProperties", "format", "include_usage", "user_id"]
+     "name", "strict", "properties", "items", "anyOf", "enum", "const", "$ref", "$defs", "required",
+     "minItems", "additionalProperties", "format", "include_usage", "user_id"]
 )  # fmt: skip
 values = st.recursive(
     leaves,
