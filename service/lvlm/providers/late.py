@@ -1,4 +1,4 @@
-"""A provider that is opened when it is first asked: importing an SDK takes a second that a start need not pay."""
+"""A provider opened when it is first asked: importing an SDK takes a second that a start need not pay."""
 
 from __future__ import annotations
 
