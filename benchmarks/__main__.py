@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -30,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, what in COMMANDS.items():
         command = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
         if arguments[:1] == [name]:
+            # As the service sets it for itself: numpy's BLAS counts the host's cores, and reads this once.
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
             module = importlib.import_module(f"benchmarks.{name}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)

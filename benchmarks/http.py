@@ -33,7 +33,8 @@ HOST = "127.0.0.1"
 OURS, BARE = "service", "bare app"
 PATHS = {OURS: "/recommend?strategy=none", BARE: "/recommend"}
 K = 10
-WARM_UP_SECONDS = 1.0
+WARM_UP = 0.25
+"""Share of a stretch that is run before it and not counted."""
 TARGETS = (
     "The service is held to at least 0.6 of the bare app's requests per second and at most 1.5 of its p99."
 )
@@ -66,9 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--connections", type=_numbers, default=(1, 32), help="comma-separated (default 1,32)"
     )
     parser.add_argument("--rounds", type=positive, default=5, help="interleaved rounds (default 5)")
-    parser.add_argument(
-        "--seconds", type=positive, default=4, help="of load per server and round (default 4)"
-    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="of load per server and round (default 4)")
     parser.add_argument("--markdown", type=Path, help="also write the page to this file")
 
 
@@ -160,7 +159,7 @@ def _servers(folder: Path, backbone: str, cores: set[int] | None) -> Iterator[di
 
 
 def _load(port: int, requests: Sequence[bytes], connections: int, seconds: float, bar: tqdm[Any]) -> Loaded:
-    generate(HOST, port, requests, connections, WARM_UP_SECONDS)
+    generate(HOST, port, requests, connections, WARM_UP * seconds)
     found = generate(HOST, port, requests, connections, seconds)
     bar.update()
     return found
@@ -228,7 +227,7 @@ def _page(
             machine.describe(machine.facts())
             + f"- model: {backbone}, {manifest.family}, d {manifest.dimension}, L {manifest.length}, "
             + f"{len(bundle.catalogue.items)} items\n"
-            + f"- {arguments.rounds} interleaved rounds of {arguments.seconds} s, one worker each, {places}\n"
+            + f"- {arguments.rounds} interleaved rounds of {arguments.seconds:g} s, one worker each, {places}\n"
             + "- command: `python -m benchmarks http`\n",
             comparison_table(comparisons).markdown(),
             f"Medians over rounds. The bare app validates, excludes, measures and logs nothing. {TARGETS}\n",

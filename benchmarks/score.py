@@ -104,7 +104,8 @@ def training_differences(run: Run, scores: Iterable[Score]) -> list[str]:
             (r.get("backbone") or {}).get("name") for r in run.records if r["strategy"] == found.strategy
         }
         for name in sorted(name for name in names if name):
-            trained = sampled_test_metrics(run.header.get("backbones", {}).get(name, {}).get("metrics", {}))
+            metrics = run.header.get("backbones", {}).get(name, {}).get("metrics", {})
+            trained = sampled_test_metrics(metrics, run.header["options"].get("protocol", {}))
             if trained:
                 values = found.strategy_score.values
                 differences = ", ".join(
@@ -114,12 +115,12 @@ def training_differences(run: Run, scores: Iterable[Score]) -> list[str]:
     return lines
 
 
-def sampled_test_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """H@1, H@5 and N@5 of a manifest's test part, as shares of one; empty when it does not have them."""
+def sampled_test_metrics(metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, float]:
+    """H@1, H@5 and N@5 of a manifest's test part, as shares of one; empty under another protocol."""
     test = metrics.get("test")
-    if not isinstance(test, Mapping) or not all(isinstance(test.get(name), (int, float)) for name in METRICS):
+    if not isinstance(test, Mapping) or test.get("protocol") != protocol:
         return {}
-    return {name: float(test[name]) for name in METRICS}
+    return {name: float(test[name]) for name in METRICS if name in test}
 
 
 def _scores(path: Path, run: Run) -> list[Score]:

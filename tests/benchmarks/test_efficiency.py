@@ -69,7 +69,7 @@ def test_answers_are_not_taken_from_the_cache_unless_asked(service: FakeService)
 def test_requests_of_somebody_else_are_noticed(
     service: FakeService, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    service.slow = 0.05
+    service.slow = 0.02
     stop = threading.Event()
     other = threading.Thread(target=_use, args=(service.url, stop))
     other.start()
