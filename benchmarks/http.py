@@ -227,7 +227,8 @@ def _page(
             machine.describe(machine.facts())
             + f"- model: {backbone}, {manifest.family}, d {manifest.dimension}, L {manifest.length}, "
             + f"{len(bundle.catalogue.items)} items\n"
-            + f"- {arguments.rounds} interleaved rounds of {arguments.seconds:g} s, one worker each\n- {places}\n"
+            + f"- {arguments.rounds} interleaved rounds of {arguments.seconds:g} s, one worker each\n"
+            + f"- {places}\n"
             + "- command: `python -m benchmarks http`\n",
             comparison_table(comparisons).markdown(),
             f"Medians over rounds. The bare app validates, excludes, measures and logs nothing. {TARGETS}\n",
