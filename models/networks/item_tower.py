@@ -6,7 +6,7 @@ item's text and image, so that the same network recommends from contents. Both a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +22,7 @@ class TowerConfig:
 
     Attributes:
         modalities: any of ``id``, ``text``, ``image``.
-        fusion: ``sum`` of the parts, or ``concat``: a two-layer MLP over all parts side by side.
+        fusion: of text and image: ``sum`` of their projections, or ``concat``: one projection of both.
         hidden: width of the projections' hidden layer.
         dropout: inside the projections, and on id vectors.
     """
@@ -56,30 +56,52 @@ class IdTable(nn.Module):
         return vectors
 
 
-class Projection(nn.Module):
-    """Frozen features -> vectors; items without the feature share one learned vector."""
+class FrozenFeatures(nn.Module):
+    """Features of a frozen encoder; items without them share one learned stand-in."""
 
     features: Tensor
     present: Tensor
 
-    def __init__(
-        self, features: Tensor, present: Tensor, dimension: int, hidden: int, dropout: float
-    ) -> None:
+    def __init__(self, features: Tensor, present: Tensor) -> None:
         super().__init__()
         # Not in the state dict: frozen features have their own cache, and checkpoints stay small.
         self.register_buffer("features", features, persistent=False)
         self.register_buffer("present", present, persistent=False)
-        self.mlp = mlp(features.shape[1], hidden, dimension, dropout)
-        self.missing = nn.Parameter(torch.zeros(dimension))
+        self.missing = nn.Parameter(torch.zeros(features.shape[1]))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Rows int64 [R] -> [R, f]."""
+        return torch.where(self.present[rows, None], self.features[rows], self.missing)
+
+
+class Contents(nn.Module):
+    """Frozen features of one or more modalities, projected to item vectors.
+
+    ``concat`` is one projection of all features side by side. A projection of projections would be the other
+    reading; its first steps start from vectors so alike that it often learns nothing.
+    """
+
+    def __init__(self, sources: Sequence[FrozenFeatures], dimension: int, config: TowerConfig) -> None:
+        super().__init__()
+        self.concat = config.fusion == "concat"
+        self.sources = nn.ModuleList(sources)
+        widths = [source.features.shape[1] for source in sources]
+        self.projections = nn.ModuleList(
+            mlp(width, config.hidden, dimension, config.dropout)
+            for width in ([sum(widths)] if self.concat else widths)
+        )
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows int64 [R] -> [R, d]."""
-        projected = self.mlp(self.features[rows])  # [R, d]
-        return torch.where(self.present[rows, None], projected, self.missing)
+        features = [source(rows) for source in self.sources]
+        if self.concat:
+            features = [torch.cat(features, dim=1)]
+        parts = [project(each) for project, each in zip(self.projections, features, strict=True)]
+        return torch.stack(parts).sum(dim=0)
 
 
 class ItemTower(nn.Module):
-    """Item rows -> item vectors.
+    """Item rows -> item vectors: what the contents say, plus what the id has learned.
 
     Args:
         config: modalities and fusion.
@@ -102,25 +124,20 @@ class ItemTower(nn.Module):
         super().__init__()
         self.items = items
         self.parts = nn.ModuleList()
-        for modality in config.modalities:
-            if modality == "id":
-                self.parts.append(IdTable(items, dimension, config.dropout))
-                continue
+        if "id" in config.modalities:
+            self.parts.append(IdTable(items, dimension, config.dropout))
+        contents = [modality for modality in config.modalities if modality != "id"]
+        for modality in contents:
             if modality not in features or len(features[modality][0]) != items:
                 raise ValueError(f"the item tower needs {modality} features of all {items} items")
-            self.parts.append(Projection(*features[modality], dimension, config.hidden, config.dropout))
-        self.join = None
-        if config.fusion == "concat" and len(self.parts) > 1:
-            self.join = mlp(len(self.parts) * dimension, config.hidden, dimension, config.dropout)
+        if contents:
+            sources = [FrozenFeatures(*features[modality]) for modality in contents]
+            self.parts.append(Contents(sources, dimension, config))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows int64 [R] -> vectors [R, d]."""
         assert rows.ndim == 1, rows.shape
-        parts = torch.stack([part(rows) for part in self.parts], dim=1)  # [R, m, d]
-        if self.join is None:
-            return parts.sum(dim=1)
-        joined: Tensor = self.join(parts.flatten(1))
-        return joined
+        return torch.stack([part(rows) for part in self.parts]).sum(dim=0)
 
     def all(self) -> Tensor:
         """The vectors of the whole catalogue, [items, d]."""

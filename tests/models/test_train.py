@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from toy import ITEMS, circle, circle_features, config
+
+from models.baselines import Pop
+from models.catalogue import popularity
+from models.config import Config
+from models.data.dataset import Dataset
+from models.evaluation import Protocol, candidate_matrix, evaluate, leave_one_out, sampled_metrics
+from models.networks.recommender import Recommender
+from models.run import Origin, Run, RunError, fingerprint
+from models.train import TrainingError, build, step_loss, train
+
+CPU = torch.device("cpu")
+
+
+def start(folder: Path, settings: Config, dataset: Dataset) -> Run:
+    run = Run(folder)
+    run.start(settings, Origin("toy", "data", "somewhere", None, dataset.name, fingerprint(dataset)))
+    return run
+
+
+def trained(
+    folder: Path, settings: Config, dataset: Dataset | None = None
+) -> tuple[Recommender, dict[str, Any]]:
+    dataset = dataset or circle()
+    recommender = build(settings, len(dataset.items), circle_features())
+    return recommender, train(recommender, dataset, settings.training, start(folder, settings, dataset), CPU)
+
+
+def same(one: Recommender, other: Recommender) -> bool:
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize(
+    ("modalities", "fusion", "negatives"),
+    [
+        (["id"], "sum", 20),
+        (["text"], "sum", 20),
+        (["image"], "sum", 0),
+        (["text", "image"], "concat", 20),
+        (["id", "text", "image"], "sum", 0),
+    ],
+)
+def test_every_tower_learns_the_circle_that_popularity_cannot_see(
+    modalities: list[str], fusion: str, negatives: int, tmp_path: Path
+) -> None:
+    settings = config(
+        tower={"modalities": modalities, "fusion": fusion},
+        training={"epochs": 12, "patience": 12, "negatives": negatives, "learning_rate": 0.004},
+    )
+    dataset = circle()
+    _, result = trained(tmp_path / "run", settings)
+    split = leave_one_out(dataset.histories)
+    candidates = candidate_matrix(split.test, dataset.histories, ITEMS, Protocol())
+    pop = Pop(popularity(dataset.histories, ITEMS))
+    by_popularity = sampled_metrics(evaluate(pop.score, split.test, candidates))
+    assert by_popularity["H@5"] < 0.3
+    assert result["metrics"]["test"]["H@5"] > 0.85
+    assert result["metrics"]["test"]["full"]["H@10"] > 0.6
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    settings = config(network={"dropout": 0.3}, tower={"modalities": ["id", "text"], "dropout": 0.1})
+    other = config(
+        network={"dropout": 0.3}, tower={"modalities": ["id", "text"], "dropout": 0.1}, training={"seed": 2}
+    )
+    first, _ = trained(tmp_path / "1", settings)
+    second, _ = trained(tmp_path / "2", settings)
+    third, _ = trained(tmp_path / "3", other)
+    assert same(first, second)
+    assert not same(first, third)
+
+
+def lines(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+class Killed(Exception):
+    """What happens to a process."""
+
+
+@pytest.mark.parametrize("moment", ["save_best", "save"])
+def test_a_run_killed_in_its_third_epoch_and_called_again_equals_an_uninterrupted_one(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, dataset = config(network={"dropout": 0.3}, training={"epochs": 5}), circle()
+    whole, expected = trained(tmp_path / "whole", settings)
+
+    run, keep, calls = start(tmp_path / "killed", settings, dataset), getattr(Run, moment), []
+
+    def die_at_third(self: Run, *args: Any) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise Killed
+        keep(self, *args)
+
+    monkeypatch.setattr(Run, moment, die_at_third)
+    with pytest.raises(Killed):
+        train(build(settings, ITEMS, {}), dataset, settings.training, run, CPU)
+    monkeypatch.undo()
+    assert run.result() is None
+    resumed = build(settings, ITEMS, {})
+    result = train(resumed, dataset, settings.training, start(run.folder, settings, dataset), CPU)
+    assert same(resumed, whole)
+    assert result["metrics"] == expected["metrics"]
+    assert [line["epoch"] for line in lines(run.folder)] == [1, 2, 3, 4, 5]
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    settings = config()
+    first, result = trained(tmp_path, settings)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.suffix == ".pt"}
+    again, same_result = trained(tmp_path, settings)
+    assert same(first, again)
+    assert json.dumps(result) == json.dumps(same_result)
+    assert before == {
+        path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.suffix == ".pt"
+    }
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_run(tmp_path: Path) -> None:
+    # So fast that validation is best early and never again.
+    settings = config(training={"epochs": 40, "patience": 2, "learning_rate": 0.05})
+    _, result = trained(tmp_path, settings)
+    log = lines(tmp_path)
+    best = max(log, key=lambda line: line["N@5"])
+    assert result["epochs"] == len(log) < 40
+    assert result["best_epoch"] == best["epoch"] == len(log) - 2
+    assert result["metrics"]["validation"]["N@5"] == best["N@5"]
+    assert result["seconds_per_epoch"] == pytest.approx(np.mean([line["seconds"] for line in log]))
+
+
+def test_a_folder_with_another_run_is_left_alone(tmp_path: Path) -> None:
+    start(tmp_path, config(), circle())
+    with pytest.raises(RunError, match="another configuration or other data"):
+        start(tmp_path, config(training={"seed": 9}), circle())
+    with pytest.raises(RunError, match="another configuration or other data"):
+        start(tmp_path, config(), circle(users=299))
+    start(tmp_path, config(), circle(name="the same under another name"))
+
+
+def test_a_loss_that_is_not_a_number_stops_with_a_sentence_and_keeps_nothing(tmp_path: Path) -> None:
+    settings = config(tower={"modalities": ["text"]})
+    features = circle_features()
+    features["text"].values[5] = np.nan
+    run = start(tmp_path, settings, circle())
+    with pytest.raises(TrainingError, match="the loss of epoch 1 is nan: lower training.learning_rate"):
+        train(build(settings, ITEMS, features), circle(), settings.training, run, CPU)
+    assert run.restore(CPU) is None
+
+
+def test_a_data_set_of_too_short_histories_is_refused(tmp_path: Path) -> None:
+    dataset = circle(users=2)
+    short = Dataset("short", dataset.items, dataset.users, tuple(h[:2] for h in dataset.histories))
+    with pytest.raises(TrainingError, match="no user with enough items"):
+        trained(tmp_path, config(), short)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"negatives": 0}, {"log_q": True}, {"temperature": 0.5}, {"negatives": 10}],
+)
+def test_every_choice_of_the_loss_changes_it(change: dict[str, Any]) -> None:
+    def loss(**training: Any) -> float:
+        settings = config(training=training)
+        negatives = torch.arange(settings.training.negatives)
+        rows = torch.arange(20, 32).view(3, 4)
+        return step_loss(build(settings, ITEMS, {}).eval(), rows, negatives, settings.training).item()
+
+    assert loss(**change) != pytest.approx(loss(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 3}, {"positions": 32}, {"learning_rate": 0.02}, {"weight_decay": 0.5}, {"epochs": 1}],
+)
+def test_every_choice_of_the_loop_changes_the_weights(change: dict[str, Any], tmp_path: Path) -> None:
+    base, _ = trained(tmp_path / "base", config(training={"epochs": 2}))
+    other, _ = trained(tmp_path / "other", config(training={"epochs": 2} | change))
+    assert not same(base, other)
