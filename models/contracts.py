@@ -23,6 +23,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,7 +132,7 @@ class CatalogueManifest:
     sha256: dict[str, str]
     schema_version: int = SCHEMA_VERSION
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Twelve hex digits that change with the contents."""
         return _digest(self.sha256)
@@ -183,7 +184,7 @@ class BackboneManifest:
     sha256: dict[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Twelve hex digits that change with the contents."""
         return _digest(self.sha256)

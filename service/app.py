@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from service import __version__, logs, problems
-from service.gate import Gate
+from service.body_limit import BodyLimit
+from service.key import KeyCheck
 from service.metrics import Metrics
 from service.observation import Observation
 from service.routers import events, health, items, pages, recommend
@@ -33,13 +34,20 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.services = services
             yield
 
-    app = FastAPI(title="MSR Serve", version=__version__, description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="MSR Serve",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        telemetry={"metrics": False, "logs": False},  # ours are Prometheus's; traces stay possible
+    )
     problems.install(app)
     for module in (recommend, items, events, health, pages):
         app.include_router(module.router)
-    app.add_middleware(
-        Gate, max_body_bytes=settings.max_body_bytes, api_key=settings.api_key.get_secret_value()
-    )
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    api_key = settings.api_key.get_secret_value()
+    if api_key:
+        app.add_middleware(KeyCheck, api_key=api_key)
     app.add_middleware(Observation, metrics=metrics)
     return app
 

@@ -42,13 +42,6 @@ class UnauthorizedError(ServiceError):
     title = "Unauthorized"
 
 
-class BodyTooLargeError(ServiceError):
-    """The body is over the limit."""
-
-    status = 413
-    title = "Request body too large"
-
-
 class OverloadedError(ServiceError):
     """The queue of waiting requests is full."""
 

@@ -8,11 +8,12 @@ import sys
 import time
 from typing import Any, Literal
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+FIELDS = "fields"
+"""``logger.info("…", extra={FIELDS: {...}})`` adds these to the line."""
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line; what is passed as ``extra`` becomes a field."""
+    """One JSON object a line, fields included."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record."""
@@ -23,20 +24,20 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line.update(_extra(record))
+        line.update(getattr(record, FIELDS, {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
 
 
 class TextFormatter(logging.Formatter):
-    """Level, message and ``extra`` as ``key=value``."""
+    """Level, message and fields as ``key=value``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record; control characters of clients are escaped, so that one event stays one line."""
-        pairs = "".join(f" {key}={value}" for key, value in _extra(record).items())
+        pairs = "".join(f" {key}={value}" for key, value in getattr(record, FIELDS, {}).items())
         text = f"{record.levelname:<7} {record.getMessage()}{pairs}"
-        if not record.name.startswith("uvicorn"):  # whose messages may be tracebacks
+        if not text.isprintable() and not record.name.startswith("uvicorn"):  # whose may be tracebacks
             text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
         return text + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
 
@@ -50,7 +51,3 @@ def configure(level: str, form: Literal["json", "text"]) -> None:
         logger.handlers[:] = [handler]
         logger.setLevel(level.upper())
         logger.propagate = False
-
-
-def _extra(record: logging.LogRecord) -> dict[str, Any]:
-    return {key: value for key, value in vars(record).items() if key not in _STANDARD}

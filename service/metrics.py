@@ -8,6 +8,7 @@ folder, and a scrape of any worker sees them all.
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -108,6 +109,9 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+
+        # Looking up a child by its labels costs more than observing; stages and strategies are few.
+        self.stage = cache(self.stage_duration.labels)
 
     def expose(self) -> bytes:
         """The text exposition of this process, or of all workers when there are several."""

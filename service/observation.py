@@ -9,6 +9,7 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.logs import FIELDS
 from service.metrics import NONE, Metrics
 
 RECOMMEND_PATH = "/recommend"
@@ -51,11 +52,12 @@ class Observation:
         if not recommending:
             await self._app(scope, receive, send_with_id)
             return
-        with self._metrics.inflight_requests.track_inprogress():
-            try:
-                await self._app(scope, receive, send_with_id)
-            finally:
-                self._observe(time.perf_counter() - started, status, state)
+        self._metrics.inflight_requests.inc()
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            self._metrics.inflight_requests.dec()
+            self._observe(time.perf_counter() - started, status, state)
 
     def _observe(self, seconds: float, status: int, state: dict[str, object]) -> None:
         found = state.get("labels")
@@ -71,16 +73,14 @@ class Observation:
             str(status),
         ).observe(seconds)
         if logger.isEnabledFor(logging.INFO):
-            logger.info(
-                "recommend",
-                extra={
-                    "request_id": state["request_id"],
-                    "status": status,
-                    "strategy": strategy,
-                    "outcome": outcome,
-                    "ms": round(seconds * 1000, 2),
-                },
-            )
+            fields = {
+                "request_id": state["request_id"],
+                "status": status,
+                "strategy": strategy,
+                "outcome": outcome,
+                "ms": round(seconds * 1000, 2),
+            }
+            logger.info("recommend", extra={FIELDS: fields})
 
 
 def _request_id(scope: Scope) -> str:

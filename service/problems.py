@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service.errors import ServiceError
+from service.logs import FIELDS
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
@@ -66,14 +67,14 @@ def _validation_error(request: Request, error: Exception) -> Response:
 
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    titles = {400: "Bad request", 404: "Not found", 405: "Method not allowed"}
+    titles = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 413: "Body too large"}
     title = titles.get(error.status_code, "Error")
     headers = dict(error.headers) if error.headers else None
     return problem(error.status_code, title, str(error.detail), _request_id(request), headers=headers)
 
 
 def _unexpected_error(request: Request, error: Exception) -> Response:
-    logger.error("unexpected error", exc_info=error, extra={"request_id": _request_id(request)})
+    logger.error("unexpected error", exc_info=error, extra={FIELDS: {"request_id": _request_id(request)}})
     return problem(500, "Internal error", "an unexpected error; the log has it", _request_id(request))
 
 

@@ -120,7 +120,7 @@ class Recommender:
             found = len(recommendation.order)
             recommendation.warnings.append(f"{found} items exist for this request and k is {body.k}")
         for stage, seconds in recommendation.seconds.items():
-            self._metrics.stage_duration.labels(stage, strategy.name).observe(seconds)
+            self._metrics.stage(stage, strategy.name).observe(seconds)
         recommendation.seconds["total"] = time.perf_counter() - started
         return recommendation
 

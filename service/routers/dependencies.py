@@ -9,8 +9,8 @@ from fastapi import Depends, Request
 from service.wiring import Services
 
 
-def services_of(request: Request) -> Services:
-    """What the lifespan opened."""
+async def services_of(request: Request) -> Services:
+    """What the lifespan opened; async, since FastAPI sends plain functions through its thread pool."""
     return cast(Services, request.app.state.services)
 
 

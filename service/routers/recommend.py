@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from service.answer import answer, labels
-from service.routers.dependencies import ServicesOf
+from service.routers.dependencies import services_of
+from service.routers.parsing import described, read_body, read_query
 from service.schemas import Problem, RecommendAnswer, RecommendBody, RecommendQuery
 
 router = APIRouter(tags=["recommend"])
@@ -17,21 +16,22 @@ router = APIRouter(tags=["recommend"])
 @router.post(
     "/recommend",
     response_model=RecommendAnswer,
+    openapi_extra=described(RecommendQuery, RecommendBody),
     responses={
         422: {"model": Problem, "description": "Says what is wrong and names it"},
         429: {"model": Problem, "description": "Too many requests are waiting; see Retry-After"},
     },
 )
-async def recommend(
-    request: Request, body: RecommendBody, query: Annotated[RecommendQuery, Query()], services: ServicesOf
-) -> Response:
+async def recommend(request: Request) -> Response:
     """Recommend ``k`` items to a user or to a history.
 
     Whatever the LVLM does, the answer is 200; ``served`` says which strategy really ordered it and
     ``outcome`` why.
     """
-    state = request.scope["state"]
+    state, services = request.scope["state"], await services_of(request)
+    query = read_query(request, RecommendQuery)
     state["labels"] = {"strategy": query.strategy}
+    body = await read_body(request, RecommendBody)
     recommendation = await services.recommender.recommend(body, query)
     state["labels"] = labels(recommendation)
     content = answer(recommendation, services.bundle.catalogue, state["request_id"])

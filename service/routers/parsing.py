@@ -1,0 +1,68 @@
+"""Reads a request straight into its models, and describes them to OpenAPI.
+
+FastAPI's own parameter handling costs several times what validation itself does; on the hot path the models
+read query and body themselves. The description is made from the same models, so the two cannot differ.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def described(query: type[BaseModel], body: type[BaseModel]) -> dict[str, Any]:
+    """The OpenAPI parameters and request body of an operation."""
+    schema = query.model_json_schema()
+    required = schema.get("required", ())
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "required": name in required, "schema": field}
+            for name, field in schema["properties"].items()
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": body.model_json_schema()}},
+        },
+    }
+
+
+def read_query(request: Request, model: type[M]) -> M:
+    """The query string as a model.
+
+    Raises:
+        RequestValidationError: a value is wrong, unknown or given twice.
+    """
+    if not request.scope["query_string"]:
+        return model()
+    pairs = request.query_params.multi_items()
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RequestValidationError([{"loc": ("query", twice), "msg": "given more than once"}])
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _located("query", error) from None
+
+
+async def read_body(request: Request, model: type[M]) -> M:
+    """The JSON body as a model.
+
+    Raises:
+        RequestValidationError: it is not JSON, or a value is wrong or unknown.
+    """
+    try:
+        return model.model_validate_json(await request.body())
+    except ValidationError as error:
+        raise _located("body", error) from None
+
+
+def _located(place: str, error: ValidationError) -> RequestValidationError:
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    return RequestValidationError([{**problem, "loc": (place, *problem["loc"])} for problem in problems])
