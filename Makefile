@@ -55,6 +55,20 @@ $(VENV)/all: $(VENV)/service
 	@$(PIP) --editable '.[$(EXTRAS)]'
 	@touch $@
 
+demo: $(VENV)/all ## make the committed demo bundle again (service/demo): data, captions, training
+	rm -rf build/demo build/demo-runs
+	$(BIN)/python -m models demo --bundle build/demo
+	MSR_PROVIDER=simulator MSR_SIMULATOR_PROFILE=instant \
+		$(BIN)/python -m service enhance --bundle build/demo --captioner simulator
+	$(BIN)/python -m models train --bundle build/demo --model demo --runs build/demo-runs --name morec-t
+	$(BIN)/python -m models train --bundle build/demo --model demo --runs build/demo-runs \
+		--name morec-t-enhanced --text-view enhanced --captioner simulator
+	$(BIN)/python -m models export --run build/demo-runs/morec-t --bundle build/demo --name morec-t
+	$(BIN)/python -m models export --run build/demo-runs/morec-t-enhanced --bundle build/demo \
+		--name morec-t-enhanced
+	rm -rf service/demo && cp -r build/demo service/demo
+	$(BIN)/python tests/demo_golden.py
+
 lock: ## make constraints.txt again from the ranges in pyproject.toml
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet '.[$(EXTRAS)]'

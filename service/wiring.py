@@ -156,7 +156,7 @@ def default_backbone(bundle: Bundle, wanted: str) -> str:
 
 
 def _validation(manifest: BackboneManifest) -> float:
-    found = manifest.metrics.get("validation", {}).get("ndcg@5", 0.0)
+    found = manifest.metrics.get("validation", {}).get("N@5", 0.0)
     return float(found) if isinstance(found, int | float) else 0.0
 
 

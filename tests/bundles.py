@@ -104,7 +104,7 @@ def write_backbone(folder: Path, name: str, catalogue_version: str, items: int, 
         "device": "cpu",
         "epochs": 1,
         "seconds_per_epoch": 0.5,
-        "metrics": {"validation": {"ndcg@5": 0.5}, "test": {"ndcg@5": 0.5}},
+        "metrics": {"validation": {"N@5": 0.5}, "test": {"N@5": 0.5}},
         "sha256": {file: sha256_of(backbone / file) for file in (ITEM_VECTORS, ENCODER)},
     }
     manifest = BackboneManifest(**{**fields, **changes})
