@@ -44,6 +44,9 @@ class TextFormatter(logging.Formatter):
 
 def configure(level: str, form: Literal["json", "text"]) -> None:
     """Send the service's and uvicorn's log to standard error."""
+    # What no line of ours shows need not be found out for every line (Python's logging HOWTO, Optimization).
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     for name in ("service", "uvicorn"):

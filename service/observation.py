@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
-import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -87,4 +87,4 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == REQUEST_ID and _ACCEPTABLE.fullmatch(value):
             return str(value.decode())
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()

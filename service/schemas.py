@@ -43,7 +43,7 @@ class RecommendBody(_Request):
 class RecommendQuery(_Request):
     """How to recommend."""
 
-    model_config = ConfigDict(extra="forbid", strict=False)
+    model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
 
     strategy: StrategyName = "none"
     backbone: Annotated[str, StringConstraints(max_length=256)] | None = None

@@ -17,7 +17,7 @@ from service.stores.base import Cache, StoreError
 log = logging.getLogger(__name__)
 
 CACHE = "answers"
-_PREFIX = "msr:answer:1:"  # the number changes with the layout of the record
+_PREFIX = "answer:1:"  # the number changes with the layout of the record
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,4 +162,4 @@ def captioner_name(provider: str, model: str) -> str:
 
 def _key(digest: str, captioner: str) -> str:
     facts = json.dumps([digest, captioner, CAPTION_VERSION])
-    return f"msr:caption:{hashlib.sha256(facts.encode()).hexdigest()}"
+    return f"caption:{hashlib.sha256(facts.encode()).hexdigest()}"

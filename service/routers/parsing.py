@@ -6,7 +6,9 @@ read query and body themselves. The description is made from the same models, so
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -32,14 +34,18 @@ def described(query: type[BaseModel], body: type[BaseModel]) -> dict[str, Any]:
 
 
 def read_query(request: Request, model: type[M]) -> M:
-    """The query string as a model.
+    """The query string as a frozen model.
 
     Raises:
         RequestValidationError: a value is wrong, unknown or given twice.
     """
-    if not request.scope["query_string"]:
-        return model()
-    pairs = request.query_params.multi_items()
+    query: M = _parsed(request.scope["query_string"], model)
+    return query
+
+
+@lru_cache(maxsize=1_024)  # clients send few different query strings, and all values come from closed sets
+def _parsed(query_string: bytes, model: type[M]) -> M:
+    pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]

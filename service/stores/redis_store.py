@@ -77,7 +77,7 @@ class RedisConnection:
 class RedisCache:
     """A cache under ``<prefix>:<key>``; every key has a time to live."""
 
-    def __init__(self, connection: RedisConnection, prefix: str = "msr:cache") -> None:
+    def __init__(self, connection: RedisConnection, prefix: str = "msr") -> None:
         self._connection = connection
         self._prefix = prefix
 
