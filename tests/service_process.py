@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from conftest import free_port
+from redis_process import free_port
 
 ROOT = Path(__file__).parent.parent
 

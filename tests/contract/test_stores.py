@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from conftest import RedisServer
+from redis_process import RedisServer
 
 from service.stores.base import Cache, Events, StoreError
 from service.stores.memory import MAX_EVENTS_PER_USER, MemoryCache, MemoryEvents

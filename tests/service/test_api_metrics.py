@@ -6,8 +6,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import RedisServer
 from prometheus_client.parser import text_string_to_metric_families
+from redis_process import RedisServer
 from service_process import start_service
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import httpx
-from conftest import RedisServer
+from redis_process import RedisServer
 from service_process import start_service
 
 
