@@ -31,7 +31,9 @@ def total(samples: Samples, name: str, /, **labels: str) -> float:
 def test_every_request_is_counted_once_however_many_workers(
     workers: str, bundle_folder: Path, redis_server: RedisServer
 ) -> None:
-    with start_service(bundle_folder, workers=workers, redis_url=redis_server.url) as service:
+    with start_service(
+        bundle_folder, workers=workers, redis_url=redis_server.url, redis_timeout_ms="5000"
+    ) as service:
 
         def ask(number: int) -> int:
             strategy = ("none", "s3", "s9")[number % 3]

@@ -9,7 +9,9 @@ from service_process import start_service
 
 
 def test_an_event_is_seen_by_every_worker(bundle_folder: Path, redis_server: RedisServer) -> None:
-    with start_service(bundle_folder, workers="2", redis_url=redis_server.url) as service:
+    with start_service(
+        bundle_folder, workers="2", redis_url=redis_server.url, redis_timeout_ms="5000"
+    ) as service:
         event = {"user_id": "new", "item_id": "I000", "timestamp": 5}
         assert httpx.post(f"{service.url}/events", json={"events": [event]}).status_code == 200
         for _ in range(20):  # a connection of its own each time, so that both workers answer some
@@ -20,7 +22,9 @@ def test_an_event_is_seen_by_every_worker(bundle_folder: Path, redis_server: Red
 def test_an_answer_cached_by_one_worker_serves_the_other(
     bundle_folder: Path, redis_server: RedisServer
 ) -> None:
-    with start_service(bundle_folder, workers="2", redis_url=redis_server.url) as service:
+    with start_service(
+        bundle_folder, workers="2", redis_url=redis_server.url, redis_timeout_ms="5000"
+    ) as service:
         url, body = f"{service.url}/recommend?strategy=s3", {"user_id": "u1"}
         assert httpx.post(url, json=body, timeout=30).json()["lvlm"]["cache"] == "miss"
         for _ in range(10):
