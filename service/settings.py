@@ -97,7 +97,7 @@ class Settings(BaseSettings):
 
     # What it remembers
     redis_url: SecretStr = SecretStr("")
-    redis_timeout_ms: int = Field(100, ge=1, le=60_000)
+    redis_timeout_ms: int = Field(500, ge=1, le=60_000)
     memory_cache_bytes: int = Field(67_108_864, ge=0)
     answer_ttl_s: int = Field(86_400, ge=1)
     caption_ttl_s: int = Field(2_592_000, ge=1)
