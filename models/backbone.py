@@ -21,6 +21,8 @@ from models.contracts import (
 )
 from models.evaluation import leave_one_out
 from models.export import ExportError, check_encoder, export_encoder
+from models.networks.item_tower import ItemTower, TowerConfig
+from models.networks.recommender import Recommender
 from models.networks.sasrec import SASRec
 from models.run import Run, RunError, fingerprint
 
@@ -82,6 +84,22 @@ def write_backbone(run: Run, bundle: Path, name: str | None = None) -> BackboneM
         text = json.dumps(manifest.to_json(), indent=2) + "\n"
         (draft / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
     return manifest
+
+
+def load_recommender(run: Run) -> Recommender:
+    """The whole model of a finished run, item vectors as a table, in evaluation mode on the CPU.
+
+    It scores what the bundle scores, and needs no features: the reference for speed and agreement.
+
+    Raises:
+        RunError: the run is not finished.
+    """
+    if run.result() is None:
+        raise RunError(f"{run.folder} is not finished: call the same `python -m models train` again to go on")
+    vectors = torch.from_numpy(run.item_vectors())
+    tower = ItemTower(TowerConfig(("id",), "sum", hidden=1, dropout=0.0), vectors.shape[1], len(vectors), {})
+    tower.load_state_dict({"parts.0.table.weight": vectors})
+    return Recommender(tower, load_network(run)).eval()
 
 
 def load_network(run: Run) -> SASRec:

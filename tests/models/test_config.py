@@ -11,7 +11,7 @@ from models.config import CONFIGS, ConfigError, configs, from_json, load
 @pytest.mark.parametrize("name", configs())
 def test_every_shipped_configuration_is_valid_and_lasts_through_json(name: str) -> None:
     config = load(CONFIGS / f"{name}.toml")
-    assert config.family == name.split("-", maxsplit=1)[0]
+    assert config.family == ("sasrec" if name.startswith("sasrec") else "morec")
     assert from_json(config.to_json(), "again") == config
 
 
@@ -88,7 +88,7 @@ def test_a_setting_that_changes_nothing_is_refused(setting: str) -> None:
 
 
 def test_files_that_are_absent_or_not_toml_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="named ones are .*sasrec"):
+    with pytest.raises(ConfigError, match=r"named ones are .*sasrec"):
         load(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("[network\n")
     with pytest.raises(ConfigError, match="is not TOML"):

@@ -34,7 +34,7 @@ def test_metrics_name_their_protocol_and_the_number_of_users() -> None:
     quoted = metrics(
         Scorer(build(config(), ITEMS, {})), leave_one_out(histories).test, histories, Protocol(seed=5)
     )
-    assert quoted["users"] == 300
+    assert quoted["users"] == 240
     assert quoted["protocol"]["seed"] == 5
     assert set(quoted) == {"H@1", "H@5", "N@5", "full", "users", "protocol"}
 

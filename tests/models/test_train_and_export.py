@@ -13,9 +13,11 @@ from small_data import save_picture, write_amazon_plus
 
 from models import export
 from models.__main__ import main
+from models.backbone import load_recommender
 from models.catalogue import read_catalogue, read_manifest
 from models.contracts import BACKBONES, ENCODER, ENCODER_INPUT, ITEM_VECTORS, BackboneManifest, sha256_of
 from models.evaluation import Protocol, candidate_matrix, leave_one_out, rank_of_target, sampled_metrics
+from models.run import Run
 
 ITEMS = 40
 SMALL = [
@@ -94,6 +96,18 @@ def test_the_bundle_alone_gives_the_metrics_of_its_manifest(data: Path, tmp_path
     test = manifest_of(bundle, "sasrec").metrics["test"]
     assert sampled_metrics(rank_of_target(np.array(scores))) == {m: test[m] for m in ("H@1", "H@5", "N@5")}
     assert test["protocol"] == Protocol().to_json()
+
+
+def test_the_whole_model_of_a_run_scores_what_its_bundle_scores(data: Path, tmp_path: Path) -> None:
+    run, bundle = trained(data, tmp_path, "morec-i"), tmp_path / "bundle"
+    assert command("export", "--run", run, "--bundle", bundle) == 0
+    folder = bundle / BACKBONES / "morec-i"
+    vectors, session = np.load(folder / ITEM_VECTORS), export.encoder_session(folder / ENCODER)
+    history = np.array([7, 2, 30])
+    (user,) = session.run(None, {ENCODER_INPUT: vectors[history][None]})
+    with torch.inference_mode():
+        scores = load_recommender(Run(run))(torch.from_numpy(history)[None])
+    np.testing.assert_allclose(user @ vectors.T, scores.numpy(), atol=1e-4)
 
 
 def test_a_bundle_takes_several_backbones_and_enhanced_ones_read_its_captions(

@@ -1,8 +1,8 @@
 """A data set whose right answers are known by construction, and recommenders small enough for tests.
 
-Items belong to groups in a circle. After an item of group g every user takes some item of group g + 1. All items
-are equally popular, so popularity knows nothing, and a model that learns ranks the next group first. Texts and
-pictures each tell the group, so every item tower can learn it.
+Items belong to groups in a circle. After an item of group g every user takes some item of group g + 1. All
+items are equally popular, so popularity knows nothing, and a model that learns ranks the next group first.
+Texts and pictures each tell the group, so every item tower can learn it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SIZE = 5
 ITEMS = GROUPS * SIZE
 
 
-def circle(users: int = 300, name: str = "circle") -> Dataset:
+def circle(users: int = 240, name: str = "circle") -> Dataset:
     """Users who walk around the circle of groups, 4 to 12 items each."""
     generator = np.random.default_rng(7)
     histories = []
