@@ -10,7 +10,9 @@ from models.train import build
 
 
 def test_users_of_all_lengths_get_the_scores_that_each_gets_alone() -> None:
-    recommender = build(config(tower={"modalities": ["id", "text"]}), ITEMS, circle_features()).eval()
+    recommender = build(
+        config(network={"blocks": 2}, tower={"modalities": ["id", "text"]}), ITEMS, circle_features()
+    ).eval()
     histories = [history for length in (1, 3, 6, 9, 2) for history in (circle().histories[0][:length],)]
     candidates = np.arange(20, dtype=np.int32).reshape(5, 4)
     scores = Scorer(recommender).score(histories, candidates)

@@ -55,7 +55,7 @@ def test_every_tower_learns_the_circle_that_popularity_cannot_see(
 ) -> None:
     settings = config(
         tower={"modalities": modalities, "fusion": fusion},
-        training={"epochs": 12, "patience": 12, "negatives": negatives, "learning_rate": 0.004},
+        training={"epochs": 9, "patience": 9, "negatives": negatives, "learning_rate": 0.008},
     )
     dataset = circle()
     _, result = trained(tmp_path / "run", settings)

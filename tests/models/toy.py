@@ -49,7 +49,7 @@ def circle_features() -> dict[str, Features]:
 def record(**sections: dict[str, Any]) -> dict[str, Any]:
     """A small configuration as plain values, with some of them changed."""
     values: dict[str, dict[str, Any]] = {
-        "network": {"dimension": 16, "length": 6, "blocks": 2, "heads": 2, "dropout": 0.1},
+        "network": {"dimension": 16, "length": 6, "blocks": 1, "heads": 2, "dropout": 0.1},
         "tower": {"modalities": ["id"], "fusion": "sum", "hidden": 16, "dropout": 0.0},
         "training": {
             "seed": 1,
