@@ -110,7 +110,11 @@ def children(pid: int) -> list[int]:
     """Worker processes: children that are neither the simulator nor Python's resource tracker."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
+        try:
+            of_thread = (task / "children").read_text().split()
+        except FileNotFoundError:  # the thread has ended since
+            continue
+        for child in of_thread:
             command = Path(f"/proc/{child}/cmdline").read_text()
             if "spawn_main" in command and "resource_tracker" not in command:
                 found.append(int(child))
