@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -32,6 +33,10 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_services(settings, metrics) as services:
             app.state.services = services
+            # What is open now stays: without this every full collection walks two SDKs and a catalogue again,
+            # and some request waits for it.
+            gc.collect()
+            gc.freeze()
             yield
 
     app = FastAPI(
