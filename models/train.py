@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 from tqdm import tqdm
 
 from models.batches import Sequences, batches, training_sequences
@@ -175,20 +176,21 @@ def step_loss(recommender: Recommender, rows: Tensor, negatives: Tensor, config:
         negatives: item rows int64 [K]; without any, the softmax is over the whole catalogue.
         config: temperature and sampling correction.
     """
+    # embedding(rows, vectors) is vectors[rows] with a gradient that adds up in a fixed order on any threads.
     targets = rows[:, 1:].flatten()  # [P]
     if not len(negatives):
         vectors = recommender.tower.all()  # [items, d]
-        states = recommender.network(vectors[rows[:, :-1]]).flatten(0, 1)  # [P, d]
+        states = recommender.network(embedding(rows[:, :-1], vectors)).flatten(0, 1)  # [P, d]
         return full_softmax(states / config.temperature, vectors, targets)
     # The tower runs on the items of this step alone, each once.
     used, places = torch.unique(torch.cat([rows.flatten(), negatives]), return_inverse=True)
     vectors = recommender.tower(used)  # [R, d]
     taken, drawn = places[: rows.numel()].view_as(rows), places[rows.numel() :]
-    states = recommender.network(vectors[taken[:, :-1]]).flatten(0, 1)  # [P, d]
+    states = recommender.network(embedding(taken[:, :-1], vectors)).flatten(0, 1)  # [P, d]
     return sampled_softmax(
         states / config.temperature,
-        vectors[taken[:, 1:].flatten()],
-        vectors[drawn],
+        embedding(taken[:, 1:].flatten(), vectors),
+        embedding(drawn, vectors),
         same=targets[:, None] == negatives,
         items=recommender.tower.items,
         log_q=config.log_q,

@@ -187,3 +187,21 @@ def test_every_choice_of_the_loop_changes_the_weights(change: dict[str, Any], tm
     base, _ = trained(tmp_path / "base", config(training={"epochs": 2}))
     other, _ = trained(tmp_path / "other", config(training={"epochs": 2} | change))
     assert not same(base, other)
+
+
+def test_gradients_are_the_same_to_the_last_bit_with_several_threads() -> None:
+    # Plain indexing adds gradients of an item that occurs often in whatever order the threads arrive.
+    settings = config(network={"dimension": 64, "length": 20})
+    rows = torch.randint(ITEMS, (512, 21), generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        gradients = []
+        for _ in range(6):
+            recommender = build(settings, ITEMS, {})
+            torch.manual_seed(0)
+            step_loss(recommender, rows, torch.arange(20), settings.training).backward()
+            gradients.append(recommender.tower.parts[0].table.weight.grad)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(gradients[0], each) for each in gradients)
