@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -71,6 +74,22 @@ def test_a_wrong_setting_stops_the_start_with_one_sentence(
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_requests_under_way_are_answered_when_the_service_is_told_to_stop(bundle_folder: Path) -> None:
+    with (
+        start_service(bundle_folder, simulator_profile="fast") as service,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        url = f"{service.url}/recommend?strategy=s3&cache=off"
+        bodies = [{"history": [f"I{number:03d}"], "k": 10} for number in range(8)]
+        answers = [pool.submit(httpx.post, url, json=body, timeout=30) for body in bodies]
+        metrics = f"{service.url}/metrics"
+        while "msr_inflight_requests 8.0" not in httpx.get(metrics).text:
+            time.sleep(0.01)
+        service.process.terminate()
+        assert [answer.result().json()["served"] for answer in answers] == ["s3"] * 8
+        assert service.process.wait(20) in (0, -signal.SIGTERM)
 
 
 def test_the_simulator_does_not_outlive_a_killed_service(bundle_folder: Path) -> None:
