@@ -18,7 +18,13 @@ KEY_VARIABLE = "MSR_API_KEY"
 """The variable that holds the key of a service that wants one, the same as on its own side."""
 
 ATTEMPTS = 8
-"""How often a request is sent when the service answers 429 or hangs up."""
+"""How often a request is sent when the service answers 429 or 503 or hangs up."""
+
+COME_BACK = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
+"""Statuses that are no answer but a request to come back."""
+
+PAUSE = 1.0
+"""Seconds before another attempt when such a status comes without a usable ``Retry-After``."""
 
 HUNG_UP_WAIT = 0.2
 """Seconds before another attempt after a connection was closed under a request."""
@@ -34,7 +40,7 @@ class Reply:
     Attributes:
         status: HTTP status; None when no answer arrived.
         body: the JSON object of an answer; empty without one.
-        seconds: from sending the last attempt to its last byte; waiting after a 429 is left out.
+        seconds: from sending the last attempt to its last byte; waiting after a 429 or 503 is left out.
         attempts: how often the request was sent.
         error: why there is no usable answer; None for a 200 with a JSON object.
     """
@@ -117,8 +123,9 @@ class ServiceClient:
     async def recommend(self, payload: Mapping[str, Any], options: Mapping[str, str]) -> Reply:
         """Send ``POST /recommend`` until the service takes it, and report what came back.
 
-        A 429 is not an answer but a request to come back: its ``Retry-After`` is honoured. A connection that
-        is closed under a request says nothing about the strategy either: a restarted service gets another
+        A 429 or 503 is not an answer but a request to come back: its ``Retry-After`` is honoured, and the
+        last one is reported when the attempts are used up. A connection that is
+        closed under a request says nothing about the strategy either: a restarted service gets another
         chance, and one that is gone ends the run, so that no user is recorded as a miss for it.
 
         Args:
@@ -152,9 +159,8 @@ class ServiceClient:
             return Reply(None, {}, time.perf_counter() - begun, attempt, _reason(error)), wait
         seconds = time.perf_counter() - begun
         body, error_text = _read(response)
-        busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
         reply = Reply(response.status_code, body, seconds, attempt, error_text)
-        return reply, _retry_after(response) if busy else None
+        return reply, _retry_after(response) if response.status_code in COME_BACK else None
 
 
 def _read(response: httpx.Response) -> tuple[dict[str, Any], str | None]:
@@ -170,12 +176,12 @@ def _read(response: httpx.Response) -> tuple[dict[str, Any], str | None]:
 
 
 def _retry_after(response: httpx.Response) -> float:
-    """Seconds to wait; 1 where the header is absent or a date."""
+    """Seconds to wait; ``PAUSE`` where the header is absent or a date."""
     try:
-        wanted = float(response.headers.get("retry-after", "1"))
-    except ValueError:
-        return 1.0
-    return min(max(wanted, 0.0), LONGEST_WAIT) if wanted == wanted else 1.0  # noqa: PLR0124 - NaN
+        wanted = float(response.headers["retry-after"])
+    except (KeyError, ValueError):
+        return PAUSE
+    return min(max(wanted, 0.0), LONGEST_WAIT) if wanted == wanted else PAUSE  # noqa: PLR0124 - NaN
 
 
 def _reason(error: httpx.HTTPError) -> str:

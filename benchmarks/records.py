@@ -44,7 +44,12 @@ def read_run(path: Path) -> Run:
 
 
 class RecordFile:
-    """The file of a run under way, open for appending."""
+    """The file of a run under way, open for appending.
+
+    Attributes:
+        finished: what the file answers.
+        failures: how many of its records are of requests without a usable answer.
+    """
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         """Begin the file, or go on with it.
@@ -58,6 +63,7 @@ class RecordFile:
         """
         self.path = path
         self.finished: set[Key] = set()
+        self.failures = 0
         try:
             if path.exists() and path.stat().st_size:
                 self._resume(header)
@@ -85,6 +91,7 @@ class RecordFile:
         """
         self._write({"kind": ANSWER, **record})
         self.finished.add((record["user"], record["strategy"]))
+        self.failures += record.get("error") is not None
 
     def _write(self, record: Mapping[str, Any]) -> None:
         try:
@@ -101,6 +108,7 @@ class RecordFile:
         run = read_run(self.path)
         _check_same_options(self.path, run.header.get("options", {}), header["options"])
         self.finished = {(record["user"], record["strategy"]) for record in run.records}
+        self.failures = sum(record.get("error") is not None for record in run.records)
         contents = self.path.read_bytes()
         with self.path.open("r+b") as stream:
             stream.truncate(contents.rfind(b"\n") + 1)

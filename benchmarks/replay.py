@@ -27,6 +27,9 @@ from models.contracts import BackboneManifest
 from models.evaluation import COCHRAN, Protocol
 from service.bundle import Bundle
 
+NOBODY = (401, 403, 404, 503)
+"""Statuses that say nothing about one user: no key, no such path, no service behind the proxy."""
+
 POOL_KEYS = ("item_id", "score", "base_rank", "source")
 
 
@@ -47,22 +50,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Replay; returns the exit code.
+    """Replay; returns the exit code, 1 when the file holds a request that failed.
 
     Raises:
-        BenchmarkError: the bundle, the service or the file of records is not usable.
+        BenchmarkError: the bundle, the service or the file of records is not usable, or the service turns
+            everybody away.
     """
     bundle = bundle_of(arguments)
     protocol = Protocol()
     cases = Cohort(bundle.catalogue, protocol, arguments.users, arguments.seed)
-    with RecordFile(arguments.out, _header(arguments, bundle, protocol)) as records:
-        failures = asyncio.run(_replay(arguments, bundle, cases, records))
-    if failures:
-        tqdm.write(f"{failures} requests failed: they are in {arguments.out} and count as misses")
+    with RecordFile(arguments.out, _header(arguments, bundle, protocol, len(cases))) as records:
+        asyncio.run(_replay(arguments, bundle, cases, records))
+    if records.failures:
+        tqdm.write(f"{records.failures} requests failed: they are in {arguments.out} and count as misses")
     tqdm.write(
         f"{len(records.finished)} answers in {arguments.out}; `python -m benchmarks score {arguments.out}`"
     )
-    return 0
+    return int(records.failures > 0)
 
 
 def record_of(case: Case, strategy: str, reply: Reply) -> dict[str, Any]:
@@ -95,7 +99,7 @@ def record_of(case: Case, strategy: str, reply: Reply) -> dict[str, Any]:
     }
 
 
-async def _replay(arguments: argparse.Namespace, bundle: Bundle, cases: Cohort, records: RecordFile) -> int:
+async def _replay(arguments: argparse.Namespace, bundle: Bundle, cases: Cohort, records: RecordFile) -> None:
     wanted = strategies(arguments)
     todo = ((case, name) for case in cases for name in wanted if (case.user, name) not in records.finished)
     replay = _Replay(arguments, bundle, records)
@@ -110,7 +114,6 @@ async def _replay(arguments: argparse.Namespace, bundle: Bundle, cases: Cohort, 
                         group.create_task(replay.work(client, todo, bar))
             except ExceptionGroup as errors:
                 raise errors.exceptions[0] from errors
-    return replay.failures
 
 
 class _Replay:
@@ -122,7 +125,6 @@ class _Replay:
         self._versions = {name: b.manifest.version for name, b in bundle.backbones.items()}
         self._records = records
         self._answered = {strategy for _, strategy in records.finished}
-        self.failures = 0
 
     async def work(self, client: ServiceClient, todo: Iterator[tuple[Case, str]], bar: tqdm[Any]) -> None:
         """Take questions until none is left."""
@@ -130,7 +132,6 @@ class _Replay:
             reply = await client.recommend(self._payload(case), {"strategy": strategy, **self._options})
             self._check(strategy, reply)
             self._records.append(record_of(case, strategy, reply))
-            self.failures += reply.error is not None
             bar.update()
 
     def _payload(self, case: Case) -> dict[str, Any]:
@@ -146,6 +147,11 @@ class _Replay:
 
     def _check(self, strategy: str, reply: Reply) -> None:
         """Stop on what would make the whole run meaningless; everything else is a result."""
+        if reply.status in NOBODY:
+            raise BenchmarkError(
+                f"the service turns every request away ({reply.error}): mend that and repeat the command, "
+                "the answers so far are kept"
+            )
         refused = reply.status is not None and 400 <= reply.status < 500 and reply.status != 429
         if refused and strategy not in self._answered:
             raise BenchmarkError(
@@ -163,8 +169,11 @@ class _Replay:
             )
 
 
-def _header(arguments: argparse.Namespace, bundle: Bundle, protocol: Protocol) -> dict[str, Any]:
-    """The run in full. Only ``options`` must stay the same when a run is resumed."""
+def _header(arguments: argparse.Namespace, bundle: Bundle, protocol: Protocol, cohort: int) -> dict[str, Any]:
+    """The run in full, ``cohort`` users per strategy when complete.
+
+    Only ``options`` must stay the same when a run is resumed.
+    """
     manifests = {name: backbone.manifest for name, backbone in bundle.backbones.items()}
     return {
         "options": {
@@ -176,6 +185,7 @@ def _header(arguments: argparse.Namespace, bundle: Bundle, protocol: Protocol) -
             "deadline_ms": arguments.deadline_ms,
             **lvlm_options(arguments),
         },
+        "cohort": cohort,
         "dataset": bundle.catalogue.manifest.dataset,
         "backbones": {name: _trained(manifest) for name, manifest in manifests.items()},
         "url": arguments.url,

@@ -28,6 +28,10 @@ class FakeService:
 
     Attributes:
         busy: how many of the next requests are answered with 429.
+        unavailable: how many of the next requests are answered with 503, without a ``Retry-After``.
+        turned: after so many requests every one is answered with ``turned_status``; None never.
+        cache: what an LVLM answer says of the cache.
+        model: the LVLM's name.
         broken: targets of the failure: requests whose candidates hold one of these ids get a 500.
         refused: strategies that are answered with 422.
         slow: seconds that a request takes.
@@ -39,6 +43,11 @@ class FakeService:
 
     bundle: Bundle
     busy: int = 0
+    unavailable: int = 0
+    turned: int | None = None
+    turned_status: int = 503
+    cache: str = "off"
+    model: str = "simulator/gpt-4o"
     broken: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     slow: float = 0.0
@@ -80,6 +89,11 @@ class FakeService:
         if self.busy:
             self.busy -= 1
             return _problem(429, "queue full", {"Retry-After": "0"}), "busy"
+        if self.unavailable:
+            self.unavailable -= 1
+            return _problem(503, "starting"), "unavailable"
+        if self.turned is not None and len(self.requests) > self.turned:
+            return _problem(self.turned_status, "the fake has turned"), "turned"
         if query["strategy"] in self.refused:
             return _problem(422, f"{query['strategy']} needs an enhanced backbone"), "refused"
         pool = body.get("candidates") or [item.item_id for item in self.bundle.catalogue.items]
@@ -120,7 +134,7 @@ class FakeService:
                 for rank, item_id in enumerate(order[: body["k"]], start=1)
             ],
             "explanation": None,
-            "lvlm": _usage() if asked else None,
+            "lvlm": _usage(self.model, self.cache) if asked else None,
             "warnings": [],
             "timings_ms": {"total": 1.0},
         }
@@ -145,11 +159,11 @@ class FakeService:
             bound.close()
 
 
-def _usage() -> dict[str, Any]:
+def _usage(model: str, cache: str) -> dict[str, Any]:
     return {
         "provider": "simulator",
-        "model": "simulator/gpt-4o",
-        "cache": "off",
+        "model": model,
+        "cache": cache,
         "input_tokens": 100,
         "output_tokens": 20,
         "cost_usd": 0.0,

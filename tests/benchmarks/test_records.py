@@ -47,6 +47,17 @@ def test_a_resumed_run_knows_what_is_finished_and_keeps_every_line(tmp_path: Pat
     assert len(read_run(path).records) == 4
 
 
+def test_failed_answers_are_counted_over_all_runs_of_a_file(tmp_path: Path) -> None:
+    with RecordFile(tmp_path / "r.jsonl", HEADER) as records:
+        records.append({**record(0), "error": "500: broken"})
+        records.append({**record(1), "error": None})
+        assert records.failures == 1
+    with RecordFile(tmp_path / "r.jsonl", HEADER) as records:
+        assert records.failures == 1
+        records.append({**record(2), "error": "500: broken"})
+        assert records.failures == 2
+
+
 def test_a_run_cut_at_any_byte_resumes_with_its_complete_lines(tmp_path: Path) -> None:
     whole = written(tmp_path / "whole.jsonl")
     for cut in range(len(whole) + 1):

@@ -85,7 +85,7 @@ def test_a_failed_request_is_a_record_and_the_run_goes_on(
     service: FakeService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service.broken = frozenset({"I05"})
-    assert replay(service, tmp_path / "r.jsonl") == 0
+    assert replay(service, tmp_path / "r.jsonl") == 1
     records = read_run(tmp_path / "r.jsonl").records
     failures = [r for r in records if r["error"]]
     assert len(records) == 11
@@ -94,6 +94,8 @@ def test_a_failed_request_is_a_record_and_the_run_goes_on(
         r["status"] == 500 and r["items"] == [] and "broken for this one" in r["error"] for r in failures
     )
     assert f"{len(failures)} requests failed" in capsys.readouterr().out
+    service.broken = frozenset()
+    assert replay(service, tmp_path / "r.jsonl") == 1
 
 
 def test_a_full_queue_is_waited_for(service: FakeService, tmp_path: Path) -> None:
@@ -102,6 +104,43 @@ def test_a_full_queue_is_waited_for(service: FakeService, tmp_path: Path) -> Non
     records = read_run(tmp_path / "r.jsonl").records
     assert [r["attempts"] for r in records] == [4] + [1] * 10
     assert all(r["status"] == 200 for r in records)
+
+
+def test_a_service_that_is_unavailable_for_a_moment_is_waited_for(
+    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.client.PAUSE", 0.01)
+    service.unavailable = 3
+    assert replay(service, tmp_path / "r.jsonl", "--concurrency", "1") == 0
+    records = read_run(tmp_path / "r.jsonl").records
+    assert [r["attempts"] for r in records] == [4] + [1] * 10
+    assert all(r["status"] == 200 for r in records)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 503])
+def test_a_service_that_turns_away_everybody_stops_the_run_and_no_user_becomes_a_miss(
+    service: FakeService,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    status: int,
+) -> None:
+    monkeypatch.setattr("benchmarks.client.PAUSE", 0.01)
+    out = tmp_path / "r.jsonl"
+    service.turned, service.turned_status = 4, status
+    assert replay(service, out, "--concurrency", "1") == 2
+    said = capsys.readouterr().err
+    assert f"{status}: the fake has turned" in said
+    assert "repeat the command" in said
+    assert [r["status"] for r in read_run(out).records] == [200] * 4
+    service.turned = None
+    assert replay(service, out) == 0
+    assert len(read_run(out).records) == 11
+
+
+def test_the_header_says_how_many_users_there_are_to_ask(service: FakeService, tmp_path: Path) -> None:
+    replay(service, tmp_path / "r.jsonl")
+    assert read_run(tmp_path / "r.jsonl").header["cohort"] == 11
 
 
 def test_a_strategy_that_the_service_refuses_stops_the_run_with_its_reason(
