@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -25,16 +28,19 @@ def new_folder(target: Path) -> Iterator[Path]:
     draft.mkdir()
     try:
         yield draft
-        if target.exists():
-            target.rename(old)
         try:
+            if target.exists():
+                target.rename(old)
             draft.rename(target)
-        except OSError:
-            if old.exists():
+        except BaseException:  # a Ctrl-C between the two as well: the old folder may hold paid captions
+            if old.exists() and not target.exists():
                 old.rename(target)
             raise
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        if target.exists() or not old.exists():
+            shutil.rmtree(workshop, ignore_errors=True)
+        else:
+            log.error("%s was interrupted: rename %s to %s to have it back", target, old, target)
 
 
 def write_text(target: Path, text: str) -> None:

@@ -19,6 +19,24 @@ def fill_half(target: Path) -> None:
         raise KeyboardInterrupt
 
 
+def replace_with_new(target: Path) -> None:
+    with new_folder(target) as draft:
+        (draft / "file").write_text("new")
+
+
+def interrupt_renames(monkeypatch: pytest.MonkeyPatch, error: type[BaseException], moments: set[int]) -> None:
+    """Fail before the renames with these numbers, counted from 1."""
+    rename, calls = Path.rename, []
+
+    def interrupted(self: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) in moments:
+            raise error
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+
+
 def test_a_new_folder_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "part"
     with new_folder(target) as draft:
@@ -36,6 +54,35 @@ def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> Non
         fill_half(target)
     assert (target / "file").read_text() == "old"
     assert names(tmp_path) == ["part"]
+
+
+@pytest.mark.parametrize("moment", [1, 2])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_interrupted_exchange_puts_the_old_folder_back(
+    moment: int, error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "part"
+    with new_folder(target) as draft:
+        (draft / "file").write_text("old")
+    interrupt_renames(monkeypatch, error, {moment})
+    with pytest.raises(error):
+        replace_with_new(target)
+    assert (target / "file").read_text() == "old"
+    assert names(tmp_path) == ["part"]
+
+
+def test_the_only_copy_survives_when_even_putting_it_back_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = tmp_path / "part"
+    with new_folder(target) as draft:
+        (draft / "file").write_text("old")
+    interrupt_renames(monkeypatch, KeyboardInterrupt, {2, 3})
+    with pytest.raises(KeyboardInterrupt):
+        replace_with_new(target)
+    (kept,) = tmp_path.glob(".part-*/old")
+    assert (kept / "file").read_text() == "old"
+    assert f"rename {kept} to {target}" in caplog.text
 
 
 def test_files_of_the_old_folder_do_not_survive_in_the_new_one(tmp_path: Path) -> None:
