@@ -57,7 +57,7 @@ class TrainingConfig:
         epochs: at most this many.
         patience: stop after this many epochs without a better validation N@5.
         positions: history positions per step; a step holds positions / n sequences of length n.
-        learning_rate: of AdamW, with betas 0.9 and 0.98 as in the SASRec paper.
+        learning_rate: of AdamW, with betas 0.9 and 0.98.
         weight_decay: of AdamW.
         negatives: shared negatives per step; 0 takes the softmax over the whole catalogue.
         log_q: whether sampled negatives are weighted to stand for the whole catalogue.

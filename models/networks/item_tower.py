@@ -1,7 +1,9 @@
-"""The item tower: where item vectors come from (MoRec: Yuan et al., SIGIR 2023).
+"""The item tower: where item vectors come from.
 
-SASRec learns one vector per item id. MoRec replaces the table by a projection of frozen features of the
-item's text and image, so that the same network recommends from contents. Both are this one class.
+SASRec learns one vector per item id. MoRec replaces the table by what encoders make of the item's text and
+image, so that the same network recommends from contents. Both are this one class. This is MoRec (Yuan et al.,
+SIGIR 2023) in its two-stage form: frozen encoders, a two-layer projection of ours; the authors also train end
+to end.
 """
 
 from __future__ import annotations
@@ -147,7 +149,7 @@ class ItemTower(nn.Module):
 
 
 def mlp(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
-    """Two layers, as MoRec's projection from encoder space to recommender space."""
+    """Two layers of ours, from encoder space to recommender space."""
     return nn.Sequential(
         nn.Linear(inputs, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, outputs)
     )
