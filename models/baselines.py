@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.dataset import Rows
+from models.catalogue import popularity
+from models.data.dataset import Dataset, Rows
+from models.evaluation import Protocol, Score, candidate_matrix, evaluate, leave_one_out, sampled_metrics
 
 
 class Random:
@@ -47,3 +49,14 @@ class Pop:
             int64 [users, n].
         """
         return self._popularity[candidate_rows]
+
+
+def baseline_metrics(dataset: Dataset, protocol: Protocol) -> dict[str, dict[str, float]]:
+    """H@1, H@5 and N@5 of Random and Pop on the test part, as shares of one."""
+    test, items = leave_one_out(dataset.histories).test, len(dataset.items)
+    candidates = candidate_matrix(test, dataset.histories, items, protocol)
+    scores: dict[str, Score] = {
+        "Random": Random().score,
+        "Pop": Pop(popularity(dataset.histories, items)).score,
+    }
+    return {name: sampled_metrics(evaluate(score, test, candidates)) for name, score in scores.items()}

@@ -29,7 +29,7 @@ MISS = math.inf
 COCHRAN = 400
 """The paper's cohort; Cochran's formula asks for 385 (see ``cochran``)."""
 
-Score = Callable[[Sequence[Rows], NDArray[np.int32]], NDArray[np.floating[Any]]]
+Score = Callable[[Sequence[Rows], NDArray[np.int32]], NDArray[np.floating[Any] | np.integer[Any]]]
 """Histories [users], candidates int32 [users, n] -> scores [users, n], higher is better."""
 
 
