@@ -19,12 +19,14 @@ from models.contracts import (
     BackboneManifest,
     sha256_of,
 )
+from models.data.dataset import Dataset
 from models.evaluation import leave_one_out
 from models.export import ExportError, check_encoder, export_encoder
+from models.fingerprint import fingerprint
 from models.networks.item_tower import ItemTower, TowerConfig
 from models.networks.recommender import Recommender
 from models.networks.sasrec import SASRec
-from models.run import Run, RunError, fingerprint
+from models.run import Run, RunError
 
 
 def write_backbone(run: Run, bundle: Path, name: str | None = None) -> BackboneManifest:
@@ -50,11 +52,7 @@ def write_backbone(run: Run, bundle: Path, name: str | None = None) -> BackboneM
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name):
         raise ExportError(f"the name {name!r} must be made of a-z, 0-9, dot, dash and underscore")
     dataset = read_catalogue(bundle)
-    if fingerprint(dataset) != origin.fingerprint:
-        raise RunError(
-            f"{run.folder} was trained on other items or histories than {bundle} holds: export to "
-            "another bundle, or train again with --bundle"
-        )
+    require_same_data(run, dataset, bundle)
     config = run.config()
     network = load_network(run)
     vectors = run.item_vectors()
@@ -84,6 +82,19 @@ def write_backbone(run: Run, bundle: Path, name: str | None = None) -> BackboneM
         text = json.dumps(manifest.to_json(), indent=2) + "\n"
         (draft / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
     return manifest
+
+
+def require_same_data(run: Run, dataset: Dataset, source: Path) -> None:
+    """Refuse a run that was trained on other data than those of ``source``.
+
+    Raises:
+        RunError: the fingerprints differ.
+    """
+    if fingerprint(dataset, run.config()) != run.origin().fingerprint:
+        raise RunError(
+            f"{run.folder} was trained on other items, histories, captions or pictures than {source} holds, "
+            "or by an older version: export to another bundle, or train again under another --name"
+        )
 
 
 def load_recommender(run: Run) -> Recommender:

@@ -157,7 +157,7 @@ def _copy_images(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
             continue
         digests[name] = None
         source = dataset.images / name if dataset.images else Path(name)
-        if (problem := _problem(source)) is not None:
+        if (problem := picture_problem(source)) is not None:
             log.warning("left out the picture %s: %s", source, problem)
             continue
         shutil.copyfile(source, folder / name)
@@ -170,8 +170,8 @@ def _copy_images(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
     )
 
 
-def _problem(path: Path) -> str | None:
-    """Why a picture cannot be used; None for a good one."""
+def picture_problem(path: Path) -> str | None:
+    """Why a catalogue leaves a picture out; None for a good one."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

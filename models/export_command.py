@@ -8,7 +8,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from models.backbone import write_backbone
+from models.backbone import require_same_data, write_backbone
 from models.catalogue import read_catalogue, write_catalogue
 from models.contracts import BACKBONES, CATALOGUE
 from models.data import registry
@@ -32,7 +32,9 @@ def run(args: Namespace) -> str:
     source = Run(args.run)
     lines = []
     if not (args.bundle / CATALOGUE).exists():
-        catalogue = write_catalogue(_dataset(source.origin()), args.bundle)
+        dataset = _dataset(source.origin())
+        require_same_data(source, dataset, Path(source.origin().folder))
+        catalogue = write_catalogue(dataset, args.bundle)
         lines.append(f"catalogue  {catalogue.dataset}: {catalogue.items:,} items, {catalogue.users:,} users")
     manifest = write_backbone(source, args.bundle, args.name)
     size = sum(f.stat().st_size for f in (args.bundle / BACKBONES / manifest.name).iterdir()) / 1e6

@@ -10,7 +10,6 @@ item_vectors.npy   when finished: float32 [items, d], what the item tower makes 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,7 +21,6 @@ from numpy.typing import NDArray
 
 from models.atomic import write_text
 from models.config import Config, from_json
-from models.data.dataset import Dataset
 from models.errors import ModelsError
 
 
@@ -40,7 +38,7 @@ class Origin:
         folder: absolute path.
         photos: the folder of pictures, where it was named.
         dataset: its name.
-        fingerprint: hash of item ids and histories.
+        fingerprint: of the data that the configuration reads (``models.fingerprint``).
     """
 
     model: str
@@ -91,10 +89,11 @@ class Run:
             found = self._record()
             # A moved data set is the same data set: the fingerprint decides.
             same = found["config"] == json.loads(json.dumps(record["config"]))
-            if not same or found["origin"]["fingerprint"] != origin.fingerprint:
+            if not same or found["origin"].get("fingerprint") != origin.fingerprint:
                 raise RunError(
-                    f"{self.folder} holds a run with another configuration or other data: "
-                    "give this one another --name, or delete that folder"
+                    f"{self.folder} holds a run with another configuration or other data (items, histories, "
+                    "captions or pictures), or one of an older version: give this one another --name, or "
+                    "delete that folder"
                 )
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(record, indent=2) + "\n")
@@ -169,14 +168,6 @@ class Run:
         except (OSError, ValueError) as error:
             raise RunError(f"{self.folder} is not a run folder of `python -m models train`") from error
         return record
-
-
-def fingerprint(dataset: Dataset) -> str:
-    """Sixteen hex digits that change when an item or a history does."""
-    digest = hashlib.sha256(json.dumps([item.item_id for item in dataset.items]).encode())
-    for history in dataset.histories:
-        digest.update(np.asarray([len(history), *history], dtype="<i4").tobytes())
-    return digest.hexdigest()[:16]
 
 
 def save_tensors(path: Path, state: dict[str, Any]) -> None:

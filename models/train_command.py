@@ -10,17 +10,21 @@ finished one prints its table.
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from models.baselines import baseline_metrics
 from models.catalogue import read_catalogue
 from models.config import CONFIGS, Config, ConfigError, configs, load
 from models.data import registry
 from models.data.dataset import Dataset
+from models.evaluation import Protocol
 from models.features import item_features
-from models.run import Origin, Run, fingerprint
+from models.fingerprint import fingerprint
+from models.run import Origin, Run
 from models.train import TrainingError, build, train
 
 
@@ -68,7 +72,7 @@ def run(args: Namespace) -> str:
     features = item_features(dataset, config, args.features_cache or args.runs / "features")
     recommender = build(config, len(dataset.items), features)
     result = train(recommender, dataset, config.training, target, device)
-    return f"{summary(result)}\nrun          {target.folder}"
+    return f"{summary(result, _baselines(dataset, result))}\nrun          {target.folder}"
 
 
 def read_config(args: Namespace) -> Config:
@@ -81,21 +85,29 @@ def read_config(args: Namespace) -> Config:
     return load(args.config or CONFIGS / f"{args.model}.toml", settings)
 
 
-def summary(result: dict[str, Any]) -> str:
-    """The metrics in percent, as the papers print them."""
+def summary(result: dict[str, Any], baselines: Mapping[str, Mapping[str, float]]) -> str:
+    """The metrics in percent, as the papers print them; baselines are those of the test part."""
     protocol = result["metrics"]["test"]["protocol"]
     lines = [f"{'':<12} {'H@1':>6} {'H@5':>6} {'N@5':>6} {'H@10*':>6} {'N@10*':>6} {'users':>7}"]
     for part, numbers in result["metrics"].items():
         shares = [*(numbers[m] for m in ("H@1", "H@5", "N@5")), *numbers["full"].values()]
         values = " ".join(f"{100 * share:6.2f}" for share in shares)
         lines.append(f"{part:<12} {values} {numbers['users']:>7,}")
+    for name, numbers in baselines.items():
+        values = " ".join(f"{100 * numbers[m]:6.2f}" for m in ("H@1", "H@5", "N@5"))
+        lines.append(f"{name:<12} {values} {'':>6} {'':>6} {result['metrics']['test']['users']:>7,}")
     lines += [
         f"1 + {protocol['negatives']} candidates, seed {protocol['seed']}, ties against the target; "
-        "* over the whole catalogue",
+        "* over the whole catalogue; Random and Pop on test",
         f"epochs       {result['epochs']} (best {result['best_epoch']}), "
         f"{result['seconds_per_epoch']:.1f} s each on {result['device']}",
     ]
     return "\n".join(lines)
+
+
+def _baselines(dataset: Dataset, result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    measured = result["metrics"]["test"]["protocol"]
+    return baseline_metrics(dataset, Protocol(seed=measured["seed"], negatives=measured["negatives"]))
 
 
 def _origin(args: Namespace, config: Config, dataset: Dataset) -> Origin:
@@ -108,7 +120,7 @@ def _origin(args: Namespace, config: Config, dataset: Dataset) -> Origin:
         folder=str((args.bundle or args.data).resolve()),
         photos=str(args.photos.resolve()) if args.photos else None,
         dataset=dataset.name,
-        fingerprint=fingerprint(dataset),
+        fingerprint=fingerprint(dataset, config),
     )
 
 

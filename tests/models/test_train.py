@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from models.catalogue import popularity
 from models.config import Config
 from models.data.dataset import Dataset
 from models.evaluation import Protocol, candidate_matrix, evaluate, leave_one_out, sampled_metrics
+from models.fingerprint import fingerprint
 from models.networks.recommender import Recommender
-from models.run import Origin, Run, RunError, fingerprint
+from models.run import Origin, Run, RunError
 from models.train import TrainingError, build, step_loss, train
 
 CPU = torch.device("cpu")
@@ -23,7 +25,9 @@ CPU = torch.device("cpu")
 
 def start(folder: Path, settings: Config, dataset: Dataset) -> Run:
     run = Run(folder)
-    run.start(settings, Origin("toy", "data", "somewhere", None, dataset.name, fingerprint(dataset)))
+    run.start(
+        settings, Origin("toy", "data", "somewhere", None, dataset.name, fingerprint(dataset, settings))
+    )
     return run
 
 
@@ -163,6 +167,19 @@ def test_a_data_set_of_too_short_histories_is_refused(tmp_path: Path) -> None:
     short = Dataset("short", dataset.items, dataset.users, tuple(h[:2] for h in dataset.histories))
     with pytest.raises(TrainingError, match="no user with enough items"):
         trained(tmp_path, config(), short)
+
+
+def test_the_last_two_items_of_every_user_leave_no_trace_in_the_weights(tmp_path: Path) -> None:
+    settings, dataset = config(training={"epochs": 1}), circle()
+    others = tuple(
+        np.append(rows[:-2], (rows[-2:] + 7) % ITEMS).astype(np.int32) for rows in dataset.histories
+    )
+    first, _ = trained(tmp_path / "1", settings, dataset)
+    second, _ = trained(tmp_path / "2", settings, replace(dataset, histories=others))
+    assert same(first, second)
+    shorter = tuple(rows[1:] for rows in dataset.histories)
+    third, _ = trained(tmp_path / "3", settings, replace(dataset, histories=shorter))
+    assert not same(first, third)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def test_two_commands_lead_from_a_folder_of_data_to_a_bundle(
     table = capsys.readouterr().out
     assert "H@1" in table
     assert "1 + 29 candidates" in table
+    assert [line.split()[0] for line in table.splitlines()[1:5]] == ["validation", "test", "Random", "Pop"]
     bundle = tmp_path / "bundle"
     assert command("export", "--run", run, "--bundle", bundle) == 0
     manifest = manifest_of(bundle, "morec-i")
@@ -159,8 +161,48 @@ def test_a_run_does_not_go_into_a_bundle_of_other_data(
     bundle = tmp_path / "bundle"
     assert command("data", "--data", other, "--bundle", bundle) == 0
     assert command("export", "--run", trained(data, tmp_path), "--bundle", bundle) == 2
-    assert "was trained on other items or histories" in capsys.readouterr().err
+    assert "was trained on other items, histories, captions or pictures" in capsys.readouterr().err
     assert not (bundle / BACKBONES).exists()
+
+
+def test_changed_titles_are_neither_taken_for_trained_nor_exported(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, bundle = tmp_path / "steps", tmp_path / "bundle"
+    shutil.copytree(data, copy)
+    run = trained(copy, tmp_path)
+    side = copy / "item2side.json"
+    side.write_text(side.read_text().replace("Thing number 7", "Something else"))
+    again = ("--data", copy, "--model", "sasrec", "--runs", run.parent)
+    assert command("train", *again, settings=SMALL) == 2
+    assert "give this one another --name, or delete that folder" in capsys.readouterr().err
+    assert command("export", "--run", run, "--bundle", bundle) == 2
+    assert "was trained on other items, histories, captions or pictures" in capsys.readouterr().err
+    assert not bundle.exists()
+
+
+def test_a_run_that_read_pictures_is_refused_after_one_changed(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "steps"
+    shutil.copytree(data, copy)
+    trained(copy, tmp_path, "morec-i")
+    save_picture(copy / "photos" / "7.png", (1, 2, 3))
+    again = ("--data", copy, "--model", "morec-i", "--runs", tmp_path / "runs")
+    assert command("train", *again, settings=SMALL) == 2
+    assert "other data" in capsys.readouterr().err
+
+
+def test_a_run_of_a_version_without_this_fingerprint_is_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(data, tmp_path)
+    record = json.loads((run / "config.json").read_text())
+    record["origin"]["fingerprint"] = "0123456789abcdef"
+    (run / "config.json").write_text(json.dumps(record))
+    assert command("train", "--data", data, "--model", "sasrec", "--runs", run.parent, settings=SMALL) == 2
+    assert command("export", "--run", run, "--bundle", tmp_path / "bundle") == 2
+    assert "by an older version" in capsys.readouterr().err
 
 
 def test_a_disagreement_between_runtimes_leaves_the_bundle_as_it_was(
