@@ -41,14 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.markdown:
         write_text(arguments.markdown, "\n".join(pages))
     if arguments.csv:
-        write_text(arguments.csv, _long_table(scores).csv())
+        write_text(arguments.csv, _long_table(runs, scores).csv())
     return 0
 
 
 def accuracy_table(scores: Iterable[Score]) -> Table:
     """H@1, H@5, N@5 in percent: strategy score with 95 % interval, then as served, then without failures."""
     columns = (
-        "strategy", "users", *METRICS, *(f"{name} as served" for name in METRICS),
+        "strategy", "LVLM", "backbone", "users", *METRICS, *(f"{name} as served" for name in METRICS),
         "N@5 answered only (lenient)",
     )  # fmt: skip
     rows = []
@@ -57,6 +57,8 @@ def accuracy_table(scores: Iterable[Score]) -> Table:
         rows.append(
             (
                 found.strategy,
+                ", ".join(found.lvlms) or UNKNOWN,
+                ", ".join(found.backbones) or UNKNOWN,
                 str(found.strategy_score.users),
                 *(_with_interval(found.strategy_score, name) for name in METRICS),
                 *(_percent(found.as_served.values[name]) for name in METRICS),
@@ -70,7 +72,7 @@ def behaviour_table(scores: Iterable[Score]) -> Table:
     """What happened on the way: failures, fallbacks, repairs, tokens, cost and the client's seconds."""
     columns = (
         "strategy", "failed", "fallbacks", "invented", "duplicated", "missing", "input tokens",
-        "output tokens", "cost USD", "mean s", "p95 s", "outcomes",
+        "output tokens", "cost USD", "cache hits", "mean s", "p95 s", "outcomes",
     )  # fmt: skip
     rows = []
     for found in scores:
@@ -83,6 +85,7 @@ def behaviour_table(scores: Iterable[Score]) -> Table:
                 *(str(found.repairs[kind]) for kind in ("invented", "duplicated", "missing")),
                 *(str(found.tokens[kind]) for kind in ("input_tokens", "output_tokens")),
                 UNKNOWN if found.cost_usd is None else f"{found.cost_usd:.4f}{estimated}",
+                str(found.cache_hits),
                 f"{found.mean_seconds:.4f}",
                 f"{found.p95_seconds:.4f}",
                 ", ".join(f"{outcome} {count}" for outcome, count in sorted(found.outcomes.items())),
@@ -91,14 +94,51 @@ def behaviour_table(scores: Iterable[Score]) -> Table:
     return Table(columns, tuple(rows))
 
 
+def missing_answers(run: Run, scores: Iterable[Score]) -> list[str]:
+    """One line per strategy of which less than the whole cohort was answered."""
+    cohort = run.header.get("cohort")
+    if cohort is None:
+        return ["**The file does not say how many users were to be asked: it may be a part of them.**"]
+    return [
+        f"**{found.strategy}: {found.answers} of {cohort} users answered ({found.failures} failed, "
+        f"{cohort - found.strategy_score.users} not asked): this is not the result of the whole cohort.**"
+        for found in scores
+        if found.answers != cohort
+    ]
+
+
+def mixtures(scores: Iterable[Score]) -> list[str]:
+    """One loud line for every row that several models stand in."""
+    return [
+        f"**Warning: {found.strategy} mixes answers of more than one {kind} ({', '.join(names)}): "
+        "its row is the result of none of them.**"
+        for found in scores
+        for kind, names in (("LVLM", found.lvlms), ("backbone", found.backbones))
+        if len(names) > 1
+    ]
+
+
+def cached_answers(scores: Iterable[Score]) -> list[str]:
+    """One line per strategy with answers that no LVLM was asked for."""
+    return [
+        f"{found.cache_hits} of {found.answers} answers of {found.strategy} come from the cache: "
+        "its seconds, tokens and cost are not those of asking the LVLM every time."
+        for found in scores
+        if found.cache_hits
+    ]
+
+
 def training_differences(run: Run, scores: Iterable[Score]) -> list[str]:
     """How strategies without an LVLM compare with the manifest of the backbone that answered.
 
-    Only a replay of all users with the manifest's own protocol may be compared; otherwise nothing is said.
+    Only a complete replay of all users with the manifest's own protocol may be compared; otherwise nothing
+    is said.
     """
     lines = []
+    sampled = run.header.get("options", {}).get("users") is not None
     for found in scores:
-        if STRATEGIES[found.strategy].asks_lvlm or run.header.get("options", {}).get("users") is not None:
+        incomplete = found.answers != run.header.get("cohort") or len(found.backbones) != 1
+        if STRATEGIES[found.strategy].asks_lvlm or sampled or incomplete:
             continue
         names = {
             (r.get("backbone") or {}).get("name") for r in run.records if r["strategy"] == found.strategy
@@ -137,18 +177,18 @@ def _scores(path: Path, run: Run) -> list[Score]:
 
 def _page(path: Path, run: Run, scores: list[Score]) -> str:
     header = run.header
-    warning = [f"**{SIMULATED}**\n"] if any(found.simulated for found in scores) else []
+    warning = [f"**{SIMULATED}**"] if any(found.simulated for found in scores) else []
     return "\n".join(
         (
             f"## {path.name}: {header.get('dataset')}\n",
-            *warning,
+            *(line + "\n" for line in (*warning, *missing_answers(run, scores), *mixtures(scores))),
             machine.describe(header["machine"]),
             _shown_options(header.get("options", {})),
             "Percent. Strategy score: only places that the strategy itself gave count and a failed answer "
             "is a miss; brackets: 95 % interval.\n",
             accuracy_table(scores).markdown(),
             behaviour_table(scores).markdown(),
-            *(line + "\n" for line in training_differences(run, scores)),
+            *(line + "\n" for line in (*cached_answers(scores), *training_differences(run, scores))),
         )
     )
 
@@ -166,7 +206,7 @@ def _shown_options(options: Mapping[str, Any]) -> str:
     )
 
 
-def _long_table(scores: Mapping[Path, list[Score]]) -> Table:
+def _long_table(runs: Mapping[Path, Run], scores: Mapping[Path, list[Score]]) -> Table:
     rows = []
     for path, found_scores in scores.items():
         for found in found_scores:
@@ -185,13 +225,20 @@ def _long_table(scores: Mapping[Path, list[Score]]) -> Table:
                         (
                             str(path),
                             found.strategy,
+                            ", ".join(found.lvlms),
+                            ", ".join(found.backbones),
                             kind,
                             name,
                             str(values.users),
+                            str(runs[path].header.get("cohort", "")),
                             *(f"{v:.6f}" for v in numbers),
                         )
                     )
-    return Table(("records", "strategy", "score", "metric", "users", "value", "low", "high"), tuple(rows))
+    columns = (
+        "records", "strategy", "lvlm", "backbone", "score", "metric", "users", "cohort",
+        "value", "low", "high",
+    )  # fmt: skip
+    return Table(columns, tuple(rows))
 
 
 def _with_interval(found: Accuracy, name: str) -> str:

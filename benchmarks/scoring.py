@@ -48,6 +48,9 @@ class Score:
             answers; lenient, since it drops the hard ones. None when no answer was usable.
         outcomes: how often each outcome; ``failed`` stands for requests without an answer.
         repairs: invented, duplicated and missing items in all answers.
+        lvlms: provider/model of every LVLM that was asked, sorted; more than one is a mixture.
+        backbones: name and version of every candidate model that answered, sorted.
+        cache_hits: answers whose LVLM part came from the cache.
         cost_usd: of all answers; None when the price of any is not known.
     """
 
@@ -58,11 +61,19 @@ class Score:
     outcomes: Mapping[str, int]
     repairs: Mapping[str, int]
     tokens: Mapping[str, int]
+    lvlms: tuple[str, ...]
+    backbones: tuple[str, ...]
+    cache_hits: int
     cost_usd: float | None
     estimated: int
     mean_seconds: float
     p95_seconds: float
     simulated: bool
+
+    @property
+    def answers(self) -> int:
+        """Users with an answer, whatever the LVLM made of it."""
+        return self.strategy_score.users - self.failures
 
     @property
     def failures(self) -> int:
@@ -117,6 +128,7 @@ def score(strategy: str, records: Sequence[Record]) -> Score:
     own = [strategy_rank(record) for record in records]
     usable = [rank for rank, record in zip(own, records, strict=True) if answered(record)]
     calls = [record["lvlm"] for record in records if record.get("lvlm")]
+    backbones = [record["backbone"] for record in records if record.get("backbone")]
     seconds = [float(record["client_seconds"]) for record in records]
     costs: list[float | None] = [call.get("cost_usd") for call in calls]
     return Score(
@@ -127,6 +139,9 @@ def score(strategy: str, records: Sequence[Record]) -> Score:
         outcomes=Counter("failed" if r.get("error") else str(r.get("outcome")) for r in records),
         repairs=_sums(calls, REPAIRS),
         tokens=_sums(calls, TOKENS),
+        lvlms=_distinct(f"{call.get('provider')}/{call.get('model')}" for call in calls),
+        backbones=_distinct(f"{found.get('name')} {found.get('version')}" for found in backbones),
+        cache_hits=sum(call.get("cache") == "hit" for call in calls),
         cost_usd=known_sum(costs),
         estimated=sum(bool(call.get("estimated")) for call in calls),
         mean_seconds=mean(seconds),
@@ -193,6 +208,10 @@ def _rank(record: Record, place: int) -> float:
 
 def _number(score: Any) -> float:
     return float(score) if isinstance(score, (int, float)) else float("nan")
+
+
+def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(names)))
 
 
 def _sums(calls: Iterable[Mapping[str, Any]], keys: tuple[str, ...]) -> dict[str, int]:

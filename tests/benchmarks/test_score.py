@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,9 +29,13 @@ def scored(service: FakeService, tmp_path: Path, *strategies: str) -> tuple[int,
     ), out
 
 
-def values(tmp_path: Path) -> dict[tuple[str, str, str], float]:
+def rows(tmp_path: Path) -> list[dict[str, str]]:
     with (tmp_path / "s.csv").open(newline="") as stream:
-        return {(r["strategy"], r["score"], r["metric"]): float(r["value"]) for r in csv.DictReader(stream)}
+        return list(csv.DictReader(stream))
+
+
+def values(tmp_path: Path) -> dict[tuple[str, str, str], float]:
+    return {(r["strategy"], r["score"], r["metric"]): float(r["value"]) for r in rows(tmp_path)}
 
 
 def test_tables_show_every_strategy_and_mark_the_simulator(service: FakeService, tmp_path: Path) -> None:
@@ -54,6 +59,96 @@ def test_a_replay_of_all_users_stands_beside_the_numbers_of_training(
     page = (tmp_path / "s.md").read_text()
     assert "none over HTTP beside the manifest of toy: H@1" in page
     assert "50.00 in training" in page
+
+
+def scored_again(out: Path, tmp_path: Path) -> str:
+    options = ["--csv", str(tmp_path / "s.csv"), "--markdown", str(tmp_path / "s.md")]
+    assert main(["score", str(out), *options]) == 0
+    return (tmp_path / "s.md").read_text()
+
+
+def test_a_complete_run_is_not_called_partial(service: FakeService, tmp_path: Path) -> None:
+    scored(service, tmp_path, "none")
+    assert "users answered" not in (tmp_path / "s.md").read_text()
+    assert {(r["users"], r["cohort"]) for r in rows(tmp_path)} == {("11", "11")}
+
+
+def test_a_half_finished_run_says_so_and_is_not_compared_with_training(
+    service: FakeService, tmp_path: Path
+) -> None:
+    _, out = scored(service, tmp_path, "none")
+    out.write_bytes(b"".join(out.read_bytes().splitlines(keepends=True)[:5]))
+    page = scored_again(out, tmp_path)
+    assert "none: 4 of 11 users answered (0 failed, 7 not asked)" in page
+    assert "in training" not in page
+    assert {(r["users"], r["cohort"]) for r in rows(tmp_path)} == {("4", "11")}
+
+
+def test_a_run_with_a_failed_answer_says_so_and_is_not_compared_with_training(
+    service: FakeService, tmp_path: Path
+) -> None:
+    _, out = scored(service, tmp_path, "none")
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    lines[3].update(error="500: broken", status=500, items=[], outcome=None, backbone=None)
+    out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = scored_again(out, tmp_path)
+    assert "none: 10 of 11 users answered (1 failed, 0 not asked)" in page
+    assert "in training" not in page
+
+
+def test_records_that_do_not_say_how_many_users_there_were_are_not_compared(
+    service: FakeService, tmp_path: Path
+) -> None:
+    _, out = scored(service, tmp_path, "none")
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    del lines[0]["cohort"]
+    out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = scored_again(out, tmp_path)
+    assert "does not say how many users" in page
+    assert "in training" not in page
+
+
+def test_every_row_names_the_lvlm_and_the_backbone_that_answered(
+    service: FakeService, tmp_path: Path
+) -> None:
+    scored(service, tmp_path, "none", "s3")
+    version = service.bundle.backbones["toy"].manifest.version
+    found = {r["strategy"]: (r["lvlm"], r["backbone"]) for r in rows(tmp_path)}
+    assert found == {"none": ("", f"toy {version}"), "s3": ("simulator/simulator/gpt-4o", f"toy {version}")}
+    page = (tmp_path / "s.md").read_text()
+    assert "simulator/simulator/gpt-4o" in page
+    assert f"toy {version}" in page
+    assert "more than one" not in page
+
+
+def test_a_row_that_mixes_models_is_said_loudly(service: FakeService, tmp_path: Path) -> None:
+    _, out = scored(service, tmp_path, "none", "s3")
+    out.write_bytes(b"".join(out.read_bytes().splitlines(keepends=True)[:-4]))
+    service.model = "simulator/other"
+    scored(service, tmp_path, "none", "s3")
+    page = (tmp_path / "s.md").read_text()
+    assert "**Warning: s3 mixes answers of more than one LVLM" in page
+    assert "Warning: none" not in page
+    models = "simulator/simulator/gpt-4o, simulator/simulator/other"
+    assert {r["lvlm"] for r in rows(tmp_path) if r["strategy"] == "s3"} == {models}
+
+
+def test_answers_from_the_cache_are_counted_and_their_seconds_explained(
+    service: FakeService, tmp_path: Path
+) -> None:
+    service.cache = "hit"
+    scored(service, tmp_path, "none", "s3")
+    page = (tmp_path / "s.md").read_text()
+    header, *_ = (line for line in page.splitlines() if "cache hits" in line and line.startswith("|"))
+    (row,) = (line for line in page.splitlines() if line.startswith("| s3") and "ok 11" in line)
+    place = [cell.strip() for cell in header.split("|")].index("cache hits")
+    assert row.split("|")[place].strip() == "11"
+    assert "11 of 11 answers of s3 come from the cache" in page
+
+
+def test_a_run_without_cached_answers_has_no_note_of_them(service: FakeService, tmp_path: Path) -> None:
+    scored(service, tmp_path, "none", "s3")
+    assert "come from the cache" not in (tmp_path / "s.md").read_text()
 
 
 def test_a_fallback_keeps_the_served_score_and_costs_the_strategy_its_own(
