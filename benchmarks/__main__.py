@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -35,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
             module = importlib.import_module(f"benchmarks.{name}")
             module.add_arguments(command)
-            command.set_defaults(run=module.run)
+            given = shlex.join(["python", "-m", "benchmarks", *arguments])
+            command.set_defaults(run=module.run, command_line=given)
     chosen = parser.parse_args(arguments)
     try:
         code: int = chosen.run(chosen)

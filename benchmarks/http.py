@@ -22,10 +22,10 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.files import write_text
 from benchmarks.load import Loaded, encode_post, generate
 from benchmarks.options import add_bundle_argument, bundle_of, positive
-from benchmarks.rounds import interleaved, median_ratio
+from benchmarks.rounds import Limit, Ratio, interleaved
 from benchmarks.servers import free_port, own_core, running
 from benchmarks.stats import median
-from benchmarks.tables import Table
+from benchmarks.tables import UNKNOWN, Table
 from models.evaluation import Protocol
 from service.bundle import Bundle
 
@@ -35,9 +35,9 @@ PATHS = {OURS: "/recommend?strategy=none", BARE: "/recommend"}
 K = 10
 WARM_UP = 0.25
 """Share of a stretch that is run before it and not counted."""
-TARGETS = (
-    "The service is held to at least 0.6 of the bare app's requests per second and at most 1.5 of its p99."
-)
+HELD_AT = 32
+"""Connections at which the limits hold."""
+THROUGHPUT, P99 = Limit("requests/s ratio", least=0.6), Limit("p99 ratio", most=1.5)
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ class Comparison:
     rounds: dict[str, list[Loaded]]
 
     @property
-    def throughput_ratio(self) -> float:
-        """Requests per second, ours by the bare app's: median over rounds."""
+    def throughput_ratio(self) -> Ratio:
+        """Requests per second, ours by the bare app's."""
         ours, bare = ([load.per_second for load in self.rounds[name]] for name in (OURS, BARE))
-        return median_ratio(ours, bare)
+        return Ratio.of(ours, bare)
 
     @property
-    def p99_ratio(self) -> float:
-        """99th percentile of the latency, ours by the bare app's: median over rounds."""
-        return median_ratio(*([load.p99 for load in self.rounds[name]] for name in (OURS, BARE)))
+    def p99_ratio(self) -> Ratio:
+        """99th percentile of the latency, ours by the bare app's."""
+        return Ratio.of(*([load.p99 for load in self.rounds[name]] for name in (OURS, BARE)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
-    """Medians over rounds and the two ratios."""
+    """Medians over rounds and the two ratios with their spread."""
     columns = (
         "server",
         "connections",
@@ -112,15 +112,18 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
         "p99 ms",
         "errors",
         "requests/s ratio",
+        "min–max",
         "p99 ratio",
+        "min–max",
     )
     rows = []
     for found in comparisons:
         for name in (BARE, OURS):
             loads = found.rounds[name]
-            ratios = (
-                (f"{found.throughput_ratio:.2f}", f"{found.p99_ratio:.2f}") if name == OURS else ("1", "1")
-            )
+            ratios = ("1", UNKNOWN, "1", UNKNOWN)
+            if name == OURS:
+                throughput, p99 = found.throughput_ratio, found.p99_ratio
+                ratios = (str(throughput), throughput.spread, str(p99), p99.spread)
             rows.append(
                 (
                     name,
@@ -133,6 +136,16 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
                 )
             )
     return Table(columns, tuple(rows))
+
+
+def verdicts(comparisons: Sequence[Comparison]) -> str:
+    """Whether the service met what it is held to."""
+    found = next((found for found in comparisons if found.connections == HELD_AT), None)
+    said = (
+        THROUGHPUT.verdict(found.throughput_ratio if found else None),
+        P99.verdict(found.p99_ratio if found else None),
+    )
+    return f"Held to at {HELD_AT} connections, in this run: {'; '.join(said)}."
 
 
 @contextmanager
@@ -229,8 +242,11 @@ def _page(
             + f"{len(bundle.catalogue.items)} items\n"
             + f"- {arguments.rounds} interleaved rounds of {arguments.seconds:g} s, one worker each\n"
             + f"- {places}\n"
-            + "- command: `python -m benchmarks http`\n",
+            + f"- command: `{arguments.command_line}`\n",
             comparison_table(comparisons).markdown(),
-            f"Medians over rounds. The bare app validates, excludes, measures and logs nothing. {TARGETS}\n",
+            "Medians over rounds. A ratio is taken within each round, shown as the median and the extremes "
+            "over rounds, so it need not be the ratio of the medians. The bare app validates, excludes, "
+            "measures and logs nothing.\n",
+            verdicts(comparisons) + "\n",
         )
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from benchmarks.stats import median
@@ -25,10 +26,49 @@ def interleaved(ways: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, l
     return found
 
 
-def median_ratio(numerators: list[float], denominators: list[float]) -> float:
-    """The median over rounds of the ratio within a round, which cancels what slowed the whole round.
+@dataclass(frozen=True)
+class Ratio:
+    """Ratios within a round, which cancel what slowed the whole round: median and extremes over rounds."""
 
-    Raises:
-        ValueError: the lists are empty or differ in length.
-    """
-    return median([n / d for n, d in zip(numerators, denominators, strict=True)])
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
+        """Divide round by round.
+
+        Raises:
+            ValueError: the lists are empty or differ in length.
+        """
+        ratios = [n / d for n, d in zip(numerators, denominators, strict=True)]
+        return cls(median(ratios), min(ratios), max(ratios))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f}"
+
+    @property
+    def spread(self) -> str:
+        """The smallest and the largest of the rounds."""
+        return f"{self.low:.2f}–{self.high:.2f}"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What the median of a ratio is held to: at least ``least`` and at most ``most``."""
+
+    name: str
+    least: float | None = None
+    most: float | None = None
+
+    def verdict(self, ratio: Ratio | None) -> str:
+        """Whether this run met it; None stands for a ratio that was not measured."""
+        sides = (("at least", self.least), ("at most", self.most))
+        held = (
+            f"{self.name} {' and '.join(f'{word} {bound:g}' for word, bound in sides if bound is not None)}"
+        )
+        if ratio is None:
+            return f"{held}: not measured in this run"
+        enough = self.least is None or ratio.median >= self.least
+        met = enough and (self.most is None or ratio.median <= self.most)
+        return f"{held}: {ratio.median:.3f}, {'met' if met else 'not met'}"

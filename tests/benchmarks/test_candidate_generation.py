@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.candidates import check_same_items, timing_table
+from benchmarks.candidates import (
+    BUNDLE,
+    EAGER,
+    EAGER_LAST,
+    PLAIN,
+    PLAIN_LAST,
+    check_same_items,
+    timing_table,
+    verdicts,
+)
 from benchmarks.errors import BenchmarkError
 from models.plain_export import TopK
 
@@ -42,6 +51,8 @@ def test_every_way_answers_the_same_items_and_is_timed(
     assert len(rows) == 5
     assert all(float(row[2]) > 0 for row in rows)
     assert float(rows[0][3]) == 1
+    given = f"--random {' '.join(size)} --markdown {tmp_path / 'c.md'}"
+    assert f"- command: `python -m benchmarks candidates {given}`" in page
 
 
 def test_other_items_are_refused() -> None:
@@ -67,10 +78,22 @@ def test_items_that_rounding_swaps_are_the_same() -> None:
 
 
 def test_ratios_are_taken_within_a_round() -> None:
-    from benchmarks.candidates import BUNDLE, EAGER
+    table = timing_table({BUNDLE: [1.0, 10.0, 1.0], EAGER: [3.0, 20.0, 4.0]})
+    assert [row[1:] for row in table.rows] == [
+        ("1.000", "1.00", "1.00–1.00"),
+        ("4.000", "3.00", "2.00–4.00"),
+    ]
 
-    table = timing_table({BUNDLE: [1.0, 10.0, 1.0], EAGER: [3.0, 30.0, 3.0]})
-    assert [row[1:] for row in table.rows] == [("1.000", "1.00"), ("3.000", "3.00")]
+
+def test_only_the_whole_models_decide_whether_the_limits_are_met() -> None:
+    others = {EAGER_LAST: [0.1], PLAIN_LAST: [0.1]}
+    met, lost = (
+        {BUNDLE: [1.0], EAGER: [eager], PLAIN: [plain], **others} for eager, plain in ((2, 1), (1.9, 0.9))
+    )
+    assert verdicts(met).count(", met") == 2
+    assert "not met" not in verdicts(met)
+    assert verdicts(lost).count("not met") == 2
+    assert "extra opponents" in verdicts(met)
 
 
 def test_a_folder_without_weights_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.errors import BenchmarkError
-from benchmarks.http import BARE, OURS, Comparison, comparison_table
+from benchmarks.http import BARE, OURS, Comparison, comparison_table, verdicts
 from benchmarks.load import Loaded
 from benchmarks.servers import free_port, running
+from benchmarks.tables import UNKNOWN
 
 
 def test_both_servers_are_loaded_and_compared_on_the_same_items(
@@ -18,7 +19,10 @@ def test_both_servers_are_loaded_and_compared_on_the_same_items(
 ) -> None:
     options = ["--bundle", str(bundle_folder), "--rounds", "1", "--seconds", "0.4", "--connections", "2"]
     assert main(["http", *options]) == 0
-    rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][2:]
+    page = capsys.readouterr().out
+    assert f"- command: `python -m benchmarks http {' '.join(options)}`" in page
+    assert page.count("not measured in this run") == 2
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| ")][2:]
     assert [row[1].strip() for row in rows] == ["bare app", "service"]
     assert all(float(row[3]) > 10 for row in rows)
     assert all(int(row[6]) == 0 for row in rows)
@@ -55,6 +59,15 @@ def test_ratios_are_ours_by_the_bare_apps() -> None:
     ours, bare = Loaded(1.0, (0.2,) * 6, 0), Loaded(1.0, (0.1,) * 10, 1)
     table = comparison_table([Comparison(32, {OURS: [ours], BARE: [bare]})])
     assert table.rows == (
-        ("bare app", "32", "10", "100.00", "100.00", "1", "1", "1"),
-        ("service", "32", "6", "200.00", "200.00", "0", "0.60", "2.00"),
+        ("bare app", "32", "10", "100.00", "100.00", "1", "1", UNKNOWN, "1", UNKNOWN),
+        ("service", "32", "6", "200.00", "200.00", "0", "0.60", "0.60–0.60", "2.00", "2.00–2.00"),
     )
+
+
+def test_the_limits_are_judged_at_32_connections() -> None:
+    slow, fast = Loaded(1.0, (0.2,) * 5, 0), Loaded(1.0, (0.1,) * 10, 0)
+    good, bad = {OURS: [fast], BARE: [fast]}, {OURS: [slow], BARE: [fast]}
+    met, lost = (verdicts([Comparison(1, a), Comparison(32, b)]) for a, b in ((bad, good), (good, bad)))
+    assert met.count(", met") == 2
+    assert "not met" not in met
+    assert lost.count("not met") == 2

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.load import encode_post, generate
-from benchmarks.rounds import interleaved, median_ratio
+from benchmarks.rounds import Limit, Ratio, interleaved
 
 BODY = b'{"k": 1}'
 
@@ -111,6 +111,26 @@ def test_rounds_measure_every_way_once_each_and_turn_the_order_around(rounds: in
 
 
 def test_a_round_that_was_slow_for_both_does_not_move_the_ratio() -> None:
-    assert median_ratio([1.0, 10.0, 1.0], [2.0, 20.0, 2.0]) == 0.5
+    assert Ratio.of([1.0, 10.0, 1.0], [2.0, 20.0, 2.0]) == Ratio(0.5, 0.5, 0.5)
     with pytest.raises(ValueError, match="zip"):
-        median_ratio([1.0], [1.0, 2.0])
+        Ratio.of([1.0], [1.0, 2.0])
+
+
+def test_a_ratio_comes_with_its_spread_over_the_rounds() -> None:
+    found = Ratio.of([1.0, 4.0, 3.0], [2.0, 2.0, 2.0])
+    assert (found.median, found.low, found.high) == (1.5, 0.5, 2.0)
+    assert (str(found), found.spread) == ("1.50", "0.50–2.00")
+
+
+@pytest.mark.parametrize(
+    ("limit", "ratio", "said"),
+    [
+        (Limit("speed", least=2.0), 2.0, "speed at least 2: 2.000, met"),
+        (Limit("speed", least=2.0), 1.999, "speed at least 2: 1.999, not met"),
+        (Limit("p99", most=1.5), 1.5, "p99 at most 1.5: 1.500, met"),
+        (Limit("p99", most=1.5), 1.501, "p99 at most 1.5: 1.501, not met"),
+        (Limit("p99", most=1.5), None, "p99 at most 1.5: not measured in this run"),
+    ],
+)
+def test_a_limit_says_whether_it_was_met(limit: Limit, ratio: float | None, said: str) -> None:
+    assert limit.verdict(None if ratio is None else Ratio(ratio, ratio, ratio)) == said
