@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTRAS := models,features,benchmarks,loadtest,dev
 URL ?= http://127.0.0.1:8000
-ENVIRONMENT := set -a; if [ -f .env ]; then . ./.env; fi; set +a
+# .env first and the shell's own variables over it, as docker compose does.
+ENVIRONMENT := shell=$$(export -p); set -a; if [ -f .env ]; then . ./.env; fi; set +a; eval "$$shell"
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all check format bench load efficiency demo lock clean

@@ -7,13 +7,18 @@ import os
 import re
 import time
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.logs import FIELDS
 from service.metrics import NONE, Metrics
+from service.problems import problem
 
 RECOMMEND_PATH = "/recommend"
 REQUEST_ID = b"x-request-id"
+GONE = 499
+"""The status of a request whose client went away before an answer began (nginx's number for it)."""
+
 _ACCEPTABLE = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 logger = logging.getLogger("service.requests")
@@ -39,7 +44,7 @@ class Observation:
         state = scope.setdefault("state", {})
         request_id = _request_id(scope)
         state["request_id"] = request_id
-        status = 499  # the client went away before an answer began
+        status = GONE
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -49,15 +54,21 @@ class Observation:
             await send(message)
 
         recommending = scope["path"] == RECOMMEND_PATH and scope["method"] == "POST"
-        if not recommending:
-            await self._app(scope, receive, send_with_id)
-            return
-        self._metrics.inflight_requests.inc()
+        if recommending:
+            self._metrics.inflight_requests.inc()
         try:
             await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            pass
+        except Exception:  # answered in here, where the request id and the histogram see it
+            logger.exception("unexpected error", extra={FIELDS: {"request_id": request_id}})
+            if status == GONE:
+                answer = problem(500, "Internal error", "an unexpected error; the log has it", request_id)
+                await answer(scope, receive, send_with_id)
         finally:
-            self._metrics.inflight_requests.dec()
-            self._observe(time.perf_counter() - started, status, state)
+            if recommending:
+                self._metrics.inflight_requests.dec()
+                self._observe(time.perf_counter() - started, status, state)
 
     def _observe(self, seconds: float, status: int, state: dict[str, object]) -> None:
         found = state.get("labels")

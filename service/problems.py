@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import orjson
@@ -12,12 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service.errors import ServiceError
-from service.logs import FIELDS
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
-
-logger = logging.getLogger("service")
 
 
 def problem(
@@ -40,11 +36,10 @@ def problem(
 
 
 def install(app: FastAPI) -> None:
-    """Answer every exception of the application with a problem."""
+    """Answer every expected exception of the application with a problem; ``Observation`` does the rest."""
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _unexpected_error)
 
 
 def _service_error(request: Request, error: Exception) -> Response:
@@ -71,11 +66,6 @@ def _http_error(request: Request, error: Exception) -> Response:
     title = titles.get(error.status_code, "Error")
     headers = dict(error.headers) if error.headers else None
     return problem(error.status_code, title, str(error.detail), _request_id(request), headers=headers)
-
-
-def _unexpected_error(request: Request, error: Exception) -> Response:
-    logger.error("unexpected error", exc_info=error, extra={FIELDS: {"request_id": _request_id(request)}})
-    return problem(500, "Internal error", "an unexpected error; the log has it", _request_id(request))
 
 
 def _request_id(request: Request) -> str | None:

@@ -105,6 +105,7 @@ def _greet(url: str, bundle: Bundle) -> None:
     else:
         return
     catalogue = bundle.catalogue
+    simulator = os.environ.get("MSR_SIMULATOR_URL")
     user_id = next(iter(catalogue.histories.users), None)
     history = [catalogue.items[row].item_id for row in catalogue.popular[:2]]
     who = json.dumps({"user_id": user_id, "k": 5} if user_id else {"history": history, "k": 5})
@@ -116,7 +117,12 @@ def _greet(url: str, bundle: Bundle) -> None:
         f"  {post}none' -d {_quoted(who)}\n"
         f"  {post}s3' -d {_quoted(who)}\n"
         f"  {post}s5' -d {_quoted(new)}\n\n"
-        f"  page {url}/   API {url}/docs   metrics {url}/metrics   stop Ctrl-C\n",
+        f"  page {url}/   API {url}/docs   metrics {url}/metrics   stop Ctrl-C\n"
+        + (
+            f"  the simulator answers for the LVLM: {simulator}/ledger shows what it was sent\n"
+            if simulator
+            else ""
+        ),
         flush=True,
     )
 

@@ -115,6 +115,14 @@ class Settings(BaseSettings):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, url: SecretStr) -> SecretStr:
+        """The scheme alone: the rest may hold a password."""
+        if url.get_secret_value() and not re.match(r"(rediss?|unix)://", url.get_secret_value()):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return url
+
     @model_validator(mode="after")
     def _check_provider(self) -> Settings:
         taken = {*SIMULATORS, "openai", "anthropic"} & self.compatible.keys()

@@ -29,6 +29,7 @@ CACHE = "captions"
 WAITING = 64  # images; beyond that a request's wish is dropped, and the next visit may wish again
 AT_ONCE = 2  # background calls: they share the provider with people who wait
 CALL_SECONDS = 60.0
+FAILED_SECONDS = 300.0  # for which an image whose caption failed is not tried again
 
 
 class Captions:
@@ -66,7 +67,8 @@ class Captions:
 
     async def read(self, rows: Sequence[int], provider: str, model: str) -> dict[int, str]:
         """The captions that exist for these items, by row; captions that do not are begun."""
-        found = {row: caption for row, caption in self._bundled(provider, model).items() if row in set(rows)}
+        bundled = self._bundled(provider, model)
+        found = {row: bundled[row] for row in rows if row in bundled}
         missing = {
             row: _key(digest, captioner_name(provider, model))
             for row in dict.fromkeys(rows)
@@ -74,8 +76,9 @@ class Captions:
         }
         if missing:
             cached = await self._cached(missing)
-            found |= cached
-            self._begin({row: key for row, key in missing.items() if row not in cached}, provider, model)
+            if cached is not None:
+                found |= {row: caption for row, caption in cached.items() if caption}
+                self._begin({row: key for row, key in missing.items() if row not in cached}, provider, model)
         return found
 
     async def close(self) -> None:
@@ -92,15 +95,18 @@ class Captions:
                 return captions[name]
         return {}
 
-    async def _cached(self, keys: Mapping[int, str]) -> dict[int, str]:
+    async def _cached(self, keys: Mapping[int, str]) -> dict[int, str] | None:
+        """What the cache holds; an empty caption is one that failed not long ago; None if it cannot say."""
         try:
             values = await self._cache.get_many(list(keys.values()))
         except StoreError as error:
             log.warning("the caption cache cannot be read: %s", error)
             self._count("error", len(keys))
-            return {}
+            return None  # not a miss: paying for captions that cannot be kept helps nobody
         found = {
-            row: value.decode("utf-8", "replace") for row, value in zip(keys, values, strict=True) if value
+            row: value.decode("utf-8", "replace")
+            for row, value in zip(keys, values, strict=True)
+            if value is not None
         }
         self._count("hit", len(found))
         self._count("miss", len(keys) - len(found))
@@ -124,9 +130,10 @@ class Captions:
                 return
             completion = await describe(self._gateway, provider, model, image, self._max_output_tokens)
         caption = caption_of(completion)
-        if caption is None:
-            return
         try:
+            if caption is None:
+                await self._cache.set(key, b"", min(FAILED_SECONDS, self._ttl))
+                return
             await self._cache.set(key, caption.encode(), self._ttl)
         except StoreError as error:
             log.warning("the caption cache cannot be written: %s", error)

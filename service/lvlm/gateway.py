@@ -165,8 +165,8 @@ class Gateway:
         """Tokens of an attempt, and whether any of them are estimated."""
         if attempt.finish and attempt.usage:
             return attempt.usage, False
-        if attempt.failure and not attempt.started:
-            return Usage(), False  # refused before any work: nobody bills that
+        if attempt.failure in _UNBILLED and not attempt.started:
+            return Usage(), False
         known = attempt.usage or Usage()
         rule = self._prices.images(attempt.call.model)
         prompt = attempt.call.prompt
@@ -177,6 +177,10 @@ class Gateway:
             cache_write_tokens=known.cache_write_tokens,
             image_tokens=known.image_tokens or estimate_images(prompt, rule),
         ), True
+
+
+_UNBILLED = frozenset(FailureKind) - {FailureKind.TRUNCATED, FailureKind.TIMEOUT}
+"""Failures that come before any work unless text or usage has arrived; nobody bills those."""
 
 
 class _Attempt:

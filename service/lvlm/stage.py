@@ -63,7 +63,7 @@ class _Visit:
     captions: Mapping[int, str] = field(default_factory=dict)
     shown: Shown = field(default_factory=Shown)
     completion: Completion = field(default_factory=lambda: Completion(Ending.DEADLINE))
-    seconds: dict[str, float] = field(default_factory=lambda: {"prompt": 0.0, "cache": 0.0, "lvlm": 0.0})
+    seconds: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 
     @property
@@ -83,7 +83,7 @@ class _Visit:
         try:
             yield
         finally:
-            self.seconds[step] += time.perf_counter() - began
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - began
 
 
 class LvlmStage:
@@ -116,13 +116,18 @@ class LvlmStage:
             ValueError: the pool is empty or the strategy asks no LVLM; a fault of the caller.
         """
         visit = _Visit(request, self._shown_pool(request), request.history[-HISTORY_SHOWN:])
+        # Not nested: two timeouts that are due in one turn of the loop would cancel twice and lose what the
+        # provider's, the smaller one, had kept.
         try:
             async with asyncio.timeout(max(request.deadline, LEAST)):
-                return await self._rerank(visit)
-        except (
-            TimeoutError
-        ):  # something other than the provider was slow: that has a smaller limit of its own
+                key, stored = await self._look_up(visit)
+                prompt = None if stored else await self._prompt(visit)
+        except TimeoutError:  # the cache or the pictures were slow
             return self._fallback(visit, Outcome.FALLBACK_DEADLINE)
+        if stored:
+            return self._hit(visit, stored)
+        assert prompt is not None
+        return await self._ask(visit, key, prompt)
 
     async def close(self) -> None:
         """Finish writing answers and stop everything that runs in the background."""
@@ -131,28 +136,33 @@ class LvlmStage:
         await self._gateway.close()
         self._pictures.close()
 
-    async def _rerank(self, visit: _Visit) -> StageResult:
+    async def _look_up(self, visit: _Visit) -> tuple[str, StoredAnswer | None]:
         request = visit.request
         with visit.timed("cache"):
             if request.strategy.view == "enhanced":
                 visit.captions = await self._captions.read(visit.history, request.provider, request.model)
             key = self._key(visit)
-            stored = await self._answers.get(key, len(visit.pool)) if request.cache == "use" else None
-        if stored is not None:
-            return self._hit(visit, stored)
+            if request.cache != "use":
+                return key, None
+            return key, await self._answers.get(key, len(visit.pool))
 
-        with visit.timed("prompt"):
-            prompt = await self._prompt(visit)
-        with visit.timed("lvlm"):
-            visit.completion = await self._gateway.call(
-                request.provider, self._call(visit, prompt), visit.time_left
-            )
+    async def _ask(self, visit: _Visit, key: str, prompt: Prompt) -> StageResult:
+        request = visit.request
+        if visit.time_left > 0:
+            with visit.timed("lvlm"):
+                visit.completion = await self._gateway.call(
+                    request.provider, self._call(visit, prompt), visit.time_left
+                )
         answer, outcome = self._judge(visit)
         if not answer.order:
             return self._fallback(visit, outcome, answer)
-        if outcome.good and request.cache != "off":
+        # An answer that the token cap cut off is used, and is not worth keeping.
+        complete = outcome.good and visit.completion.reason is FinishReason.STOP
+        if complete and request.cache != "off":
             with visit.timed("cache"):
-                await self._store(key, StoredAnswer(answer, outcome, visit.shown, visit.completion.simulated))
+                await self._store(
+                    visit, key, StoredAnswer(answer, outcome, visit.shown, visit.completion.simulated)
+                )
         return self._result(visit, outcome, answer)
 
     # --- what is shown ----------------------------------------------------------------------------------
@@ -173,6 +183,10 @@ class LvlmStage:
         return tuple(pool)
 
     async def _prompt(self, visit: _Visit) -> Prompt:
+        with visit.timed("prompt"):
+            return await self._build_prompt(visit)
+
+    async def _build_prompt(self, visit: _Visit) -> Prompt:
         request, items = visit.request, self._catalogue.items
         raw = request.strategy.view == "raw"
         pictured = Pictured()
@@ -274,12 +288,12 @@ class LvlmStage:
                 getattr(answer, kind)
             )
 
-    async def _store(self, key: str, stored: StoredAnswer) -> None:
-        # A task of its own: a slow cache may cost the caller the rest of its time, but never the answer.
+    async def _store(self, visit: _Visit, key: str, stored: StoredAnswer) -> None:
+        # A task of its own: a slow cache may cost the caller a moment of what is left, and never the answer.
         task = asyncio.create_task(self._answers.put(key, stored))
         self._storing.add(task)
         task.add_done_callback(self._storing.discard)
-        await asyncio.wait({task}, timeout=MARGIN)
+        await asyncio.wait({task}, timeout=max(0.0, min(MARGIN, visit.time_left + MARGIN)))
 
     # --- the result -------------------------------------------------------------------------------------
 
@@ -318,7 +332,7 @@ class LvlmStage:
         price = self._gateway.warning(request.provider, request.model)
         if price and not hit and not visit.completion.simulated:
             yield price
-        if not visit.history or not (visit.seconds["prompt"] or hit):
+        if not visit.history or not ("prompt" in visit.seconds or hit):
             return  # nothing was to be shown, or nothing was shown yet
         if request.strategy.view == "enhanced":
             bare = len(visit.history) - shown.captions

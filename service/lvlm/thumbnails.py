@@ -37,11 +37,11 @@ def open_thumbnail(path: Path, side: int) -> Image.Image:
             return ImageOps.contain(_rgb(upright), (side, side), Image.Resampling.LANCZOS)
     except UnreadableImageError:
         raise
-    # Pillow's decoders raise whatever their parsers do on damaged input, and a bomb has a warning of its own.
-    except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, OverflowError) as error:
-        raise UnreadableImageError(f"{path} cannot be read as an image: {error}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImageError(f"{path} is too large to open safely") from error
+    # Pillow's decoders raise whatever their parsers do on damaged input: struct.error, TypeError, and more.
+    except Exception as error:
+        raise UnreadableImageError(f"{path} cannot be read as an image: {error}") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:

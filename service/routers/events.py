@@ -19,7 +19,7 @@ router = APIRouter(tags=["events"])
 async def post_events(body: EventsBody, services: ServicesOf) -> EventsAnswer:
     """Append to users' histories; the next recommendation sees it, on every worker.
 
-    All of the batch is stored or nothing is.
+    All of the batch is stored or nothing is; after a 503 it is not certain which.
     """
     if services.events is None:
         raise UnavailableError(
@@ -34,5 +34,7 @@ async def post_events(body: EventsBody, services: ServicesOf) -> EventsAnswer:
     try:
         await services.events.append(item_ids)
     except StoreError:
-        raise UnavailableError("the store of events is down; nothing was stored", retry_after=2) from None
+        raise UnavailableError(
+            "the store of events does not answer; the batch may not have been stored", retry_after=2
+        ) from None
     return EventsAnswer(accepted=len(body.events))

@@ -16,6 +16,9 @@ from pydantic import BaseModel, ValidationError
 
 M = TypeVar("M", bound=BaseModel)
 
+MAX_FIELDS = 32
+"""More than any operation has; bounds what a hostile query string can cost."""
+
 
 def described(query: type[BaseModel], body: type[BaseModel]) -> dict[str, Any]:
     """The OpenAPI parameters and request body of an operation."""
@@ -45,7 +48,11 @@ def read_query(request: Request, model: type[M]) -> M:
 
 @lru_cache(maxsize=1_024)  # clients send few different query strings, and all values come from closed sets
 def _parsed(query_string: bytes, model: type[M]) -> M:
-    pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)
+    try:
+        pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        message = f"more than {MAX_FIELDS} parameters"
+        raise RequestValidationError([{"loc": ("query",), "msg": message}]) from None
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]

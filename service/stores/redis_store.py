@@ -11,15 +11,17 @@ import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from service.stores.base import StoreError
 from service.stores.memory import MAX_EVENTS_PER_USER
 
 T = TypeVar("T")
+
+CONNECTIONS = 100
 
 PAUSE_AFTER_FAILURE = 1.0
 """Seconds for which a server that failed is not asked again."""
@@ -38,13 +40,17 @@ class RedisConnection:
         Raises:
             ValueError: the URL is not one that Redis clients know.
         """
-        self._redis = Redis.from_url(
+        # Blocking: a burst waits its turn for a connection instead of looking like a dead server.
+        pool = BlockingConnectionPool.from_url(
             url,
+            max_connections=CONNECTIONS,
+            timeout=timeout,
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=30,
         )
+        self._redis = Redis.from_pool(pool)
         self._timeout = timeout
         self._down_until = 0.0
 
@@ -66,7 +72,8 @@ class RedisConnection:
             async with asyncio.timeout(self._timeout):
                 return await answer
         except (RedisError, OSError, TimeoutError) as error:
-            self._down_until = time.monotonic() + PAUSE_AFTER_FAILURE
+            if not isinstance(error, ResponseError):  # a refused command is no dead server
+                self._down_until = time.monotonic() + PAUSE_AFTER_FAILURE
             raise StoreError(f"Redis failed: {type(error).__name__}") from None
 
     async def close(self) -> None:

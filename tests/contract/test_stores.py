@@ -54,6 +54,12 @@ async def test_a_key_without_a_time_to_live_is_refused(stores: Stores, ttl: floa
         await stores[0].set("a", b"1", ttl=ttl)
 
 
+async def test_a_burst_of_operations_waits_its_turn(stores: Stores) -> None:
+    cache, _ = stores
+    await cache.set("a", b"1", ttl=60)
+    assert await asyncio.gather(*(cache.get("a") for _ in range(300))) == [b"1"] * 300
+
+
 async def test_events_come_back_oldest_first_user_by_user(stores: Stores) -> None:
     _, events = stores
     assert await events.get("u") == []

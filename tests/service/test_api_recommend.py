@@ -264,6 +264,8 @@ def test_a_request_id_is_kept_when_it_is_one(client: httpx.Client) -> None:
         ("/recommend?image_mode=pile", {"user_id": "u1"}, "query.image_mode"),
         ("/recommend?prompt=poem", {"user_id": "u1"}, "query.prompt"),
         ("/recommend?cache=maybe", {"user_id": "u1"}, "query.cache"),
+        ("/recommend?cache=use&cache=off", {"user_id": "u1"}, "query.cache: given more than once"),
+        ("/recommend?" + "&".join(f"a{n}=1" for n in range(900)), {}, "query: more than 32 parameters"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(client: httpx.Client, url: str, body: Any, named: str) -> None:

@@ -155,3 +155,25 @@ def test_a_captioners_name_is_safe_as_a_file_name(model: str) -> None:
     assert Path(name).name == name
     assert " " not in name
     assert ":" not in name
+
+
+async def test_nothing_is_asked_for_while_captions_cannot_be_kept(catalogue: Catalogue) -> None:
+    async with (
+        scripted_server(MUG) as server,
+        open_stage(catalogue, [connect("openai", server.url)], fill=True, cache=BrokenCache()) as opened,
+    ):
+        for _ in range(3):
+            assert await opened.captions.read([24], "openai", "m") == {}
+            await written()
+        assert server.requests == []
+
+
+async def test_an_image_whose_caption_failed_is_not_tried_at_every_visit(catalogue: Catalogue) -> None:
+    async with (
+        scripted_server(SCRIPTS["openai"].error(500, "server_error")) as server,
+        open_stage(catalogue, [connect("openai", server.url)], fill=True) as opened,
+    ):
+        for _ in range(3):
+            assert await opened.captions.read([24], "openai", "m") == {}
+            await written()
+        assert len(server.requests) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -229,3 +230,11 @@ def test_real_posters_all_open() -> None:
         pytest.skip(f"no posters in {folder.resolve()}: set MSR_TEST_DATA to the data folder")
     for poster in posters:
         assert max(open_thumbnail(poster, 128).size) == 128
+
+
+def test_a_picture_with_a_broken_orientation_is_unreadable_and_nothing_worse(tmp_path: Path) -> None:
+    # One TIFF directory with one entry: the orientation (0x0112), as text (type 2) where a number belongs.
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHI4sI", 1, 0x0112, 2, 4, b"abc\0", 0)
+    Pillow.new("RGB", (20, 20)).save(tmp_path / "odd.jpg", exif=exif)
+    with pytest.raises(UnreadableImageError, match="odd"):
+        open_thumbnail(tmp_path / "odd.jpg", 16)

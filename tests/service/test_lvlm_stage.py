@@ -401,6 +401,33 @@ async def test_a_bad_answer_is_not_kept(catalogue: Catalogue, bad: Reply) -> Non
         assert (await opened.stage.rerank(ask())).cache == "miss"
 
 
+async def test_an_answer_cut_off_by_the_token_cap_is_used_and_not_kept(catalogue: Catalogue) -> None:
+    steps = SCRIPTS["openai"].stream(b'{"ranking": ["C", "A"')
+    cut = [step.replace(b'"stop"', b'"length"') if isinstance(step, bytes) else step for step in steps]
+    async with playing(catalogue, Reply(cut), answer("openai", *GOOD)) as (opened, _):
+        first = await opened.stage.rerank(ask())
+        assert (first.outcome, first.order) == (Outcome.REPAIRED, (2, 0))
+        assert (await opened.stage.rerank(ask())).cache == "miss"
+
+
+async def test_a_loop_that_is_held_up_over_the_deadline_loses_no_prefix(catalogue: Catalogue) -> None:
+    reply = Reply(SCRIPTS["openai"].stream(b'{"ranking": ["C", "A", "B', 30.0, b'"]}'))
+    async with playing(catalogue, reply) as (opened, _):
+        asyncio.get_running_loop().call_later(0.4, time.sleep, 0.2)
+        result = await opened.stage.rerank(ask(deadline=0.5))
+    assert (result.outcome, result.order) == (Outcome.PARTIAL, (2, 0))
+    assert result.estimated
+    assert result.usage.input_tokens > 0
+
+
+async def test_only_steps_that_were_taken_have_a_duration(catalogue: Catalogue) -> None:
+    async with playing(catalogue, answer("openai", *GOOD)) as (opened, _):
+        assert set((await opened.stage.rerank(ask())).seconds) == {"cache", "prompt", "lvlm"}
+        assert set((await opened.stage.rerank(ask())).seconds) == {"cache"}
+        nothing = await opened.stage.rerank(ask(deadline=0.0, cache="off"))
+        assert set(nothing.seconds) == {"cache", "prompt"}
+
+
 DIFFERENT = [
     {"strategy": "s1"},
     {"strategy": "s5"},

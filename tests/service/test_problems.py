@@ -6,12 +6,15 @@ from starlette.testclient import TestClient
 
 from service import problems
 from service.errors import OverloadedError, UnavailableError
+from service.metrics import Metrics
+from service.observation import Observation
 
 
 @pytest.fixture
 def client() -> TestClient:
     app = FastAPI()
     problems.install(app)
+    app.add_middleware(Observation, metrics=Metrics())
 
     @app.get("/busy")
     def busy() -> None:
@@ -25,7 +28,7 @@ def client() -> TestClient:
     def broken() -> None:
         raise RuntimeError("password=hunter2")
 
-    return TestClient(app, raise_server_exceptions=False)
+    return TestClient(app)
 
 
 def test_a_full_queue_says_when_to_come_again(client: TestClient) -> None:
@@ -37,6 +40,7 @@ def test_a_full_queue_says_when_to_come_again(client: TestClient) -> None:
         "title": "Too many requests",
         "status": 429,
         "detail": "the queue is full",
+        "request_id": response.headers["x-request-id"],
     }
 
 
@@ -52,4 +56,18 @@ def test_an_unexpected_error_shows_nothing_of_itself(
     response = client.get("/broken")
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["request_id"] == response.headers["x-request-id"]
     assert "hunter2" not in response.text
+
+
+def test_an_unexpected_error_in_a_recommendation_is_counted_as_a_500() -> None:
+    app, metrics = FastAPI(), Metrics()
+    problems.install(app)
+    app.add_middleware(Observation, metrics=metrics)
+
+    @app.post("/recommend")
+    def broken() -> None:
+        raise RuntimeError
+
+    assert TestClient(app).post("/recommend").status_code == 500
+    assert b'outcome="error",status="500",strategy="invalid"} 1.0' in metrics.expose()

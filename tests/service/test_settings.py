@@ -94,6 +94,7 @@ def test_the_example_lists_exactly_the_settings_with_their_defaults(monkeypatch:
         ("MSR_COMPATIBLE", '{"vllm": {"base_url": "x", "models": ["m"]}}', "MSR_COMPATIBLE.vllm.base_url"),
         ("MSR_COMPATIBLE", '{"openai": {"base_url": "http://x", "models": ["m"]}}', "must not name openai"),
         ("MSR_SIMULATOR_MODELS", ",", "the provider simulator has no model"),
+        ("MSR_REDIS_URL", "localhost:6379", "MSR_REDIS_URL: must begin with redis://, rediss:// or unix://"),
         ("MSR_LOG_FORMAT", "xml", "MSR_LOG_FORMAT: Input should be 'json' or 'text'"),
     ],
 )
