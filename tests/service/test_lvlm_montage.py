@@ -233,8 +233,10 @@ def test_real_posters_all_open() -> None:
 
 
 def test_a_picture_with_a_broken_orientation_is_unreadable_and_nothing_worse(tmp_path: Path) -> None:
-    # One TIFF directory with one entry: the orientation (0x0112), as text (type 2) where a number belongs.
-    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHI4sI", 1, 0x0112, 2, 4, b"abc\0", 0)
+    # One TIFF directory: a width (0x0100) that is text (type 2), and an orientation (0x0112) to be acted on.
+    width = struct.pack("<HHI4s", 0x0100, 2, 4, b"abc\0")
+    orientation = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + width + orientation + bytes(4)
     Pillow.new("RGB", (20, 20)).save(tmp_path / "odd.jpg", exif=exif)
     with pytest.raises(UnreadableImageError, match="odd"):
         open_thumbnail(tmp_path / "odd.jpg", 16)
