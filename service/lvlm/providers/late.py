@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 
 from service.lvlm.providers.base import Call, Event, Provider
 
@@ -27,8 +28,9 @@ class LateProvider:
             self._opening = asyncio.ensure_future(asyncio.to_thread(self._open))
         # Shielded: a caller whose deadline comes while the SDK loads must not take it from the others.
         provider = await asyncio.shield(self._opening)
-        async for event in provider.stream(call):
-            yield event
+        async with aclosing(provider.stream(call)) as events:  # type: ignore[type-var]  # closing this closes that
+            async for event in events:
+                yield event
 
     async def close(self) -> None:
         """See Provider."""
