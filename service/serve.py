@@ -21,6 +21,7 @@ from service import logs
 from service.bundle import Bundle, open_bundle
 from service.companion import simulator_beside
 from service.errors import ConfigurationError
+from service.metrics import MULTIPROCESS_VARIABLE
 from service.settings import Settings, read_settings, unknown_variables
 from service.wiring import check
 
@@ -83,11 +84,11 @@ def _reachable(host: str) -> str:
 def _metrics_folder(settings: Settings) -> Iterator[None]:
     """A fresh folder through which several workers share their metrics."""
     if settings.workers == 1:
-        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+        os.environ.pop(MULTIPROCESS_VARIABLE, None)
         yield
         return
     folder = tempfile.mkdtemp(prefix="msr-metrics-")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    os.environ[MULTIPROCESS_VARIABLE] = folder
     try:
         yield
     finally:
