@@ -33,6 +33,24 @@ def answer(recommendation: Recommendation, catalogue: Catalogue, request_id: str
     }
 
 
+def candidates(recommendation: Recommendation, catalogue: Catalogue, request_id: str) -> dict[str, Any]:
+    """What is known before the LVLM has said anything: the candidate model's order."""
+    manifest = recommendation.model.manifest
+    return {
+        "request_id": request_id,
+        "user_id": recommendation.user_id,
+        "strategy": recommendation.strategy.name,
+        "backbone": {"name": manifest.name, "version": manifest.version, "family": manifest.family},
+        "items": _items(recommendation, catalogue),
+        "warnings": list(recommendation.warnings),
+    }
+
+
+def placed_item(recommendation: Recommendation, catalogue: Catalogue, row: int, rank: int) -> dict[str, Any]:
+    """An item that the LVLM has placed."""
+    return _item(recommendation, catalogue, row, recommendation.order.index(row), rank, LVLM)
+
+
 def labels(recommendation: Recommendation) -> dict[str, str]:
     """The labels of the request histogram."""
     lvlm = recommendation.lvlm
@@ -48,21 +66,32 @@ def labels(recommendation: Recommendation) -> dict[str, str]:
 def _items(recommendation: Recommendation, catalogue: Catalogue) -> list[dict[str, Any]]:
     places = {row: place for place, row in enumerate(recommendation.order)}
     placed = len(recommendation.placed)
-    items = []
-    for rank, row in enumerate(recommendation.ranking, start=1):
-        item, place = catalogue.items[row], places[row]
-        items.append(
-            {
-                "item_id": item.item_id,
-                "rank": rank,
-                "score": recommendation.scores[place],
-                "base_rank": place + 1,
-                "source": LVLM if rank <= placed else recommendation.source,
-                "title": item.name,
-                "image_url": image_url(item.item_id) if item.image else None,
-            }
+    return [
+        _item(
+            recommendation,
+            catalogue,
+            row,
+            places[row],
+            rank,
+            LVLM if rank <= placed else recommendation.source,
         )
-    return items
+        for rank, row in enumerate(recommendation.ranking, start=1)
+    ]
+
+
+def _item(
+    recommendation: Recommendation, catalogue: Catalogue, row: int, place: int, rank: int, source: str
+) -> dict[str, Any]:
+    item = catalogue.items[row]
+    return {
+        "item_id": item.item_id,
+        "rank": rank,
+        "score": recommendation.scores[place],
+        "base_rank": place + 1,
+        "source": source,
+        "title": item.name,
+        "image_url": image_url(item.item_id) if item.image else None,
+    }
 
 
 def _lvlm(lvlm: StageResult) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class Choices:
         lvlms: configured provider -> its models, the first being its default.
         provider: the default provider.
         lvlm: the default provider's default model.
+        alternatives: providers and models that answer when the default one cannot.
     """
 
     backbones: Mapping[str, CandidateModel]
@@ -28,6 +29,7 @@ class Choices:
     lvlms: Mapping[str, Sequence[str]]
     provider: str
     lvlm: str
+    alternatives: tuple[tuple[str, str], ...] = ()
 
     def backbone_for(self, query: RecommendQuery) -> CandidateModel:
         """The backbone that a request asks for, by name or through its strategy.
@@ -76,3 +78,9 @@ class Choices:
                 f"no model {query.model[:80]!r} at {provider}; configured are {', '.join(models)}"
             )
         return provider, query.model
+
+    def alternatives_for(self, query: RecommendQuery) -> tuple[tuple[str, str], ...]:
+        """Who may answer instead; nobody for a request that names whom it wants to hear."""
+        if query.provider is not None or query.model is not None:
+            return ()
+        return tuple(pair for pair in self.alternatives if pair != (self.provider, self.lvlm))

@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,8 +25,8 @@ from service.lvlm.prompts import CAPTION_VERSION
 from service.lvlm.providers.base import FailureKind
 from service.lvlm.thumbnails import ThumbnailCache
 from service.metrics import Metrics
-from service.settings import SIMULATORS, Settings, read_settings
-from service.wiring import open_provider
+from service.settings import Settings, read_settings
+from service.wiring import open_gateway, open_provider, open_stores
 
 FAILURES_NAMED = 20
 
@@ -174,12 +175,10 @@ async def _run(
 ) -> None:
     prices = Prices.read()
     provider = open_provider(captioner.provider, settings, prices)
-    gateway = Gateway(
-        {captioner.provider: provider},
-        prices,
-        Metrics(),
-        concurrency=arguments.concurrency,
-        simulators=SIMULATORS,
+    stack = AsyncExitStack()
+    stores = await open_stores(settings, stack)
+    gateway = open_gateway(
+        settings, {captioner.provider: provider}, prices, Metrics(), stores, arguments.concurrency
     )
     warning = gateway.warning(captioner.provider, captioner.model)
     if warning:
@@ -188,6 +187,7 @@ async def _run(
         await enhancement.caption(enhancement.waiting()[: arguments.limit], gateway, arguments.concurrency)
     finally:
         await gateway.close()
+        await stack.aclose()
 
 
 def _reason(completion: Completion) -> str:

@@ -80,8 +80,35 @@ class Metrics:
         )
         self.lvlm_tokens = Counter(
             "msr_lvlm_tokens_total",
-            "Tokens billed by the provider, or estimated where an attempt was cut",
+            "Tokens billed by the provider, or estimated where an attempt was cut; cached_input and image "
+            "are parts of input",
             ("provider", "model", "direction"),
+            registry=registry,
+        )
+        self.lvlm_estimated_tokens = Counter(
+            "msr_lvlm_estimated_tokens_total",
+            "The part of msr_lvlm_tokens_total that no provider reported: of attempts that were cut",
+            ("provider", "model", "direction"),
+            registry=registry,
+        )
+        self.lvlm_retries = Counter(
+            "msr_lvlm_retries_total",
+            "Attempts made again, by what the one before had failed with",
+            ("provider", "model", "reason"),
+            registry=registry,
+        )
+        self.lvlm_breaker_open = Gauge(
+            "msr_lvlm_breaker_open",
+            "1 while a model that keeps failing is left alone; with several workers, how many leave it alone",
+            ("provider", "model"),
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.lvlm_places = Gauge(
+            "msr_lvlm_places",
+            "Calls that may be under way at once, of all workers",
+            ("provider", "model"),
+            multiprocess_mode="livesum",
             registry=registry,
         )
         self.lvlm_cost = Counter(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -31,8 +32,22 @@ COLD_START = "cold_start"
 class Reranker(Protocol):
     """The LVLM stage as the recommender sees it."""
 
-    async def rerank(self, request: StageRequest) -> StageResult:
+    async def rerank(
+        self, request: StageRequest, placed: Callable[[Sequence[int]], None] | None = None
+    ) -> StageResult:
         """Order a pool; never raises for what a provider does."""
+        ...
+
+
+class Watcher(Protocol):
+    """Somebody who wants to see a recommendation while it is made."""
+
+    def candidates(self, recommendation: Recommendation) -> None:
+        """The candidate model's order is there."""
+        ...
+
+    def placed(self, recommendation: Recommendation, rows: Sequence[int]) -> None:
+        """The LVLM has placed these rows so far, best first."""
         ...
 
 
@@ -95,7 +110,9 @@ class Recommender:
         self._metrics = metrics
         self._deadline = deadline
 
-    async def recommend(self, body: RecommendBody, query: RecommendQuery) -> Recommendation:
+    async def recommend(
+        self, body: RecommendBody, query: RecommendQuery, watcher: Watcher | None = None
+    ) -> Recommendation:
         """Recommend ``body.k`` items.
 
         Raises:
@@ -112,10 +129,12 @@ class Recommender:
         after_candidates = time.perf_counter()
         recommendation.seconds["history"] = after_history - started
         recommendation.seconds["candidates"] = after_candidates - after_history
+        if watcher:
+            watcher.candidates(recommendation)
         if strategy.asks_lvlm and history.rows and recommendation.order:
             deadline = self._deadline if body.deadline_ms is None else body.deadline_ms / 1000
             left = max(0.0, started + deadline - after_candidates)
-            await self._rerank(recommendation, body, query, history, lvlm, left)
+            await self._rerank(recommendation, body, query, history, lvlm, left, watcher)
         if len(recommendation.order) < body.k:
             found = len(recommendation.order)
             recommendation.warnings.append(f"{found} items exist for this request and k is {body.k}")
@@ -198,6 +217,7 @@ class Recommender:
         history: History,
         lvlm: tuple[str, str],
         deadline: float,
+        watcher: Watcher | None,
     ) -> None:
         pool = recommendation.order if body.candidates is not None else recommendation.order[:POOL]
         provider, model = lvlm
@@ -216,7 +236,9 @@ class Recommender:
                 explain=query.explain,
                 deadline=deadline,
                 backbone_version=recommendation.model.manifest.version,
-            )
+                alternatives=self._choices.alternatives_for(query),
+            ),
+            partial(watcher.placed, recommendation) if watcher else None,
         )
         recommendation.lvlm = result
         recommendation.outcome = result.outcome

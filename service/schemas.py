@@ -114,7 +114,7 @@ class LvlmAnswer(BaseModel):
 
     provider: str
     model: str
-    cache: Literal["hit", "miss", "refresh", "off"]
+    cache: Literal["hit", "stale", "negative", "coalesced", "miss", "refresh", "off"]
     shown: ShownAnswer
     input_tokens: int
     output_tokens: int

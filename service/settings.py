@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -48,6 +49,15 @@ class CompatibleProvider(BaseModel):
     structured_output: bool = True
 
 
+class ProviderLimit(BaseModel):
+    """What a provider, or one model of it, allows; shared by all workers through Redis."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requests_per_minute: float | None = Field(None, gt=0)
+    tokens_per_minute: float | None = Field(None, gt=0)
+
+
 class Settings(BaseSettings):
     """What a deployment can choose. Field ``x`` is the variable ``MSR_X``; see ``.env.example``."""
 
@@ -77,11 +87,19 @@ class Settings(BaseSettings):
     model: str = ""
     deadline_ms: int = Field(10_000, ge=0, le=300_000)
     lvlm_stream: bool = True
-    lvlm_concurrency: int = Field(64, ge=1)
+    lvlm_concurrency: int = Field(256, ge=1)
+    lvlm_adaptive: bool = True
+    lvlm_attempts: int = Field(3, ge=1, le=10)
+    lvlm_call_ms: int = Field(60_000, ge=0, le=600_000)
+    lvlm_limits: dict[str, ProviderLimit] = Field(default_factory=dict)
+    fallbacks: Models = ()
+    budget_usd_per_hour: float | None = Field(None, gt=0)
+    budget_usd_per_day: float | None = Field(None, gt=0)
     max_output_tokens: int = Field(2_048, ge=64, le=32_768)
     thumbnail_cache_bytes: int = Field(67_108_864, ge=0)
     simulator_url: str = Field("", pattern=r"^(https?://.+)?$")
     simulator_profile: Literal["instant", "fast", "paper"] = "fast"
+    simulator_bills: bool = False
     simulator_models: Models = ("sim-gpt-4o", "sim-gpt-4v", "sim-claude-3-opus")
     openai_models: Models = ("gpt-5.4-mini", "gpt-4o", "gpt-4o-mini")
     openai_base_url: str = Field("", pattern=r"^(https?://.+)?$")
@@ -100,17 +118,23 @@ class Settings(BaseSettings):
     redis_timeout_ms: int = Field(500, ge=1, le=60_000)
     memory_cache_bytes: int = Field(67_108_864, ge=0)
     answer_ttl_s: int = Field(86_400, ge=1)
+    answer_stale_s: int = Field(86_400, ge=0)
+    answer_negative_s: int = Field(60, ge=0)
     caption_ttl_s: int = Field(2_592_000, ge=1)
     events_ttl_s: int = Field(2_592_000, ge=1)
+
+    # What it records
+    cassette: Path | None = None
+    cassette_mode: Literal["record", "replay"] = "replay"
 
     # What it says
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "text"
 
-    @field_validator("simulator_models", "openai_models", "anthropic_models", mode="before")
+    @field_validator("simulator_models", "openai_models", "anthropic_models", "fallbacks", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
-        """Model names arrive as one comma-separated string."""
+        """Names arrive as one comma-separated string."""
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
@@ -146,7 +170,29 @@ class Settings(BaseSettings):
                 f"MSR_MODEL is {self.model!r}; configured for {self.provider} are "
                 f"{', '.join(models[self.provider])}"
             )
+        self._check_named("MSR_FALLBACKS", self.fallbacks, model_required=True)
+        self._check_named("MSR_LVLM_LIMITS", self.lvlm_limits, model_required=False)
         return self
+
+    def _check_named(self, variable: str, names: Iterable[str], *, model_required: bool) -> None:
+        for name in names:
+            provider, slash, model = name.partition("/")
+            known = self.models.get(provider)
+            if known is None or (slash and model not in known) or (model_required and not slash):
+                form = "provider/model" if model_required else "provider or provider/model"
+                choices = ", ".join(f"{p}/{m}" for p, models in self.models.items() for m in models)
+                raise ValueError(f"{variable} names {name!r}; a {form} of these: {choices}")
+
+    @property
+    def alternatives(self) -> tuple[tuple[str, str], ...]:
+        """The providers and models of ``MSR_FALLBACKS``, in their order."""
+        pairs = (name.partition("/") for name in self.fallbacks)
+        return tuple((provider, model) for provider, _, model in pairs)
+
+    @property
+    def replays(self) -> bool:
+        """Whether answers come from a cassette, so that nobody needs a key."""
+        return self.cassette is not None and self.cassette_mode == "replay"
 
     @property
     def models(self) -> dict[str, tuple[str, ...]]:
@@ -154,9 +200,9 @@ class Settings(BaseSettings):
         models: dict[str, tuple[str, ...]] = {}
         if self.simulated or self.simulator_url:
             models = {"simulator": self.simulator_models, "simulator-anthropic": self.simulator_models}
-        if self.openai_api_key.get_secret_value():
+        if self.openai_api_key.get_secret_value() or self.replays:
             models["openai"] = self.openai_models
-        if self.anthropic_api_key.get_secret_value():
+        if self.anthropic_api_key.get_secret_value() or self.replays:
             models["anthropic"] = self.anthropic_models
         models.update({name: provider.models for name, provider in self.compatible.items()})
         return models

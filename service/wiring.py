@@ -16,8 +16,11 @@ from service.choices import Choices
 from service.errors import ConfigurationError
 from service.executor import BoundedExecutor
 from service.histories import HistoryReader
-from service.lvlm.answer_cache import AnswerCache
+from service.lvlm.accounts import Accounts
+from service.lvlm.allowance import Allowance, Budget, RateLimit
+from service.lvlm.answer_cache import AnswerCache, Lifetimes
 from service.lvlm.captions import Captions
+from service.lvlm.elsewhere import Elsewhere
 from service.lvlm.gateway import Gateway
 from service.lvlm.pictures import Pictures
 from service.lvlm.pricing import Prices
@@ -25,27 +28,34 @@ from service.lvlm.providers.anthropic_messages import ANTHROPIC_URL, AnthropicMe
 from service.lvlm.providers.base import Provider
 from service.lvlm.providers.late import LateProvider
 from service.lvlm.providers.openai_chat import OPENAI_URL, OpenAIChat
+from service.lvlm.retries import Retries
 from service.lvlm.stage import LvlmStage, StageOptions
 from service.lvlm.thumbnails import ThumbnailCache
 from service.metrics import Metrics
 from service.recommender import Recommender
 from service.settings import SIMULATORS, Settings
-from service.stores.base import Cache, Events, StoreError
-from service.stores.memory import MemoryCache, MemoryEvents
+from service.stores.base import Cache, Events, Leases, Meters, StoreError
+from service.stores.memory import MemoryCache, MemoryEvents, MemoryMeters
 
 logger = logging.getLogger("service")
 
 
 @dataclass(frozen=True)
 class Stores:
-    """Where answers, captions and events are kept.
+    """Where answers, captions and events are kept, and limits watched.
 
     Attributes:
+        meters: of all workers, as far as they share a store.
+        local_meters: of this process, which has its part of every limit.
+        leases: None if there is nobody to share work with.
         shared: whether other workers see the same.
     """
 
     cache: Cache
     events: Events
+    meters: Meters
+    local_meters: Meters
+    leases: Leases | None
     shared: bool
 
     async def answer(self) -> bool:
@@ -83,7 +93,7 @@ async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[S
     """
     async with AsyncExitStack() as stack:
         bundle = open_bundle(settings.bundle)
-        stores = await _open_stores(settings, stack)
+        stores = await open_stores(settings, stack)
         executor = BoundedExecutor(settings.candidate_threads, settings.candidate_queue)
         stack.callback(executor.close)
         histories = HistoryReader(bundle.catalogue, stores.events)
@@ -93,6 +103,7 @@ async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[S
             lvlms=settings.models,
             provider=settings.provider,
             lvlm=settings.default_model,
+            alternatives=settings.alternatives,
         )
         recommender = Recommender(
             bundle.catalogue,
@@ -160,18 +171,38 @@ def _validation(manifest: BackboneManifest) -> float:
     return float(found) if isinstance(found, int | float) else 0.0
 
 
-async def _open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
+async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
+    """The stores that the settings name, closed with the stack.
+
+    Raises:
+        ConfigurationError: the URL is not one that Redis clients know.
+    """
     url = settings.redis_url.get_secret_value()
+    local = MemoryMeters(share=1 / settings.workers)
     if not url:
-        return Stores(MemoryCache(settings.memory_cache_bytes), MemoryEvents(), shared=False)
-    from service.stores.redis_store import RedisCache, RedisConnection, RedisEvents
+        cache = MemoryCache(settings.memory_cache_bytes)
+        return Stores(cache, MemoryEvents(), local, local, leases=None, shared=False)
+    from service.stores.redis_store import (
+        RedisCache,
+        RedisConnection,
+        RedisEvents,
+        RedisLeases,
+        RedisMeters,
+    )
 
     try:
         connection = RedisConnection(url, settings.redis_timeout_ms / 1000)
     except ValueError as error:
         raise ConfigurationError(f"MSR_REDIS_URL: {error}") from None
     stack.push_async_callback(connection.close)
-    stores = Stores(RedisCache(connection), RedisEvents(connection, settings.events_ttl_s), shared=True)
+    stores = Stores(
+        RedisCache(connection),
+        RedisEvents(connection, settings.events_ttl_s),
+        RedisMeters(connection),
+        local,
+        leases=RedisLeases(connection),
+        shared=True,
+    )
     if not await stores.answer():
         logger.warning("Redis does not answer: the service starts degraded, without cache and events")
     return stores
@@ -182,13 +213,7 @@ async def _open_stage(
 ) -> LvlmStage:
     catalogue = bundle.catalogue
     prices = Prices.read()
-    gateway = Gateway(
-        open_providers(settings, prices),
-        prices,
-        metrics,
-        concurrency=settings.lvlm_concurrency,
-        simulators=SIMULATORS,
-    )
+    gateway = open_gateway(settings, open_providers(settings, prices), prices, metrics, stores)
     pictures = Pictures(catalogue, ThumbnailCache(settings.thumbnail_cache_bytes))
     captions = Captions(
         catalogue,
@@ -199,18 +224,56 @@ async def _open_stage(
         ttl=settings.caption_ttl_s,
         max_output_tokens=settings.max_output_tokens,
         captioner=settings.captioner,
+        leases=stores.leases,
     )
     stage = LvlmStage(
         catalogue,
         gateway=gateway,
         pictures=pictures,
         captions=captions,
-        answers=AnswerCache(stores.cache, settings.answer_ttl_s, metrics),
+        answers=AnswerCache(
+            stores.cache,
+            Lifetimes(settings.answer_ttl_s, settings.answer_stale_s, settings.answer_negative_s),
+            metrics,
+        ),
+        elsewhere=Elsewhere(stores.leases),
         metrics=metrics,
-        options=StageOptions(settings.lvlm_stream, settings.max_output_tokens),
+        options=StageOptions(
+            settings.lvlm_stream, settings.max_output_tokens, call_seconds=settings.lvlm_call_ms / 1000
+        ),
     )
     stack.push_async_callback(stage.close)
     return stage
+
+
+def open_gateway(
+    settings: Settings,
+    providers: dict[str, Provider],
+    prices: Prices,
+    metrics: Metrics,
+    stores: Stores,
+    concurrency: int | None = None,
+) -> Gateway:
+    """The gateway to these providers, with all limits that the settings name."""
+    accounts = Accounts(prices, metrics, free=SIMULATORS, bill_simulated=settings.simulator_bills)
+    allowance = Allowance(
+        stores.meters,
+        stores.local_meters,
+        {
+            name: RateLimit(limit.requests_per_minute, limit.tokens_per_minute)
+            for name, limit in settings.lvlm_limits.items()
+        },
+        Budget(settings.budget_usd_per_hour, settings.budget_usd_per_day),
+    )
+    return Gateway(
+        providers,
+        accounts,
+        allowance,
+        metrics,
+        concurrency=concurrency or settings.lvlm_concurrency,
+        adaptive=settings.lvlm_adaptive,
+        retries=Retries(settings.lvlm_attempts),
+    )
 
 
 def open_providers(settings: Settings, prices: Prices) -> dict[str, Provider]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,19 +12,23 @@ from typing import Any
 from scripted_server import AnthropicScript, OpenAIScript
 
 from service.bundle import Catalogue
-from service.lvlm.answer_cache import AnswerCache
+from service.lvlm.accounts import Accounts
+from service.lvlm.allowance import Allowance, Budget, RateLimit
+from service.lvlm.answer_cache import AnswerCache, Lifetimes
 from service.lvlm.captions import Captions
+from service.lvlm.elsewhere import Elsewhere
 from service.lvlm.gateway import Gateway
 from service.lvlm.pictures import Pictures
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.anthropic_messages import AnthropicMessages
 from service.lvlm.providers.base import Provider
 from service.lvlm.providers.openai_chat import OpenAIChat
+from service.lvlm.retries import Retries
 from service.lvlm.stage import LvlmStage, StageOptions
 from service.lvlm.thumbnails import ThumbnailCache
 from service.metrics import Metrics
-from service.stores.base import Cache, StoreError
-from service.stores.memory import MemoryCache
+from service.stores.base import Cache, Leases, StoreError
+from service.stores.memory import MemoryCache, MemoryMeters
 
 SCRIPTS: dict[str, OpenAIScript | AnthropicScript] = {
     "openai": OpenAIScript(),
@@ -53,6 +57,28 @@ class Opened:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
+def open_gateway(
+    providers: Sequence[Provider],
+    metrics: Metrics | None = None,
+    *,
+    concurrency: int = 8,
+    attempts: int = 1,
+    limits: Mapping[str, RateLimit] | None = None,
+    budget: Budget | None = None,
+    bill_simulated: bool = False,
+) -> Gateway:
+    """A gateway with meters of its own."""
+    metrics, meters = metrics or Metrics(), MemoryMeters()
+    return Gateway(
+        {provider.name: provider for provider in providers},
+        Accounts(Prices.read(), metrics, bill_simulated=bill_simulated),
+        Allowance(meters, meters, limits, budget),
+        metrics,
+        concurrency=concurrency,
+        retries=Retries(attempts),
+    )
+
+
 @asynccontextmanager
 async def open_stage(
     catalogue: Catalogue,
@@ -63,12 +89,26 @@ async def open_stage(
     stream: bool = True,
     fill: bool = False,
     captioner: str = "",
+    attempts: int = 1,
+    lifetimes: Lifetimes | None = None,
+    limits: Mapping[str, RateLimit] | None = None,
+    budget: Budget | None = None,
+    leases: Leases | None = None,
+    call_seconds: float = 10,
+    closing_seconds: float = 0,
+    bill_simulated: bool = False,
 ) -> AsyncIterator[Opened]:
-    """A stage whose background captions are off unless ``fill``."""
-    metrics, prices = Metrics(), Prices.read()
+    """A stage that tries once and whose background captions are off unless ``fill``."""
+    metrics = Metrics()
     cache = MemoryCache(10**7) if cache is None else cache
-    gateway = Gateway(
-        {provider.name: provider for provider in providers}, prices, metrics, concurrency=concurrency
+    gateway = open_gateway(
+        providers,
+        metrics,
+        concurrency=concurrency,
+        attempts=attempts,
+        limits=limits,
+        budget=budget,
+        bill_simulated=bill_simulated,
     )
     pictures = Pictures(catalogue, ThumbnailCache(10**7))
     captions = Captions(
@@ -81,15 +121,19 @@ async def open_stage(
         max_output_tokens=500,
         captioner=captioner,
         fill=fill,
+        leases=leases,
     )
     stage = LvlmStage(
         catalogue,
         gateway=gateway,
         pictures=pictures,
         captions=captions,
-        answers=AnswerCache(cache, 60, metrics),
+        answers=AnswerCache(cache, lifetimes or Lifetimes(60, 60, 60), metrics),
+        elsewhere=Elsewhere(leases),
         metrics=metrics,
-        options=StageOptions(stream=stream, max_output_tokens=500),
+        options=StageOptions(
+            stream, max_output_tokens=500, call_seconds=call_seconds, closing_seconds=closing_seconds
+        ),
     )
     try:
         yield Opened(stage, captions, gateway, metrics)

@@ -1,12 +1,17 @@
-"""Answers kept for the next visit. A broken cache is a miss and a counter, never an error."""
+"""Answers kept for the next visit. A broken cache is a miss and a counter, never an error.
+
+A good answer is fresh for a while; after that it is still given, while a new one is fetched (RFC 5861,
+stale-while-revalidate). An unusable one is remembered for a moment, so that not every visit pays for it anew.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from service.lvlm.answers import Answer
@@ -17,55 +22,106 @@ from service.stores.base import Cache, StoreError
 log = logging.getLogger(__name__)
 
 CACHE = "answers"
-_PREFIX = "answer:1:"  # the number changes with the layout of the record
+_PREFIX = "answer:2:"  # the number changes with the layout of the record
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """A good answer with what was shown to get it.
+    """An answer with what was shown to get it.
 
     Attributes:
-        answer: its order refers to the pool as shown.
+        answer: its order refers to the pool as shown; empty if the model gave nothing usable.
+        provider: who gave it.
+        model: of the provider.
+        at: seconds since the epoch when it was stored.
     """
 
     answer: Answer
     outcome: Outcome
     shown: Shown
     simulated: bool
+    provider: str
+    model: str
+    at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long answers are kept, in seconds.
+
+    Attributes:
+        fresh: a good answer is given as it is.
+        stale: and for so long after that while a new one is fetched.
+        negative: an unusable one is remembered; 0 for not at all.
+    """
+
+    fresh: float = 86_400
+    stale: float = 86_400
+    negative: float = 60
 
 
 class AnswerCache:
-    """Good answers by everything that decides them."""
+    """Answers by everything that decides them."""
 
-    def __init__(self, cache: Cache, ttl: float, metrics: Metrics) -> None:
+    def __init__(self, cache: Cache, lifetimes: Lifetimes, metrics: Metrics) -> None:
         self._cache = cache
-        self._ttl = ttl
+        self._lifetimes = lifetimes
         self._metrics = metrics
 
     async def get(self, key: str, pool_size: int) -> StoredAnswer | None:
         """Return the answer under a key if there is one that fits a pool of this size."""
         try:
-            value = await self._cache.get(key)
-            stored = None if value is None else _load(value, pool_size)
-        except (StoreError, ValueError) as error:
+            stored = await self._read(key, pool_size)
+        except StoreError as error:
             log.warning("the answer cache cannot be read: %s", error)
-            self._count("error")
+            self.count("error")
             return None
-        self._count("miss" if stored is None else "hit")
+        self.count("miss" if stored is None else self._kind(stored))
         return stored
+
+    async def look(self, key: str, pool_size: int) -> StoredAnswer | None:
+        """The same for who waits for a new answer: no counting, and a stale one is none."""
+        try:
+            stored = await self._read(key, pool_size)
+        except StoreError:
+            return None
+        return None if stored is None or self.stale(stored) else stored
+
+    def stale(self, stored: StoredAnswer) -> bool:
+        """Whether a new answer should be fetched."""
+        return stored.outcome.good and time.time() - stored.at > self._lifetimes.fresh
 
     async def put(self, key: str, stored: StoredAnswer) -> None:
         """Keep an answer."""
+        lifetimes = self._lifetimes
+        ttl = lifetimes.fresh + lifetimes.stale if stored.outcome.good else lifetimes.negative
+        if ttl <= 0:
+            return
         try:
-            await self._cache.set(key, json.dumps(asdict(stored)).encode(), self._ttl)
+            await self._cache.set(key, json.dumps(asdict(stored)).encode(), ttl)
         except StoreError as error:
             log.warning("the answer cache cannot be written: %s", error)
-            self._count("error")
+            self.count("error")
         else:
-            self._count("stored")
+            self.count("stored" if stored.outcome.good else "stored_negative")
 
-    def _count(self, result: str) -> None:
+    def count(self, result: str) -> None:
+        """Count an event of this cache."""
         self._metrics.cache_events.labels(CACHE, result).inc()
+
+    async def _read(self, key: str, pool_size: int) -> StoredAnswer | None:
+        value = await self._cache.get(key)
+        try:
+            return None if value is None else _load(value, pool_size)
+        except ValueError as error:
+            log.warning("an answer in the cache cannot be read: %s", error)
+            self.count("error")
+            return None
+
+    def _kind(self, stored: StoredAnswer) -> str:
+        if not stored.outcome.good:
+            return "negative"
+        return "stale" if self.stale(stored) else "hit"
 
 
 def answer_key(facts: Mapping[str, Any]) -> str:
@@ -88,6 +144,9 @@ def _load(value: bytes, pool_size: int) -> StoredAnswer:
             outcome=Outcome(record["outcome"]),
             shown=Shown(**record["shown"]),
             simulated=bool(record["simulated"]),
+            provider=str(record["provider"]),
+            model=str(record["model"]),
+            at=float(record["at"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"a stored answer is damaged: {error!r}") from error

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import re
+import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from service.lvlm.pictures import Pictures
 from service.lvlm.prompts import CAPTION_CAP, CAPTION_VERSION, caption_prompt, clean
 from service.lvlm.providers.base import Call, FinishReason, Image
 from service.metrics import Metrics
-from service.stores.base import Cache, StoreError
+from service.stores.base import Cache, Leases, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Captions:
     Args:
         captioner: which of the bundle's captioners to use; empty for the asking model's own, else the first.
         fill: whether missing captions are asked for in the background.
+        leases: keep workers from asking for the same caption; None for a single process.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Captions:
         max_output_tokens: int,
         captioner: str = "",
         fill: bool = True,
+        leases: Leases | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._pictures = pictures
@@ -62,6 +65,8 @@ class Captions:
         self._max_output_tokens = max_output_tokens
         self._captioner = captioner
         self._fill = fill
+        self._leases = leases
+        self._owner = uuid.uuid4().hex
         self._writing: dict[str, asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(AT_ONCE)
 
@@ -126,7 +131,7 @@ class Captions:
     async def _write(self, row: int, key: str, provider: str, model: str) -> None:
         async with self._places:
             image = await self._pictures.item(row)
-            if image is None:
+            if image is None or not await self._ours(key):
                 return
             completion = await describe(self._gateway, provider, model, image, self._max_output_tokens)
         caption = caption_of(completion)
@@ -140,6 +145,15 @@ class Captions:
             self._count("error")
         else:
             self._count("stored")
+
+    async def _ours(self, key: str) -> bool:
+        """Whether no other worker is at it; who gave up on it lets the others try when the lease ends."""
+        if self._leases is None:
+            return True
+        try:
+            return await self._leases.take(key, self._owner, CALL_SECONDS)
+        except StoreError:
+            return False  # what cannot be kept is not worth paying for
 
     def _count(self, result: str, times: int = 1) -> None:
         self._metrics.cache_events.labels(CACHE, result).inc(times)

@@ -14,7 +14,12 @@ Modality = Literal["title", "image", "title+image"]
 ImageMode = Literal["grid", "strip", "separate"]
 Form = Literal["label", "paper"]
 CacheUse = Literal["use", "refresh", "off"]
-CacheResult = Literal["hit", "miss", "refresh", "off"]
+CacheResult = Literal["hit", "stale", "negative", "coalesced", "miss", "refresh", "off"]
+"""What the answer cache did for a request.
+
+``stale`` was answered from it while a new answer is fetched, ``negative`` is an answer known to be unusable,
+and ``coalesced`` came of a call that another request had begun.
+"""
 
 HISTORY_SHOWN = 10
 """A view describes the last ten items of the history, whatever the backbone reads (the paper's setting)."""
@@ -58,6 +63,7 @@ class StageRequest:
         modality: what the raw view shows of an item; the enhanced view ignores it.
         deadline: seconds from now until the answer is needed.
         backbone_version: of the backbone that ordered the pool.
+        alternatives: providers and models that may answer instead if the first one cannot.
     """
 
     strategy: Strategy
@@ -73,6 +79,7 @@ class StageRequest:
     explain: bool = False
     deadline: float = 10.0
     backbone_version: str = ""
+    alternatives: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +89,9 @@ class StageResult:
     Attributes:
         order: the rows that the LVLM placed, best first: a subset of the pool without duplicates, empty on a
             fallback. The caller continues with the candidate model's order.
-        provider: ``simulator`` whenever the simulator answered, whatever the provider is called.
-        usage: tokens of this request's own attempts; none for an answer from the cache.
+        provider: who answered: ``simulator`` whenever it did, whatever the provider is called.
+        usage: tokens of this request's own attempts; none for an answer from the cache, nor for one that
+            another request's call gave.
         cost_usd: None if the model's price is not known.
         estimated: some of the usage was not reported by the provider.
         invented: answered items that are not in the pool.

@@ -1,45 +1,34 @@
-"""Between the stage and the providers: the deadline, the limit of calls, the account of every attempt.
+"""Between the stage and the providers: everything that stands between wanting an answer and having it.
 
-A call never raises what happened at the provider: it ends as a Completion that says how. This is the place
-for whatever stands between wanting a call and making it.
+A call never raises what happened at a provider: it ends as a Completion that says how. Each matter has a
+class of its own: when to try again (`retries`), whom to leave alone (`breaker`), how many at once (`places`),
+how much per minute and for how many dollars (`allowance`), and the books (`accounts`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import datetime
 import logging
-import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 
-from service.lvlm.pricing import Prices
-from service.lvlm.providers.base import (
-    Call,
-    Event,
-    FailureKind,
-    Finish,
-    FinishReason,
-    Provider,
-    ProviderError,
-    TextDelta,
-    Usage,
-)
-from service.lvlm.tokens import estimate_images, estimate_input, estimate_text
+from service.lvlm.accounts import Accounts, Bill
+from service.lvlm.allowance import Allowance
+from service.lvlm.attempt import Attempt, Ending
+from service.lvlm.breaker import Breaker
+from service.lvlm.places import Places
+from service.lvlm.progress import Progress, Step
+from service.lvlm.providers.base import Call, FailureKind, FinishReason, Provider, ProviderError, Usage
+from service.lvlm.retries import Retries
 from service.metrics import Metrics
+
+__all__ = ["Completion", "Ending", "Gateway"]
 
 log = logging.getLogger(__name__)
 
-
-class Ending(StrEnum):
-    """How a call ended."""
-
-    FINISHED = "finished"
-    DEADLINE = "deadline"
-    PROVIDER = "provider"
-    LIMIT = "limit"
+SILENCE = 30.0
+"""Seconds without an event after which a stream is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +37,13 @@ class Completion:
 
     Attributes:
         text: everything received, also when the call was cut.
-        failure: the kind of failure when the ending is ``provider``.
+        failure: the kind of failure when the ending is ``provider``; None if the breaker was open.
         usage: of all attempts.
         cost_usd: of all attempts; None for a model without a known price.
         estimated: some of the usage was not reported.
         simulated: the simulator answered.
+        provider: who answered, or was asked last.
+        model: of that provider.
     """
 
     ending: Ending
@@ -63,6 +54,16 @@ class Completion:
     cost_usd: float | None = 0.0
     estimated: bool = False
     simulated: bool = False
+    provider: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What is remembered about one model of one provider."""
+
+    places: Places
+    breaker: Breaker = field(default_factory=Breaker)
 
 
 class Gateway:
@@ -70,174 +71,181 @@ class Gateway:
 
     Args:
         providers: by name.
-        simulators: names of providers whose tokens cost nothing.
-        concurrency: calls under way at once; others wait for a place until their deadline.
+        concurrency: calls under way at one model; others wait for a place until their deadline.
+        adaptive: find a smaller limit when the provider says that it is too much.
     """
 
     def __init__(
         self,
         providers: Mapping[str, Provider],
-        prices: Prices,
+        accounts: Accounts,
+        allowance: Allowance,
         metrics: Metrics,
         *,
         concurrency: int,
-        simulators: Collection[str] = (),
+        adaptive: bool = True,
+        retries: Retries | None = None,
     ) -> None:
         self._providers = dict(providers)
-        self._prices = prices
+        self._accounts = accounts
+        self._allowance = allowance
         self._metrics = metrics
-        self._simulators = frozenset(simulators)
-        self._places = asyncio.Semaphore(concurrency)
+        self._concurrency = concurrency
+        self._adaptive = adaptive
+        self._retries = retries or Retries()
+        self._lines: dict[tuple[str, str], _Line] = {}
 
-    async def call(self, provider: str, call: Call, deadline: float) -> Completion:
+    async def call(
+        self,
+        provider: str,
+        call: Call,
+        deadline: float,
+        *,
+        alternatives: Sequence[tuple[str, str]] = (),
+        progress: Progress | None = None,
+    ) -> Completion:
         """Make one call.
 
         Args:
             provider: a configured name.
             call: what to ask.
             deadline: seconds from now at which the call is cut; what has arrived by then is returned.
+            alternatives: providers and models to ask in turn if the first one cannot answer.
+            progress: where to watch it; its ``until`` bounds waiting and trying again, but not the attempt
+                under way.
         """
-        until = asyncio.get_running_loop().time() + deadline
+        hard = asyncio.get_running_loop().time() + deadline
+        progress = progress or Progress(hard)
         if deadline <= 0:
-            return Completion(Ending.DEADLINE)
-        try:
-            async with asyncio.timeout_at(until):
-                await self._places.acquire()
-        except TimeoutError:
-            return Completion(Ending.LIMIT)
-        try:
-            return await self._attempt(self._providers[provider], call, until)
-        finally:
-            self._places.release()
+            return self.completion(progress, Ending.DEADLINE)
+        ending = Ending.DEADLINE
+        for name, model in ((provider, call.model), *alternatives):
+            ending = await self._ask(name, replace(call, model=model), hard, progress)
+            if ending not in (Ending.PROVIDER, Ending.LIMIT) or _now() >= min(hard, progress.until):
+                break
+        return self.completion(progress, ending)
+
+    def completion(self, progress: Progress, ending: Ending) -> Completion:
+        """What has come of a call, now that it ends or that somebody waits no longer."""
+        attempt, bill = progress.attempt, progress.settled
+        if attempt is None:
+            return Completion(ending)
+        if progress.running:
+            bill += self._accounts.so_far(attempt)
+        asked = ending in (Ending.FINISHED, Ending.DEADLINE)
+        return Completion(
+            ending,
+            text=attempt.text if asked else "",
+            reason=attempt.finish.reason if attempt.finish and asked else None,
+            failure=attempt.failure,
+            usage=bill.usage,
+            cost_usd=bill.cost_usd,
+            estimated=bill.estimated,
+            simulated=attempt.simulated,
+            provider=attempt.provider,
+            model=attempt.call.model,
+        )
 
     def warning(self, provider: str, model: str) -> str | None:
         """What an answer of this model must say about its price."""
-        return None if provider in self._simulators else self._prices.warning(model, datetime.date.today())
+        return self._accounts.warning(provider, model)
+
+    def expected(self, provider: str, call: Call) -> Bill:
+        """What one attempt will take, before it is made."""
+        return self._accounts.expected(provider, call)
 
     async def close(self) -> None:
         """Close all providers."""
         for provider in self._providers.values():
             await provider.close()
 
-    async def _attempt(self, provider: Provider, call: Call, until: float) -> Completion:
-        attempt = _Attempt(call)
-        self._metrics.lvlm_inflight.inc()
+    async def _ask(self, provider: str, call: Call, hard: float, progress: Progress) -> Ending:
+        """Ask one model, as often as makes sense."""
+        line = self._line(provider, call.model)
+        if line.breaker.refuses:  # before standing in line for nothing
+            return Ending.PROVIDER
+        progress.step = Step.WAITING
+        while not await line.places.acquire(until := min(hard, progress.until)):
+            if until >= min(hard, progress.until):  # nobody with more time has joined meanwhile
+                return Ending.LIMIT
         try:
-            async with asyncio.timeout_at(until), aclosing(provider.stream(call)) as events:  # type: ignore[type-var]
+            return await self._try(line, provider, call, hard, progress)
+        finally:
+            line.places.release()
+
+    async def _try(self, line: _Line, provider: str, call: Call, hard: float, progress: Progress) -> Ending:
+        made = 0
+        while True:
+            progress.step = Step.WAITING
+            expected = self._accounts.expected(provider, call)
+            grant = await self._allowance.grant(provider, call.model, expected, min(hard, progress.until))
+            if isinstance(grant, Ending):
+                return grant
+            if not line.breaker.admit():
+                await self._allowance.settle(grant, Bill())
+                return Ending.PROVIDER
+            attempt = Attempt(provider, call)
+            progress.begin(attempt)
+            try:
+                await self._attempt(attempt, hard, progress)
+            finally:  # also when cancelled: the tokens are spent
+                bill = self._enter(line, attempt)
+                progress.settle(bill)
+                if grant.meters:
+                    await asyncio.shield(self._allowance.settle(grant, bill))
+            made += 1
+            pause = self._retries.pause(attempt, made)
+            if pause is None or _now() + pause >= min(hard, progress.until):
+                assert attempt.ending is not None
+                return attempt.ending
+            assert attempt.failure is not None
+            self._metrics.lvlm_retries.labels(provider, call.model, attempt.failure.value).inc()
+            progress.step = Step.PAUSING
+            await asyncio.sleep(pause)
+
+    async def _attempt(self, attempt: Attempt, hard: float, progress: Progress) -> None:
+        provider, call = self._providers[attempt.provider], attempt.call
+        self._metrics.lvlm_inflight.inc()
+        silence = SILENCE if call.stream else hard
+        try:
+            async with (
+                asyncio.timeout_at(min(hard, _now() + silence)) as limit,
+                aclosing(provider.stream(call)) as events,  # type: ignore[type-var]
+            ):
                 async for event in events:
                     attempt.take(event)
+                    progress.arrived()
+                    limit.reschedule(min(hard, _now() + silence))
             attempt.end()
         except TimeoutError:
-            attempt.ending = Ending.DEADLINE
+            if _now() >= hard:
+                attempt.cut()
+            else:
+                attempt.fail(FailureKind.TIMEOUT)
         except ProviderError as error:
             log.warning("a call to %s/%s failed: %s", provider.name, call.model, error)
-            attempt.fail(error.kind)
+            attempt.fail(error.kind, error.retry_after)
         except Exception:  # a fault of ours or of an SDK: the request at hand still gets the candidate order
             log.exception("a call to %s/%s broke", provider.name, call.model)
             attempt.fail(FailureKind.SERVER)
-        finally:  # also when the caller was cancelled: the tokens are spent
+        finally:
             self._metrics.lvlm_inflight.dec()
-            completion = self._account(provider.name, attempt)
-        return completion
 
-    def _account(self, provider: str, attempt: _Attempt) -> Completion:
-        metrics, model = self._metrics, attempt.call.model
-        usage, estimated = self._usage(attempt)
-        cost = 0.0 if attempt.simulated or provider in self._simulators else self._prices.cost(model, usage)
-        metrics.lvlm_call_duration.labels(provider, model, attempt.outcome).observe(attempt.seconds)
-        if attempt.first_text is not None and attempt.call.stream:
-            metrics.lvlm_time_to_first_token.labels(provider, model).observe(attempt.first_text)
-        metrics.lvlm_tokens.labels(provider, model, "input").inc(usage.input_tokens)
-        metrics.lvlm_tokens.labels(provider, model, "output").inc(usage.output_tokens)
-        metrics.lvlm_cost.labels(provider, model).inc(cost or 0.0)
-        return Completion(
-            ending=attempt.ending or Ending.DEADLINE,
-            text=attempt.text,
-            reason=attempt.finish.reason if attempt.finish else None,
-            failure=attempt.failure,
-            usage=usage,
-            cost_usd=cost,
-            estimated=estimated,
-            simulated=attempt.simulated or provider in self._simulators,
-        )
+    def _enter(self, line: _Line, attempt: Attempt) -> Bill:
+        line.breaker.record(attempt)
+        line.places.learn(attempt)
+        labels = (attempt.provider, attempt.call.model)
+        self._metrics.lvlm_breaker_open.labels(*labels).set(line.breaker.open)
+        self._metrics.lvlm_places.labels(*labels).set(line.places.limit)
+        return self._accounts.enter(attempt)
 
-    def _usage(self, attempt: _Attempt) -> tuple[Usage, bool]:
-        """Tokens of an attempt, and whether any of them are estimated."""
-        if attempt.finish and attempt.usage:
-            return attempt.usage, False
-        if attempt.failure in _UNBILLED and not attempt.started:
-            return Usage(), False
-        known = attempt.usage or Usage()
-        rule = self._prices.images(attempt.call.model)
-        prompt = attempt.call.prompt
-        return Usage(
-            input_tokens=known.input_tokens or estimate_input(prompt, rule),
-            output_tokens=max(known.output_tokens, estimate_text(attempt.text)),
-            cached_input_tokens=known.cached_input_tokens,
-            cache_write_tokens=known.cache_write_tokens,
-            image_tokens=known.image_tokens or estimate_images(prompt, rule),
-        ), True
+    def _line(self, provider: str, model: str) -> _Line:
+        line = self._lines.get((provider, model))
+        if line is None:
+            line = _Line(Places(self._concurrency, adaptive=self._adaptive))
+            self._lines[provider, model] = line
+        return line
 
 
-_UNBILLED = frozenset(FailureKind) - {FailureKind.TRUNCATED, FailureKind.TIMEOUT}
-"""Failures that come before any work unless text or usage has arrived; nobody bills those."""
-
-
-class _Attempt:
-    """What is known so far about one attempt."""
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        self.ending: Ending | None = None
-        self.failure: FailureKind | None = None
-        self.finish: Finish | None = None
-        self.usage: Usage | None = None
-        self.first_text: float | None = None
-        self._pieces: list[str] = []
-        self._began = time.perf_counter()
-
-    def take(self, event: Event) -> None:
-        match event:
-            case TextDelta(text):
-                if self.first_text is None:
-                    self.first_text = self.seconds
-                self._pieces.append(text)
-            case Usage():
-                self.usage = event
-            case Finish():
-                self.finish = event
-
-    def end(self) -> None:
-        if self.finish is None:
-            self.fail(FailureKind.TRUNCATED)
-        else:
-            self.ending = Ending.FINISHED
-
-    def fail(self, kind: FailureKind) -> None:
-        self.ending, self.failure = Ending.PROVIDER, kind
-
-    @property
-    def text(self) -> str:
-        return "".join(self._pieces)
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._began
-
-    @property
-    def started(self) -> bool:
-        """Whether the model began to answer."""
-        return bool(self._pieces) or self.usage is not None
-
-    @property
-    def simulated(self) -> bool:
-        return self.finish is not None and self.finish.simulated
-
-    @property
-    def outcome(self) -> str:
-        """The metric label: ``ok``, ``deadline``, ``cancelled`` or the kind of failure."""
-        if self.failure:
-            return self.failure.value
-        return {Ending.FINISHED: "ok", Ending.DEADLINE: "deadline"}.get(
-            self.ending or Ending.LIMIT, "cancelled"
-        )
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -19,6 +19,7 @@ from typing import Any
 
 from service.lvlm.contracts import Form, ImageMode
 from service.lvlm.providers.base import Image, Prompt, Text
+from service.lvlm.tokens import estimate_text
 from service.strategies import Task
 
 VERSIONS: Mapping[Form, str] = {"label": "label-1", "paper": "paper-1"}
@@ -77,6 +78,7 @@ def caption_prompt(image: Image) -> Prompt:
         parts=(image, Text(_CAPTION_TEXT)),
         answer_schema=None,
         version=CAPTION_VERSION,
+        answer_tokens=_PER_EXPLANATION,
     )
 
 
@@ -125,6 +127,7 @@ def _label_prompt(question: Question) -> Prompt:
         parts=(*question.images, Text(f"<data>\n{_json(data)}\n</data>")),
         answer_schema=_label_schema(len(question.candidates), question.explain),
         version=VERSIONS["label"],
+        answer_tokens=_FRAME + question.top * _PER_LABEL + (_PER_EXPLANATION if question.explain else 0),
     )
 
 
@@ -191,6 +194,9 @@ def _view(question: Question) -> str:
     return " ".join(told)
 
 
+_FRAME, _PER_LABEL, _PER_EXPLANATION = 8, 4, 60
+"""Tokens of an answer: braces and key, a quoted label with its comma, one or two sentences."""
+
 _PICTURE: Mapping[ImageMode, str] = {
     "grid": "The picture shows them in numbered cells, row by row; cell is the number.",
     "strip": "The picture shows them side by side in numbered cells; cell is the number.",
@@ -226,6 +232,9 @@ def _paper_prompt(question: Question) -> Prompt:
             }
         ),
         version=VERSIONS["paper"],
+        answer_tokens=_FRAME
+        + _PER_EXPLANATION
+        + sum(_PER_LABEL + estimate_text(clean(name, TITLE_CAP)) for name in question.candidates),
     )
 
 

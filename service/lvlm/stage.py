@@ -7,7 +7,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -16,10 +16,13 @@ from service.lvlm import montage, prompts
 from service.lvlm.answer_cache import AnswerCache, StoredAnswer, answer_key
 from service.lvlm.answers import Answer, parse_labels, parse_titles
 from service.lvlm.captions import Captions
-from service.lvlm.contracts import HISTORY_SHOWN, Outcome, Shown, StageRequest, StageResult
+from service.lvlm.contracts import HISTORY_SHOWN, CacheResult, Outcome, Shown, StageRequest, StageResult
+from service.lvlm.elsewhere import Elsewhere
+from service.lvlm.flights import Flight, Flights
 from service.lvlm.gateway import Completion, Ending, Gateway
 from service.lvlm.pictures import Pictured, Pictures
-from service.lvlm.providers.base import Call, FinishReason, Prompt
+from service.lvlm.progress import Progress, Step
+from service.lvlm.providers.base import Call, FinishReason, Prompt, Usage
 from service.metrics import Metrics
 from service.strategies import Task
 
@@ -33,6 +36,12 @@ MARGIN = 0.02
 LEAST = 0.03
 """Seconds that every request gets, so that a deadline of 0 can still be answered from the cache."""
 
+IN_BACKGROUND = 256
+"""Calls under way at which none is begun any more that nobody waits for."""
+
+Placed = Callable[[Sequence[int]], None]
+"""Told the rows that the LVLM has placed so far, best first, whenever there are more."""
+
 
 @dataclass(frozen=True, slots=True)
 class StageOptions:
@@ -41,10 +50,29 @@ class StageOptions:
     Attributes:
         stream: ask for server-sent events, so that a deadline finds a prefix of the ranking.
         max_output_tokens: cap on an answer; generous, since models that think bill their thoughts here.
+        call_seconds: how long a call may go on, for the cache, when nobody waits for it any more.
+        closing_seconds: how long calls under way may go on when the service stops: they are paid for.
     """
 
     stream: bool = True
     max_output_tokens: int = 2_048
+    call_seconds: float = 60.0
+    closing_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Landing:
+    """What came of a call for all who waited.
+
+    Attributes:
+        elsewhere: another worker made the call.
+    """
+
+    completion: Completion
+    answer: Answer
+    outcome: Outcome
+    shown: Shown
+    elsewhere: bool = False
 
 
 @dataclass(slots=True)
@@ -55,14 +83,18 @@ class _Visit:
         pool: rows in the order shown.
         history: rows shown, oldest first.
         captions: row -> caption, in the enhanced view.
+        leads: whether the call is this request's own, and so its bill.
+        cache: what the cache did for it.
     """
 
     request: StageRequest
     pool: tuple[int, ...]
     history: tuple[int, ...]
     captions: Mapping[int, str] = field(default_factory=dict)
-    shown: Shown = field(default_factory=Shown)
+    shown: Shown | None = None
     completion: Completion = field(default_factory=lambda: Completion(Ending.DEADLINE))
+    leads: bool = True
+    cache: CacheResult = "miss"
     seconds: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 
@@ -97,6 +129,7 @@ class LvlmStage:
         pictures: Pictures,
         captions: Captions,
         answers: AnswerCache,
+        elsewhere: Elsewhere,
         metrics: Metrics,
         options: StageOptions,
     ) -> None:
@@ -105,33 +138,50 @@ class LvlmStage:
         self._pictures = pictures
         self._captions = captions
         self._answers = answers
+        self._elsewhere = elsewhere
         self._metrics = metrics
         self._options = options
-        self._storing: set[asyncio.Task[None]] = set()
+        self._flights: Flights[_Landing] = Flights()
 
-    async def rerank(self, request: StageRequest) -> StageResult:
+    async def rerank(self, request: StageRequest, placed: Placed | None = None) -> StageResult:
         """Rank the pool, whatever happens, by the request's deadline.
+
+        Args:
+            request: what to rank, and until when.
+            placed: told what the LVLM has placed so far while it goes on.
 
         Raises:
             ValueError: the pool is empty or the strategy asks no LVLM; a fault of the caller.
         """
         visit = _Visit(request, self._shown_pool(request), request.history[-HISTORY_SHOWN:])
-        # Not nested: two timeouts that are due in one turn of the loop would cancel twice and lose what the
-        # provider's, the smaller one, had kept.
+        visit.cache = "miss" if request.cache == "use" else request.cache
         try:
             async with asyncio.timeout(max(request.deadline, LEAST)):
                 key, stored = await self._look_up(visit)
-                prompt = None if stored else await self._prompt(visit)
-        except TimeoutError:  # the cache or the pictures were slow
+        except TimeoutError:  # the cache was slow
             return self._fallback(visit, Outcome.FALLBACK_DEADLINE)
-        if stored:
+        if stored and not self._answers.stale(stored):
             return self._hit(visit, stored)
-        assert prompt is not None
-        return await self._ask(visit, key, prompt)
+        flight = self._flight(visit, key, waits=stored is None and visit.time_left > 0)
+        if stored:
+            visit.cache = "stale"
+            return self._hit(visit, stored)
+        return await self._await(visit, flight, placed)
+
+    async def prompt(self, request: StageRequest) -> Call:
+        """The call that would be made for a request, without making it.
+
+        Raises:
+            ValueError: the pool is empty or the strategy asks no LVLM.
+        """
+        visit = _Visit(request, self._shown_pool(request), request.history[-HISTORY_SHOWN:])
+        if request.strategy.view == "enhanced":
+            visit.captions = await self._captions.read(visit.history, request.provider, request.model)
+        return self._call(visit, await self._build_prompt(visit))
 
     async def close(self) -> None:
-        """Finish writing answers and stop everything that runs in the background."""
-        await asyncio.gather(*self._storing)
+        """Let calls under way land, write their answers, and stop everything that runs in the background."""
+        await self._flights.close(self._options.closing_seconds)
         await self._captions.close()
         await self._gateway.close()
         self._pictures.close()
@@ -141,29 +191,137 @@ class LvlmStage:
         with visit.timed("cache"):
             if request.strategy.view == "enhanced":
                 visit.captions = await self._captions.read(visit.history, request.provider, request.model)
-            key = self._key(visit)
+            key = self._key(visit, request.provider, request.model)
             if request.cache != "use":
                 return key, None
             return key, await self._answers.get(key, len(visit.pool))
 
-    async def _ask(self, visit: _Visit, key: str, prompt: Prompt) -> StageResult:
+    # --- the call ---------------------------------------------------------------------------------------
+
+    def _flight(self, visit: _Visit, key: str, *, waits: bool) -> Flight[_Landing] | None:
+        """The call that answers this visit: one under way, or its own; None if there is to be none."""
+        request, now = visit.request, asyncio.get_running_loop().time()
+        alone = request.cache == "off"  # a measurement: its own call, and nobody's after it
+        budget = max(visit.time_left, 0.0 if alone else self._options.call_seconds)
+        until = now + (visit.time_left if waits else budget)
+        if not waits and (alone or len(self._flights) >= IN_BACKGROUND):
+            return None
+        flight = None if alone else self._flights.join(key, until)
+        if flight:
+            visit.leads, visit.cache = False, "coalesced"
+            self._answers.count("coalesced")
+            return flight
+        return self._flights.begin(
+            None if alone else key, until, lambda flight: self._fly(visit, key, flight, now + budget)
+        )
+
+    async def _fly(self, visit: _Visit, key: str, flight: Flight[_Landing], hard: float) -> None:
+        """Find out the answer and keep it, as a task of its own."""
+        if visit.request.cache != "use":
+            await self._ask(visit, key, flight, hard)
+            return
+        clock = asyncio.get_running_loop().time
+        try:
+            async with self._elsewhere.claimed(
+                key,
+                look=lambda: self._answers.look(key, len(visit.pool)),
+                waited_for=lambda: clock() < flight.progress.until,
+            ) as found:
+                if found:
+                    self._answers.count("coalesced")
+                    flight.land(_landing(found))
+                else:
+                    await self._ask(visit, key, flight, hard)
+        except TimeoutError:
+            nothing = Answer((), 0, 0, visit.top)
+            ended = Completion(Ending.DEADLINE)
+            flight.land(_Landing(ended, nothing, Outcome.FALLBACK_DEADLINE, Shown(), elsewhere=True))
+
+    async def _ask(self, visit: _Visit, key: str, flight: Flight[_Landing], hard: float) -> None:
         request = visit.request
-        if visit.time_left > 0:
-            with visit.timed("lvlm"):
-                visit.completion = await self._gateway.call(
-                    request.provider, self._call(visit, prompt), visit.time_left
-                )
-        answer, outcome = self._judge(visit)
-        if not answer.order:
-            return self._fallback(visit, outcome, answer)
+        with visit.timed("prompt"):
+            prompt = await self._build_prompt(visit)
+        assert visit.shown is not None
+        flight.progress.shown = visit.shown
+        completion = await self._gateway.call(
+            request.provider,
+            self._call(visit, prompt),
+            hard - asyncio.get_running_loop().time(),
+            alternatives=request.alternatives,
+            progress=flight.progress,
+        )
+        answer, outcome = self._judge(visit, completion)
+        self._count_repairs(completion, answer, outcome)
+        flight.land(_Landing(completion, answer, outcome, visit.shown))
+        await self._keep(visit, key, completion, answer, outcome)
+
+    async def _keep(
+        self, visit: _Visit, key: str, completion: Completion, answer: Answer, outcome: Outcome
+    ) -> None:
+        """Remember a complete answer, and for a moment an unusable one."""
+        if completion.ending is not Ending.FINISHED or visit.request.cache == "off":
+            return
         # An answer that the token cap cut off is used, and is not worth keeping.
-        complete = outcome.good and visit.completion.reason is FinishReason.STOP
-        if complete and request.cache != "off":
-            with visit.timed("cache"):
-                await self._store(
-                    visit, key, StoredAnswer(answer, outcome, visit.shown, visit.completion.simulated)
-                )
+        if outcome.good and completion.reason is not FinishReason.STOP:
+            return
+        if (completion.provider, completion.model) != (visit.request.provider, visit.request.model):
+            key = self._key(visit, completion.provider, completion.model)
+        await self._answers.put(
+            key,
+            StoredAnswer(
+                answer,
+                outcome,
+                visit.shown or Shown(),
+                completion.simulated,
+                completion.provider,
+                completion.model,
+            ),
+        )
+
+    async def _await(
+        self, visit: _Visit, flight: Flight[_Landing] | None, placed: Placed | None
+    ) -> StageResult:
+        """Wait for the call as long as the request can."""
+        if flight is None:
+            return self._fallback(visit, Outcome.FALLBACK_DEADLINE)
+        began, built = time.perf_counter(), visit.seconds.get("prompt", 0.0)
+        watcher = self._watcher(visit, flight.progress, placed) if placed else None
+        until = asyncio.get_running_loop().time() + max(0.0, visit.time_left)
+        try:
+            landed = await flight.wait(until, watcher)
+        except asyncio.CancelledError:
+            if visit.request.cache == "off":  # nobody else waits for it, and nothing would keep it
+                flight.cancel()
+            raise
+        own = visit.seconds.get("prompt", 0.0) - built if visit.leads else 0.0
+        visit.seconds["lvlm"] = max(0.0, time.perf_counter() - began - own)
+        if landed and flight.landing.cancelled():  # our own fault, and it is in the log; or the service stops
+            return self._fallback(visit, Outcome.FALLBACK_PROVIDER)
+        if landed:
+            landing = flight.landing.result()
+            if landing.elsewhere:
+                visit.leads, visit.cache = False, "coalesced"
+            visit.completion, visit.shown = landing.completion, landing.shown
+            return self._result(visit, landing.outcome, landing.answer)
+        visit.completion = self._gateway.completion(flight.progress, _ENDINGS[flight.progress.step])
+        visit.shown = flight.progress.shown
+        answer, outcome = self._judge(visit, visit.completion)
         return self._result(visit, outcome, answer)
+
+    def _watcher(self, visit: _Visit, progress: Progress, placed: Placed) -> Callable[[], None]:
+        told: tuple[int, ...] = ()
+
+        def look() -> None:
+            nonlocal told
+            if progress.attempt is None:
+                return
+            order = self._read(visit, progress.attempt.text).order[: visit.request.k]
+            # Only ever more of the same: a second attempt may say something else, and the end result has it.
+            if len(order) > len(told) and order[: len(told)] == told:
+                told = order
+                placed([visit.pool[position] for position in order])
+
+        return look
 
     # --- what is shown ----------------------------------------------------------------------------------
 
@@ -181,10 +339,6 @@ class LvlmStage:
         seed = hashlib.sha256(json.dumps(facts).encode()).digest()
         random.Random(seed).shuffle(pool)
         return tuple(pool)
-
-    async def _prompt(self, visit: _Visit) -> Prompt:
-        with visit.timed("prompt"):
-            return await self._build_prompt(visit)
 
     async def _build_prompt(self, visit: _Visit) -> Prompt:
         request, items = visit.request, self._catalogue.items
@@ -229,7 +383,7 @@ class LvlmStage:
             context={"strategy": request.strategy.name},
         )
 
-    def _key(self, visit: _Visit) -> str:
+    def _key(self, visit: _Visit, provider: str, model: str) -> str:
         """Everything that changes the answer."""
         request, items = visit.request, self._catalogue.items
         raw = request.strategy.view == "raw"
@@ -244,8 +398,8 @@ class LvlmStage:
                 "image_mode": request.image_mode if shows_images else None,
                 "prompt": prompts.VERSIONS[request.form],
                 "montage": montage.VERSION if shows_images else None,
-                "provider": request.provider,
-                "model": request.model,
+                "provider": provider,
+                "model": model,
                 "max_output_tokens": self._options.max_output_tokens,
                 "history": [items[row].item_id for row in visit.history],
                 "images": [items[row].image_sha256 for row in visit.history] if shows_images else None,
@@ -258,81 +412,76 @@ class LvlmStage:
 
     # --- what came back ---------------------------------------------------------------------------------
 
-    def _judge(self, visit: _Visit) -> tuple[Answer, Outcome]:
-        completion = visit.completion
+    def _judge(self, visit: _Visit, completion: Completion) -> tuple[Answer, Outcome]:
         nothing = Answer((), 0, 0, visit.top)
-        if completion.ending is Ending.LIMIT:
-            return nothing, Outcome.FALLBACK_LIMIT
-        if completion.ending is Ending.PROVIDER:
-            return nothing, Outcome.FALLBACK_PROVIDER
+        if completion.ending in _NO_ANSWER:
+            return nothing, _NO_ANSWER[completion.ending]
         if completion.reason is FinishReason.REFUSAL:
             return nothing, Outcome.FALLBACK_ANSWER
-        answer = self._read(visit)
+        answer = self._read(visit, completion.text)
         if completion.ending is Ending.DEADLINE:
             return answer, Outcome.PARTIAL if answer.order else Outcome.FALLBACK_DEADLINE
-        self._count_repairs(visit.request, answer)
         if not answer.order:
             return answer, Outcome.FALLBACK_ANSWER
         return answer, Outcome.REPAIRED if answer.repaired else Outcome.OK
 
-    def _read(self, visit: _Visit) -> Answer:
-        text = visit.completion.text
+    def _read(self, visit: _Visit, text: str) -> Answer:
         if visit.request.form == "label":
             return parse_labels(text, len(visit.pool), visit.top)
         names = prompts.shown_names([self._catalogue.items[row].name for row in visit.pool])
         return parse_titles(text, names)
 
-    def _count_repairs(self, request: StageRequest, answer: Answer) -> None:
+    def _count_repairs(self, completion: Completion, answer: Answer, outcome: Outcome) -> None:
+        if completion.ending is not Ending.FINISHED or completion.reason is FinishReason.REFUSAL:
+            return
         for kind in ("invented", "duplicated", "missing"):
-            self._metrics.lvlm_repairs.labels(request.provider, request.model, kind).inc(
+            self._metrics.lvlm_repairs.labels(completion.provider, completion.model, kind).inc(
                 getattr(answer, kind)
             )
-
-    async def _store(self, visit: _Visit, key: str, stored: StoredAnswer) -> None:
-        # A task of its own: a slow cache may cost the caller a moment of what is left, and never the answer.
-        task = asyncio.create_task(self._answers.put(key, stored))
-        self._storing.add(task)
-        task.add_done_callback(self._storing.discard)
-        await asyncio.wait({task}, timeout=max(0.0, min(MARGIN, visit.time_left + MARGIN)))
 
     # --- the result -------------------------------------------------------------------------------------
 
     def _hit(self, visit: _Visit, stored: StoredAnswer) -> StageResult:
-        visit.shown = stored.shown
-        visit.completion = Completion(Ending.FINISHED, simulated=stored.simulated)
-        return self._result(visit, stored.outcome, stored.answer, hit=True)
+        landing = _landing(stored)
+        visit.completion, visit.shown, visit.leads = landing.completion, landing.shown, False
+        if visit.cache != "stale":
+            visit.cache = "hit" if stored.outcome.good else "negative"
+        return self._result(visit, stored.outcome, stored.answer)
 
-    def _fallback(self, visit: _Visit, outcome: Outcome, answer: Answer | None = None) -> StageResult:
-        return self._result(visit, outcome, answer or Answer((), 0, 0, visit.top))
+    def _fallback(self, visit: _Visit, outcome: Outcome) -> StageResult:
+        return self._result(visit, outcome, Answer((), 0, 0, visit.top))
 
-    def _result(self, visit: _Visit, outcome: Outcome, answer: Answer, *, hit: bool = False) -> StageResult:
+    def _result(self, visit: _Visit, outcome: Outcome, answer: Answer) -> StageResult:
         request, completion = visit.request, visit.completion
         if not outcome.good:
             self._metrics.fallbacks.labels(outcome.value).inc()
         return StageResult(
             order=tuple(visit.pool[position] for position in answer.order),
             outcome=outcome,
-            provider=SIMULATOR if completion.simulated else request.provider,
-            model=request.model,
-            cache="hit" if hit else "miss" if request.cache == "use" else request.cache,
-            shown=visit.shown,
-            usage=completion.usage,
-            cost_usd=completion.cost_usd,
-            estimated=completion.estimated,
+            provider=SIMULATOR if completion.simulated else completion.provider or request.provider,
+            model=completion.model or request.model,
+            cache=visit.cache,
+            shown=visit.shown or Shown(),
+            usage=completion.usage if visit.leads else Usage(),
+            cost_usd=completion.cost_usd if visit.leads else 0.0,
+            estimated=completion.estimated and visit.leads,
             invented=answer.invented,
             duplicated=answer.duplicated,
             missing=answer.missing,
             explanation=answer.explanation if request.explain else None,
-            warnings=tuple(self._warnings(visit, hit=hit)),
+            warnings=tuple(self._warnings(visit, outcome)),
             seconds=visit.seconds,
         )
 
-    def _warnings(self, visit: _Visit, *, hit: bool) -> Iterator[str]:
-        request, shown = visit.request, visit.shown
-        price = self._gateway.warning(request.provider, request.model)
-        if price and not hit and not visit.completion.simulated:
+    def _warnings(self, visit: _Visit, outcome: Outcome) -> Iterator[str]:
+        request, completion, shown = visit.request, visit.completion, visit.shown
+        provider, model = completion.provider or request.provider, completion.model or request.model
+        price = self._gateway.warning(provider, model)
+        if price and visit.leads and not completion.simulated:
             yield price
-        if not visit.history or not ("prompt" in visit.seconds or hit):
+        if (provider, model) != (request.provider, request.model) and outcome.good:
+            yield f"{request.provider}/{request.model} could not answer: {provider}/{model} did"
+        if not visit.history or shown is None:
             return  # nothing was to be shown, or nothing was shown yet
         if request.strategy.view == "enhanced":
             bare = len(visit.history) - shown.captions
@@ -346,3 +495,25 @@ class LvlmStage:
                 yield "no images: none of the history's items has a readable image"
             elif bare:
                 yield f"{bare} items of the history have no readable image"
+
+
+_NO_ANSWER = {
+    Ending.LIMIT: Outcome.FALLBACK_LIMIT,
+    Ending.BUDGET: Outcome.FALLBACK_BUDGET,
+    Ending.PROVIDER: Outcome.FALLBACK_PROVIDER,
+}
+
+_ENDINGS = {
+    Step.PREPARING: Ending.DEADLINE,
+    Step.WAITING: Ending.LIMIT,
+    Step.ASKING: Ending.DEADLINE,
+    Step.PAUSING: Ending.PROVIDER,
+}
+"""How a call ends for a request that leaves it in the middle of a step."""
+
+
+def _landing(stored: StoredAnswer) -> _Landing:
+    completion = Completion(
+        Ending.FINISHED, simulated=stored.simulated, provider=stored.provider, model=stored.model
+    )
+    return _Landing(completion, stored.answer, stored.outcome, stored.shown, elsewhere=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
 
 from service.answer import answer, labels
+from service.event_stream import MEDIA_TYPE, EventStream
+from service.recommender import Recommendation
 from service.routers.dependencies import services_of
 from service.routers.parsing import described, read_body, read_query
 from service.schemas import Problem, RecommendAnswer, RecommendBody, RecommendQuery
@@ -18,6 +21,11 @@ router = APIRouter(tags=["recommend"])
     response_model=RecommendAnswer,
     openapi_extra=described(RecommendQuery, RecommendBody),
     responses={
+        200: {
+            "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+            "description": "The recommendation; as events for who accepts text/event-stream: "
+            "candidates, item …, explanation, answer",
+        },
         422: {"model": Problem, "description": "Says what is wrong and names it"},
         429: {"model": Problem, "description": "Too many requests are waiting; see Retry-After"},
     },
@@ -32,7 +40,24 @@ async def recommend(request: Request) -> Response:
     query = read_query(request, RecommendQuery)
     state["labels"] = {"strategy": query.strategy}
     body = await read_body(request, RecommendBody)
+    if MEDIA_TYPE in request.headers.get("accept", ""):
+        return await _watched(request, body, query)
     recommendation = await services.recommender.recommend(body, query)
     state["labels"] = labels(recommendation)
     content = answer(recommendation, services.bundle.catalogue, state["request_id"])
     return Response(orjson.dumps(content), media_type="application/json")
+
+
+async def _watched(request: Request, body: RecommendBody, query: RecommendQuery) -> Response:
+    state, services = request.scope["state"], await services_of(request)
+    stream = EventStream(services.bundle.catalogue, state["request_id"])
+
+    async def recommending() -> Recommendation:
+        recommendation = await services.recommender.recommend(body, query, stream)
+        state["labels"] = labels(recommendation)
+        return recommendation
+
+    await stream.begin(recommending())
+    # Proxies that buffer would turn the stream into a plain answer.
+    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+    return StreamingResponse(stream.read(), media_type=MEDIA_TYPE, headers=headers)

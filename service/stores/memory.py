@@ -6,6 +6,8 @@ import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 
+from service.stores.base import BURST, Flow, Sum
+
 MAX_EVENTS_PER_USER = 2_000
 
 
@@ -71,3 +73,61 @@ class MemoryEvents:
     async def get(self, user_id: str) -> list[str]:
         """The user's items, oldest first; empty for an unknown user."""
         return list(self._item_ids.get(user_id, ()))
+
+
+class MemoryMeters:
+    """Meters of one process.
+
+    Args:
+        share: this process's part of every limit, where others draw on the same account unseen.
+    """
+
+    def __init__(self, share: float = 1.0) -> None:
+        self._share = share
+        self._full_at: dict[str, float] = {}
+        self._totals: dict[str, tuple[float, float]] = {}
+
+    async def draw(self, flows: Sequence[Flow], patience: float) -> float | None:
+        """Draw all of the flows ahead of time, or none; see Meters."""
+        now = time.monotonic()
+        wait = max([0.0, *(self._wait(flow, now) for flow in flows)])
+        if wait > patience:
+            return None
+        self._take(flows, now)
+        return wait
+
+    async def correct(self, flows: Sequence[Flow]) -> None:
+        """Draw without asking."""
+        self._take(flows, time.monotonic())
+
+    async def add(self, sums: Sequence[Sum]) -> bool:
+        """Add to all totals, or to none and return False if one of them would pass its limit."""
+        if any(self._total(each.key) + each.amount > each.limit * self._share for each in sums):
+            return False
+        await self.settle(sums)
+        return True
+
+    async def settle(self, sums: Sequence[Sum]) -> None:
+        """Add without asking for the limit."""
+        now = time.monotonic()
+        self._totals = {key: kept for key, kept in self._totals.items() if now < kept[1]}
+        for each in sums:
+            self._totals[each.key] = (self._total(each.key) + each.amount, now + each.ttl)
+
+    def _total(self, key: str) -> float:
+        total, until = self._totals.get(key, (0.0, 0.0))
+        return total if time.monotonic() < until else 0.0
+
+    def _seconds(self, flow: Flow) -> float:
+        return flow.amount * 60 / (flow.per_minute * self._share)
+
+    # The virtual scheduling form of the generic cell rate algorithm (ITU-T I.371): a bucket is one number,
+    # the time at which it will be full again.
+
+    def _wait(self, flow: Flow, now: float) -> float:
+        ahead = self._full_at.get(flow.key, now) - now
+        return ahead - max(0.0, BURST - self._seconds(flow))
+
+    def _take(self, flows: Sequence[Flow], now: float) -> None:
+        for flow in flows:
+            self._full_at[flow.key] = max(now, self._full_at.get(flow.key, now)) + self._seconds(flow)

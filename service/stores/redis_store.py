@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from service.stores.base import StoreError
+from service.stores.base import BURST, Flow, StoreError, Sum
 from service.stores.memory import MAX_EVENTS_PER_USER
 
 T = TypeVar("T")
@@ -75,6 +75,17 @@ class RedisConnection:
             if not isinstance(error, ResponseError):  # a refused command is no dead server
                 self._down_until = time.monotonic() + PAUSE_AFTER_FAILURE
             raise StoreError(f"Redis failed: {type(error).__name__}") from None
+
+    async def run(self, script: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+        """Run a Lua script, which Redis does at one go.
+
+        Raises:
+            StoreError: the server is down, slow or refused.
+        """
+        return await self.ask(self._run(script, keys, arguments))
+
+    async def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+        return await self._redis.eval(script, len(keys), *keys, *arguments)
 
     async def close(self) -> None:
         """Close the pool."""
@@ -166,3 +177,143 @@ class RedisEvents:
             "Awaitable[list[bytes]]", self._connection.client.lrange(f"{self._prefix}:{user_id}", 0, -1)
         )
         return [item_id.decode() for item_id in found]
+
+
+_TAKE = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
+_RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 0
+"""
+
+
+class RedisLeases:
+    """Leases that all workers see; one that is killed loses its own after their time."""
+
+    def __init__(self, connection: RedisConnection, prefix: str = "msr:lease") -> None:
+        self._connection = connection
+        self._prefix = prefix
+
+    async def take(self, key: str, owner: str, ttl: float) -> bool:
+        """Become the owner for ``ttl`` seconds, or stay it for as long again; False if another one is.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        milliseconds = str(max(1, int(ttl * 1000)))
+        return bool(await self._connection.run(_TAKE, [f"{self._prefix}:{key}"], [owner, milliseconds]))
+
+    async def release(self, key: str, owner: str) -> None:
+        """Give the key back; nothing happens if it is not this owner's any more.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        await self._connection.run(_RELEASE, [f"{self._prefix}:{key}"], [owner])
+
+
+# The same arithmetic as in MemoryMeters, on the server's clock. ARGV: patience, burst, then the seconds'
+# worth of every flow. The reply is a string: Redis would cut a Lua number to an integer.
+_DRAW = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local burst = tonumber(ARGV[2])
+local full, wait = {}, 0
+for i, key in ipairs(KEYS) do
+  full[i] = math.max(now, tonumber(redis.call('GET', key) or '0'))
+  wait = math.max(wait, full[i] - now - math.max(0, burst - tonumber(ARGV[i + 2])))
+end
+if wait > tonumber(ARGV[1]) then return false end
+for i, key in ipairs(KEYS) do
+  local at = full[i] + tonumber(ARGV[i + 2])
+  local left = math.ceil((at - now) * 1000)
+  if left > 0 then
+    redis.call('SET', key, string.format('%.6f', at), 'PX', left)
+  else
+    redis.call('DEL', key)
+  end
+end
+return string.format('%.6f', wait)
+"""
+
+# ARGV: ask (1) or not (0), then amount, limit and milliseconds to live of every total.
+_ADD = """
+if ARGV[1] == '1' then
+  for i, key in ipairs(KEYS) do
+    local total = tonumber(redis.call('GET', key) or '0')
+    if total + tonumber(ARGV[3 * i - 1]) > tonumber(ARGV[3 * i]) then return 0 end
+  end
+end
+for i, key in ipairs(KEYS) do
+  redis.call('INCRBYFLOAT', key, ARGV[3 * i - 1])
+  redis.call('PEXPIRE', key, ARGV[3 * i + 1])
+end
+return 1
+"""
+
+
+_FOR_EVER = 1e9
+
+
+class RedisMeters:
+    """Meters that all workers share."""
+
+    def __init__(self, connection: RedisConnection, prefix: str = "msr:meter") -> None:
+        self._connection = connection
+        self._prefix = prefix
+
+    async def draw(self, flows: Sequence[Flow], patience: float) -> float | None:
+        """Draw all of the flows ahead of time, or none; see Meters.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        if not flows:
+            return 0.0
+        wait = await self._draw(flows, patience)
+        return None if wait is None else float(wait)
+
+    async def correct(self, flows: Sequence[Flow]) -> None:
+        """Draw without asking.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        if flows:
+            await self._draw(flows, _FOR_EVER)
+
+    async def add(self, sums: Sequence[Sum]) -> bool:
+        """Add to all totals, or to none and return False if one of them would pass its limit.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        return not sums or bool(await self._add(sums, ask=True))
+
+    async def settle(self, sums: Sequence[Sum]) -> None:
+        """Add without asking for the limit.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        if sums:
+            await self._add(sums, ask=False)
+
+    async def _draw(self, flows: Sequence[Flow], patience: float) -> Any:
+        seconds = [f"{flow.amount * 60 / flow.per_minute:.6f}" for flow in flows]
+        keys = [f"{self._prefix}:{flow.key}" for flow in flows]
+        return await self._connection.run(_DRAW, keys, [f"{patience:.6f}", str(BURST), *seconds])
+
+    async def _add(self, sums: Sequence[Sum], *, ask: bool) -> Any:
+        facts = [
+            fact
+            for each in sums
+            for fact in (f"{each.amount:.9f}", f"{each.limit:.9f}", str(max(1, int(each.ttl * 1000))))
+        ]
+        keys = [f"{self._prefix}:{each.key}" for each in sums]
+        return await self._connection.run(_ADD, keys, [str(int(ask)), *facts])

@@ -18,6 +18,7 @@ from scripted_server import Reply, ScriptedServer, scripted_server
 from simulator_process import start_simulator
 
 from service.bundle import Catalogue, open_bundle
+from service.lvlm.answer_cache import Lifetimes
 from service.lvlm.providers.base import Usage
 from service.lvlm.stage import Outcome, Shown, StageRequest, StageResult
 from service.stores.memory import MemoryCache
@@ -107,7 +108,7 @@ async def test_labels_become_rows_and_usage_becomes_cost(catalogue: Catalogue, w
     assert result.order == (2, 0, 1, 3, 4)
     assert result.outcome is Outcome.OK
     assert result.provider == wire
-    assert result.usage == Usage(input_tokens=100, output_tokens=7, cached_input_tokens=40)
+    assert result.usage == Usage(100, 7, cached_input_tokens=40, image_tokens=85)
     assert result.cost_usd == pytest.approx((60 * 2.50 + 40 * 1.25 + 7 * 10.00) / 1e6)
     labels = {"provider": wire, "model": "gpt-4o"}
     assert opened.count("msr_lvlm_tokens_total", direction="input", **labels) == 100
@@ -200,16 +201,16 @@ async def test_without_a_free_place_in_time_the_candidate_order_stays(catalogue:
     async with playing(catalogue, Reply([5.0]), concurrency=1) as (opened, server):
         busy = asyncio.create_task(opened.stage.rerank(ask(deadline=1.0)))
         await asyncio.sleep(0.2)
-        result = await opened.stage.rerank(ask(deadline=0.2))
+        result = await opened.stage.rerank(ask(deadline=0.2, history=HISTORY[:-1]))
         await busy
         assert len(server.requests) == 1
     assert result.outcome is Outcome.FALLBACK_LIMIT
     assert result.usage == Usage()
 
 
-async def test_a_place_is_free_again_after_a_client_went_away(catalogue: Catalogue) -> None:
+async def test_a_measurement_whose_client_goes_away_frees_its_place(catalogue: Catalogue) -> None:
     async with playing(catalogue, Reply([30.0]), answer("openai", *GOOD), concurrency=1) as (opened, _):
-        gone = asyncio.create_task(opened.stage.rerank(ask()))
+        gone = asyncio.create_task(opened.stage.rerank(ask(cache="off")))
         await asyncio.sleep(0.3)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -389,16 +390,31 @@ async def test_with_the_cache_off_nothing_is_read_or_kept(catalogue: Catalogue) 
 @pytest.mark.parametrize(
     "bad",
     [
-        Reply(SCRIPTS["openai"].stream(b"no")),
         SCRIPTS["openai"].error(500, "server_error"),
-        Reply(SCRIPTS["openai"].stream(b'{"ranking": ["C"', 30.0)),
+        Reply(SCRIPTS["openai"].stream(b'{"ranking": ["C"', reason=None)),
     ],
-    ids=["unusable", "failed", "partial"],
+    ids=["failed", "truncated"],
 )
-async def test_a_bad_answer_is_not_kept(catalogue: Catalogue, bad: Reply) -> None:
+async def test_a_failed_call_is_not_kept(catalogue: Catalogue, bad: Reply) -> None:
     async with playing(catalogue, bad, answer("openai", *GOOD)) as (opened, _):
-        assert not (await opened.stage.rerank(ask(deadline=0.4))).outcome.good
-        assert (await opened.stage.rerank(ask())).cache == "miss"
+        assert not (await opened.stage.rerank(ask())).outcome.good
+        second = await opened.stage.rerank(ask())
+    assert (second.cache, second.outcome) == ("miss", Outcome.OK)
+
+
+@pytest.mark.parametrize("bad", [Reply(SCRIPTS["openai"].stream(b"no")), Reply(SCRIPTS["openai"].refusal())])
+async def test_an_unusable_answer_is_remembered_for_a_moment(catalogue: Catalogue, bad: Reply) -> None:
+    lifetimes = Lifetimes(fresh=60, stale=0, negative=0.4)
+    replies = (bad, answer("openai", *GOOD))
+    async with playing(catalogue, *replies, lifetimes=lifetimes) as (opened, server):
+        first, second = [await opened.stage.rerank(ask()) for _ in range(2)]
+        assert len(server.requests) == 1
+        await asyncio.sleep(0.5)
+        third = await opened.stage.rerank(ask())
+    assert (first.cache, first.outcome) == ("miss", Outcome.FALLBACK_ANSWER)
+    assert (second.cache, second.outcome) == ("negative", Outcome.FALLBACK_ANSWER)
+    assert second.usage == Usage()
+    assert (third.cache, third.outcome) == ("miss", Outcome.OK)
 
 
 async def test_an_answer_cut_off_by_the_token_cap_is_used_and_not_kept(catalogue: Catalogue) -> None:
@@ -425,7 +441,7 @@ async def test_only_steps_that_were_taken_have_a_duration(catalogue: Catalogue) 
         assert set((await opened.stage.rerank(ask())).seconds) == {"cache", "prompt", "lvlm"}
         assert set((await opened.stage.rerank(ask())).seconds) == {"cache"}
         nothing = await opened.stage.rerank(ask(deadline=0.0, cache="off"))
-        assert set(nothing.seconds) == {"cache", "prompt"}
+        assert set(nothing.seconds) == {"cache"}
 
 
 DIFFERENT = [
@@ -492,7 +508,8 @@ async def test_a_damaged_record_is_a_miss(catalogue: Catalogue, junk: bytes) -> 
 
 async def test_a_slow_cache_costs_time_and_never_the_answer(catalogue: Catalogue) -> None:
     cache = SlowCache(10**6)
-    async with playing(catalogue, answer("openai", *GOOD), cache=cache) as (opened, _):
+    good = answer("openai", *GOOD)
+    async with playing(catalogue, good, cache=cache, closing_seconds=2) as (opened, _):
         began = time.monotonic()
         result = await opened.stage.rerank(ask(deadline=2.0))
         assert time.monotonic() - began < 0.9

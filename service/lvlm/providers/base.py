@@ -34,12 +34,14 @@ class Prompt:
         parts: the user message, in order; static text first, data last.
         answer_schema: JSON schema of the answer, for providers that enforce one; None for free text.
         version: changes with the wording or layout; part of every cache key.
+        answer_tokens: about how many the answer will take, for budgets and estimates.
     """
 
     system: str
     parts: tuple[Text | Image, ...]
     answer_schema: Mapping[str, Any] | None
     version: str
+    answer_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,97 @@
+"""One attempt at a provider: what has arrived of it so far, and how it ended."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+
+from service.lvlm.providers.base import Call, Event, FailureKind, Finish, TextDelta, Usage
+
+
+class Ending(StrEnum):
+    """How an attempt, or a call made of attempts, ended."""
+
+    FINISHED = "finished"
+    DEADLINE = "deadline"
+    PROVIDER = "provider"
+    LIMIT = "limit"
+    BUDGET = "budget"
+
+
+class Attempt:
+    """What is known so far about one attempt.
+
+    Attributes:
+        ending: None while it runs, and for one that its caller cancelled.
+        failure: why it failed; with ``Ending.PROVIDER`` alone.
+        retry_after: seconds that the provider asked to wait after the failure.
+        first_text: seconds until the first piece of the answer.
+    """
+
+    def __init__(self, provider: str, call: Call) -> None:
+        self.provider = provider
+        self.call = call
+        self.ending: Ending | None = None
+        self.failure: FailureKind | None = None
+        self.retry_after: float | None = None
+        self.finish: Finish | None = None
+        self.usage: Usage | None = None
+        self.first_text: float | None = None
+        self._pieces: list[str] = []
+        self._began = time.perf_counter()
+
+    def take(self, event: Event) -> None:
+        """Add what the provider sent next."""
+        match event:
+            case TextDelta(text):
+                if self.first_text is None:
+                    self.first_text = self.seconds
+                self._pieces.append(text)
+            case Usage():
+                self.usage = event
+            case Finish():
+                self.finish = event
+
+    def end(self) -> None:
+        """The provider has no more to say."""
+        if self.finish is None:
+            self.fail(FailureKind.TRUNCATED)
+        else:
+            self.ending = Ending.FINISHED
+
+    def cut(self) -> None:
+        """The time is up."""
+        self.ending = Ending.DEADLINE
+
+    def fail(self, kind: FailureKind, retry_after: float | None = None) -> None:
+        """The provider failed."""
+        self.ending, self.failure, self.retry_after = Ending.PROVIDER, kind, retry_after
+
+    @property
+    def text(self) -> str:
+        """Everything that has arrived of the answer."""
+        return "".join(self._pieces)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it began."""
+        return time.perf_counter() - self._began
+
+    @property
+    def started(self) -> bool:
+        """Whether the model began to answer."""
+        return bool(self._pieces) or self.usage is not None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the simulator said that it answered."""
+        return self.finish is not None and self.finish.simulated
+
+    @property
+    def outcome(self) -> str:
+        """The metric label: ``ok``, ``deadline``, ``cancelled`` or the kind of failure."""
+        if self.failure:
+            return self.failure.value
+        return {Ending.FINISHED: "ok", Ending.DEADLINE: "deadline"}.get(
+            self.ending or Ending.LIMIT, "cancelled"
+        )

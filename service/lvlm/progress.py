@@ -1,0 +1,63 @@
+"""A call under way as those see it who wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from service.lvlm.accounts import Bill
+from service.lvlm.attempt import Attempt
+from service.lvlm.contracts import Shown
+
+
+class Step(StrEnum):
+    """What a call is doing."""
+
+    PREPARING = "preparing"
+    WAITING = "waiting"
+    ASKING = "asking"
+    PAUSING = "pausing"
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a call is doing, and what has come of it.
+
+    Attributes:
+        until: the event loop's time until which somebody waits: no new attempt begins after it.
+        attempt: the one under way, or the last.
+        running: whether it is under way.
+        settled: the bills of attempts that have ended.
+        shown: what the prompt shows of the history; None before it is built.
+    """
+
+    until: float
+    step: Step = Step.PREPARING
+    attempt: Attempt | None = None
+    running: bool = False
+    settled: Bill = field(default_factory=Bill)
+    shown: Shown | None = None
+    _watchers: set[asyncio.Event] = field(default_factory=set)
+
+    def begin(self, attempt: Attempt) -> None:
+        """A new attempt; what an earlier one said counts no more."""
+        self.attempt, self.step, self.running = attempt, Step.ASKING, True
+
+    def settle(self, bill: Bill) -> None:
+        """The attempt has ended and is in the books."""
+        self.settled += bill
+        self.running = False
+
+    def arrived(self) -> None:
+        """Wake who watches."""
+        for watcher in self._watchers:
+            watcher.set()
+
+    def watch(self, watcher: asyncio.Event) -> None:
+        """Set an event whenever more has arrived."""
+        self._watchers.add(watcher)
+
+    def unwatch(self, watcher: asyncio.Event) -> None:
+        """Stop that."""
+        self._watchers.discard(watcher)
