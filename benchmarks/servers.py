@@ -42,7 +42,7 @@ def own_core() -> Iterator[set[int] | None]:
 @contextmanager
 def running(
     module: str, arguments: Sequence[str], environment: Mapping[str, str], port: int, cores: set[int] | None
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run ``python -m module`` until the block ends.
 
     Args:
@@ -73,7 +73,7 @@ def running(
                 words.seek(0)
                 said = words.read().decode(errors="replace").strip().splitlines()
                 raise BenchmarkError(f"{module} did not start: {said[-1] if said else 'it gave no reason'}")
-            yield
+            yield process
         finally:
             process.terminate()
             try:

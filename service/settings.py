@@ -79,7 +79,7 @@ class Settings(BaseSettings):
 
     # Candidate generation
     candidate_threads: int = Field(2, ge=1, le=64)
-    candidate_queue: int = Field(128, ge=1)
+    candidate_queue: int = Field(2_048, ge=1)
     onnx_threads: int = Field(1, ge=1, le=64)
 
     # The LVLM stage

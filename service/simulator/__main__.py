@@ -8,11 +8,14 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from threading import Thread
 
 import uvicorn
 
 from service.simulator.app import create_app
+from service.simulator.connection import BreakableProtocol
+from service.simulator.faults import ScriptError, read_script
 from service.simulator.image_tokens import RULES
 from service.simulator.timing import Fast, Instant, Paper, Profile
 
@@ -21,7 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the simulator."""
     options = _parser().parse_args(arguments)
     profile = _profile(options)
-    app = create_app(profile, options.seed, RULES[options.image_tokens])
+    try:
+        script = read_script(json.loads(options.faults.read_text("utf-8"))) if options.faults else None
+    except (OSError, ValueError, ScriptError) as error:
+        print(f"--faults {options.faults}: {error}", file=sys.stderr)
+        return 2
+    app = create_app(
+        profile, options.seed, RULES[options.image_tokens], script, prompt_cache=options.prompt_cache
+    )
     try:
         listener = _listen(options.host, options.port)
     except OSError as error:
@@ -30,7 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     config = uvicorn.Config(
-        app, ws="none", lifespan="off", log_level="warning", access_log=False, timeout_graceful_shutdown=1
+        app,
+        http=BreakableProtocol,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     if options.die_with_parent:
@@ -58,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
         default="patches",
         help="how pictures of models of no known family are billed on the OpenAI wire (default patches)",
     )
+    add("--faults", type=Path, help="a script of faults (JSON), as PUT /faults takes it")
+    add("--prompt-cache", action="store_true", help="bill a prompt that came before as cached (OpenAI wire)")
     add("--die-with-parent", action="store_true", help="stop when stdin ends, so that no orphan stays")
     return parser
 

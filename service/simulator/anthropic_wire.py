@@ -14,6 +14,15 @@ from service.simulator.image_tokens import anthropic_image_tokens
 _SPEAKS_NOT = ("tools", "stop_sequences", "container", "mcp_servers")
 _REMOVED = ("temperature", "top_p", "top_k")  # current models refuse them
 _STRATEGY = "strategy="
+_FAULTS = {
+    "400": "invalid_request_error",
+    "401": "authentication_error",
+    "413": "request_too_large",
+    "429": "rate_limit_error",
+    "500": "api_error",
+    "504": "timeout_error",
+    "529": "overloaded_error",
+}
 
 
 class AnthropicWire:
@@ -69,6 +78,15 @@ class AnthropicWire:
         """See Wire."""
         detail = {"type": error.kind, "message": error.message}
         return {"type": "error", "error": detail, "request_id": request_id}
+
+    def fault(self, status: str, retry_after: float | None) -> RejectedError:
+        """See Wire."""
+        said = f"Simulated fault {status}."
+        return RejectedError(int(status), _FAULTS[status], said, retry_after=retry_after)
+
+    def error_event(self, reply: Reply) -> bytes:
+        """See Wire."""
+        return _event("error", error={"type": "api_error", "message": "Simulated fault."})
 
     def message(self, reply: Reply) -> dict[str, Any]:
         """See Wire."""
@@ -234,6 +252,8 @@ def _refusal(message: str) -> RejectedError:
 
 
 def _stop_reason(reply: Reply) -> str:
+    if reply.refused:
+        return "refusal"
     return "max_tokens" if reply.cut else "end_turn"
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
 from collections.abc import Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import asdict
+from math import ceil
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,27 +20,45 @@ from starlette.types import Receive, Scope, Send
 from service.simulator import tokens
 from service.simulator.answering import Answerer
 from service.simulator.anthropic_wire import AnthropicWire
+from service.simulator.bending import bend
+from service.simulator.billing import Biller
 from service.simulator.contracts import Ask, RejectedError, Reply, Wire
+from service.simulator.delivery import BrokenOffError, Delivery
+from service.simulator.faults import ANSWERS, REJECTIONS, Fault, Faults, Script, ScriptError, read_script
 from service.simulator.image_tokens import ImageRule
 from service.simulator.ledger import Call, Ledger
+from service.simulator.obeying import obey, overheard
 from service.simulator.openai_wire import OpenAIWire
 from service.simulator.pictures import BrokenPictureError
+from service.simulator.prompt_cache import PromptCache
 from service.simulator.reading import read_question
-from service.simulator.timing import Profile, Timing, paced
+from service.simulator.timing import Profile, Timing
 
 _MAX_BODY = 32 * 2**20  # bytes; Anthropic's limit
 _MARK = {"x-msr-simulator": "1"}
 
 
-def create_app(profile: Profile, seed: int, image_rule: ImageRule) -> Starlette:
+def create_app(
+    profile: Profile,
+    seed: int,
+    image_rule: ImageRule,
+    script: Script | None = None,
+    *,
+    prompt_cache: bool = False,
+) -> Starlette:
     """Build the application.
 
     Args:
         profile: how long answers take.
         seed: breaks ties between equal candidates.
         image_rule: bills pictures of models of no known family on the OpenAI wire.
+        script: of faults, to begin with.
+        prompt_cache: bill a prompt that came before, on the OpenAI wire, as cached.
     """
     ledger = Ledger()
+    faults = Faults(script, seed)
+    _set_limits(ledger, faults.script)
+    biller, cache = Biller(), PromptCache() if prompt_cache else None
     answerer = Answerer(seed)
     thinker = ThreadPoolExecutor(max_workers=1)
     wires: tuple[Wire, ...] = (OpenAIWire(image_rule), AnthropicWire())
@@ -55,6 +74,27 @@ def create_app(profile: Profile, seed: int, image_rule: ImageRule) -> Starlette:
     async def read_ledger(request: Request) -> Response:
         return JSONResponse(ledger.rows(), headers=_MARK)
 
+    async def summarise_ledger(request: Request) -> Response:
+        return JSONResponse(ledger.summary(), headers=_MARK)
+
+    async def read_faults(request: Request) -> Response:
+        return JSONResponse(
+            {"script": asdict(faults.script), "phase": faults.phase and asdict(faults.phase)}, headers=_MARK
+        )
+
+    async def set_faults(request: Request) -> Response:
+        try:
+            faults.play(read_script(await request.json()))
+        except (ScriptError, ValueError) as error:
+            return JSONResponse({"error": f"not a script of faults: {error}"}, 400, headers=_MARK)
+        _set_limits(ledger, faults.script)
+        return Response(status_code=204, headers=_MARK)
+
+    async def clear_faults(request: Request) -> Response:
+        faults.play(Script())
+        _set_limits(ledger, faults.script)
+        return Response(status_code=204, headers=_MARK)
+
     async def clear_ledger(request: Request) -> Response:
         ledger.clear()
         return Response(status_code=204, headers=_MARK)
@@ -69,13 +109,21 @@ def create_app(profile: Profile, seed: int, image_rule: ImageRule) -> Starlette:
     return Starlette(
         routes=[
             *(
-                Route(w.path, Endpoint(w, profile, answerer, thinker, ledger), methods=["POST"])
+                Route(
+                    w.path,
+                    Endpoint(w, profile, answerer, thinker, ledger, faults, biller, cache),
+                    methods=["POST"],
+                )
                 for w in wires
             ),
             Route("/v1/models", models),
             Route("/ledger", read_ledger),
             Route("/ledger", clear_ledger, methods=["DELETE"]),
+            Route("/ledger/summary", summarise_ledger),
             Route("/ledger/{number:int}/picture", picture),
+            Route("/faults", read_faults),
+            Route("/faults", set_faults, methods=["PUT"]),
+            Route("/faults", clear_faults, methods=["DELETE"]),
             Route("/health", health),
         ]
     )
@@ -85,13 +133,24 @@ class Endpoint:
     """One vendor's endpoint, as an ASGI application: reads, answers, writes at the profile's pace."""
 
     def __init__(
-        self, wire: Wire, profile: Profile, answerer: Answerer, thinker: Executor, ledger: Ledger
+        self,
+        wire: Wire,
+        profile: Profile,
+        answerer: Answerer,
+        thinker: Executor,
+        ledger: Ledger,
+        faults: Faults,
+        biller: Biller,
+        cache: PromptCache | None,
     ) -> None:
         self._wire = wire
         self._thinker = thinker
         self._profile = profile
         self._answerer = answerer
         self._ledger = ledger
+        self._faults = faults
+        self._biller = biller
+        self._cache = cache
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call and keep its entry in the ledger up to date."""
@@ -101,7 +160,10 @@ class Endpoint:
             try:
                 request = Request(scope, receive)
                 ask = self._wire.read(request.headers, await _body(request))
-                reply = await self._reply(ask, call, request_id)
+                fault = self._faults.meet(ask.model)
+                call.fault = fault.name if fault else None
+                self._refuse(ask, fault)
+                reply = await self._reply(ask, call, request_id, fault)
             except RejectedError as error:
                 call.outcome, call.status, call.error = "rejected", error.status, error.message
                 await self._send_rejection(error, request_id, scope, receive, send)
@@ -109,72 +171,93 @@ class Endpoint:
             except ClientDisconnect:
                 call.outcome, call.disconnected = "disconnected", True
                 return
-            timing = self._profile.timing(ask.model, ask.strategy, len(reply.tokens))
-            # The one place where a scripted fault can replace or bend what is sent: the reply is
-            # finished and its timing known, and nothing has been written yet.
-            write = self._stream if ask.stream else self._send_whole
+            timing = self._timing(reply, fault)
+            delivery = Delivery(
+                self._wire, reply, timing, started, call, send, scope, self._ledger.allowance()
+            )
             call.status = 200
-            if await _unless_gone(write(reply, timing, started, call, send), receive):
-                call.outcome = "length" if reply.cut else "ok"
+            try:
+                finished = await _unless_gone(delivery.run(fault), receive)
+            except BrokenOffError:
+                call.outcome = "broken"
             else:
-                call.outcome, call.disconnected = "disconnected", True
+                if finished:
+                    call.outcome = "length" if reply.cut else "ok"
+                else:
+                    call.outcome, call.disconnected = "disconnected", True
+            made = delivery.made(asyncio.get_running_loop().time())
+            self._biller.bill(call, made, self._faults.script.price_as)
 
-    async def _reply(self, ask: Ask, call: Call, request_id: str) -> Reply:
+    def _refuse(self, ask: Ask, fault: Fault | None) -> None:
+        """Refuse what the vendor would refuse before any work.
+
+        Raises:
+            RejectedError: it does.
+        """
+        if fault and fault.name in REJECTIONS:
+            raise self._wire.fault(fault.name, fault.retry_after)
+        capacity = self._faults.script.capacity
+        if capacity is not None and self._ledger.in_flight > capacity:
+            raise self._wire.fault("429", 1.0)
+        wait = self._ledger.exhausted(ask.input_tokens)
+        if wait is not None:
+            raise self._wire.fault("429", wait)
+
+    def _timing(self, reply: Reply, fault: Fault | None) -> Timing:
+        timing = self._profile.timing(reply.ask.model, reply.ask.strategy, len(reply.tokens))
+        late = self._faults.script.slow_per_call * max(0, self._ledger.in_flight - 1)
+        if fault and fault.name == "straggler":
+            late += fault.delay
+        return Timing(timing.first + late, timing.each)
+
+    async def _reply(self, ask: Ask, call: Call, request_id: str, fault: Fault | None) -> Reply:
         question = read_question(ask)
         call.model, call.strategy, call.kind = ask.model, ask.strategy, question.form.value
         call.input_tokens, call.image_tokens = ask.input_tokens, ask.image_tokens
         call.streamed, call.pictures = ask.stream, len(ask.pictures)
         self._ledger.keep(call, ask.pictures)
+        orders = overheard(ask) if self._faults.script.obey else ()
         try:
             loop = asyncio.get_running_loop()
             text = await loop.run_in_executor(self._thinker, self._answerer.answer, ask, question)
         except BrokenPictureError as error:
             raise RejectedError(400, "invalid_request_error", f"Could not process image: {error}") from error
+        if orders:
+            text = obey(orders, text, question)
+        if fault and fault.name in ANSWERS:
+            text = bend(fault.name, text, question)
         pieces = tokens.split(text)
         cut = ask.max_tokens is not None and ask.max_tokens < len(pieces)
-        reply = Reply(request_id, int(time.time()), ask, pieces[: ask.max_tokens], cut)
+        if self._cache and self._wire.name == "openai":
+            call.cached_input_tokens = self._cache.meet(ask)
+        half = bool(fault and fault.name in ("half_label", "endless"))
+        reply = Reply(
+            request_id,
+            int(time.time()),
+            ask,
+            pieces[: ask.max_tokens],
+            cut or half,
+            refused=bool(fault and fault.name == "refusal"),
+            cached_tokens=call.cached_input_tokens,
+        )
         call.output_tokens = len(reply.tokens)
+        self._ledger.spend(reply.ask.input_tokens + len(reply.tokens))
         return reply
 
     async def _send_rejection(
         self, error: RejectedError, request_id: str, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        headers = {**self._wire.headers(request_id, 0.0, self._ledger.spend(0)), **_MARK}
+        headers = {**self._wire.headers(request_id, 0.0, self._ledger.allowance()), **_MARK}
+        if error.retry_after is not None:
+            headers["retry-after"] = str(ceil(error.retry_after))
+            if self._wire.name == "openai":
+                headers["retry-after-ms"] = str(ceil(1000 * error.retry_after))
         response = JSONResponse(self._wire.rejection(error, request_id), error.status, headers=headers)
         await response(scope, receive, send)
 
-    async def _send_whole(self, reply: Reply, timing: Timing, started: float, call: Call, send: Send) -> None:
-        total = Timing(timing.total(len(reply.tokens)), 0.0)
-        async for _ in paced(reply.tokens, total, started):
-            await self._start(reply, started, "application/json", send)
-            await _write(send, json.dumps(self._wire.message(reply)).encode(), more=False)
-            call.tokens_sent = len(reply.tokens)
 
-    async def _stream(self, reply: Reply, timing: Timing, started: float, call: Call, send: Send) -> None:
-        opening = self._wire.opening(reply)
-        async for due in paced(reply.tokens, timing, started):
-            if not call.tokens_sent:
-                await self._start(reply, started, "text/event-stream; charset=utf-8", send)
-            events = b"".join(self._wire.piece(reply, token) for token in due)
-            await _write(send, opening + events, more=True)
-            opening = b""
-            call.tokens_sent += len(due)
-        await _write(send, self._wire.closing(reply), more=False)
-
-    async def _start(self, reply: Reply, started: float, content_type: str, send: Send) -> None:
-        seconds = asyncio.get_running_loop().time() - started
-        allowance = self._ledger.spend(reply.ask.input_tokens + len(reply.tokens))
-        headers = {
-            "content-type": content_type,
-            **self._wire.headers(reply.request_id, seconds, allowance),
-            **_MARK,
-        }
-        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": 200, "headers": raw})
-
-
-async def _write(send: Send, body: bytes, more: bool) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": more})
+def _set_limits(ledger: Ledger, script: Script) -> None:
+    ledger.limit(script.requests_per_minute, script.tokens_per_minute)
 
 
 async def _body(request: Request) -> bytes:

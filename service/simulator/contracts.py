@@ -15,10 +15,18 @@ class RejectedError(Exception):
         kind: the vendor's error type, such as ``invalid_request_error``.
         param: the offending parameter as the vendor names it.
         code: OpenAI's machine-readable code; Anthropic has none.
+        retry_after: seconds after which to come back; None says nothing.
     """
 
     def __init__(
-        self, status: int, kind: str, message: str, *, param: str | None = None, code: str | None = None
+        self,
+        status: int,
+        kind: str,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -26,6 +34,7 @@ class RejectedError(Exception):
         self.message = message
         self.param = param
         self.code = code
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,8 @@ class Reply:
     Attributes:
         cut: the cap on output tokens ended it.
         created: seconds since the epoch.
+        refused: the model will not answer; the text is empty.
+        cached_tokens: of the input that the vendor had read before.
     """
 
     request_id: str
@@ -89,6 +100,8 @@ class Reply:
     ask: Ask
     tokens: tuple[str, ...]
     cut: bool
+    refused: bool = False
+    cached_tokens: int = 0
 
     @property
     def text(self) -> str:
@@ -138,6 +151,14 @@ class Wire(Protocol):
 
     def rejection(self, error: RejectedError, request_id: str) -> dict[str, Any]:
         """The body of a refusal."""
+        ...
+
+    def fault(self, status: str, retry_after: float | None) -> RejectedError:
+        """The refusal that the vendor sends for a status, as a scripted fault names it."""
+        ...
+
+    def error_event(self, reply: Reply) -> bytes:
+        """An error in the middle of a stream that began with 200."""
         ...
 
     def message(self, reply: Reply) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,8 +14,8 @@ from service.simulator.contracts import Allowance, Picture
 _KEPT_CALLS = 10_000
 _KEPT_PICTURES = 50
 _WINDOW = 60.0  # seconds
-_REQUEST_LIMIT = 10_000
-_TOKEN_LIMIT = 30_000_000
+_REQUEST_LIMIT = 10_000.0  # that the headers tell unless a script sets others
+_TOKEN_LIMIT = 30_000_000.0
 
 
 @dataclass(slots=True)
@@ -28,7 +28,12 @@ class Call:
         kind: the form of the prompt: label, paper, caption or chat.
         output_tokens: tokens that the whole answer has, sent or not.
         tokens_sent: tokens written to the socket.
-        outcome: ``running``, ``ok``, ``length``, ``rejected`` or ``disconnected``.
+        outcome: ``running``, ``ok``, ``length``, ``rejected``, ``disconnected`` (by the client) or ``broken``
+            (by a fault of ours).
+        fault: that the call met; None for a healthy one.
+        usage_sent: whether the client was told the whole usage.
+        billed_input_tokens: that the vendor would bill, cached ones included.
+        cost_usd: None for a model without a price here.
         seconds: from arrival to the end; None while it runs.
     """
 
@@ -48,6 +53,12 @@ class Call:
     status: int | None = None
     error: str | None = None
     disconnected: bool = False
+    fault: str | None = None
+    usage_sent: bool = False
+    billed_input_tokens: int = 0
+    billed_output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cost_usd: float | None = 0.0
     seconds: float | None = None
 
 
@@ -63,6 +74,13 @@ class Ledger:
         self._window_start = 0.0
         self._window_requests = 0
         self._window_tokens = 0
+        self.request_limit = _REQUEST_LIMIT
+        self.token_limit = _TOKEN_LIMIT
+
+    def limit(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
+        """Set what the minute allows; None for the default."""
+        self.request_limit = requests_per_minute or _REQUEST_LIMIT
+        self.token_limit = tokens_per_minute or _TOKEN_LIMIT
 
     @contextmanager
     def call(self, wire: str) -> Iterator[Call]:
@@ -90,21 +108,50 @@ class Ledger:
         """A kept picture of a call; None when there is none, or no longer."""
         return self._pictures.get((number, index))
 
-    def spend(self, tokens: int) -> Allowance:
-        """Count a request and its tokens against the minute, and say what is left of it."""
+    def spend(self, tokens: int) -> None:
+        """Count a request and its tokens against the minute."""
         now = time.time()
         if now >= self._window_start + _WINDOW:
             self._window_start, self._window_requests, self._window_tokens = now, 0, 0
         self._window_requests += 1
         self._window_tokens += tokens
+
+    def allowance(self) -> Allowance:
+        """What is left of the minute."""
+        now = time.time()
         return Allowance(
-            request_limit=_REQUEST_LIMIT,
-            requests_left=max(0, _REQUEST_LIMIT - self._window_requests),
-            token_limit=_TOKEN_LIMIT,
-            tokens_left=max(0, _TOKEN_LIMIT - self._window_tokens),
+            request_limit=int(self.request_limit),
+            requests_left=max(0, int(self.request_limit) - self._window_requests),
+            token_limit=int(self.token_limit),
+            tokens_left=max(0, int(self.token_limit) - self._window_tokens),
             now=now,
             resets_at=self._window_start + _WINDOW,
         )
+
+    def exhausted(self, tokens: int) -> float | None:
+        """Seconds until a request of so many tokens is allowed; None if it is now."""
+        now, end = time.time(), self._window_start + _WINDOW
+        if now >= end:
+            return None
+        full = self._window_requests >= self.request_limit
+        return end - now if full or self._window_tokens + tokens > self.token_limit else None
+
+    def summary(self) -> dict[str, Any]:
+        """Totals of all calls that the ledger holds."""
+        calls = list(self._calls)
+        counted = (
+            "billed_input_tokens",
+            "billed_output_tokens",
+            "cached_input_tokens",
+            "cost_usd",
+        )
+        return {
+            "calls": len(calls),
+            "outcomes": dict(Counter(call.outcome for call in calls)),
+            "faults": dict(Counter(call.fault for call in calls if call.fault)),
+            "image_tokens": sum(call.image_tokens for call in calls if call.billed_input_tokens),
+            **{name: sum(getattr(call, name) or 0 for call in calls) for name in counted},
+        }
 
     def rows(self) -> list[dict[str, Any]]:
         """All calls, oldest first, running ones included."""

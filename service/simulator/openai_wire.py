@@ -12,6 +12,16 @@ from service.simulator.image_tokens import ImageRule, openai_image_tokens
 
 _ROLES = ("developer", "system", "user", "assistant", "tool", "function")
 _SPEAKS_NOT = ("tools", "functions", "audio", "prediction", "logprobs", "top_logprobs", "stop")
+_REFUSAL = "I'm sorry, but I can't help with that."
+_FAULTS = {
+    "400": (400, "invalid_request_error", None),
+    "401": (401, "invalid_request_error", "invalid_api_key"),
+    "413": (413, "invalid_request_error", "request_too_large"),
+    "429": (429, "requests", "rate_limit_exceeded"),
+    "500": (500, "server_error", None),
+    "504": (504, "server_error", None),
+    "529": (503, "server_overloaded", None),  # 529 is Anthropic's number
+}
 _REASONING = ("o1", "o3", "o4", "gpt-5", "gpt-6")  # these refuse `max_tokens`
 
 
@@ -81,12 +91,23 @@ class OpenAIWire:
         detail = {"message": error.message, "type": error.kind, "param": error.param, "code": error.code}
         return {"error": detail}
 
+    def fault(self, status: str, retry_after: float | None) -> RejectedError:
+        """See Wire."""
+        number, kind, code = _FAULTS[status]
+        said = f"Simulated fault {status}."
+        return RejectedError(number, kind, said, code=code, retry_after=retry_after)
+
+    def error_event(self, reply: Reply) -> bytes:
+        """See Wire."""
+        error = {"message": "Simulated fault.", "type": "server_error", "param": None, "code": None}
+        return _event({"error": error})
+
     def message(self, reply: Reply) -> dict[str, Any]:
         """See Wire."""
         message: dict[str, Any] = {
             "role": "assistant",
-            "content": reply.text,
-            "refusal": None,
+            "content": None if reply.refused else reply.text,
+            "refusal": _REFUSAL if reply.refused else None,
             "annotations": [],
         }
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(reply)}
@@ -102,7 +123,8 @@ class OpenAIWire:
 
     def closing(self, reply: Reply) -> bytes:
         """See Wire."""
-        events = _chunk(reply, {}, _finish_reason(reply))
+        events = _chunk(reply, {"refusal": _REFUSAL}) if reply.refused else b""
+        events += _chunk(reply, {}, _finish_reason(reply))
         if reply.ask.include_usage:
             totals = {**_envelope(reply, "chat.completion.chunk"), "choices": [], "usage": _usage(reply)}
             events += _event(totals)
@@ -304,7 +326,7 @@ def _usage(reply: Reply) -> dict[str, Any]:
         "completion_tokens": len(reply.tokens),
         "total_tokens": ask.input_tokens + len(reply.tokens),
         "prompt_tokens_details": {
-            "cached_tokens": 0,
+            "cached_tokens": reply.cached_tokens,
             "audio_tokens": 0,
             "image_tokens": ask.image_tokens,
             "text_tokens": ask.text_tokens,

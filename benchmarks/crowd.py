@@ -1,0 +1,289 @@
+"""``crowd``: many clients at once on a slow LVLM: who is answered when, what memory it takes, and how many calls.
+
+Starts its own simulator and service. One worker unless the scene says two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks import machine
+from benchmarks.errors import BenchmarkError
+from benchmarks.files import write_text
+from benchmarks.load import encode_post
+from benchmarks.options import add_bundle_argument, bundle_of, positive
+from benchmarks.rounds import Limit, Ratio
+from benchmarks.servers import free_port, running
+from benchmarks.stats import median
+from benchmarks.tables import UNKNOWN, Table
+
+HOST = "127.0.0.1"
+PATH = "/recommend?strategy=s3"
+HISTORY, K = 10, 10
+FIRST_TOKEN, TOKENS_PER_SECOND = 4.2, 60  # with an answer of 48 tokens: five seconds
+DEADLINE_MS = 60_000
+WAIT_SECONDS = 90.0
+MEBIBYTE = 2**20
+
+LATE = Limit("slowest answer by the simulator's latency", most=1.5)
+MEMORY = Limit("MB above idle", most=300)
+ONE_CALL = Limit("provider calls", least=1, most=1)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One crowd.
+
+    Attributes:
+        name: for the table.
+        clients: that ask at the same moment.
+        limit: what it is held to.
+        same: whether all ask the same.
+        settings: of the service, beside the common ones.
+    """
+
+    name: str
+    clients: int
+    limit: Limit
+    same: bool = False
+    settings: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one round of a scene came to.
+
+    Attributes:
+        slowest: seconds of the last answer.
+        latency: seconds of a call in the simulator, the median.
+        calls: that the simulator got.
+        megabytes: peak resident memory above idle; None with several workers.
+        ordered: answers that the LVLM ordered.
+    """
+
+    slowest: float
+    latency: float
+    calls: int
+    megabytes: float | None
+    ordered: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_bundle_argument(parser)
+    parser.add_argument("--clients", type=positive, default=200, help="that are timed (default 200)")
+    parser.add_argument(
+        "--in-flight", type=positive, default=1000, help="for memory and for equal requests (default 1000)"
+    )
+    parser.add_argument("--rounds", type=positive, default=3, help="of every scene (default 3)")
+    parser.add_argument("--redis-url", help="a running Redis, for the scene with two workers")
+    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print; returns the exit code.
+
+    Raises:
+        BenchmarkError: a server does not start, or an answer is no 200.
+    """
+    scenes = _scenes(arguments)
+    items = [item.item_id for item in bundle_of(arguments).catalogue.items]
+    found: dict[str, list[Seen]] = {scene.name: [] for scene in scenes}
+    with tqdm(total=len(scenes) * arguments.rounds, unit="crowd", disable=None) as bar:
+        for number in range(arguments.rounds):
+            for scene in scenes:
+                bodies = _bodies(items, scene, seed=number)
+                found[scene.name].append(_play(arguments.bundle, scene, bodies))
+                bar.update()
+    page = _page(scenes, found, arguments)
+    sys.stdout.write(page)
+    if arguments.markdown:
+        write_text(arguments.markdown, page)
+    return 0
+
+
+def _scenes(arguments: argparse.Namespace) -> list[Scene]:
+    many = arguments.in_flight
+    unlimited = {"MSR_LVLM_CONCURRENCY": str(many)}
+    scenes = [
+        Scene(f"{arguments.clients} clients at once", arguments.clients, LATE),
+        Scene(f"{many} calls in flight", many, MEMORY, settings=unlimited),
+        Scene(f"{many} equal requests", many, ONE_CALL, same=True),
+    ]
+    if arguments.redis_url:
+        shared = {"MSR_WORKERS": "2", "MSR_REDIS_URL": arguments.redis_url}
+        name = f"{many} equal requests, 2 workers, Redis"
+        scenes.append(Scene(name, many, ONE_CALL, same=True, settings=shared))
+    return scenes
+
+
+def _bodies(items: Sequence[str], scene: Scene, seed: int) -> list[bytes]:
+    """Requests that no cache knows: histories drawn anew in every round."""
+    draw = random.Random(f"{scene.name} {seed} {time.time_ns()}")
+
+    def body() -> bytes:
+        history = draw.sample(items, min(HISTORY, len(items) - 1))
+        return json.dumps({"history": history, "k": K, "deadline_ms": DEADLINE_MS}).encode()
+
+    return [body()] * scene.clients if scene.same else [body() for _ in range(scene.clients)]
+
+
+def _play(bundle: Path, scene: Scene, bodies: Sequence[bytes]) -> Seen:
+    simulator, service = free_port(), free_port()
+    address = f"http://{HOST}:{simulator}"
+    settings = {
+        "MSR_BUNDLE": str(bundle),
+        "MSR_HOST": HOST,
+        "MSR_PORT": str(service),
+        "MSR_WORKERS": "1",
+        "MSR_API_KEY": "",
+        "MSR_REDIS_URL": "",
+        "MSR_PROVIDER": "simulator",
+        "MSR_SIMULATOR_URL": address,
+        "MSR_LOG_LEVEL": "warning",
+        **(scene.settings or {}),
+    }
+    pace = ["--ttft", str(FIRST_TOKEN), "--tokens-per-second", str(TOKENS_PER_SECOND)]
+    with (
+        running("service.simulator", ["--port", str(simulator), *pace], {}, simulator, None),
+        running("service", [], settings, service, None) as process,
+    ):
+        _until_ready(service)
+        asyncio.run(_ask_all(service, bodies[:1], f"{PATH}&cache=off"))  # the first call warms everything up
+        _forget(address)
+        alone = settings["MSR_WORKERS"] == "1"
+        idle = _resident(process.pid, "VmRSS") if alone else None
+        answers = asyncio.run(_ask_all(service, bodies, PATH))
+        peak = _resident(process.pid, "VmHWM") if alone else None
+        calls = _read_json(f"{address}/ledger")
+    return Seen(
+        slowest=max(seconds for seconds, _ in answers),
+        latency=median([call["seconds"] for call in calls]),
+        calls=len(calls),
+        megabytes=None if idle is None or peak is None else (peak - idle) / MEBIBYTE,
+        ordered=sum(answer["served"] == "s3" for _, answer in answers),
+    )
+
+
+async def _ask_all(port: int, bodies: Sequence[bytes], path: str) -> list[tuple[float, dict[str, Any]]]:
+    """Send all requests at the same moment, each over a connection of its own."""
+    connections = [await asyncio.open_connection(HOST, port, limit=MEBIBYTE) for _ in bodies]
+
+    async def ask(
+        connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], body: bytes
+    ) -> tuple[float, dict[str, Any]]:
+        reader, writer = connection
+        began = time.perf_counter()
+        writer.write(encode_post(f"{HOST}:{port}", path, body))
+        head = await reader.readuntil(b"\r\n\r\n")
+        fields = head.lower().split(b"\r\n")
+        length = next((int(f.split(b":")[1]) for f in fields if f.startswith(b"content-length:")), 0)
+        content = await reader.readexactly(length)
+        seconds = time.perf_counter() - began
+        writer.close()
+        if b" 200 " not in fields[0]:
+            raise BenchmarkError(f"the service answered {fields[0].decode()}: {content[:200]!r}")
+        answer: dict[str, Any] = json.loads(content)
+        return seconds, answer
+
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            return await asyncio.gather(*map(ask, connections, bodies))
+    except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+        raise BenchmarkError(f"the service leaves clients without an answer: {error!r}") from error
+
+
+def _until_ready(port: int) -> None:
+    end = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < end:
+        try:
+            _read_json(f"http://{HOST}:{port}/health/ready")
+        except BenchmarkError:
+            time.sleep(0.05)
+        else:
+            return
+    raise BenchmarkError("the service did not become ready")
+
+
+def _read_json(url: str) -> Any:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310 - our own servers
+            return json.load(response)
+    except OSError as error:
+        raise BenchmarkError(f"{url} does not answer: {error}") from error
+
+
+def _forget(address: str) -> None:
+    request = urllib.request.Request(f"{address}/ledger", method="DELETE")  # noqa: S310 - our own server
+    with urllib.request.urlopen(request, timeout=30):  # noqa: S310
+        pass
+
+
+def _resident(pid: int, field: str) -> int | None:
+    """Bytes of resident memory: now (``VmRSS``) or at the most so far (``VmHWM``); None where nobody tells."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
+
+
+def _page(scenes: Sequence[Scene], found: Mapping[str, Sequence[Seen]], arguments: argparse.Namespace) -> str:
+    rows, verdicts = [], []
+    for scene in scenes:
+        rounds = found[scene.name]
+        late = Ratio.of([seen.slowest for seen in rounds], [seen.latency for seen in rounds])
+        memory = _spread([seen.megabytes for seen in rounds])
+        calls = _spread([float(seen.calls) for seen in rounds])
+        assert calls is not None
+        rows.append(
+            (
+                scene.name,
+                str(min(seen.ordered for seen in rounds)),
+                f"{median([seen.latency for seen in rounds]):.2f}",
+                f"{median([seen.slowest for seen in rounds]):.2f}",
+                f"{late} ({late.spread})",
+                UNKNOWN if memory is None else f"{memory.median:.0f} ({memory.low:.0f}–{memory.high:.0f})",
+                f"{calls.median:g} ({calls.low:g}–{calls.high:g})",
+            )
+        )
+        held = {LATE: late, MEMORY: memory, ONE_CALL: calls}[scene.limit]
+        verdicts.append(f"- {scene.name}: {scene.limit.verdict(held)}")
+    columns = (
+        "scene",
+        "ordered by the LVLM",
+        "simulator s",
+        "slowest answer s",
+        "slowest / simulator",
+        "MB above idle",
+        "provider calls",
+    )
+    return "\n".join(
+        (
+            "## Crowds on an LVLM that takes five seconds\n",
+            machine.describe(machine.facts())
+            + f"- {arguments.rounds} rounds of every scene; service, simulator and clients share the cores\n"
+            + f"- command: `{arguments.command_line}`\n",
+            Table(columns, tuple(rows)).markdown(),
+            "Medians over rounds, extremes in brackets. Every client has a connection of its own; all send at "
+            "the same moment and get 200.\n",
+            "\n".join(verdicts) + "\n",
+        )
+    )
+
+
+def _spread(values: Sequence[float | None]) -> Ratio | None:
+    known = [value for value in values if value is not None]
+    return Ratio(median(known), min(known), max(known)) if len(known) == len(values) else None

@@ -1,0 +1,244 @@
+"""What can go wrong at a vendor, and the script that says when it does.
+
+Every fault is shaped as the vendors send it. The scripted ones come by model name (so that many can be tried
+side by side), or in phases (healthy, a storm of 429, an outage, recovery), or from limits that are enforced.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+REJECTIONS = ("400", "401", "413", "429", "500", "504", "529")
+"""Refused with this status before any work. OpenAI says 503 where Anthropic says 529."""
+
+CONNECTIONS = (
+    "reset",
+    "reset_midstream",
+    "black_hole",
+    "drip",
+    "error_in_stream",
+    "truncated",
+    "straggler",
+    "stall",
+)
+"""``reset`` cuts the connection before any byte and ``reset_midstream`` in the middle; ``black_hole`` never
+answers; ``drip`` sends something now and then, for ever; ``error_in_stream`` follows a status of 200;
+``truncated`` ends early as if that were all; ``straggler`` begins late; ``stall`` pauses in the middle."""
+
+ANSWERS = (
+    "refusal",
+    "empty",
+    "prose",
+    "fence",
+    "duplicate",
+    "missing",
+    "unknown",
+    "lowercase",
+    "titles",
+    "half_label",
+    "no_json",
+    "endless",
+)
+"""The answer itself is not what was asked for."""
+
+NAMES = (*REJECTIONS, *CONNECTIONS, *ANSWERS)
+
+
+class ScriptError(Exception):
+    """A script is wrong; the message names the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing going wrong.
+
+    Attributes:
+        retry_after: seconds, for 429 and 529; None says nothing.
+        delay: seconds of ``straggler``, ``stall`` and between the pieces of ``drip``.
+    """
+
+    name: str
+    retry_after: float | None = None
+    delay: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of a script.
+
+    Attributes:
+        fault: None while the vendor is healthy.
+        rate: share of the calls that it hits.
+        calls: it ends after so many; None for no such end.
+        seconds: it ends after so long; None for no such end.
+        models: it hits calls of these alone; empty for all.
+    """
+
+    fault: Fault | None
+    rate: float = 1.0
+    calls: int | None = None
+    seconds: float | None = None
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Everything that can be set from outside while the simulator runs.
+
+    Attributes:
+        phases: in order; after the last one the vendor is healthy.
+        repeat: begin again instead.
+        by_model: a fault that every call of a model meets, whatever the phase.
+        price_as: bill a model by another one's prices.
+        capacity: calls under way at which the next one gets 429; None for no limit.
+        requests_per_minute: enforced; None for no limit.
+        tokens_per_minute: enforced; None for no limit.
+        slow_per_call: seconds added to the time to the first token by every other call under way.
+        obey: follow instructions that can be read outside the data.
+    """
+
+    phases: tuple[Phase, ...] = ()
+    repeat: bool = False
+    by_model: Mapping[str, Fault] = field(default_factory=dict)
+    price_as: Mapping[str, str] = field(default_factory=dict)
+    capacity: int | None = None
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    slow_per_call: float = 0.0
+    obey: bool = False
+
+
+class Faults:
+    """Decides for every call what goes wrong with it."""
+
+    def __init__(self, script: Script | None = None, seed: int = 0) -> None:
+        self._seed = seed
+        self.play(script or Script())
+
+    def play(self, script: Script) -> None:
+        """Begin a script."""
+        self.script = script
+        self._random = random.Random(self._seed)
+        self._number = 0
+        self._calls = 0
+        self._began = time.monotonic()
+
+    @property
+    def phase(self) -> Phase | None:
+        """The phase that plays now; None when all are over."""
+        self._advance()
+        return self.script.phases[self._number] if self._number < len(self.script.phases) else None
+
+    def meet(self, model: str) -> Fault | None:
+        """What the next call of a model meets."""
+        fault = self.script.by_model.get(model)
+        if fault:
+            return fault
+        phase = self.phase
+        if phase is None:
+            return None
+        self._calls += 1
+        hit = not phase.models or model in phase.models
+        return phase.fault if hit and self._random.random() < phase.rate else None
+
+    def _advance(self) -> None:
+        phases = self.script.phases
+        while self._number < len(phases):
+            phase, passed = phases[self._number], time.monotonic() - self._began
+            over = (phase.calls is not None and self._calls >= phase.calls) or (
+                phase.seconds is not None and passed >= phase.seconds
+            )
+            if not over:
+                return
+            self._number += 1
+            self._calls, self._began = 0, time.monotonic()
+            if self.script.repeat and self._number == len(phases):
+                self._number = 0
+                if all(each.calls is None and each.seconds is None for each in phases):
+                    return
+
+
+def read_script(content: Any) -> Script:
+    """Read a script from its JSON.
+
+    Raises:
+        ScriptError: a field is unknown or wrong.
+    """
+    known = _fields(content, "the script", Script)
+    script = Script(
+        **{name: value for name, value in known.items() if name not in ("phases", "by_model")},
+    )
+    phases = tuple(_phase(each, f"phases[{i}]") for i, each in enumerate(_list(known, "phases")))
+    named = _object(known.get("by_model", {}), "by_model")
+    by_model = {model: _fault(each, f"by_model.{model}") for model, each in named.items()}
+    _object(known.get("price_as", {}), "price_as")
+    for name in ("capacity", "requests_per_minute", "tokens_per_minute"):
+        value = getattr(script, name)
+        if value is not None and not _is_number(value, least=1):
+            raise ScriptError(f"{name} is a number of at least 1 or null, not {value!r}")
+    if not _is_number(script.slow_per_call, least=0):
+        raise ScriptError(f"slow_per_call is a number of seconds, not {script.slow_per_call!r}")
+    return replace(script, phases=phases, by_model=by_model)
+
+
+def _phase(content: Any, where: str) -> Phase:
+    content = _object(content, where)
+    timing = {name: content[name] for name in ("rate", "calls", "seconds", "models") if name in content}
+    rest = {name: value for name, value in content.items() if name not in timing}
+    fault = None if rest.get("fault") is None else _fault(rest, where)
+    if fault is None and set(rest) - {"fault"}:
+        raise ScriptError(f"{where}: {sorted(set(rest) - {'fault'})[0]} belongs to a fault")
+    for name, least in (("calls", 1), ("seconds", 0)):
+        if timing.get(name) is not None and not _is_number(timing[name], least=least):
+            raise ScriptError(f"{where}.{name} is a number of at least {least}, not {timing[name]!r}")
+    rate = timing.get("rate", 1.0)
+    if not _is_number(rate, least=0) or rate > 1:
+        raise ScriptError(f"{where}.rate is a share from 0 to 1, not {rate!r}")
+    models = timing.get("models", [])
+    if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
+        raise ScriptError(f"{where}.models is a list of names")
+    return Phase(fault, rate, timing.get("calls"), timing.get("seconds"), tuple(models))
+
+
+def _fault(content: Any, where: str) -> Fault:
+    content = _object(content, where)
+    name = content.get("fault")
+    if name not in NAMES:
+        raise ScriptError(f"{where}.fault is {name!r}; known are {', '.join(NAMES)}")
+    unknown = set(content) - {"fault", "retry_after", "delay"}
+    if unknown:
+        raise ScriptError(f"{where} has the unknown field {sorted(unknown)[0]}")
+    for field_name in ("retry_after", "delay"):
+        value = content.get(field_name)
+        if value is not None and not _is_number(value, least=0):
+            raise ScriptError(f"{where}.{field_name} is a number of seconds, not {value!r}")
+    return Fault(name, content.get("retry_after"), content.get("delay", 3.0))
+
+
+def _fields(content: Any, where: str, kind: type) -> dict[str, Any]:
+    known = _object(content, where)
+    unknown = set(known) - set(kind.__slots__)  # type: ignore[attr-defined]
+    if unknown:
+        raise ScriptError(f"{where} has the unknown field {sorted(unknown)[0]}")
+    return known
+
+
+def _object(content: Any, where: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ScriptError(f"{where} is a JSON object")
+    return content
+
+
+def _list(content: Mapping[str, Any], name: str) -> Sequence[Any]:
+    value = content.get(name, [])
+    if not isinstance(value, list):
+        raise ScriptError(f"{name} is a list")
+    return value
+
+
+def _is_number(value: object, least: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value < float("inf")
