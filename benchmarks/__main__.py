@@ -17,8 +17,8 @@ COMMANDS = {
     "efficiency": "seconds per user of each strategy, by the client and by the service's own histograms",
     "candidates": "candidate generation: ours beside torch eager and a plain ONNX export of the whole model",
     "http": "requests per second and latency of the service beside a bare app that runs the same model",
-    "crowd": "many clients at once on a slow LVLM: who is answered when, with how much memory and how many calls",
-    "stage": "the LVLM stage's own time, and its provider call beside the bare SDK's",
+    "crowd": "many clients at once on a slow LVLM: answers in time, memory, calls",
+    "faults": "whatever can go wrong at a provider: outcomes, lateness, our books and the simulator's",
 }
 """Subcommand -> what it does. Module ``benchmarks.<name>`` has ``add_arguments`` and ``run``; it is imported
 when it is chosen, so that ``score`` never waits for torch."""

@@ -1,4 +1,4 @@
-"""``crowd``: many clients at once on a slow LVLM: who is answered when, what memory it takes, and how many calls.
+"""``crowd``: many clients at once on a slow LVLM: who is answered when, with what memory and how many calls.
 
 Starts its own simulator and service. One worker unless the scene says two.
 """
@@ -232,7 +232,7 @@ def _forget(address: str) -> None:
 
 
 def _resident(pid: int, field: str) -> int | None:
-    """Bytes of resident memory: now (``VmRSS``) or at the most so far (``VmHWM``); None where nobody tells."""
+    """Bytes of resident memory: now (``VmRSS``) or the most so far (``VmHWM``); None where nobody tells."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -277,8 +277,8 @@ def _page(scenes: Sequence[Scene], found: Mapping[str, Sequence[Seen]], argument
             + f"- {arguments.rounds} rounds of every scene; service, simulator and clients share the cores\n"
             + f"- command: `{arguments.command_line}`\n",
             Table(columns, tuple(rows)).markdown(),
-            "Medians over rounds, extremes in brackets. Every client has a connection of its own; all send at "
-            "the same moment and get 200.\n",
+            "Medians over rounds, extremes in brackets. Every client has a connection of its own; all send "
+            "at the same moment and get 200.\n",
             "\n".join(verdicts) + "\n",
         )
     )

@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import jiter
 
@@ -52,19 +53,26 @@ class Answer:
         return bool(self.invented or self.duplicated or self.missing)
 
 
-def parse_labels(text: str, pool_size: int, top: int) -> Answer:
+def parse_labels(text: str, names: Sequence[str], top: int) -> Answer:
     """Read an answer in the label form.
 
     Args:
         text: the model's text, or any prefix of it: an unfinished label is dropped.
-        pool_size: number of candidates shown.
+        names: candidate names as the prompt showed them: some models answer these instead of their labels.
         top: number of labels asked for.
     """
-    positions = {label(position): position for position in range(pool_size)}
+    positions = {label(position): position for position in range(len(names))}
+
+    @cache
+    def titles() -> list[str]:  # hardly any answer needs them
+        return [_normalise(name) for name in names]
 
     def match(entry: str) -> Iterable[int]:
         position = positions.get(entry.strip(" \t\r\n[](){}<>\"'`*.:").upper())
-        return () if position is None else (position,)
+        if position is not None:
+            return (position,)
+        wanted = _normalise(entry)
+        return [at for at, title in enumerate(titles()) if title == wanted]
 
     return _read(text, "ranking", match, top)
 

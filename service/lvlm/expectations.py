@@ -25,11 +25,13 @@ class _Seen:
         input_factor: billed text tokens per estimated one.
         output_factor: billed output tokens per estimated one.
         output_tokens: billed per call.
+        seconds: per call.
     """
 
     input_factor: float
     output_factor: float
     output_tokens: float
+    seconds: float
 
     def take(self, newest: _Seen) -> None:
         for name in self.__slots__:
@@ -74,6 +76,7 @@ class Expectations:
             input_factor=max(0, usage.input_tokens - images) / max(1, self._text(call)),
             output_factor=usage.output_tokens / max(1, estimate_text(attempt.text)),
             output_tokens=usage.output_tokens,
+            seconds=attempt.seconds,
         )
         for key in _keys(attempt.provider, call):
             if key in self._seen:
@@ -89,8 +92,9 @@ class Expectations:
     def _output(self, attempt: Attempt) -> int:
         seen = self._known(attempt.provider, attempt.call)
         if not attempt.call.stream and not attempt.text:
-            # Nobody sees how far a plain answer has come; vendors finish and bill what nobody waits for.
-            return self.expected(attempt.provider, attempt.call).output_tokens
+            # Nobody sees how far a plain answer has come: as far as the clock allows.
+            share = min(1.0, attempt.seconds / seen.seconds) if seen and seen.seconds else 1.0
+            return round(share * self.expected(attempt.provider, attempt.call).output_tokens)
         return round(estimate_text(attempt.text) * (seen.output_factor if seen else 1.0))
 
     def _known(self, provider: str, call: Call) -> _Seen | None:

@@ -43,7 +43,7 @@ class Model:
 
 
 class Prices:
-    """The table.
+    """The table. A name ``gpt-4o@anything`` is a deployment of ``gpt-4o``: it has that model's line.
 
     Attributes:
         as_of: the day on which its figures were read.
@@ -73,22 +73,25 @@ class Prices:
 
     def cost(self, model: str, usage: Usage) -> float | None:
         """US dollars; None for a model without a line."""
-        known = self._models.get(model)
+        known = self._known(model)
         return known.cost(usage) if known else None
 
     def images(self, model: str) -> ImageRule:
         """How the model bills pictures; a common rule for a model without a line."""
-        known = self._models.get(model)
+        known = self._known(model)
         return known.images if known else UNKNOWN_FAMILY
 
     def warning(self, model: str, today: datetime.date) -> str | None:
         """What to know before relying on the model: that it has no price here, or has been switched off."""
-        known = self._models.get(model)
+        known = self._known(model)
         if known is None:
             return f"no price is known for the model {model}: its cost is not counted"
         if known.deprecated_after and today > known.deprecated_after:
             return f"the vendor announced {known.deprecated_after} as the last day of the model {model}"
         return None
+
+    def _known(self, model: str) -> Model | None:
+        return self._models.get(model) or self._models.get(model.partition("@")[0])
 
 
 def _model(record: Mapping[str, Any], rules: Mapping[str, ImageRule]) -> Model:

@@ -98,7 +98,10 @@ def clean(text: str, cap: int) -> str:
     Control, format (bidirectional marks, zero-width characters), private and surrogate characters go;
     ``[A]`` becomes ``(A)``.
     """
-    spaced = " ".join("".join(map(_visible, text[: 8 * cap])).split())
+    text = text[: 8 * cap]
+    if not (text.isascii() and text.isprintable()):  # most titles are, and need no look at every character
+        text = "".join(map(_visible, text))
+    spaced = " ".join(text.split())
     return _LABEL_LOOK_ALIKE.sub(r"(\1)", spaced)[:cap].rstrip()
 
 

@@ -85,6 +85,7 @@ class _Visit:
         captions: row -> caption, in the enhanced view.
         leads: whether the call is this request's own, and so its bill.
         cache: what the cache did for it.
+        names: of the pool as shown; None until somebody needs them.
     """
 
     request: StageRequest
@@ -95,6 +96,7 @@ class _Visit:
     completion: Completion = field(default_factory=lambda: Completion(Ending.DEADLINE))
     leads: bool = True
     cache: CacheResult = "miss"
+    names: tuple[str, ...] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 
@@ -426,10 +428,11 @@ class LvlmStage:
         return answer, Outcome.REPAIRED if answer.repaired else Outcome.OK
 
     def _read(self, visit: _Visit, text: str) -> Answer:
+        if visit.names is None:
+            visit.names = prompts.shown_names([self._catalogue.items[row].name for row in visit.pool])
         if visit.request.form == "label":
-            return parse_labels(text, len(visit.pool), visit.top)
-        names = prompts.shown_names([self._catalogue.items[row].name for row in visit.pool])
-        return parse_titles(text, names)
+            return parse_labels(text, visit.names, visit.top)
+        return parse_titles(text, visit.names)
 
     def _count_repairs(self, completion: Completion, answer: Answer, outcome: Outcome) -> None:
         if completion.ending is not Ending.FINISHED or completion.reason is FinishReason.REFUSAL:

@@ -160,6 +160,7 @@ class Endpoint:
             try:
                 request = Request(scope, receive)
                 ask = self._wire.read(request.headers, await _body(request))
+                call.model = ask.model
                 fault = self._faults.meet(ask.model)
                 call.fault = fault.name if fault else None
                 self._refuse(ask, fault)
@@ -182,11 +183,13 @@ class Endpoint:
                 call.outcome = "broken"
             else:
                 if finished:
+                    if self._cache:
+                        self._cache.remember(ask)
                     call.outcome = "length" if reply.cut else "ok"
                 else:
                     call.outcome, call.disconnected = "disconnected", True
-            made = delivery.made(asyncio.get_running_loop().time())
-            self._biller.bill(call, made, self._faults.script.price_as)
+            if not delivery.worthless:
+                self._biller.bill(call, delivery.made(asyncio.get_running_loop().time()))
 
     def _refuse(self, ask: Ask, fault: Fault | None) -> None:
         """Refuse what the vendor would refuse before any work.
@@ -212,7 +215,7 @@ class Endpoint:
 
     async def _reply(self, ask: Ask, call: Call, request_id: str, fault: Fault | None) -> Reply:
         question = read_question(ask)
-        call.model, call.strategy, call.kind = ask.model, ask.strategy, question.form.value
+        call.strategy, call.kind = ask.strategy, question.form.value
         call.input_tokens, call.image_tokens = ask.input_tokens, ask.image_tokens
         call.streamed, call.pictures = ask.stream, len(ask.pictures)
         self._ledger.keep(call, ask.pictures)
@@ -229,7 +232,7 @@ class Endpoint:
         pieces = tokens.split(text)
         cut = ask.max_tokens is not None and ask.max_tokens < len(pieces)
         if self._cache and self._wire.name == "openai":
-            call.cached_input_tokens = self._cache.meet(ask)
+            call.cached_input_tokens = self._cache.tokens(ask)
         half = bool(fault and fault.name in ("half_label", "endless"))
         reply = Reply(
             request_id,

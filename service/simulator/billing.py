@@ -23,19 +23,18 @@ class Biller:
     def __init__(self, table: Path = PRICES) -> None:
         self._prices: Mapping[str, Mapping[str, float]] = tomllib.loads(table.read_text("utf-8"))["models"]
 
-    def bill(self, call: Call, made: int, price_as: Mapping[str, str]) -> None:
+    def bill(self, call: Call, made: int) -> None:
         """Enter tokens and US dollars.
 
         Args:
-            call: that has ended.
+            call: that has ended; a model ``gpt-4o@anything`` has the price of ``gpt-4o``.
             made: output tokens made until then.
-            price_as: model -> the one whose price it has.
         """
         if call.outcome == "rejected" or call.model is None:
             return
         call.billed_input_tokens = call.input_tokens
         call.billed_output_tokens = made
-        price = self._prices.get(price_as.get(call.model, call.model))
+        price = self._prices.get(call.model.partition("@")[0])
         if price is not None:
             plain = call.billed_input_tokens - call.cached_input_tokens
             call.cost_usd = (

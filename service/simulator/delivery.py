@@ -33,6 +33,9 @@ class Delivery:
         send: of the request.
         scope: of the request.
         allowance: for the headers.
+
+    Attributes:
+        worthless: the vendor owns up to its fault, and bills nothing.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Delivery:
         self._send = send
         self._scope = scope
         self._allowance = allowance
+        self.worthless = False
 
     async def run(self, fault: Fault | None) -> None:
         """Send it, as far as the fault lets.
@@ -90,6 +94,7 @@ class Delivery:
         if fault == "error_in_stream":
             error = self._wire.fault("500", None)
             body = json.dumps(self._wire.rejection(error, reply.request_id)).encode()
+            self.worthless = True
         if fault == "drip":
             await self._start("application/json")
             while True:

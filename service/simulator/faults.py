@@ -93,7 +93,6 @@ class Script:
         phases: in order; after the last one the vendor is healthy.
         repeat: begin again instead.
         by_model: a fault that every call of a model meets, whatever the phase.
-        price_as: bill a model by another one's prices.
         capacity: calls under way at which the next one gets 429; None for no limit.
         requests_per_minute: enforced; None for no limit.
         tokens_per_minute: enforced; None for no limit.
@@ -104,7 +103,6 @@ class Script:
     phases: tuple[Phase, ...] = ()
     repeat: bool = False
     by_model: Mapping[str, Fault] = field(default_factory=dict)
-    price_as: Mapping[str, str] = field(default_factory=dict)
     capacity: int | None = None
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
@@ -175,7 +173,6 @@ def read_script(content: Any) -> Script:
     phases = tuple(_phase(each, f"phases[{i}]") for i, each in enumerate(_list(known, "phases")))
     named = _object(known.get("by_model", {}), "by_model")
     by_model = {model: _fault(each, f"by_model.{model}") for model, each in named.items()}
-    _object(known.get("price_as", {}), "price_as")
     for name in ("capacity", "requests_per_minute", "tokens_per_minute"):
         value = getattr(script, name)
         if value is not None and not _is_number(value, least=1):

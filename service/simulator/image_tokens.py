@@ -96,6 +96,7 @@ RULES: dict[str, ImageRule] = {"tiles": Tiles(85, 170), "patches": _PATCHES_1_2,
 
 def openai_image_tokens(model: str, width: int, height: int, detail: str, default: ImageRule) -> int:
     """Bill a picture on the OpenAI wire; a model of no known family pays by ``default``."""
+    model = model.partition("@")[0]
     families = [
         name for name in OPENAI_FAMILIES if model == name or model.startswith((f"{name}-", f"{name}."))
     ]

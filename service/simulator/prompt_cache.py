@@ -19,15 +19,22 @@ class PromptCache:
     def __init__(self) -> None:
         self._seen: OrderedDict[bytes, float] = OrderedDict()
 
-    def meet(self, ask: Ask) -> int:
-        """Tokens of the input that are read from the cache; from now on the prompt is known."""
-        digest = hashlib.sha256(f"{ask.model}\0{ask.instructions}\0{ask.texts}".encode())
-        for picture in ask.pictures:
-            digest.update(picture.data)
-        key, now = digest.digest(), time.monotonic()
-        known = now - self._seen.get(key, -_KEPT) < _KEPT
-        self._seen[key] = now
+    def tokens(self, ask: Ask) -> int:
+        """Tokens of the input that are read from the cache."""
+        known = time.monotonic() - self._seen.get(_key(ask), -_KEPT) < _KEPT
+        return ask.input_tokens // _STEP * _STEP if known and ask.input_tokens >= _LEAST else 0
+
+    def remember(self, ask: Ask) -> None:
+        """The prompt has been answered, and is known from now on."""
+        key = _key(ask)
+        self._seen[key] = time.monotonic()
         self._seen.move_to_end(key)
         if len(self._seen) > _MOST:
             self._seen.popitem(last=False)
-        return ask.input_tokens // _STEP * _STEP if known and ask.input_tokens >= _LEAST else 0
+
+
+def _key(ask: Ask) -> bytes:
+    digest = hashlib.sha256(f"{ask.model}\0{ask.instructions}\0{ask.texts}".encode())
+    for picture in ask.pictures:
+        digest.update(picture.data)
+    return digest.digest()

@@ -231,11 +231,11 @@ async def test_a_broken_connection_is_a_connection_failure(wire: Wire, stream: b
     assert error.kind is FailureKind.CONNECTION
 
 
-async def test_a_server_that_is_not_there_is_a_connection_failure(wire: Wire) -> None:
+async def test_a_server_that_is_not_there_is_unreachable(wire: Wire) -> None:
     async with scripted_server(Reply([])) as server:
         url = server.url
     error = await failure_of(wire.connect(url), call())
-    assert error.kind is FailureKind.CONNECTION
+    assert error.kind is FailureKind.UNREACHABLE
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from service.lvlm.answers import Answer, complete, parse_labels, parse_titles
 from service.lvlm.prompts import label
 
+NAMES = [f"Item number {number}" for number in range(60)]
+
 TITLES = [
     "Neutrogena Oil-Free Acne Wash, 6 Ounce",
     "OPI Nail Lacquer, Not So Bora-Bora-ing Pink, 0.5 Fluid Ounce",
@@ -37,43 +39,43 @@ TITLES = [
     ],
 )
 def test_one_ranking_is_read_however_it_is_wrapped(text: str) -> None:
-    answer = parse_labels(text, pool_size=4, top=3)
+    answer = parse_labels(text, NAMES[:4], top=3)
     assert answer.order == (2, 0, 1)
     assert not answer.repaired
 
 
 def test_a_truncated_answer_keeps_its_complete_labels() -> None:
     text = '{"ranking": ["AB", "AA", "A'
-    assert parse_labels(text, pool_size=30, top=3) == Answer((27, 26), 0, 0, missing=1)
+    assert parse_labels(text, NAMES[:30], top=3) == Answer((27, 26), 0, 0, missing=1)
 
 
 def test_invented_duplicated_and_missing_labels_are_counted() -> None:
-    answer = parse_labels('{"ranking": ["B", "B", "Q", 7, null, "A"]}', pool_size=3, top=3)
+    answer = parse_labels('{"ranking": ["B", "B", "Q", 7, null, "A"]}', NAMES[:3], top=3)
     assert answer == Answer((1, 0), invented=3, duplicated=1, missing=1)
     assert answer.repaired
 
 
 def test_more_labels_than_asked_for_are_kept() -> None:
-    assert parse_labels('{"ranking": ["B", "A", "C"]}', pool_size=3, top=1) == Answer((1, 0, 2), 0, 0, 0)
+    assert parse_labels('{"ranking": ["B", "A", "C"]}', NAMES[:3], top=1) == Answer((1, 0, 2), 0, 0, 0)
 
 
 @pytest.mark.parametrize(
     "text", ["", "no idea", "{}", '{"ranking": []}', '{"ranking": "A"}', "[[[[", '{"ranking": [']
 )
 def test_an_answer_with_nothing_usable_has_an_empty_order(text: str) -> None:
-    assert parse_labels(text, pool_size=3, top=2).order == ()
+    assert parse_labels(text, NAMES[:3], top=2).order == ()
 
 
 def test_an_explanation_is_cleaned_capped_and_escaped() -> None:
     text = json.dumps({"ranking": ["A"], "explanation": "<script>\u202e & \x07" + "long " * 500})
-    explanation = parse_labels(text, 1, 1).explanation
+    explanation = parse_labels(text, NAMES[:1], 1).explanation
     assert explanation is not None
     assert explanation.startswith("&lt;script&gt; &amp; long")
     assert len(explanation) < 700
 
 
 def test_half_an_explanation_is_none() -> None:
-    assert parse_labels('{"ranking": ["A"], "explanation": "because', 1, 1).explanation is None
+    assert parse_labels('{"ranking": ["A"], "explanation": "because', NAMES[:1], 1).explanation is None
 
 
 def test_titles_are_matched_exactly_whatever_their_case_and_spacing() -> None:
@@ -118,7 +120,7 @@ answers = st.one_of(
 @given(answers, st.integers(1, 60), st.data())
 def test_any_text_gives_a_permutation_of_the_pool(text: str, pool_size: int, data: st.DataObject) -> None:
     text = text[: data.draw(st.integers(0, len(text)))]
-    answer = parse_labels(text, pool_size, top=min(10, pool_size))
+    answer = parse_labels(text, NAMES[:pool_size], top=min(10, pool_size))
     assert len(set(answer.order)) == len(answer.order)
     assert sorted(complete(answer.order, pool_size)) == list(range(pool_size))
     assert complete(answer.order, pool_size)[: len(answer.order)] == answer.order
@@ -136,8 +138,8 @@ def test_any_text_gives_a_permutation_of_any_titles(text: str, titles: list[str]
 @given(st.permutations([label(n) for n in range(30)]), st.integers(0, 400))
 def test_every_prefix_of_an_answer_is_a_prefix_of_its_order(labels: list[str], cut: int) -> None:
     text = json.dumps({"ranking": labels})
-    whole = parse_labels(text, 30, 30).order
-    part = parse_labels(text[:cut], 30, 30).order
+    whole = parse_labels(text, NAMES[:30], 30).order
+    part = parse_labels(text[:cut], NAMES[:30], 30).order
     assert whole[: len(part)] == part
 
 
@@ -145,4 +147,9 @@ def test_every_prefix_of_an_answer_is_a_prefix_of_its_order(labels: list[str], c
     "text", ["[" * 100_000, '{"ranking":[' * 20_000, '{"explanation": "' * 10_000, "\\" * 50_000]
 )
 def test_endless_repetition_is_read_in_no_time(text: str) -> None:
-    assert parse_labels(text, 30, 10).order == ()
+    assert parse_labels(text, NAMES[:30], 10).order == ()
+
+
+def test_titles_in_place_of_labels_are_understood() -> None:
+    answer = parse_labels('{"ranking": ["item number 2", "A", "Item number 99"]}', NAMES[:5], top=3)
+    assert answer == Answer((2, 0), invented=1, duplicated=0, missing=1)

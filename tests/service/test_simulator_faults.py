@@ -222,10 +222,10 @@ async def test_phases_follow_each_other_by_calls(admin: httpx.AsyncClient, simul
 
 
 async def test_each_model_meets_its_own_fault(admin: httpx.AsyncClient, simulator: str) -> None:
-    await play(admin, by_model={"sick": {"fault": "529"}}, price_as={"sick": MODEL, "well": MODEL})
+    await play(admin, by_model={f"{MODEL}@sick": {"fault": "529"}})
     sick, well = await asyncio.gather(
-        hear("anthropic", simulator, call(stream=True, model="sick")),
-        hear("anthropic", simulator, call(stream=True, model="well")),
+        hear("anthropic", simulator, call(stream=True, model=f"{MODEL}@sick")),
+        hear("anthropic", simulator, call(stream=True, model=f"{MODEL}@well")),
     )
     assert sick.error is not None
     assert well.error is None

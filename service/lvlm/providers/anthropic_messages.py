@@ -7,12 +7,11 @@ There is no temperature: the SDK no longer has one.
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
 
-import httpx2
+import orjson
 
 from service.lvlm.providers.base import (
     Call,
@@ -27,10 +26,11 @@ from service.lvlm.providers.base import (
     Usage,
 )
 from service.lvlm.providers.failures import failure
+from service.lvlm.providers.sdk import SdkProvider, is_simulated
+from service.lvlm.providers.sse import read_events
 from service.lvlm.providers.transport import http_client
 
 ANTHROPIC_URL = "https://api.anthropic.com"
-SIMULATOR = "simulator"
 
 _FINISH = {
     "max_tokens": FinishReason.LENGTH,
@@ -39,7 +39,7 @@ _FINISH = {
 }
 
 
-class AnthropicMessages:
+class AnthropicMessages(SdkProvider):
     """One server with ``/v1/messages``.
 
     Args:
@@ -60,65 +60,50 @@ class AnthropicMessages:
     ) -> None:
         import anthropic  # slow: only who uses it pays
 
-        self._anthropic = anthropic
-        self._name = name
-        self._structured = structured
-        self._tell_strategy = tell_strategy
-        self._client = anthropic.AsyncAnthropic(
+        client = anthropic.AsyncAnthropic(
             api_key=api_key,
             base_url=base_url,
             max_retries=0,
             timeout=None,
             http_client=http_client(base_url),
         )
-        self._messages = self._client.messages  # imports more; the first request must not wait for it
-
-    @property
-    def name(self) -> str:
-        """See Provider."""
-        return self._name
-
-    async def close(self) -> None:
-        """See Provider."""
-        await self._client.close()
-
-    async def stream(self, call: Call) -> AsyncIterator[Event]:
-        """See Provider."""
-        with self._failures():
-            if call.stream:
-                async with aclosing(self._streamed(call)) as events:  # closing this closes that, at once
-                    async for event in events:
-                        yield event
-            else:
-                for event in await self._plain(call):
-                    yield event
+        super().__init__(name, anthropic, client)
+        self._messages = client.messages  # imports more; the first request must not wait for it
+        self._message_type = anthropic.types.Message
+        self._structured = structured
+        self._tell_strategy = tell_strategy
 
     async def _streamed(self, call: Call) -> AsyncGenerator[Event]:
-        events = await self._messages.create(**self._request(call), stream=True)
         usage, reason, model = Usage(), None, call.model
-        async with events:
-            async for event in events:
-                match event.type:
+        async with (
+            self._messages.with_streaming_response.create(**self._request(call), stream=True) as response,
+            aclosing(read_events(response.iter_bytes())) as events,  # type: ignore[type-var]
+        ):
+            async for data in events:
+                event = orjson.loads(data)
+                match event["type"]:
+                    case "error":
+                        raise failure(200, event) from None
                     case "message_start":
-                        model = event.message.model or model
-                        usage = _usage(event.message.usage, usage)
+                        model = event["message"].get("model") or model
+                        usage = _usage(event["message"].get("usage"), usage)
                         yield usage
-                    case "content_block_delta" if event.delta.type == "text_delta":
-                        yield TextDelta(event.delta.text)
+                    case "content_block_delta" if event["delta"]["type"] == "text_delta":
+                        yield TextDelta(event["delta"]["text"])
                     case "message_delta":
-                        reason = event.delta.stop_reason or reason
-                        usage = _usage(event.usage, usage)
+                        reason = event["delta"].get("stop_reason") or reason
+                        usage = _usage(event.get("usage"), usage)
                         yield usage
         yield _finish(reason, model)
 
     async def _plain(self, call: Call) -> list[Event]:
         message = await self._messages.create(**self._request(call), stream=False)
-        if not isinstance(message, self._anthropic.types.Message) or message.content is None:
+        if not isinstance(message, self._message_type) or message.content is None:
             raise ProviderError(FailureKind.SERVER, "the provider's answer is not a message")
         text = "".join(block.text for block in message.content if block.type == "text")
         events: list[Event] = [TextDelta(text)] if text else []
         if message.usage:
-            events.append(_usage(message.usage, Usage()))
+            events.append(_usage(message.usage.model_dump(), Usage()))
         return [*events, _finish(message.stop_reason, message.model or call.model)]
 
     def _request(self, call: Call) -> dict[str, Any]:
@@ -137,33 +122,6 @@ class AnthropicMessages:
             request["metadata"] = {"user_id": f"strategy={call.context['strategy']}"}
         return request
 
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        """Turn the SDK's errors into ours.
-
-        ``from None`` throughout: the SDK's messages quote response bodies, and those quote requests and keys.
-        """
-        try:
-            yield
-        except self._anthropic.APIStatusError as error:  # status 200: an error event inside a stream
-            raise failure(error.status_code, error.body, error.response.headers, error.request_id) from None
-        except self._anthropic.APITimeoutError:
-            raise ProviderError(FailureKind.TIMEOUT, "the connection timed out") from None
-        except self._anthropic.APIConnectionError:
-            raise ProviderError(FailureKind.CONNECTION, "the connection failed or broke off") from None
-        except self._anthropic.AnthropicError as error:
-            raise ProviderError(FailureKind.SERVER, f"the SDK failed: {type(error).__name__}") from None
-        except httpx2.HTTPError as error:
-            raise ProviderError(
-                FailureKind.CONNECTION, f"the connection broke off: {type(error).__name__}"
-            ) from None
-        except json.JSONDecodeError:
-            raise ProviderError(FailureKind.SERVER, "the provider sent something that is not JSON") from None
-        except (AttributeError, TypeError, ValueError) as error:  # the SDK does not check what it parses
-            raise ProviderError(
-                FailureKind.SERVER, f"the answer is malformed: {type(error).__name__}"
-            ) from None
-
 
 def _part(part: Text | Image) -> dict[str, Any]:
     if isinstance(part, Text):
@@ -175,11 +133,10 @@ def _part(part: Text | Image) -> dict[str, Any]:
 def _finish(reason: str | None, model: str) -> Finish:
     if reason is None:
         raise ProviderError(FailureKind.TRUNCATED, "the answer ended without a stop reason: it was cut off")
-    simulated = model.startswith(f"{SIMULATOR}/")
-    return Finish(_FINISH.get(reason, FinishReason.STOP), model, simulated)
+    return Finish(_FINISH.get(reason, FinishReason.STOP), model, is_simulated(model))
 
 
-def _usage(reported: Any, before: Usage) -> Usage:
+def _usage(reported: Mapping[str, Any] | None, before: Usage) -> Usage:
     """Usage so far: counts are cumulative, events leave some out, input comes without the cached part."""
     if reported is None:
         return before
@@ -194,6 +151,6 @@ def _usage(reported: Any, before: Usage) -> Usage:
     )
 
 
-def _count(reported: Any, name: str, otherwise: int) -> int:
-    value = getattr(reported, name, None)
+def _count(reported: Mapping[str, Any], name: str, otherwise: int) -> int:
+    value = reported.get(name)
     return otherwise if value is None else int(value)

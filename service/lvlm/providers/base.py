@@ -111,11 +111,15 @@ Event = TextDelta | Usage | Finish
 
 
 class FailureKind(StrEnum):
-    """Why a call failed; decides whether another attempt makes sense."""
+    """Why a call failed; decides whether another attempt makes sense.
+
+    ``unreachable`` never got there; ``connection`` broke off on the way, perhaps after the work was done.
+    """
 
     RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
     SERVER = "server"
+    UNREACHABLE = "unreachable"
     CONNECTION = "connection"
     TIMEOUT = "timeout"
     TRUNCATED = "truncated"

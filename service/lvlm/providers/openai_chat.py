@@ -6,12 +6,11 @@ The one home of ``openai``, which takes a second to import: it is loaded by the 
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
 
-import httpx2
+import orjson
 
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import (
@@ -27,15 +26,17 @@ from service.lvlm.providers.base import (
     Usage,
 )
 from service.lvlm.providers.failures import failure
+from service.lvlm.providers.sdk import SIMULATOR, SdkProvider, is_simulated
+from service.lvlm.providers.sse import read_events
 from service.lvlm.providers.transport import http_client
 
 OPENAI_URL = "https://api.openai.com/v1"
-SIMULATOR = "simulator"
 
 _FINISH = {"length": FinishReason.LENGTH, "content_filter": FinishReason.REFUSAL}
+_END = b"[DONE]"
 
 
-class OpenAIChat:
+class OpenAIChat(SdkProvider):
     """One server with ``/chat/completions``.
 
     Args:
@@ -60,74 +61,61 @@ class OpenAIChat:
     ) -> None:
         import openai  # slow: only who uses it pays
 
-        self._openai = openai
-        self._name = name
-        self._prices = prices
-        self._cap = "max_tokens" if compatible else "max_completion_tokens"
-        self._structured = structured
-        self._tell_strategy = tell_strategy
-        self._client = openai.AsyncOpenAI(
+        client = openai.AsyncOpenAI(
             api_key=api_key or "none",  # servers without keys; the SDK insists on one
             base_url=base_url,
             max_retries=0,
             timeout=None,
             http_client=http_client(base_url),
         )
-        self._completions = (
-            self._client.chat.completions
-        )  # imports more; the first request must not wait for it
-
-    @property
-    def name(self) -> str:
-        """See Provider."""
-        return self._name
-
-    async def close(self) -> None:
-        """See Provider."""
-        await self._client.close()
-
-    async def stream(self, call: Call) -> AsyncIterator[Event]:
-        """See Provider."""
-        with self._failures():
-            if call.stream:
-                async with aclosing(self._streamed(call)) as events:  # closing this closes that, at once
-                    async for event in events:
-                        yield event
-            else:
-                for event in await self._plain(call):
-                    yield event
+        super().__init__(name, openai, client)
+        self._completions = client.chat.completions  # imports more; the first request must not wait for it
+        self._completion_type = openai.types.chat.ChatCompletion
+        self._prices = prices
+        self._cap = "max_tokens" if compatible else "max_completion_tokens"
+        self._structured = structured
+        self._tell_strategy = tell_strategy
 
     async def _streamed(self, call: Call) -> AsyncGenerator[Event]:
-        chunks = await self._completions.create(
-            **self._request(call), stream=True, stream_options={"include_usage": True}
-        )
         reason, refused, simulated, model = None, False, False, call.model
-        async with chunks:
-            async for chunk in chunks:
-                model = chunk.model or model
+        async with (
+            self._completions.with_streaming_response.create(
+                **self._request(call), stream=True, stream_options={"include_usage": True}
+            ) as response,
+            aclosing(read_events(response.iter_bytes())) as events,  # type: ignore[type-var]
+        ):
+            async for data in events:
+                if data == _END:
+                    break
+                chunk = orjson.loads(data)
+                if chunk.get("error"):
+                    raise failure(200, chunk) from None
+                model = chunk.get("model") or model
                 simulated = simulated or _simulated(chunk)
-                if chunk.usage:
-                    yield _usage(chunk.usage)
-                for choice in chunk.choices or ():
-                    refused = refused or bool(choice.delta and choice.delta.refusal)
-                    reason = choice.finish_reason or reason
-                    if choice.delta and choice.delta.content:
-                        yield TextDelta(choice.delta.content)
+                if chunk.get("usage"):
+                    yield _usage(chunk["usage"])
+                for choice in chunk.get("choices") or ():
+                    delta = choice.get("delta") or {}
+                    refused = refused or bool(delta.get("refusal"))
+                    reason = choice.get("finish_reason") or reason
+                    if delta.get("content"):
+                        yield TextDelta(delta["content"])
         yield _finish(reason, refused, model, simulated)
 
     async def _plain(self, call: Call) -> list[Event]:
         completion = await self._completions.create(**self._request(call), stream=False)
-        if not isinstance(completion, self._openai.types.chat.ChatCompletion) or not completion.choices:
+        if not isinstance(completion, self._completion_type) or not completion.choices:
             raise ProviderError(FailureKind.SERVER, "the provider's answer is not a chat completion")
         choice = completion.choices[0]
         events: list[Event] = []
         if choice.message and choice.message.content:
             events.append(TextDelta(choice.message.content))
         if completion.usage:
-            events.append(_usage(completion.usage))
+            events.append(_usage(completion.usage.model_dump()))
         refused = bool(choice.message and choice.message.refusal)
         model = completion.model or call.model
-        return [*events, _finish(choice.finish_reason, refused, model, _simulated(completion))]
+        simulated = _simulated({"model": model, "system_fingerprint": completion.system_fingerprint})
+        return [*events, _finish(choice.finish_reason, refused, model, simulated)]
 
     def _request(self, call: Call) -> dict[str, Any]:
         prompt = call.prompt
@@ -153,33 +141,6 @@ class OpenAIChat:
         # Never "auto": on some families that means the original size at many times the price.
         return {"type": "image_url", "image_url": {"url": url, "detail": self._prices.images(model).detail}}
 
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        """Turn the SDK's errors into ours.
-
-        ``from None`` throughout: the SDK's messages quote response bodies, and those quote requests and keys.
-        """
-        try:
-            yield
-        except self._openai.APIStatusError as error:
-            raise failure(error.status_code, error.body, error.response.headers, error.request_id) from None
-        except self._openai.APITimeoutError:
-            raise ProviderError(FailureKind.TIMEOUT, "the connection timed out") from None
-        except self._openai.APIConnectionError:
-            raise ProviderError(FailureKind.CONNECTION, "the connection failed or broke off") from None
-        except self._openai.APIError as error:  # an error event inside a stream that began with 200
-            raise failure(200, error.body) from None
-        except httpx2.HTTPError as error:
-            raise ProviderError(
-                FailureKind.CONNECTION, f"the connection broke off: {type(error).__name__}"
-            ) from None
-        except json.JSONDecodeError:
-            raise ProviderError(FailureKind.SERVER, "the provider sent something that is not JSON") from None
-        except (AttributeError, TypeError, ValueError) as error:  # the SDK does not check what it parses
-            raise ProviderError(
-                FailureKind.SERVER, f"the answer is malformed: {type(error).__name__}"
-            ) from None
-
 
 def _finish(reason: str | None, refused: bool, model: str, simulated: bool) -> Finish:
     if reason is None:
@@ -188,16 +149,16 @@ def _finish(reason: str | None, refused: bool, model: str, simulated: bool) -> F
     return Finish(ended, model, simulated)
 
 
-def _simulated(answer: Any) -> bool:
-    return answer.system_fingerprint == SIMULATOR or str(answer.model).startswith(f"{SIMULATOR}/")
+def _simulated(answer: Mapping[str, Any]) -> bool:
+    return answer.get("system_fingerprint") == SIMULATOR or is_simulated(answer.get("model"))
 
 
-def _usage(usage: Any) -> Usage:
-    details = usage.prompt_tokens_details
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    details = usage.get("prompt_tokens_details") or {}
     return Usage(
-        input_tokens=usage.prompt_tokens or 0,
-        output_tokens=usage.completion_tokens or 0,
-        cached_input_tokens=getattr(details, "cached_tokens", None) or 0,
-        cache_write_tokens=getattr(details, "cache_write_tokens", None) or 0,
-        image_tokens=getattr(details, "image_tokens", None) or 0,
+        input_tokens=usage.get("prompt_tokens") or 0,
+        output_tokens=usage.get("completion_tokens") or 0,
+        cached_input_tokens=details.get("cached_tokens") or 0,
+        cache_write_tokens=details.get("cache_write_tokens") or 0,
+        image_tokens=details.get("image_tokens") or 0,
     )

@@ -1,0 +1,95 @@
+"""What the adapters of both vendors' SDKs share: one attempt, in either mode, and errors made ours."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+import httpx2
+
+from service.lvlm.providers.base import Call, Event, FailureKind, ProviderError
+from service.lvlm.providers.failures import failure
+
+SIMULATOR = "simulator"
+
+
+class SdkProvider(ABC):
+    """A vendor's wire format through the vendor's SDK; both SDKs come from one generator.
+
+    Args:
+        name: the configured name.
+        sdk: the vendor's module.
+        client: the SDK's client, without retries and timeouts of its own.
+    """
+
+    def __init__(self, name: str, sdk: Any, client: Any) -> None:
+        self._name = name
+        self._sdk = sdk
+        self._client = client
+
+    @property
+    def name(self) -> str:
+        """See Provider."""
+        return self._name
+
+    async def close(self) -> None:
+        """See Provider."""
+        await self._client.close()
+
+    async def stream(self, call: Call) -> AsyncIterator[Event]:
+        """See Provider."""
+        with self._failures():
+            if call.stream:
+                async with aclosing(self._streamed(call)) as events:  # closing this closes that, at once
+                    async for event in events:
+                        yield event
+            else:
+                for event in await self._plain(call):
+                    yield event
+
+    @abstractmethod
+    def _streamed(self, call: Call) -> AsyncGenerator[Event]:
+        """Make a call whose answer comes in server-sent events."""
+
+    @abstractmethod
+    async def _plain(self, call: Call) -> list[Event]:
+        """Make a call whose answer comes at once."""
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Turn the SDK's errors into ours.
+
+        ``from None`` throughout: the SDK's messages quote response bodies, and those quote requests and keys.
+        """
+        try:
+            yield
+        except self._sdk.APIStatusError as error:
+            raise failure(error.status_code, error.body, error.response.headers, error.request_id) from None
+        except self._sdk.APITimeoutError:
+            raise ProviderError(FailureKind.TIMEOUT, "the connection timed out") from None
+        except self._sdk.APIConnectionError as error:
+            raise _connection(error.__cause__) from None
+        except self._sdk.APIError as error:
+            raise failure(200, error.body) from None
+        except httpx2.HTTPError as error:
+            raise _connection(error) from None
+        except json.JSONDecodeError:
+            raise ProviderError(FailureKind.SERVER, "the provider sent something that is not JSON") from None
+        except (AttributeError, LookupError, TypeError, ValueError) as error:  # nobody checks what is parsed
+            raise ProviderError(
+                FailureKind.SERVER, f"the answer is malformed: {type(error).__name__}"
+            ) from None
+
+
+def is_simulated(model: object) -> bool:
+    """Whether the simulator says that it answered."""
+    return str(model).startswith(f"{SIMULATOR}/")
+
+
+def _connection(cause: BaseException | None) -> ProviderError:
+    if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
+        return ProviderError(FailureKind.UNREACHABLE, "the provider cannot be reached")
+    return ProviderError(FailureKind.CONNECTION, "the connection broke off")
