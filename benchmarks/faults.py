@@ -40,7 +40,7 @@ MODES = ("stream", "plain")
 HISTORY, POOL, K = 10, 30, 10
 DEADLINE, HANGING_DEADLINE = 2.0, 0.8
 """Seconds for an answer; less where the provider hangs, so that the matrix ends."""
-CALL_SECONDS = 5.0
+CALL_SECONDS = 8.0
 """For which a call may go on when nobody waits."""
 DELAY = 2.5
 """Seconds of stragglers and stalls: past the deadline, within the call."""
@@ -255,7 +255,8 @@ class Matrix:
             counted = self._sums(mode, "msr_fallbacks_total", "reason")
             if dict(fallbacks) != counted:
                 self.wrong.append(f"{mode}: fallbacks answered {dict(fallbacks)}, counted {counted}")
-            repairs = self._sums(mode, "msr_lvlm_repairs_total", "kind")
+            # A call that went on after its request was answered is counted when it ends.
+            repairs = self._sums(mode, "msr_lvlm_repairs_total", "kind", without=HANGING)
             told = [b["lvlm"] for b in bodies if b.get("lvlm") and b["outcome"] != "partial"]
             for kind in ("invented", "duplicated"):
                 answered = sum(each[kind] for each in told)
@@ -300,10 +301,12 @@ class Matrix:
             if name == "msr_lvlm_estimated_tokens_total" and dict(labels)["model"] == cell.model and value
         }
 
-    def _sums(self, mode: str, name: str, label: str) -> dict[str, int]:
+    def _sums(self, mode: str, name: str, label: str, without: Sequence[str] = ()) -> dict[str, int]:
         sums: Counter[str] = Counter()
+        left_out = tuple(f"@{fault}-" for fault in without)
         for (sample, labels), value in self._metrics[mode].items():
-            if sample == name and value:
+            model = dict(labels).get("model", "")
+            if sample == name and value and not any(part in model for part in left_out):
                 sums[dict(labels)[label]] += int(value)
         return dict(sums)
 

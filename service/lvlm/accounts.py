@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from service.lvlm.attempt import Attempt
 from service.lvlm.expectations import Expectations
 from service.lvlm.pricing import Prices
-from service.lvlm.providers.base import Call, FailureKind, Usage
+from service.lvlm.providers.base import Call, FailureKind, FinishReason, Usage
 from service.metrics import Metrics
 
 
@@ -73,7 +73,7 @@ class Accounts:
         """Enter an attempt that has ended."""
         bill, metrics = self.so_far(attempt), self._metrics
         provider, model = attempt.provider, attempt.call.model
-        if attempt.finish and attempt.usage:
+        if attempt.finish and attempt.usage and attempt.finish.reason is FinishReason.STOP:
             self._expectations.learn(attempt)
         metrics.lvlm_call_duration.labels(provider, model, attempt.outcome).observe(attempt.seconds)
         if attempt.first_text is not None and attempt.call.stream:
@@ -110,7 +110,6 @@ class Accounts:
 _UNBILLED = frozenset(FailureKind) - {
     FailureKind.CONNECTION,
     FailureKind.TRUNCATED,
-    FailureKind.TIMEOUT,
-    FailureKind.REFUSED,
+    FailureKind.SILENT,
 }
 """Failures that come before any work unless text or usage has arrived; nobody bills those."""

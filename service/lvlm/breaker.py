@@ -23,8 +23,6 @@ FIRST_REST, LONGEST_REST = 5.0, 60.0
 SILENCE = 10.0
 """Seconds without a word after which an attempt that was cut counts as a failure of the provider."""
 
-_CALLERS_FAULT = frozenset({FailureKind.REQUEST, FailureKind.REFUSED})
-
 
 class Breaker:
     """Watches the attempts at one model of one provider.
@@ -89,7 +87,7 @@ class Breaker:
 
 def _verdict(attempt: Attempt) -> bool | None:
     """Whether the provider did well; None if the attempt does not say."""
-    if attempt.ending is Ending.FINISHED or attempt.failure in _CALLERS_FAULT:
+    if attempt.ending is Ending.FINISHED or attempt.failure is FailureKind.REQUEST:
         return True
     if attempt.ending is Ending.PROVIDER:
         return False

@@ -6,26 +6,28 @@ what the same model, else the same provider, billed for prompts of the same form
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from dataclasses import dataclass, replace
+from statistics import median
 
 from service.lvlm.attempt import Attempt
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import Call, Usage
 from service.lvlm.tokens import estimate_images, estimate_input, estimate_text
 
-WEIGHT = 0.1
-"""Of the newest bill in the running means."""
+REMEMBERED = 25
+"""Bills of one kind; medians over so few follow a change, and a freak among them does not count."""
 
 
-@dataclass(slots=True)
-class _Seen:
-    """Running means over finished calls of one kind.
+@dataclass(frozen=True, slots=True)
+class _Paid:
+    """What a finished call took, or the medians over several.
 
     Attributes:
         input_factor: billed text tokens per estimated one.
         output_factor: billed output tokens per estimated one.
-        output_tokens: billed per call.
-        seconds: per call.
+        output_tokens: billed.
+        seconds: from the first byte sent to the end.
     """
 
     input_factor: float
@@ -33,18 +35,13 @@ class _Seen:
     output_tokens: float
     seconds: float
 
-    def take(self, newest: _Seen) -> None:
-        for name in self.__slots__:
-            old = getattr(self, name)
-            setattr(self, name, old + WEIGHT * (getattr(newest, name) - old))
-
 
 class Expectations:
     """Estimates for calls to any provider; a handful of numbers per model and prompt form."""
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
-        self._seen: dict[tuple[str, ...], _Seen] = {}
+        self._paid: defaultdict[tuple[str, ...], deque[_Paid]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
 
     def expected(self, provider: str, call: Call) -> Usage:
         """What the call will take before it is made."""
@@ -72,17 +69,14 @@ class Expectations:
         call, usage = attempt.call, attempt.usage
         assert usage is not None
         images = usage.image_tokens or self._images(call)
-        newest = _Seen(
+        paid = _Paid(
             input_factor=max(0, usage.input_tokens - images) / max(1, self._text(call)),
             output_factor=usage.output_tokens / max(1, estimate_text(attempt.text)),
             output_tokens=usage.output_tokens,
             seconds=attempt.seconds,
         )
         for key in _keys(attempt.provider, call):
-            if key in self._seen:
-                self._seen[key].take(newest)
-            else:
-                self._seen[key] = replace(newest)
+            self._paid[key].append(paid)
 
     def _input(self, provider: str, call: Call) -> Usage:
         seen, images = self._known(provider, call), self._images(call)
@@ -97,8 +91,12 @@ class Expectations:
             return round(share * self.expected(attempt.provider, attempt.call).output_tokens)
         return round(estimate_text(attempt.text) * (seen.output_factor if seen else 1.0))
 
-    def _known(self, provider: str, call: Call) -> _Seen | None:
-        return next((self._seen[key] for key in _keys(provider, call) if key in self._seen), None)
+    def _known(self, provider: str, call: Call) -> _Paid | None:
+        for key in _keys(provider, call):
+            if key in self._paid:
+                paid = self._paid[key]
+                return _Paid(*(median(getattr(each, name) for each in paid) for name in _Paid.__slots__))
+        return None
 
     def _text(self, call: Call) -> int:
         return estimate_input(call.prompt, self._prices.images(call.model)) - self._images(call)

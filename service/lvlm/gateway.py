@@ -221,7 +221,7 @@ class Gateway:
             if _now() >= hard:
                 attempt.cut()
             else:
-                attempt.fail(FailureKind.TIMEOUT)
+                attempt.fail(FailureKind.SILENT)
         except ProviderError as error:
             log.warning("a call to %s/%s failed: %s", provider.name, call.model, error)
             attempt.fail(error.kind, error.retry_after)

@@ -113,7 +113,8 @@ Event = TextDelta | Usage | Finish
 class FailureKind(StrEnum):
     """Why a call failed; decides whether another attempt makes sense.
 
-    ``unreachable`` never got there; ``connection`` broke off on the way, perhaps after the work was done.
+    ``unreachable`` never got there; ``connection`` broke off on the way, perhaps after the work was done;
+    ``timeout`` is the vendor's own word, ``silent`` is ours for a stream from which nothing comes any more.
     """
 
     RATE_LIMITED = "rate_limited"
@@ -122,15 +123,15 @@ class FailureKind(StrEnum):
     UNREACHABLE = "unreachable"
     CONNECTION = "connection"
     TIMEOUT = "timeout"
+    SILENT = "silent"
     TRUNCATED = "truncated"
     AUTHENTICATION = "authentication"
     REQUEST = "request"
-    REFUSED = "refused"
 
     @property
     def retryable(self) -> bool:
         """Whether the same call may succeed a moment later."""
-        return self not in (FailureKind.AUTHENTICATION, FailureKind.REQUEST, FailureKind.REFUSED)
+        return self not in (FailureKind.AUTHENTICATION, FailureKind.REQUEST)
 
 
 class ProviderError(Exception):
