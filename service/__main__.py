@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
         print(USAGE, end="")
         return 0
     if command == "enhance":
-        from service import enhance
+        from service.enhance import command as enhance
 
         return enhance.main(arguments)
     if command == "serve" and not arguments:

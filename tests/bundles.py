@@ -134,7 +134,9 @@ def _item(catalogue: Path, row: int) -> Item:
     image = digest = None
     if row % 6 != 5:
         image = f"{item_id}.png"
-        Image.new("RGB", (64, 48), PIXELS[colour]).save(catalogue / IMAGES / image)
+        picture = Image.new("RGB", (64, 48), PIXELS[colour])
+        picture.putpixel((0, 0), (row, row, row))  # no two are the same file
+        picture.save(catalogue / IMAGES / image)
         digest = sha256_of(catalogue / IMAGES / image)
     return Item(
         item_id=item_id,

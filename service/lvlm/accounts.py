@@ -34,6 +34,11 @@ class Bill:
             self.estimated or other.estimated,
         )
 
+    def mean(self, count: int) -> Bill:
+        """The bill of one of so many."""
+        usage = Usage(*(round(getattr(self.usage, f) / count) for f in Usage.__slots__))
+        return Bill(usage, None if self.cost_usd is None else self.cost_usd / count, self.estimated)
+
 
 class Accounts:
     """Keeps the books in the metrics.

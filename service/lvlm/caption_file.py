@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -18,20 +20,25 @@ class CaptionFile:
     A last line that a killed run left unfinished is removed on opening; a line that was appended is on the
     disk.
 
+    Args:
+        path: of the file.
+        patience: seconds to wait for another process that writes it.
+        waiting: called once when there is one.
+
     Attributes:
-        versions: item id -> prompt version of its last caption.
+        latest: item id -> its last caption.
 
     Raises:
         BundleError: another process writes this file, or a complete line is not a caption.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float = 0.0, waiting: Callable[[], None] = lambda: None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            self._lock()
-            self.versions = self._repair()
+            self._lock(patience, waiting)
+            self.latest = self._repair()
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -48,7 +55,7 @@ class CaptionFile:
         except OSError:
             os.ftruncate(self._descriptor, end)
             raise
-        self.versions[caption.item_id] = caption.prompt_version
+        self.latest[caption.item_id] = caption
 
     def __enter__(self) -> CaptionFile:
         return self
@@ -58,26 +65,35 @@ class CaptionFile:
     ) -> None:
         os.close(self._descriptor)  # gives the lock back too
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BundleError(f"another run writes {self.path}: wait for it to end") from error
+    def _lock(self, patience: float, waiting: Callable[[], None]) -> None:
+        end, told = time.monotonic() + patience, False
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() >= end:
+                    raise BundleError(f"another run writes {self.path}: wait for it to end") from error
+            else:
+                return
+            if not told:
+                waiting()
+                told = True
+            time.sleep(0.1)
 
-    def _repair(self) -> dict[str, str]:
-        versions: dict[str, str] = {}
+    def _repair(self) -> dict[str, Caption]:
+        latest: dict[str, Caption] = {}
         complete = 0
         for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True), start=1):
             if not line.endswith(b"\n"):
                 break
-            versions.update([self._read(line, number)])
+            caption = self._read(line, number)
+            latest[caption.item_id] = caption
             complete += len(line)
         os.ftruncate(self._descriptor, complete)
-        return versions
+        return latest
 
-    def _read(self, line: bytes, number: int) -> tuple[str, str]:
+    def _read(self, line: bytes, number: int) -> Caption:
         try:
-            record = json.loads(line)
-            return str(record["item_id"]), str(record["prompt_version"])
-        except (ValueError, TypeError, KeyError) as error:
+            return Caption(**json.loads(line))
+        except (ValueError, TypeError) as error:
             raise BundleError(f"{self.path} line {number} is not a caption: delete that line") from error

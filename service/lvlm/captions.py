@@ -163,10 +163,13 @@ def describe(
     gateway: Gateway, provider: str, model: str, image: Image, max_output_tokens: int
 ) -> Coroutine[Any, Any, Completion]:
     """Ask one model what one image shows."""
-    call = Call(
-        caption_prompt(image), model, max_output_tokens, stream=False, context={"strategy": "caption"}
-    )
-    return gateway.call(provider, call, CALL_SECONDS)
+    return gateway.call(provider, caption_call(image, model, max_output_tokens), CALL_SECONDS)
+
+
+def caption_call(image: Image, model: str, max_output_tokens: int) -> Call:
+    """The question what one image shows."""
+    context = {"strategy": "caption"}
+    return Call(caption_prompt(image), model, max_output_tokens, stream=False, context=context)
 
 
 def caption_of(completion: Completion) -> str | None:

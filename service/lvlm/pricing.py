@@ -71,6 +71,14 @@ class Prices:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the price table {path} is damaged: {error!r}") from error
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model with a line, in the table's order; aliases are left out."""
+        names: dict[int, str] = {}
+        for name, model in self._models.items():
+            names.setdefault(id(model), name)
+        return tuple(names.values())
+
     def cost(self, model: str, usage: Usage) -> float | None:
         """US dollars; None for a model without a line."""
         known = self._known(model)

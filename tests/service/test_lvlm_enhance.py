@@ -10,15 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 from scripted_server import OpenAIScript, scripted_server_thread
 from simulator_process import REPOSITORY, start_simulator
 
-from models.contracts import BundleError, Caption
+from models.contracts import BundleError, Caption, sha256_of
 from service.bundle import open_bundle
-from service.enhance import main
+from service.enhance.command import main
 from service.lvlm.caption_file import CaptionFile
 
 IMAGES = 40  # of the 48 items
@@ -61,12 +63,12 @@ def captions(bundle: Path, captioner: str = "test") -> list[Caption]:
 
 @pytest.mark.usefixtures("asking")
 def test_every_image_is_captioned_once_over_several_runs(
-    bundle: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert enhance(bundle, "--captioner", "test", "--limit", "15") == 0
     assert len(captions(bundle)) == 15
     assert enhance(bundle, "--captioner", "test") == 0
-    assert "25/25 images" in capsys.readouterr().err
+    assert "25/25 images" in capfd.readouterr().err
     found = captions(bundle)
     assert len(found) == len({caption.item_id for caption in found}) == IMAGES
     assert {(caption.provider, caption.model) for caption in found} == {("simulator", "sim-gpt-4o")}
@@ -74,29 +76,94 @@ def test_every_image_is_captioned_once_over_several_runs(
     assert len(served) == IMAGES
 
 
-def test_a_killed_run_loses_no_line_and_is_continued(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_killed_again_and_again_pays_for_no_image_twice(bundle: Path) -> None:
+    path = bundle / "catalogue" / "captions" / "test.jsonl"
     with start_simulator(profile="fast", ttft=0.05, tokens_per_second=1000) as url:
-        process = subprocess.Popen(
-            command(bundle, "--captioner", "test", "--concurrency", "2"),
-            env=environment(url),
-            cwd=REPOSITORY,
-            stderr=subprocess.DEVNULL,
-        )
-        path = bundle / "catalogue" / "captions" / "test.jsonl"
-        while not path.exists() or path.read_bytes().count(b"\n") < 5:
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        written = captions(bundle)
-        assert 5 <= len(written) < IMAGES
-        with path.open("a") as stream:
-            stream.write('{"item_id": "I0')  # as a kill in the middle of a write leaves it
-        monkeypatch.setenv("MSR_SIMULATOR_URL", url)
-        assert enhance(bundle, "--captioner", "test") == 0
+        run = partial(subprocess.Popen, env=environment(url), cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+        for kill in range(5):
+            process = run(command(bundle, "--captioner", "test", "--concurrency", "2"))
+            while not path.exists() or path.read_bytes().count(b"\n") < 5 * (kill + 1):
+                assert process.poll() is None
+                time.sleep(0.005)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert run(command(bundle, "--captioner", "test")).wait() == 0
+        calls = httpx.get(f"{url}/ledger", trust_env=False).json()
+        pictures = [
+            httpx.get(f"{url}/ledger/{call['number']}/picture", trust_env=False).content for call in calls
+        ]
+    assert {call["outcome"] for call in calls} == {"ok"}
+    assert len(calls) == len(set(pictures)) == IMAGES
     found = captions(bundle)
-    assert found[: len(written)] == written
     assert len(found) == len({caption.item_id for caption in found}) == IMAGES
+    assert not path.with_suffix(".calls").exists()
+
+
+def test_calls_that_were_lost_are_named_and_asked_again(
+    bundle: Path, simulator: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MSR_SIMULATOR_URL", simulator)
+    folder = bundle / "catalogue" / "captions"
+    (folder / "test.calls").write_text("+I001\n+I002\n-I001\n+I0")  # as a machine that went down leaves it
+    (folder / "test.jsonl").write_text('{"item_id": "I0')
+    assert enhance(bundle, "--captioner", "test") == 0
+    assert "2 calls of an earlier run ended without a caption" in capfd.readouterr().err
+    assert len(captions(bundle)) == IMAGES
+
+
+@pytest.mark.usefixtures("asking")
+def test_equal_images_are_described_once(bundle: Path, simulator: str) -> None:
+    items = bundle / "catalogue" / "items.jsonl"
+    records = [json.loads(line) for line in items.read_text().splitlines()]
+    digest = records[0]["image_sha256"]
+    for record in records[:3]:
+        record["image_sha256"] = digest
+    items.write_text("".join(json.dumps(record) + "\n" for record in records))
+    manifest = bundle / "catalogue" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["sha256"]["items.jsonl"] = sha256_of(items)
+    manifest.write_text(json.dumps(content))
+    httpx.delete(f"{simulator}/ledger", trust_env=False)
+    assert enhance(bundle, "--captioner", "test") == 0
+    assert len(httpx.get(f"{simulator}/ledger", trust_env=False).json()) == IMAGES - 2
+    assert len(captions(bundle)) == IMAGES
+
+
+@pytest.mark.usefixtures("asking")
+def test_a_dry_run_calls_nobody_and_says_what_it_would_take(
+    bundle: Path, simulator: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "never used")
+    monkeypatch.setenv("MSR_OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    assert enhance(bundle, "--provider", "openai", "--model", "gpt-4o", "--dry-run") == 0
+    told = capfd.readouterr().err
+    assert f"{IMAGES} images to describe with openai/gpt-4o" in told
+    assert "estimated cost: $0." in told
+    assert not (bundle / "catalogue" / "captions" / "openai-gpt-4o.jsonl").read_bytes()
+
+
+def test_no_call_begins_that_could_pass_the_budget(
+    bundle: Path, simulator: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "rehearsal")
+    monkeypatch.setenv("MSR_OPENAI_BASE_URL", f"{simulator}/v1")
+    monkeypatch.setenv("MSR_SIMULATOR_BILLS", "true")
+    httpx.delete(f"{simulator}/ledger", trust_env=False)
+    options = ("--provider", "openai", "--model", "gpt-4o", "--captioner", "test")
+    assert enhance(bundle, *options, "--budget-usd", "0.008") == 1
+    assert "images are left" in capfd.readouterr().err
+    spent = httpx.get(f"{simulator}/ledger/summary", trust_env=False).json()["cost_usd"]
+    assert 0.004 < spent <= 0.008
+    assert 0 < len(captions(bundle)) < IMAGES
+
+
+def test_a_budget_without_a_price_is_refused(
+    bundle: Path, simulator: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "never used")
+    options = ("--provider", "openai", "--model", "gpt-99")
+    assert enhance(bundle, *options, "--budget-usd", "1") == 2
+    assert "no price is known for the model gpt-99" in capfd.readouterr().err
 
 
 def test_an_interrupted_run_says_how_to_go_on(bundle: Path) -> None:
@@ -115,20 +182,21 @@ def test_an_interrupted_run_says_how_to_go_on(bundle: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=20)
     assert process.returncode == 130
+    assert "calls under way are being finished" in told
     assert "the same command goes on" in told
     assert captions(bundle)
 
 
 @pytest.mark.usefixtures("asking")
-def test_a_broken_image_is_named_and_fails_the_run(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_image_is_named_and_fails_the_run(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (bundle / "catalogue" / "images" / "I002.png").write_bytes(b"not an image")
     assert enhance(bundle, "--captioner", "test") == 1
-    assert "I002: its image cannot be read" in capsys.readouterr().err
+    assert "I002: its image cannot be read" in capfd.readouterr().err
     assert len(captions(bundle)) == IMAGES - 1
 
 
 def test_a_refused_key_stops_the_run_at_once(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     refused = OpenAIScript().error(401, "invalid_request_error")
     with scripted_server_thread(refused) as server:
@@ -136,7 +204,7 @@ def test_a_refused_key_stops_the_run_at_once(
         monkeypatch.setenv("MSR_OPENAI_BASE_URL", f"{server.url}/v1")
         assert enhance(bundle, "--provider", "openai", "--concurrency", "2") == 1
         assert len(server.requests) <= 4
-    assert "check the provider's API key" in capsys.readouterr().err
+    assert "check the provider's API key" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -148,10 +216,10 @@ def test_a_refused_key_stops_the_run_at_once(
 )
 @pytest.mark.usefixtures("asking")
 def test_a_wrong_argument_is_answered_with_a_sentence(
-    bundle: Path, options: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str]
+    bundle: Path, options: tuple[str, ...], sentence: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert enhance(bundle, *options) == 2
-    assert sentence in capsys.readouterr().err
+    assert sentence in capfd.readouterr().err
 
 
 def test_without_a_running_simulator_one_runs_beside_it(
@@ -176,7 +244,7 @@ def test_a_caption_file_is_written_by_one_process_at_a_time(tmp_path: Path) -> N
         CaptionFile(tmp_path / "c.jsonl")
     with CaptionFile(tmp_path / "c.jsonl") as file:
         file.append(line("a"))
-        assert file.versions == {"a": "1"}
+        assert file.latest == {"a": line("a")}
 
 
 def test_a_half_line_is_removed_and_whole_ones_stay(tmp_path: Path) -> None:
@@ -187,7 +255,7 @@ def test_a_half_line_is_removed_and_whole_ones_stay(tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:20])
     with CaptionFile(path) as file:
-        assert list(file.versions) == ["a", "b"]
+        assert list(file.latest) == ["a", "b"]
     assert path.read_bytes() == whole
 
 

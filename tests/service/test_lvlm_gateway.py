@@ -1,0 +1,989 @@
+"""Between wanting an answer and having it: trying again, leaving alone, taking turns, paying and the books."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from controlled_provider import BILLED, ControlledProvider, Step, eventually, fails, says
+from lvlm_parts import open_gateway
+
+from service.lvlm import breaker as breaker_module
+from service.lvlm import gateway as gateway_module
+from service.lvlm.accounts import Accounts, Bill
+from service.lvlm.allowance import Allowance, Budget, Grant, RateLimit
+from service.lvlm.attempt import Attempt
+from service.lvlm.breaker import VERDICTS, Breaker
+from service.lvlm.gateway import Completion, Ending, Gateway
+from service.lvlm.places import Places
+from service.lvlm.pricing import Prices
+from service.lvlm.progress import Progress
+from service.lvlm.providers.base import (
+    Call,
+    FailureKind,
+    Finish,
+    FinishReason,
+    Prompt,
+    ProviderError,
+    Text,
+    TextDelta,
+    Usage,
+)
+from service.lvlm.retries import FIRST_PAUSE, LONGEST_PAUSE, Retries
+from service.metrics import Metrics
+from service.stores.base import BURST, Flow, Meters, StoreError, Sum
+from service.stores.memory import MemoryMeters
+
+MODEL = "gpt-4o"
+PROMPT = Prompt("Rank.", (Text("data " * 80),), None, "1", answer_tokens=20)
+CALL = Call(PROMPT, MODEL, max_output_tokens=100)
+RETRYABLE = [kind for kind in FailureKind if kind.retryable]
+FINAL = [kind for kind in FailureKind if not kind.retryable]
+DOLLARS = Prices.read().cost(MODEL, BILLED) or 0.0
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+def count(metrics: Metrics, name: str, **labels: str) -> float:
+    """The value of a sample; 0 before its first event."""
+    return metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def failed(kind: FailureKind, retry_after: float | None = None) -> Attempt:
+    attempt = Attempt("fake", CALL)
+    attempt.fail(kind, retry_after)
+    return attempt
+
+
+def finished() -> Attempt:
+    attempt = Attempt("fake", CALL)
+    attempt.take(Finish(FinishReason.STOP, "m"))
+    attempt.end()
+    return attempt
+
+
+# --- one attempt ------------------------------------------------------------------------------------------
+
+
+async def test_a_finished_call_says_what_came_and_what_it_took(metrics: Metrics) -> None:
+    completion = await open_gateway([ControlledProvider(says("abc"))], metrics).call("fake", CALL, 5)
+    assert completion == Completion(
+        Ending.FINISHED,
+        "abc",
+        FinishReason.STOP,
+        usage=BILLED,
+        cost_usd=DOLLARS,
+        provider="fake",
+        model=MODEL,
+    )
+    assert count(metrics, "msr_lvlm_cost_usd_total", provider="fake", model=MODEL) == DOLLARS > 0
+
+
+async def test_a_call_is_cut_at_its_deadline_and_what_came_is_kept(metrics: Metrics) -> None:
+    provider = ControlledProvider([TextDelta("ab"), asyncio.Event()])
+    completion = await open_gateway([provider], metrics).call("fake", CALL, 0.1)
+    assert (completion.ending, completion.text) == (Ending.DEADLINE, "ab")
+    assert completion.estimated
+    assert provider.under_way == 0
+
+
+@pytest.mark.parametrize("deadline", [0.0, -1.0])
+async def test_without_time_there_is_no_call(deadline: float) -> None:
+    provider = ControlledProvider(says("abc"))
+    completion = await open_gateway([provider]).call("fake", CALL, deadline)
+    assert completion == Completion(Ending.DEADLINE)
+    assert provider.calls == []
+
+
+async def test_a_fault_of_the_adapter_is_a_failure_of_the_call_and_never_an_exception() -> None:
+    completion = await open_gateway([ControlledProvider([KeyError("x")])]).call("fake", CALL, 5)
+    assert (completion.ending, completion.failure) == (Ending.PROVIDER, FailureKind.SERVER)
+
+
+async def test_a_stream_that_falls_silent_is_given_up_and_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gateway_module, "SILENCE", 0.1)
+    provider = ControlledProvider([TextDelta("ab"), asyncio.Event()], says("abc"))
+    completion = await open_gateway([provider], attempts=2).call("fake", CALL, 8)
+    assert (completion.ending, completion.text) == (Ending.FINISHED, "abc")
+    assert len(provider.calls) == 2
+
+
+async def test_a_slow_stream_that_keeps_talking_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_module, "SILENCE", 0.3)
+    steps: list[Step] = [step for letter in "abcdef" for step in (0.1, TextDelta(letter))]
+    completion = await open_gateway([ControlledProvider([*steps, *says("")])]).call("fake", CALL, 8)
+    assert (completion.ending, completion.text) == (Ending.FINISHED, "abcdef")
+
+
+async def test_a_plain_answer_may_be_silent_until_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_module, "SILENCE", 0.05)
+    plain = Call(PROMPT, MODEL, 100, stream=False)
+    completion = await open_gateway([ControlledProvider([0.2, *says("abc")])]).call("fake", plain, 8)
+    assert completion.ending is Ending.FINISHED
+
+
+# --- trying again -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", RETRYABLE)
+async def test_what_may_pass_is_tried_again(metrics: Metrics, kind: FailureKind) -> None:
+    provider = ControlledProvider(fails(kind), says("abc"))
+    completion = await open_gateway([provider], metrics, attempts=3).call("fake", CALL, 5)
+    assert (completion.ending, completion.text) == (Ending.FINISHED, "abc")
+    assert len(provider.calls) == 2
+    labels = {"provider": "fake", "model": MODEL}
+    assert count(metrics, "msr_lvlm_retries_total", kind=kind.value, **labels) == 1
+
+
+@pytest.mark.parametrize("kind", FINAL)
+async def test_what_will_not_pass_is_not_tried_again(kind: FailureKind) -> None:
+    provider = ControlledProvider(fails(kind), says("abc"))
+    completion = await open_gateway([provider], attempts=3).call("fake", CALL, 5)
+    assert (completion.ending, completion.failure) == (Ending.PROVIDER, kind)
+    assert len(provider.calls) == 1
+
+
+async def test_there_are_no_more_attempts_than_allowed() -> None:
+    provider = ControlledProvider(fails(FailureKind.SERVER))
+    completion = await open_gateway([provider], attempts=3).call("fake", CALL, 8)
+    assert completion.ending is Ending.PROVIDER
+    assert len(provider.calls) == 3
+
+
+async def test_nothing_of_a_failed_attempt_gets_into_the_answer() -> None:
+    provider = ControlledProvider([TextDelta("rubbish")], says("abc"))  # ends without a finish
+    completion = await open_gateway([provider], attempts=2).call("fake", CALL, 5)
+    assert completion.text == "abc"
+
+
+async def test_a_retry_after_is_kept_to() -> None:
+    provider = ControlledProvider(fails(FailureKind.RATE_LIMITED, retry_after=0.4), says("abc"))
+    completion = await open_gateway([provider], attempts=2).call("fake", CALL, 8)
+    assert completion.ending is Ending.FINISHED
+    assert 0.4 <= provider.times[1] - provider.times[0] < 2
+
+
+@pytest.mark.parametrize("retry_after", [3.0, 86_400.0, float("inf")])
+async def test_a_retry_after_beyond_the_deadline_is_not_waited_for(retry_after: float) -> None:
+    provider = ControlledProvider(fails(FailureKind.RATE_LIMITED, retry_after), says("abc"))
+    began = now()
+    completion = await open_gateway([provider], attempts=2).call("fake", CALL, 3)
+    assert now() - began < 1
+    assert completion.failure is FailureKind.RATE_LIMITED
+    assert len(provider.calls) == 1
+
+
+async def test_no_attempt_begins_after_the_last_one_left() -> None:
+    gate = asyncio.Event()
+    provider = ControlledProvider([gate, *fails(FailureKind.SERVER)], says("abc"))
+    asyncio.get_running_loop().call_later(0.1, gate.set)
+    progress = Progress(until=now() + 0.05)
+    completion = await open_gateway([provider], attempts=3).call("fake", CALL, 8, progress=progress)
+    assert completion.ending is Ending.PROVIDER
+    assert len(provider.calls) == 1
+
+
+async def test_an_attempt_under_way_is_not_cut_because_the_last_one_left() -> None:
+    provider = ControlledProvider([0.15, *says("abc")])
+    progress = Progress(until=now() + 0.05)
+    completion = await open_gateway([provider]).call("fake", CALL, 8, progress=progress)
+    assert completion.ending is Ending.FINISHED
+
+
+def test_pauses_are_drawn_from_a_bound_that_doubles_up_to_the_longest() -> None:
+    retries = Retries(attempts=100)
+    for made in (1, 2, 3, 5, 20, 99):
+        drawn = [retries.pause(failed(FailureKind.SERVER), made) or 0.0 for _ in range(300)]
+        bound = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (made - 1))
+        assert 0 <= min(drawn) < bound / 4
+        assert bound * 3 / 4 < max(drawn) <= bound
+
+
+def test_calls_that_failed_together_do_not_come_back_together() -> None:
+    retries = Retries(attempts=2)
+    asked = [retries.pause(failed(FailureKind.RATE_LIMITED, 1.0), 1) or 0.0 for _ in range(100)]
+    assert min(asked) >= 1.0
+    assert max(asked) - min(asked) > FIRST_PAUSE / 2
+
+
+# --- whom to leave alone ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_rest(monkeypatch: pytest.MonkeyPatch) -> float:
+    """An open breaker is tried again after a moment."""
+    monkeypatch.setattr(breaker_module, "FIRST_REST", 0.2)
+    return 0.2
+
+
+async def fail_until_open(gateway: Gateway, provider: ControlledProvider) -> None:
+    """Let a provider fail as often as it takes."""
+    while not gateway._line(provider.name, MODEL).breaker.open:
+        assert len(provider.calls) < 3 * VERDICTS
+        await gateway.call(provider.name, CALL, 5)
+
+
+async def test_a_provider_that_keeps_failing_is_left_alone(metrics: Metrics) -> None:
+    provider = ControlledProvider(fails(FailureKind.SERVER))
+    gateway = open_gateway([provider], metrics)
+    await fail_until_open(gateway, provider)
+    made = len(provider.calls)
+    completion = await gateway.call("fake", CALL, 5)
+    assert made == VERDICTS
+    assert len(provider.calls) == made
+    assert (completion.ending, completion.usage, completion.estimated) == (Ending.PROVIDER, Usage(), False)
+    assert count(metrics, "msr_lvlm_breaker_open", provider="fake", model=MODEL) == 1
+
+
+async def test_another_model_of_the_provider_is_still_asked() -> None:
+    provider = ControlledProvider(*[fails(FailureKind.SERVER)] * VERDICTS, says("abc"))
+    gateway = open_gateway([provider])
+    await fail_until_open(gateway, provider)
+    other = Call(PROMPT, "gpt-4o-mini", 100)
+    assert (await gateway.call("fake", other, 5)).ending is Ending.FINISHED
+
+
+async def test_after_a_rest_one_probe_decides_and_its_success_lets_all_through(
+    metrics: Metrics, short_rest: float
+) -> None:
+    gate = asyncio.Event()
+    provider = ControlledProvider(*[fails(FailureKind.SERVER)] * VERDICTS, [gate, *says("abc")], says("abc"))
+    gateway = open_gateway([provider], metrics)
+    await fail_until_open(gateway, provider)
+    await asyncio.sleep(1.2 * short_rest)
+    waiting = [asyncio.create_task(gateway.call("fake", CALL, 5)) for _ in range(5)]
+    await provider.called(VERDICTS + 1)
+    refused = await asyncio.gather(*waiting[1:])
+    assert {completion.ending for completion in refused} == {Ending.PROVIDER}
+    assert len(provider.calls) == VERDICTS + 1
+    gate.set()
+    assert (await waiting[0]).ending is Ending.FINISHED
+    after = await asyncio.gather(*(gateway.call("fake", CALL, 5) for _ in range(5)))
+    assert {completion.ending for completion in after} == {Ending.FINISHED}
+    assert count(metrics, "msr_lvlm_breaker_open", provider="fake", model=MODEL) == 0
+
+
+async def test_a_probe_that_fails_doubles_the_rest(short_rest: float) -> None:
+    provider = ControlledProvider(fails(FailureKind.SERVER))
+    gateway = open_gateway([provider])
+    await fail_until_open(gateway, provider)
+    await asyncio.sleep(1.2 * short_rest)
+    await gateway.call("fake", CALL, 5)
+    assert len(provider.calls) == VERDICTS + 1
+    await asyncio.sleep(1.2 * short_rest)
+    await gateway.call("fake", CALL, 5)
+    assert len(provider.calls) == VERDICTS + 1
+    await asyncio.sleep(short_rest)
+    await gateway.call("fake", CALL, 5)
+    assert len(provider.calls) == VERDICTS + 2
+
+
+async def test_a_probe_that_is_cancelled_makes_room_for_another(short_rest: float) -> None:
+    provider = ControlledProvider(*[fails(FailureKind.SERVER)] * VERDICTS, [asyncio.Event()], says("abc"))
+    gateway = open_gateway([provider])
+    await fail_until_open(gateway, provider)
+    await asyncio.sleep(1.2 * short_rest)
+    probe = asyncio.create_task(gateway.call("fake", CALL, 5))
+    await provider.called(VERDICTS + 1)
+    probe.cancel()
+    await asyncio.gather(probe, return_exceptions=True)
+    assert (await gateway.call("fake", CALL, 5)).ending is Ending.FINISHED
+
+
+def test_an_attempt_from_before_it_opened_is_not_taken_for_the_probe(short_rest: float) -> None:
+    breaker = Breaker()
+    straggler = failed(FailureKind.SERVER)
+    for _ in range(VERDICTS):
+        breaker.record(failed(FailureKind.SERVER))
+    time.sleep(1.2 * short_rest)
+    assert breaker.admit()
+    breaker.record(straggler)
+    assert not breaker.admit(), "one attempt at a time"
+    breaker.record(finished())
+    assert not breaker.open
+
+
+async def test_an_account_that_is_refused_is_left_alone_at_once() -> None:
+    provider = ControlledProvider(fails(FailureKind.AUTHENTICATION))
+    gateway = open_gateway([provider])
+    for _ in range(3):
+        assert (await gateway.call("fake", CALL, 5)).ending is Ending.PROVIDER
+    assert len(provider.calls) == 1
+
+
+@pytest.mark.parametrize("kind", [FailureKind.REQUEST])
+async def test_a_callers_mistake_is_no_fault_of_the_provider(kind: FailureKind) -> None:
+    provider = ControlledProvider(fails(kind))
+    gateway = open_gateway([provider])
+    for _ in range(3 * VERDICTS):
+        await gateway.call("fake", CALL, 5)
+    assert len(provider.calls) == 3 * VERDICTS
+
+
+async def test_a_provider_that_fails_now_and_then_is_not_left_alone() -> None:
+    provider = ControlledProvider(*[fails(FailureKind.SERVER), says("a"), says("b")] * 2 * VERDICTS)
+    gateway = open_gateway([provider])
+    for _ in range(6 * VERDICTS):
+        await gateway.call("fake", CALL, 5)
+    assert len(provider.calls) == 6 * VERDICTS
+
+
+async def test_callers_who_leave_are_no_fault_of_the_provider() -> None:
+    provider = ControlledProvider([asyncio.Event()])
+    gateway = open_gateway([provider], concurrency=3 * VERDICTS)
+    leaving = [asyncio.create_task(gateway.call("fake", CALL, 5)) for _ in range(2 * VERDICTS)]
+    await provider.called(2 * VERDICTS)
+    for task in leaving:
+        task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    await asyncio.gather(*(gateway.call("fake", CALL, 0.05) for _ in range(VERDICTS)))
+    assert not gateway._line("fake", MODEL).breaker.open
+
+
+async def test_a_provider_that_swallows_calls_without_a_word_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(breaker_module, "SILENCE", 0.1)
+    provider = ControlledProvider([asyncio.Event()])
+    gateway = open_gateway([provider], concurrency=VERDICTS)
+    await asyncio.gather(*(gateway.call("fake", CALL, 0.15) for _ in range(VERDICTS)))
+    assert gateway._line("fake", MODEL).breaker.open
+
+
+async def test_a_retry_stops_when_the_breaker_opens_meanwhile() -> None:
+    provider = ControlledProvider(fails(FailureKind.SERVER))
+    gateway = open_gateway([provider], attempts=100)
+    completion = await gateway.call("fake", CALL, 60)
+    assert completion.ending is Ending.PROVIDER
+    assert len(provider.calls) == VERDICTS
+
+
+# --- how many at once -------------------------------------------------------------------------------------
+
+
+async def test_never_more_calls_are_under_way_than_there_are_places() -> None:
+    provider = ControlledProvider([0.01, *says("abc")])
+    gateway = open_gateway([provider], concurrency=3)
+    results = await asyncio.gather(*(gateway.call("fake", CALL, 8) for _ in range(20)))
+    assert {completion.ending for completion in results} == {Ending.FINISHED}
+    assert provider.most == 3
+
+
+async def test_who_comes_first_is_served_first() -> None:
+    places, served = Places(1), []
+
+    async def visit(number: int) -> None:
+        assert await places.acquire(now() + 5)
+        served.append(number)
+        await asyncio.sleep(0)
+        places.release()
+
+    await asyncio.gather(*(visit(number) for number in range(10)))
+    assert served == list(range(10))
+    assert places.taken == 0
+
+
+async def test_a_newcomer_does_not_pass_those_who_wait() -> None:
+    places = Places(1)
+    assert await places.acquire(now())
+    waiting = asyncio.create_task(places.acquire(now() + 5))
+    await asyncio.sleep(0)
+    places.release()
+    assert not await places.acquire(now() + 0.05)
+    assert await waiting
+
+
+async def test_nobody_waits_for_a_place_longer_than_asked() -> None:
+    places = Places(1)
+    assert await places.acquire(now())
+    for seconds in (0.05, 0.0, -1.0):
+        async with asyncio.timeout(2):
+            assert not await places.acquire(now() + seconds)
+    places.release()
+    assert places.taken == 0
+    assert await places.acquire(now())
+
+
+async def test_a_place_given_in_the_moment_of_cancellation_is_passed_on() -> None:
+    places = Places(1)
+    await places.acquire(now())
+    leaving = asyncio.create_task(places.acquire(now() + 5))
+    staying = asyncio.create_task(places.acquire(now() + 5))
+    await asyncio.sleep(0)
+    places.release()  # given to who leaves, who has not run since
+    leaving.cancel()
+    assert await asyncio.wait_for(staying, 1)
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert places.taken == 1
+
+
+async def test_a_waiter_cancelled_in_the_moment_of_a_release_does_not_swallow_it() -> None:
+    places = Places(1)
+    await places.acquire(now())
+    leaving = asyncio.create_task(places.acquire(now() + 5))
+    staying = asyncio.create_task(places.acquire(now() + 5))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    places.release()
+    assert await asyncio.wait_for(staying, 1)
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert places.taken == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_no_place_is_lost_or_invented_in_any_crowd(seed: int) -> None:
+    chance, places, inside = random.Random(seed), Places(4), 0
+
+    async def visit(patience: float, turns: int, kind: FailureKind | None) -> None:
+        nonlocal inside
+        if not await places.acquire(now() + patience):
+            return
+        inside += 1
+        assert inside <= 4
+        try:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            places.learn(failed(kind) if kind else finished())
+        finally:
+            inside -= 1
+            places.release()
+
+    tasks = []
+    kinds = (None, None, None, FailureKind.RATE_LIMITED, FailureKind.SERVER)
+    for _ in range(500):
+        patience = chance.choice((-1.0, 0.0, 0.001, 5.0))
+        tasks.append(asyncio.create_task(visit(patience, chance.randrange(4), chance.choice(kinds))))
+        if chance.random() < 0.3:
+            chance.choice(tasks).cancel()
+        if chance.random() < 0.5:
+            await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(result) for result in results} <= {type(None), asyncio.CancelledError}
+    assert places.taken == inside == 0
+    assert not places._waiting
+
+
+async def test_too_much_shrinks_the_limit_once_for_all_who_had_begun_and_good_answers_win_it_back(
+    metrics: Metrics,
+) -> None:
+    gate = asyncio.Event()
+    refused = [gate, *fails(FailureKind.RATE_LIMITED)]
+    provider = ControlledProvider(*[refused] * 8, [0.01, *says("abc")])
+    gateway = open_gateway([provider], metrics, concurrency=8)
+    places = gateway._line("fake", MODEL).places
+    waiting = [asyncio.create_task(gateway.call("fake", CALL, 5)) for _ in range(8)]
+    await provider.called(8)
+    gate.set()
+    await asyncio.gather(*waiting)
+    assert places.limit == 5
+    assert count(metrics, "msr_lvlm_places", provider="fake", model=MODEL) == 5
+    provider.most = 0
+    await asyncio.gather(*(gateway.call("fake", CALL, 5) for _ in range(5)))
+    assert provider.most == 5
+    await asyncio.gather(*(gateway.call("fake", CALL, 5) for _ in range(40)))
+    assert places.limit == 8
+    assert provider.most == 8
+    assert places.taken == 0
+
+
+async def test_the_limit_never_falls_below_one_and_never_rises_above_the_ceiling() -> None:
+    places = Places(4)
+    for _ in range(20):
+        assert await places.acquire(now())
+        places.learn(failed(FailureKind.OVERLOADED))
+        places.release()
+        await asyncio.sleep(0.001)
+    assert places.limit == 1
+    for _ in range(100):
+        places.learn(finished())
+    assert places.limit == 4
+
+
+async def test_a_limit_that_is_not_adaptive_stays() -> None:
+    places = Places(4, adaptive=False)
+    await places.acquire(now())
+    places.learn(failed(FailureKind.RATE_LIMITED))
+    assert places.limit == 4
+
+
+async def test_a_limit_that_grows_lets_in_who_waits() -> None:
+    places = Places(2)
+    await places.acquire(now())
+    places.learn(failed(FailureKind.RATE_LIMITED))
+    assert places.limit == 1
+    waiting = asyncio.create_task(places.acquire(now() + 5))
+    await asyncio.sleep(0)
+    places.learn(finished())
+    assert await asyncio.wait_for(waiting, 1)
+
+
+# --- how much per minute, and for how many dollars --------------------------------------------------------
+
+
+def bill(tokens: int = 0, dollars: float = 0.0) -> Bill:
+    return Bill(Usage(input_tokens=tokens), dollars)
+
+
+async def granted(allowance: Allowance, expected: Bill, patience: float = 0.05) -> Grant:
+    found = await allowance.grant("fake", MODEL, expected, now() + patience)
+    assert isinstance(found, Grant)
+    return found
+
+
+def limited(meters: Meters | None = None, budget: Budget | None = None, **limit: float) -> Allowance:
+    meters = meters or MemoryMeters()
+    return Allowance(meters, meters, {"fake": RateLimit(**limit)}, budget)
+
+
+async def test_without_limits_no_meter_is_asked() -> None:
+    allowance = Allowance(BrokenMeters(), BrokenMeters())
+    grant = await granted(allowance, bill(10**9, 10**9))
+    await allowance.settle(grant, bill(1, 1))
+
+
+async def test_more_requests_than_the_minute_allows_end_at_the_limit_and_make_no_call() -> None:
+    provider = ControlledProvider(says("abc"))
+    limits = {"fake": RateLimit(requests_per_minute=60 * 3 / BURST)}
+    gateway = open_gateway([provider], limits=limits)
+    results = await asyncio.gather(*(gateway.call("fake", CALL, 0.5) for _ in range(6)))
+    assert [completion.ending for completion in results] == [Ending.FINISHED] * 3 + [Ending.LIMIT] * 3
+    assert len(provider.calls) == 3
+
+
+async def test_a_request_waits_for_its_turn_if_it_has_the_time() -> None:
+    provider = ControlledProvider(says("abc"))
+    gateway = open_gateway([provider], limits={"fake": RateLimit(requests_per_minute=240)})
+    results = await asyncio.gather(*(gateway.call("fake", CALL, 8) for _ in range(42)))
+    assert {completion.ending for completion in results} == {Ending.FINISHED}
+    first, *_, last = sorted(provider.times)
+    assert 0.45 < last - first < 2  # two beyond the burst of 40, at four per second
+
+
+@pytest.mark.parametrize(("name", "made"), [("fake", 2), (f"fake/{MODEL}", 2), ("fake/other", 4), ("x", 4)])
+async def test_a_limit_holds_for_what_it_names(name: str, made: int) -> None:
+    provider = ControlledProvider(says("abc"))
+    gateway = open_gateway([provider], limits={name: RateLimit(requests_per_minute=60 * 2 / BURST)})
+    await asyncio.gather(*(gateway.call("fake", CALL, 0.3) for _ in range(4)))
+    assert len(provider.calls) == made
+
+
+async def test_every_attempt_counts_against_the_requests_per_minute() -> None:
+    provider = ControlledProvider(fails(FailureKind.SERVER), says("abc"))
+    limits = {"fake": RateLimit(requests_per_minute=60 * 2 / BURST)}
+    gateway = open_gateway([provider], attempts=2, limits=limits)
+    assert (await gateway.call("fake", CALL, 2)).ending is Ending.FINISHED
+    assert (await gateway.call("fake", CALL, 0.3)).ending is Ending.LIMIT
+    assert len(provider.calls) == 2
+
+
+async def test_tokens_that_were_not_used_are_given_back() -> None:
+    allowance = limited(tokens_per_minute=6_000)  # a burst of 1,000
+    grant = await granted(allowance, bill(600))
+    assert await allowance.grant("fake", MODEL, bill(600), now() + 0.05) is Ending.LIMIT
+    await allowance.settle(grant, bill(100))
+    await granted(allowance, bill(600))
+
+
+async def test_tokens_beyond_what_was_expected_delay_those_that_follow() -> None:
+    allowance = limited(tokens_per_minute=6_000)
+    grant = await granted(allowance, bill(100))
+    await allowance.settle(grant, bill(950))
+    assert await allowance.grant("fake", MODEL, bill(100), now() + 0.05) is Ending.LIMIT
+
+
+async def test_a_limit_gives_the_budget_back() -> None:
+    allowance = limited(budget=Budget(usd_per_hour=1.0), requests_per_minute=60 / BURST)
+    await granted(allowance, bill(dollars=0.4))
+    for _ in range(5):
+        assert await allowance.grant("fake", MODEL, bill(dollars=0.4), now() + 0.05) is Ending.LIMIT
+    other = await allowance.grant("other", MODEL, bill(dollars=0.6), now() + 0.05)
+    assert isinstance(other, Grant)
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [Budget(usd_per_hour=0.5), Budget(usd_per_day=0.5), Budget(9.0, 0.5), Budget(0.5, 9.0)],
+    ids=["hour", "day", "day of both", "hour of both"],
+)
+async def test_nothing_is_spent_beyond_the_budget(budget: Budget) -> None:
+    allowance = limited(budget=budget)
+    grant = await granted(allowance, bill(dollars=0.3))
+    assert await allowance.grant("fake", MODEL, bill(dollars=0.3), now() + 1) is Ending.BUDGET
+    await allowance.settle(grant, bill(dollars=0.1))
+    grant = await granted(allowance, bill(dollars=0.3))
+    await allowance.settle(grant, bill(dollars=0.6))  # dearer than thought: it is spent all the same
+    assert await allowance.grant("fake", MODEL, bill(dollars=0.001), now() + 1) is Ending.BUDGET
+
+
+async def test_a_call_beyond_the_budget_is_not_made_and_says_so(metrics: Metrics) -> None:
+    provider = ControlledProvider(says("abc"))
+    gateway = open_gateway([provider], metrics, budget=Budget(usd_per_hour=2.5 * DOLLARS))
+    await gateway.call("fake", CALL, 5)  # from then on the gateway knows what such a call takes
+    endings = [(await gateway.call("fake", CALL, 5)).ending for _ in range(4)]
+    assert endings == [Ending.FINISHED, *[Ending.BUDGET] * 3]
+    spent = count(metrics, "msr_lvlm_cost_usd_total", provider="fake", model=MODEL)
+    assert spent == pytest.approx(2 * DOLLARS)
+
+
+async def test_many_calls_at_once_do_not_slip_past_the_budget_together(metrics: Metrics) -> None:
+    provider = ControlledProvider([0.05, *says("abc")])
+    gateway = open_gateway([provider], metrics, concurrency=50, budget=Budget(usd_per_day=5.5 * DOLLARS))
+    await gateway.call("fake", CALL, 5)
+    await asyncio.gather(*(gateway.call("fake", CALL, 5) for _ in range(50)))
+    assert len(provider.calls) == 5
+
+
+async def test_a_failure_that_nobody_bills_leaves_the_budget_whole() -> None:
+    provider = ControlledProvider(fails(FailureKind.SERVER), says("abc"))
+    gateway = open_gateway([provider], budget=Budget(usd_per_hour=1.0))
+    await gateway.call("fake", CALL, 5)
+    assert totals(gateway) == pytest.approx([0.0])
+    await gateway.call("fake", CALL, 5)
+    assert totals(gateway) == pytest.approx([DOLLARS])
+
+
+async def test_what_costs_nothing_needs_no_budget(metrics: Metrics) -> None:
+    provider, meters = ControlledProvider(says("abc")), MemoryMeters()
+    gateway = Gateway(
+        {"fake": provider},
+        Accounts(Prices.read(), metrics, free=["fake"]),
+        Allowance(meters, meters, budget=Budget(usd_per_hour=0.0)),
+        metrics,
+        concurrency=8,
+    )
+    completion = await gateway.call("fake", CALL, 5)
+    assert (completion.ending, completion.cost_usd) == (Ending.FINISHED, 0.0)
+
+
+@pytest.mark.parametrize("turns", range(14))
+async def test_who_leaves_before_the_attempt_gets_everything_back(turns: int) -> None:
+    """Cancelled after each number of turns of the event loop, with meters as slow as a network."""
+    meters = SlowMeters()
+    allowance = limited(meters, Budget(usd_per_hour=10.0), requests_per_minute=60, tokens_per_minute=6_000)
+    await granted(allowance, bill(900, 1.0))
+    full_before = dict(meters._full_at)
+    leaving = asyncio.create_task(allowance.grant("fake", MODEL, bill(300, 2.0), now() + 5))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    assert not leaving.done()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert [total for total, _ in meters._totals.values()] == pytest.approx([1.0])
+    assert meters._full_at == pytest.approx(full_before)
+
+
+async def test_while_the_shared_meters_are_away_a_process_keeps_to_its_share() -> None:
+    allowance = Allowance(
+        BrokenMeters(),
+        MemoryMeters(share=0.5),
+        {"fake": RateLimit(requests_per_minute=60 * 4 / BURST)},
+        Budget(usd_per_hour=1.0),
+    )
+    grant = await granted(allowance, bill(dollars=0.4))
+    assert await allowance.grant("fake", MODEL, bill(dollars=0.2), now() + 0.05) is Ending.BUDGET
+    await allowance.settle(grant, bill(dollars=0.1))
+    await granted(allowance, bill())
+    assert await allowance.grant("fake", MODEL, bill(), now() + 0.05) is Ending.LIMIT
+
+
+async def test_meters_that_go_away_during_an_attempt_do_it_no_harm() -> None:
+    meters = SlowMeters()
+    allowance = limited(meters, Budget(usd_per_hour=1.0), tokens_per_minute=6_000)
+    provider, metrics = ControlledProvider([asyncio.Event()]), Metrics()
+    provider = ControlledProvider([0.05, *says("abc")])
+    gateway = Gateway({"fake": provider}, Accounts(Prices.read(), metrics), allowance, metrics, concurrency=1)
+    calling = asyncio.create_task(gateway.call("fake", CALL, 5))
+    await provider.called(1)
+    meters.down = True
+    assert (await calling).ending is Ending.FINISHED
+
+
+# --- whom to ask instead ----------------------------------------------------------------------------------
+
+
+def two(first: Sequence[Step], second: Sequence[Step]) -> tuple[ControlledProvider, ControlledProvider]:
+    return ControlledProvider(first, name="fake"), ControlledProvider(second, name="other")
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+async def test_whatever_a_provider_fails_with_the_next_one_is_asked(kind: FailureKind) -> None:
+    first, second = two(fails(kind), says("abc"))
+    alternatives = [("other", "gpt-4o-mini")]
+    completion = await open_gateway([first, second]).call("fake", CALL, 5, alternatives=alternatives)
+    assert (completion.ending, completion.text) == (Ending.FINISHED, "abc")
+    assert (completion.provider, completion.model) == ("other", "gpt-4o-mini")
+    assert [call.model for call in second.calls] == ["gpt-4o-mini"]
+
+
+async def test_alternatives_are_asked_in_their_order_until_one_answers() -> None:
+    asked: list[str] = []
+
+    class Noted(ControlledProvider):
+        def stream(self, call: Call) -> Any:
+            asked.append(f"{self.name}/{call.model}")
+            return super().stream(call)
+
+    providers = [
+        Noted(fails(FailureKind.SERVER), name="a"),
+        Noted(fails(FailureKind.SERVER), name="b"),
+        Noted(fails(FailureKind.SERVER), says("abc"), name="c"),
+    ]
+    alternatives = [("c", "m1"), ("b", "m2"), ("c", "m3"), ("b", "m4")]
+    completion = await open_gateway(providers).call("a", CALL, 5, alternatives=alternatives)
+    assert asked == [f"a/{MODEL}", "c/m1", "b/m2", "c/m3"]
+    assert (completion.provider, completion.model) == ("c", "m3")
+
+
+async def test_who_is_left_alone_is_passed_over_without_a_call() -> None:
+    first, second = two(fails(FailureKind.AUTHENTICATION), says("abc"))
+    gateway = open_gateway([first, second])
+    for _ in range(3):
+        completion = await gateway.call("fake", CALL, 5, alternatives=[("other", MODEL)])
+        assert completion.provider == "other"
+    assert (len(first.calls), len(second.calls)) == (1, 3)
+
+
+async def test_who_is_at_its_limit_is_passed_over_if_waiting_would_take_too_long() -> None:
+    first, second = two(says("one"), says("two"))
+    limits = {"fake": RateLimit(requests_per_minute=60 / BURST)}
+    gateway = open_gateway([first, second], limits=limits)
+    texts = [(await gateway.call("fake", CALL, 2, alternatives=[("other", MODEL)])).text for _ in range(2)]
+    assert texts == ["one", "two"]
+
+
+async def test_no_alternative_is_asked_after_the_last_one_left() -> None:
+    first, second = two([0.1, *fails(FailureKind.SERVER)], says("abc"))
+    progress = Progress(until=now() + 0.05)
+    gateway = open_gateway([first, second])
+    completion = await gateway.call("fake", CALL, 5, alternatives=[("other", MODEL)], progress=progress)
+    assert completion.ending is Ending.PROVIDER
+    assert second.calls == []
+
+
+async def test_a_deadline_in_the_first_call_leaves_no_time_for_the_next() -> None:
+    first, second = two([TextDelta("ab"), asyncio.Event()], says("abc"))
+    gateway = open_gateway([first, second])
+    completion = await gateway.call("fake", CALL, 0.1, alternatives=[("other", MODEL)])
+    assert (completion.ending, completion.text, second.calls) == (Ending.DEADLINE, "ab", [])
+
+
+async def test_if_all_fail_the_last_failure_is_told_and_no_text() -> None:
+    first, second = two([TextDelta("ab")], [TextDelta("cd"), *fails(FailureKind.CONNECTION)])
+    completion = await open_gateway([first, second]).call("fake", CALL, 5, alternatives=[("other", MODEL)])
+    assert (completion.ending, completion.failure) == (Ending.PROVIDER, FailureKind.CONNECTION)
+    assert completion.text == ""
+    assert completion.provider == "other"
+
+
+# --- the books --------------------------------------------------------------------------------------------
+
+
+def booked(metrics: Metrics, direction: str, provider: str = "fake", *, estimated: bool = False) -> float:
+    name = "msr_lvlm_estimated_tokens_total" if estimated else "msr_lvlm_tokens_total"
+    return count(metrics, name, provider=provider, model=MODEL, direction=direction)
+
+
+async def test_a_call_takes_what_all_its_attempts_took_over_all_providers(metrics: Metrics) -> None:
+    first = ControlledProvider([TextDelta("abcd " * 20)], fails(FailureKind.SERVER), name="fake")
+    second = ControlledProvider([TextDelta("ab"), Usage(50, 3)], says("abc"), name="other")
+    gateway = open_gateway([first, second], metrics, attempts=2)
+    completion = await gateway.call("fake", CALL, 5, alternatives=[("other", MODEL)])
+    assert completion.ending is Ending.FINISHED
+    for direction, total in (
+        ("input", completion.usage.input_tokens),
+        ("output", completion.usage.output_tokens),
+    ):
+        booked_in_all = booked(metrics, direction, "fake") + booked(metrics, direction, "other")
+        assert booked_in_all == total
+    assert booked(metrics, "input", "fake") > 0
+    assert booked(metrics, "input", "other") == 150
+    assert completion.estimated
+    spent = sum(
+        count(metrics, "msr_lvlm_cost_usd_total", provider=name, model=MODEL) for name in ("fake", "other")
+    )
+    assert completion.cost_usd == pytest.approx(spent)
+    calls = "msr_lvlm_call_duration_seconds_count"
+    assert count(metrics, calls, provider="fake", model=MODEL, outcome="truncated") == 1
+    assert count(metrics, calls, provider="fake", model=MODEL, outcome="server") == 1
+    assert count(metrics, calls, provider="other", model=MODEL, outcome="truncated") == 1
+    assert count(metrics, calls, provider="other", model=MODEL, outcome="ok") == 1
+
+
+BEFORE_ANY_WORK = [
+    FailureKind.RATE_LIMITED,
+    FailureKind.OVERLOADED,
+    FailureKind.SERVER,
+    FailureKind.UNREACHABLE,
+    FailureKind.AUTHENTICATION,
+    FailureKind.REQUEST,
+]
+
+
+@pytest.mark.parametrize("kind", BEFORE_ANY_WORK)
+async def test_a_failure_before_any_work_costs_nothing(metrics: Metrics, kind: FailureKind) -> None:
+    completion = await open_gateway([ControlledProvider(fails(kind))], metrics).call("fake", CALL, 5)
+    assert (completion.usage, completion.cost_usd, completion.estimated) == (Usage(), 0.0, False)
+
+
+@pytest.mark.parametrize("kind", BEFORE_ANY_WORK)
+async def test_the_same_failure_in_the_middle_of_an_answer_is_counted_and_marked(
+    metrics: Metrics, kind: FailureKind
+) -> None:
+    script = [TextDelta("abcd " * 20), ProviderError(kind, "no")]
+    completion = await open_gateway([ControlledProvider(script)], metrics).call("fake", CALL, 5)
+    assert completion.estimated
+    assert completion.usage.input_tokens > 0
+    assert completion.usage.output_tokens > 0
+    assert (completion.cost_usd or 0.0) > 0
+    assert booked(metrics, "input", estimated=True) == completion.usage.input_tokens
+
+
+async def test_a_connection_that_broke_may_have_cost_something(metrics: Metrics) -> None:
+    provider = ControlledProvider(fails(FailureKind.CONNECTION))
+    completion = await open_gateway([provider], metrics).call("fake", CALL, 5)
+    assert completion.estimated
+    assert completion.usage.input_tokens > 0
+
+
+async def test_a_cancelled_call_is_in_the_books_and_marked(metrics: Metrics) -> None:
+    provider = ControlledProvider([TextDelta("abcd " * 20), asyncio.Event()])
+    gateway = open_gateway([provider], metrics)
+    leaving = asyncio.create_task(gateway.call("fake", CALL, 5))
+    await provider.called(1)
+    await asyncio.sleep(0)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    for direction in ("input", "output"):
+        assert booked(metrics, direction) == booked(metrics, direction, estimated=True) > 0
+    calls = "msr_lvlm_call_duration_seconds_count"
+    assert count(metrics, calls, provider="fake", model=MODEL, outcome="cancelled") == 1
+    assert count(metrics, "msr_lvlm_inflight") == 0
+    assert gateway._line("fake", MODEL).places.taken == 0
+
+
+async def test_a_finished_answer_without_usage_is_estimated_and_marked(metrics: Metrics) -> None:
+    provider = ControlledProvider(says("abcd " * 20, usage=None))
+    completion = await open_gateway([provider], metrics).call("fake", CALL, 5)
+    assert (completion.ending, completion.estimated) == (Ending.FINISHED, True)
+    assert completion.usage.input_tokens > 50
+    assert completion.usage.output_tokens > 10
+
+
+async def test_input_tokens_told_at_the_start_are_kept_when_the_stream_breaks(metrics: Metrics) -> None:
+    provider = ControlledProvider([Usage(321, 1), TextDelta("abcd " * 20)])
+    completion = await open_gateway([provider], metrics).call("fake", CALL, 5)
+    assert completion.usage.input_tokens == 321
+    assert completion.usage.output_tokens > 10
+    assert completion.estimated
+
+
+@pytest.mark.parametrize("turns", range(0, 60, 2))
+async def test_whoever_leaves_whenever_the_budget_and_the_books_agree_and_no_place_is_lost(
+    metrics: Metrics, turns: int
+) -> None:
+    """Cancelled after each number of turns of the event loop, through a retry and an alternative."""
+    meters = SlowMeters()
+    steps: list[Step] = [TextDelta("ab"), 0.0, TextDelta("cd"), 0.0]
+    first = ControlledProvider([*steps, *fails(FailureKind.CONNECTION)], name="fake")
+    second = ControlledProvider([*steps, *says("abc")], name="other")
+    limits = {"fake": RateLimit(600, 60_000), "other": RateLimit(600, 60_000)}
+    gateway = Gateway(
+        {"fake": first, "other": second},
+        Accounts(Prices.read(), metrics),
+        Allowance(meters, meters, limits, Budget(usd_per_hour=10.0)),
+        metrics,
+        concurrency=1,
+        retries=Instantly(2),
+    )
+    leaving = asyncio.create_task(gateway.call("fake", CALL, 5, alternatives=[("other", MODEL)]))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    await eventually(lambda: len(asyncio.all_tasks()) == 1)
+    spent = sum(
+        count(metrics, "msr_lvlm_cost_usd_total", provider=name, model=MODEL) for name in ("fake", "other")
+    )
+    assert sum(total for total, _ in meters._totals.values()) == pytest.approx(spent, abs=1e-9)
+    for name in ("fake", "other"):
+        assert gateway._line(name, MODEL).places.taken == 0
+    assert first.under_way == second.under_way == 0
+    assert count(metrics, "msr_lvlm_inflight") == 0
+
+
+def totals(gateway: Gateway) -> list[float]:
+    """What the meters of a gateway say was spent."""
+    meters = gateway._allowance._meters
+    assert isinstance(meters, MemoryMeters)
+    return [total for total, _ in meters._totals.values()]
+
+
+class Instantly(Retries):
+    """Tries again without a pause."""
+
+    def pause(self, attempt: Attempt, made: int) -> float | None:
+        return None if super().pause(attempt, made) is None else 0.0
+
+
+class SlowMeters(MemoryMeters):
+    """Meters beyond a network: every operation takes a few turns of the event loop, and it may be down."""
+
+    down = False
+
+    async def draw(self, flows: Sequence[Flow], patience: float) -> float | None:
+        await self._travel()
+        drawn = await super().draw(flows, patience)
+        await self._travel()
+        return drawn
+
+    async def correct(self, flows: Sequence[Flow]) -> None:
+        await self._travel()
+        await super().correct(flows)
+        await self._travel()
+
+    async def add(self, sums: Sequence[Sum]) -> bool:
+        await self._travel()
+        added = await super().add(sums)
+        await self._travel()
+        return added
+
+    async def settle(self, sums: Sequence[Sum]) -> None:
+        await super().settle(sums)
+
+    async def _travel(self) -> None:
+        if self.down:
+            raise StoreError("down")
+        await asyncio.sleep(0)
+
+
+class BrokenMeters:
+    """A store that is down."""
+
+    async def draw(self, flows: Sequence[Flow], patience: float) -> float | None:
+        raise StoreError("down")
+
+    async def correct(self, flows: Sequence[Flow]) -> None:
+        raise StoreError("down")
+
+    async def add(self, sums: Sequence[Sum]) -> bool:
+        raise StoreError("down")
+
+    async def settle(self, sums: Sequence[Sum]) -> None:
+        raise StoreError("down")
