@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from service.lvlm.answers import Answer
@@ -104,6 +104,11 @@ class AnswerCache:
             self.count("error")
         else:
             self.count("stored" if stored.outcome.good else "stored_negative")
+
+    async def postpone(self, key: str, stored: StoredAnswer) -> None:
+        """Give a stale answer for a while longer before the next try to renew it (stale-if-error)."""
+        at = time.time() - self._lifetimes.fresh + self._lifetimes.negative
+        await self.put(key, replace(stored, at=at))
 
     def count(self, result: str) -> None:
         """Count an event of this cache."""

@@ -22,9 +22,11 @@ class Flight(Generic[T]):
         progress: what it is doing.
         landing: its result; there before the flight is over, which may still have to write it down.
         task: the work.
+        end: the event loop's time at which it is cut, whoever waits.
     """
 
-    def __init__(self, until: float) -> None:
+    def __init__(self, until: float, end: float) -> None:
+        self.end = end
         self.progress = Progress(until)
         self.task: asyncio.Task[None] | None = None
         self.landing: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -76,23 +78,32 @@ class Flights(Generic[T]):
         return len(self._tasks)
 
     def join(self, key: str, until: float) -> Flight[T] | None:
-        """The flight that is under way for a key, which then knows that somebody waits until then."""
+        """The flight that is under way for a key, which then knows that somebody waits until then.
+
+        None if there is none, or none that goes on for so long.
+        """
         flight = self._by_key.get(key)
-        if flight is not None:
-            flight.progress.until = max(flight.progress.until, until)
+        if flight is None or until > flight.end:
+            return None
+        flight.progress.until = max(flight.progress.until, until)
         return flight
 
     def begin(
-        self, key: str | None, until: float, fly: Callable[[Flight[T]], Coroutine[Any, Any, None]]
+        self,
+        key: str | None,
+        until: float,
+        end: float,
+        fly: Callable[[Flight[T]], Coroutine[Any, Any, None]],
     ) -> Flight[T]:
         """Begin a flight in a task of its own, so that nobody's leaving ends it.
 
         Args:
             key: under which others may join; None for a flight of one's own.
             until: the event loop's time until which somebody waits.
+            end: at which it is cut.
             fly: the work; it lands the flight.
         """
-        flight: Flight[T] = Flight(until)
+        flight: Flight[T] = Flight(until, end)
         task = flight.task = asyncio.create_task(fly(flight))
         if key is not None:
             self._by_key[key] = flight

@@ -50,7 +50,7 @@ class StageOptions:
     Attributes:
         stream: ask for server-sent events, so that a deadline finds a prefix of the ranking.
         max_output_tokens: cap on an answer; generous, since models that think bill their thoughts here.
-        call_seconds: how long a call may go on, for the cache, when nobody waits for it any more.
+        call_seconds: how long a call may go on, for the cache, after its request's deadline.
         closing_seconds: how long calls under way may go on when the service stops: they are paid for.
     """
 
@@ -85,6 +85,7 @@ class _Visit:
         captions: row -> caption, in the enhanced view.
         leads: whether the call is this request's own, and so its bill.
         cache: what the cache did for it.
+        stale: the old answer that a new one is fetched for.
         names: of the pool as shown; None until somebody needs them.
     """
 
@@ -96,6 +97,7 @@ class _Visit:
     completion: Completion = field(default_factory=lambda: Completion(Ending.DEADLINE))
     leads: bool = True
     cache: CacheResult = "miss"
+    stale: StoredAnswer | None = None
     names: tuple[str, ...] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
@@ -166,7 +168,7 @@ class LvlmStage:
             return self._hit(visit, stored)
         flight = self._flight(visit, key, waits=stored is None and visit.time_left > 0)
         if stored:
-            visit.cache = "stale"
+            visit.cache, visit.stale = "stale", stored
             return self._hit(visit, stored)
         return await self._await(visit, flight, placed)
 
@@ -204,23 +206,23 @@ class LvlmStage:
         """The call that answers this visit: one under way, or its own; None if there is to be none."""
         request, now = visit.request, asyncio.get_running_loop().time()
         alone = request.cache == "off"  # a measurement: its own call, and nobody's after it
-        budget = max(visit.time_left, 0.0 if alone else self._options.call_seconds)
+        budget = max(0.0, visit.time_left) + (0.0 if alone else self._options.call_seconds)
         until = now + (visit.time_left if waits else budget)
         if not waits and (alone or len(self._flights) >= IN_BACKGROUND):
             return None
-        flight = None if alone else self._flights.join(key, until)
+        flight = None if alone else self._flights.join(key, until if waits else now)
         if flight:
             visit.leads, visit.cache = False, "coalesced"
             self._answers.count("coalesced")
             return flight
         return self._flights.begin(
-            None if alone else key, until, lambda flight: self._fly(visit, key, flight, now + budget)
+            None if alone else key, until, now + budget, lambda flight: self._fly(visit, key, flight)
         )
 
-    async def _fly(self, visit: _Visit, key: str, flight: Flight[_Landing], hard: float) -> None:
+    async def _fly(self, visit: _Visit, key: str, flight: Flight[_Landing]) -> None:
         """Find out the answer and keep it, as a task of its own."""
         if visit.request.cache != "use":
-            await self._ask(visit, key, flight, hard)
+            await self._ask(visit, key, flight)
             return
         clock = asyncio.get_running_loop().time
         try:
@@ -233,13 +235,13 @@ class LvlmStage:
                     self._answers.count("coalesced")
                     flight.land(_landing(found))
                 else:
-                    await self._ask(visit, key, flight, hard)
+                    await self._ask(visit, key, flight)
         except TimeoutError:
             nothing = Answer((), 0, 0, visit.top)
             ended = Completion(Ending.DEADLINE)
             flight.land(_Landing(ended, nothing, Outcome.FALLBACK_DEADLINE, Shown(), elsewhere=True))
 
-    async def _ask(self, visit: _Visit, key: str, flight: Flight[_Landing], hard: float) -> None:
+    async def _ask(self, visit: _Visit, key: str, flight: Flight[_Landing]) -> None:
         request = visit.request
         with visit.timed("prompt"):
             prompt = await self._build_prompt(visit)
@@ -248,7 +250,7 @@ class LvlmStage:
         completion = await self._gateway.call(
             request.provider,
             self._call(visit, prompt),
-            hard - asyncio.get_running_loop().time(),
+            flight.end - asyncio.get_running_loop().time(),
             alternatives=request.alternatives,
             progress=flight.progress,
         )
@@ -265,6 +267,9 @@ class LvlmStage:
             return
         # An answer that the token cap cut off is used, and is not worth keeping.
         if outcome.good and completion.reason is not FinishReason.STOP:
+            return
+        if visit.stale and not outcome.good:  # the old one is worth more than the new one
+            await self._answers.postpone(key, visit.stale)
             return
         if (completion.provider, completion.model) != (visit.request.provider, visit.request.model):
             key = self._key(visit, completion.provider, completion.model)

@@ -16,7 +16,7 @@ from service.lvlm.providers.base import Image, Prompt
 
 Detail = Literal["low", "high"]
 
-BYTES_PER_TOKEN = 4  # English prose and JSON in the current vocabularies
+BYTES_PER_TOKEN = 3.7  # our prompts, mostly JSON, in OpenAI's vocabulary o200k
 
 
 class ImageRule(Protocol):

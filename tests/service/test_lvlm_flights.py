@@ -225,7 +225,6 @@ async def test_a_follower_with_more_time_makes_another_attempt_worth_while(catal
         assert len(provider.calls) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="the budget of a call is the first request's and is not extended")
 async def test_a_follower_keeps_its_time_when_the_calls_own_budget_was_shorter(catalogue: Catalogue) -> None:
     gate = asyncio.Event()
     async with asking(catalogue, [gate, *ranks(*GOOD)], call_seconds=0.3) as (opened, provider):
@@ -361,7 +360,6 @@ async def test_a_stale_answer_survives_a_failed_refresh(catalogue: Catalogue) ->
     assert (again.cache, again.order) == ("stale", GOOD_ROWS)
 
 
-@pytest.mark.xfail(strict=True, reason="the negative record takes the place of the good one")
 @pytest.mark.parametrize("bad", [says("Nothing today."), says("", FinishReason.REFUSAL)])
 async def test_a_stale_good_answer_is_worth_more_than_a_new_bad_one(
     catalogue: Catalogue, bad: list[Step]
@@ -543,7 +541,7 @@ async def test_a_flight_that_lands_twice_keeps_its_first_result() -> None:
         flight.land(2)
 
     flights: Flights[int] = Flights()
-    flight = flights.begin("a", _soon(), fly)
+    flight = flights.begin("a", _soon(), float("inf"), fly)
     assert await flight.wait(_soon())
     assert flight.landing.result() == 1
 
@@ -553,7 +551,7 @@ async def test_a_flight_that_never_lands_is_over_for_who_waits(caplog: pytest.Lo
         await asyncio.sleep(0)
 
     flights: Flights[int] = Flights()
-    flight = flights.begin("a", _soon(), fly)
+    flight = flights.begin("a", _soon(), float("inf"), fly)
     assert await flight.wait(_soon())
     assert flight.landing.cancelled()
     assert flights.join("a", _soon()) is None
@@ -568,8 +566,8 @@ async def test_a_flight_without_a_key_cannot_be_joined() -> None:
         flight.land(1)
 
     flights: Flights[int] = Flights()
-    flights.begin(None, _soon(), fly)
-    named = flights.begin("a", _soon(), fly)
+    flights.begin(None, _soon(), float("inf"), fly)
+    named = flights.begin("a", _soon(), float("inf"), fly)
     assert flights.join("a", _soon()) is named
     assert len(flights) == 2
     gate.set()
@@ -582,7 +580,7 @@ async def test_waiting_ends_in_time_with_and_without_a_watcher() -> None:
         await asyncio.Event().wait()
 
     flights: Flights[int] = Flights()
-    flight = flights.begin("a", _soon(), fly)
+    flight = flights.begin("a", _soon(), float("inf"), fly)
     for watcher in (None, lambda: None):
         for seconds in (0.05, 0.0, -1.0):
             async with asyncio.timeout(2):
@@ -597,7 +595,7 @@ async def test_joining_makes_a_flight_wait_longer_and_never_shorter() -> None:
         flight.land(1)
 
     flights: Flights[int] = Flights()
-    flight = flights.begin("a", 100.0, fly)
+    flight = flights.begin("a", 100.0, float("inf"), fly)
     flights.join("a", 50.0)
     assert flight.progress.until == 100.0
     flights.join("a", 200.0)

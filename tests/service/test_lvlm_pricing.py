@@ -95,5 +95,5 @@ def test_an_estimate_counts_text_and_pictures(prices: Prices) -> None:
     prompt = Prompt("x" * 40, (Image(b"", "image/jpeg", 512, 384), Text("y" * 400)), None, "v")
     rule = prices.images("gpt-4o")
     assert estimate_images(prompt, rule) == 85
-    assert estimate_input(prompt, rule) == 10 + 100 + 85
+    assert estimate_input(prompt, rule) == 11 + 109 + 85
     assert estimate_text("") == 0
