@@ -20,6 +20,7 @@ from service.lvlm.accounts import Accounts
 from service.lvlm.allowance import Allowance, Budget, RateLimit
 from service.lvlm.answer_cache import AnswerCache, Lifetimes
 from service.lvlm.captions import Captions
+from service.lvlm.cassettes import Cassette, CassetteWriter, Player, Recorder
 from service.lvlm.elsewhere import Elsewhere
 from service.lvlm.gateway import Gateway
 from service.lvlm.pictures import Pictures
@@ -283,10 +284,16 @@ def open_providers(settings: Settings, prices: Prices) -> dict[str, Provider]:
     hardly anybody asks for, waits until it is asked.
     """
     providers: dict[str, Provider] = {}
+    cassette = settings.cassette
+    if cassette and settings.replays:
+        played = Cassette.read(cassette)
+        return {name: Player(name, played) for name in settings.models}
     for name in settings.models:
         opening = partial(open_provider, name, settings, prices)
         late = name in SIMULATORS and name != settings.provider
         providers[name] = LateProvider(name, opening) if late else opening()
+        if cassette:
+            providers[name] = Recorder(providers[name], CassetteWriter(cassette))
     return providers
 
 
