@@ -16,6 +16,10 @@ log = logging.getLogger(__name__)
 
 HOUR, DAY = 3_600, 86_400
 
+CAUTION = 1.5
+"""What is drawn from a budget for each expected dollar until the bill is there: estimates may be low, and a
+hundred calls at once must not pass the budget together."""
+
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
@@ -91,9 +95,9 @@ class Allowance:
         if grant.meters is None:
             return
         tokens = _tokens(bill) - _tokens(grant.expected)
-        dollars = (bill.cost_usd or 0.0) - (grant.expected.cost_usd or 0.0)
+        dollars = bill.cost_usd or 0.0
         flows = [Flow(flow.key, tokens, flow.per_minute) for flow in grant.flows if _counts_tokens(flow)]
-        sums = [Sum(each.key, dollars, each.limit, each.ttl) for each in grant.sums]
+        sums = [Sum(each.key, dollars - each.amount, each.limit, each.ttl) for each in grant.sums]
         try:
             await grant.meters.correct(flows)
             await grant.meters.settle(sums)
@@ -137,7 +141,7 @@ class Allowance:
         return tuple(flows)
 
     def _sums(self, expected: Bill) -> tuple[Sum, ...]:
-        cost = expected.cost_usd or 0.0
+        cost = CAUTION * (expected.cost_usd or 0.0)
         windows = ((HOUR, self._budget.usd_per_hour), (DAY, self._budget.usd_per_day))
         now = int(time.time())
         return tuple(

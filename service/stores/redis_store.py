@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -73,8 +74,15 @@ class RedisConnection:
                 return await answer
         except (RedisError, OSError, TimeoutError) as error:
             if not isinstance(error, ResponseError):  # a refused command is no dead server
-                self._down_until = time.monotonic() + PAUSE_AFTER_FAILURE
+                await self._rest()
             raise StoreError(f"Redis failed: {type(error).__name__}") from None
+
+    async def _rest(self) -> None:
+        first = time.monotonic() >= self._down_until
+        self._down_until = time.monotonic() + PAUSE_AFTER_FAILURE
+        if first:  # a server that comes back knows none of the old connections: each would fail once more
+            with suppress(RedisError, OSError):
+                await self._redis.connection_pool.disconnect(inuse_connections=False)
 
     async def run(self, script: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
         """Run a Lua script, which Redis does at one go.
