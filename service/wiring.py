@@ -111,7 +111,7 @@ async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[S
             choices,
             histories,
             executor,
-            await _open_stage(settings, bundle, stores, metrics, stack),
+            await open_stage(settings, bundle, stores, metrics, stack),
             metrics,
             deadline=settings.deadline_ms / 1000,
         )
@@ -209,9 +209,10 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     return stores
 
 
-async def _open_stage(
+async def open_stage(
     settings: Settings, bundle: Bundle, stores: Stores, metrics: Metrics, stack: AsyncExitStack
 ) -> LvlmStage:
+    """The LVLM stage that the settings name, closed with the stack."""
     catalogue = bundle.catalogue
     prices = Prices.read()
     gateway = open_gateway(settings, open_providers(settings, prices), prices, metrics, stores)
