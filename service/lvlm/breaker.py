@@ -89,6 +89,8 @@ def _verdict(attempt: Attempt) -> bool | None:
     """Whether the provider did well; None if the attempt does not say."""
     if attempt.ending is Ending.FINISHED or attempt.failure is FailureKind.REQUEST:
         return True
+    if attempt.failure is FailureKind.RATE_LIMITED:
+        return None  # it is well, and has too much to do: `places` is for that
     if attempt.ending is Ending.PROVIDER:
         return False
     return False if not attempt.started and attempt.seconds >= SILENCE else None

@@ -9,7 +9,7 @@ from collections import deque
 from service.lvlm.attempt import Attempt, Ending
 from service.lvlm.providers.base import FailureKind
 
-SHRINK = 0.7
+SHRINK = 0.85
 GROW = 4.0
 """Places gained per round of answers: a whole limit's worth of good answers adds so many."""
 
@@ -20,7 +20,7 @@ class Places:
     """A limit of concurrent calls that finds itself: additive increase, multiplicative decrease.
 
     (Chiu and Jain 1989, as in TCP.) It starts at the ceiling. An answer that says "too much" takes the limit
-    to 70 % of what was under way, once for all calls that had already begun; good answers win it back.
+    to 85 % of what was under way, once for all calls that had already begun; good answers win it back.
     Who waits is served in the order of coming.
 
     Args:
