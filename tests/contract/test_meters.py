@@ -1,0 +1,131 @@
+"""Meters keep the same promises in a process and in Redis; leases are Redis's alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis_process import RedisServer
+
+from service.stores.base import BURST, Flow, Meters, StoreError, Sum
+from service.stores.memory import MemoryMeters
+from service.stores.redis_store import RedisConnection, RedisLeases, RedisMeters
+
+SLOW = 60.0  # one a second
+
+
+@pytest.fixture
+async def connection(redis_server: RedisServer) -> AsyncIterator[RedisConnection]:
+    connection = RedisConnection(redis_server.url, timeout=5)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def meters(request: pytest.FixtureRequest) -> Meters:
+    if request.param == "memory":
+        return MemoryMeters()
+    return RedisMeters(request.getfixturevalue("connection"))
+
+
+async def test_a_rested_flow_gives_a_burst_and_then_its_rate(meters: Meters) -> None:
+    drawn = [await meters.draw([Flow("a", 1, SLOW)], patience=0.0) for _ in range(int(BURST) + 3)]
+    assert drawn[: int(BURST)] == [0.0] * int(BURST)
+    assert drawn[int(BURST) :] == [None] * 3
+
+
+async def test_who_has_patience_stands_in_line(meters: Meters) -> None:
+    await meters.draw([Flow("a", BURST, SLOW)], patience=0.0)
+    waits = [await meters.draw([Flow("a", 1, SLOW)], patience=10.0) for _ in range(3)]
+    assert [round(wait or 0) for wait in waits] == [1, 2, 3]
+    assert await meters.draw([Flow("a", 1, SLOW)], patience=2.0) is None
+
+
+async def test_an_amount_larger_than_the_burst_takes_a_full_bucket_and_leaves_a_debt(meters: Meters) -> None:
+    assert await meters.draw([Flow("a", 100, SLOW)], patience=0.0) == 0.0
+    wait = await meters.draw([Flow("a", 1, SLOW)], patience=1_000)
+    assert wait is not None
+    assert 90 <= wait <= 100
+
+
+async def test_all_flows_are_drawn_or_none(meters: Meters) -> None:
+    await meters.draw([Flow("empty", BURST, SLOW)], patience=0.0)
+    assert await meters.draw([Flow("full", BURST, SLOW), Flow("empty", 1, SLOW)], patience=0.0) is None
+    assert await meters.draw([Flow("full", BURST, SLOW)], patience=0.0) == 0.0
+
+
+async def test_a_correction_gives_back_or_takes_more(meters: Meters) -> None:
+    await meters.draw([Flow("a", BURST, SLOW)], patience=0.0)
+    await meters.correct([Flow("a", -2, SLOW)])
+    assert await meters.draw([Flow("a", 2, SLOW)], patience=0.0) == pytest.approx(0.0, abs=0.01)
+    await meters.correct([Flow("a", 5, SLOW)])
+    wait = await meters.draw([Flow("a", 1, SLOW)], patience=100)
+    assert wait is not None
+    assert 4 <= wait <= 6.5
+
+
+async def test_totals_are_all_added_or_none(meters: Meters) -> None:
+    small, large = Sum("hour", 0.4, 1.0, ttl=60), Sum("day", 0.4, 10.0, ttl=60)
+    assert [await meters.add([large, small]) for _ in range(3)] == [True, True, False]
+    assert await meters.add([Sum("day", 9.2, 10.0, ttl=60)])
+    assert not await meters.add([Sum("day", 0.1, 10.0, ttl=60)])
+
+
+async def test_settling_moves_a_total_past_or_below_its_limit(meters: Meters) -> None:
+    assert await meters.add([Sum("a", 1.0, 1.0, ttl=60)])
+    await meters.settle([Sum("a", -0.5, 1.0, ttl=60)])
+    assert await meters.add([Sum("a", 0.5, 1.0, ttl=60)])
+    await meters.settle([Sum("a", 5.0, 1.0, ttl=60)])
+    assert not await meters.add([Sum("a", 0.000001, 1.0, ttl=60)])
+
+
+async def test_an_untouched_total_is_forgotten(meters: Meters) -> None:
+    assert await meters.add([Sum("a", 1.0, 1.0, ttl=0.05)])
+    await asyncio.sleep(0.1)
+    assert await meters.add([Sum("a", 1.0, 1.0, ttl=60)])
+
+
+async def test_a_crowd_never_draws_more_than_there_is(meters: Meters) -> None:
+    granted = await asyncio.gather(*(meters.add([Sum("a", 0.1, 1.0, ttl=60)]) for _ in range(50)))
+    assert granted.count(True) in (9, 10)  # ten tenths are a little more than one
+
+
+async def test_a_processs_share_is_its_part_of_every_limit() -> None:
+    meters = MemoryMeters(share=0.5)
+    assert await meters.add([Sum("a", 0.5, 1.0, ttl=60)])
+    assert not await meters.add([Sum("a", 0.1, 1.0, ttl=60)])
+    assert await meters.draw([Flow("a", BURST / 2, SLOW)], patience=0.0) == 0.0
+    assert await meters.draw([Flow("a", 1, SLOW)], patience=0.0) is None
+
+
+async def test_meters_that_are_down_say_so() -> None:
+    connection = RedisConnection("redis://127.0.0.1:1/0", timeout=0.5)
+    meters, leases = RedisMeters(connection), RedisLeases(connection)
+    for asked in (
+        meters.draw([Flow("a", 1, 1)], 1.0),
+        meters.correct([Flow("a", 1, 1)]),
+        meters.add([Sum("a", 1, 1, 1)]),
+        meters.settle([Sum("a", 1, 1, 1)]),
+        leases.take("a", "me", 1),
+        leases.release("a", "me"),
+    ):
+        with pytest.raises(StoreError):
+            await asked
+    await connection.close()
+
+
+async def test_a_lease_has_one_owner_who_can_renew_it(connection: RedisConnection) -> None:
+    leases = RedisLeases(connection)
+    assert await leases.take("a", "me", 60)
+    assert not await leases.take("a", "you", 60)
+    assert await leases.take("a", "me", 60)
+    await leases.release("a", "you")
+    assert not await leases.take("a", "you", 60)
+    await leases.release("a", "me")
+    assert await leases.take("a", "you", 60)
+
+
+async def test_a_lease_that_nobody_renews_ends(connection: RedisConnection) -> None:
+    leases = RedisLeases(connection)
+    assert await leases.take("a", "dead", 0.05)
+    await asyncio.sleep(0.1)
+    assert await leases.take("a", "me", 60)
