@@ -18,6 +18,10 @@ COMMANDS = {
     "candidates": "candidate generation: ours beside torch eager and a plain ONNX export of the whole model",
     "http": "requests per second and latency of the service beside a bare app that runs the same model",
     "crowd": "many clients at once on a slow LVLM: answers in time, memory, calls",
+    "cost": "what 1,000 users cost by strategy, prompt form and model, before a call is made",
+    "forms": "the label form beside the paper's: output tokens, seconds per user, pixels per item",
+    "stage": "the LVLM stage's own time, and its provider call beside the bare SDK's",
+    "places": "the adaptive limit of calls beside fixed ones, on a provider that bears only so many",
     "faults": "whatever can go wrong at a provider: outcomes, lateness, our books and the simulator's",
 }
 """Subcommand -> what it does. Module ``benchmarks.<name>`` has ``add_arguments`` and ``run``; it is imported

@@ -107,6 +107,23 @@ class ServiceClient:
                 f"the service at {self.url} is not ready (it says {response.status_code}): try again soon"
             )
 
+    async def until_ready(self, seconds: float = 60.0) -> None:
+        """Wait for a service that has just been started.
+
+        Raises:
+            BenchmarkError: it is not ready in time.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                await self.check_ready()
+            except BenchmarkError:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(0.1)
+            else:
+                return
+
     async def metrics(self) -> str:
         """The text of ``GET /metrics``.
 

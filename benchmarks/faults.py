@@ -11,7 +11,6 @@ import asyncio
 import json
 import random
 import sys
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -162,7 +161,7 @@ class Matrix:
             for cell in self.cells
             if cell.fault != HEALTHY
         }
-        _send("PUT", f"{self._simulator}/faults", {"by_model": script})
+        send("PUT", f"{self._simulator}/faults", {"by_model": script})
         for mode in MODES:
             self._services[mode] = free_port()
             settings = self._settings(mode, bundle)
@@ -178,10 +177,10 @@ class Matrix:
         ):
             clients = {"stream": stream, "plain": plain}
             for client in clients.values():
-                await _ready(client)
+                await client.until_ready()
                 for wire in WIRES:  # the SDKs are loaded and connected before anything is timed
                     await self._ask(client, Cell(HEALTHY, "s3", wire, "warm"), self._body(draw, 30.0))
-            _send("DELETE", f"{self._simulator}/ledger")
+            send("DELETE", f"{self._simulator}/ledger")
             before = {mode: await client.metrics() for mode, client in clients.items()}
             with tqdm(total=len(self.cells) * self.rounds, unit="answer", disable=None) as bar:
 
@@ -207,7 +206,7 @@ class Matrix:
         Returns:
             Ours, the simulator's, and whether all calls whose usage arrived are equal.
         """
-        rows = json.loads(_send("GET", f"{self._simulator}/ledger"))
+        rows = json.loads(send("GET", f"{self._simulator}/ledger"))
         found = {}
         for wire in WIRES:
             for mode in MODES:
@@ -389,20 +388,12 @@ def _samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     }
 
 
-async def _ready(client: ServiceClient) -> None:
-    end = time.monotonic() + 60
-    while True:
-        try:
-            await client.check_ready()
-        except BenchmarkError:
-            if time.monotonic() > end:
-                raise
-            await asyncio.sleep(0.1)
-        else:
-            return
+def send(method: str, url: str, content: object = None) -> bytes:
+    """Ask the simulator's own pages for something.
 
-
-def _send(method: str, url: str, content: object = None) -> bytes:
+    Raises:
+        BenchmarkError: it does not do it.
+    """
     data = None if content is None else json.dumps(content).encode()
     headers = {"content-type": "application/json"}
     request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - our own server
