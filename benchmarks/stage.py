@@ -1,8 +1,8 @@
 """``stage``: what the LVLM stage itself takes, and its provider call beside the bare SDK's.
 
 One request at a time, thumbnails cached, in this process on the service's event loop. Everything but the
-provider call is the stage's own: history, prompt, picture, caches, parsing, books. The bare call sends the same
-request to the same simulator through the vendor's SDK and reads its events to the end.
+provider call is the stage's own: history, prompt, picture, caches, parsing, books. The bare call sends the
+same request to the same simulator through the vendor's SDK and reads its events to the end.
 """
 
 from __future__ import annotations
