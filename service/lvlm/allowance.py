@@ -39,12 +39,18 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Leave to make one attempt, drawn for what it was expected to take."""
+    """Leave to make one attempt, drawn for what it was expected to take.
+
+    Attributes:
+        meters: where it was drawn; None if there are no limits.
+        wait: seconds until its turn.
+    """
 
     expected: Bill
     flows: tuple[Flow, ...] = ()
     sums: tuple[Sum, ...] = ()
     meters: Meters | None = field(default=None, repr=False)
+    wait: float = 0.0
 
 
 class Allowance:
@@ -84,11 +90,17 @@ class Allowance:
         if not flows and not sums:
             return Grant(expected)
         patience = until - asyncio.get_running_loop().time()
+        # A task of its own: a draw that is cut on its way would leave nobody to know whether it was made.
+        drawing = asyncio.create_task(self._draw_somewhere(expected, flows, sums, patience))
         try:
-            return await self._draw(self._meters, expected, flows, sums, patience)
-        except StoreError as error:
-            log.warning("limits hold for this process alone: %s", error)
-            return await self._draw(self._local, expected, flows, sums, patience)
+            drawn = await asyncio.shield(drawing)
+            if isinstance(drawn, Grant):
+                await asyncio.sleep(drawn.wait)
+        except asyncio.CancelledError:
+            if isinstance(drawn := await drawing, Grant):
+                await self._return(drawn)
+            raise
+        return drawn
 
     async def settle(self, grant: Grant, bill: Bill) -> None:
         """Correct what was drawn by what the attempt really took."""
@@ -104,23 +116,25 @@ class Allowance:
         except StoreError as error:
             log.warning("a meter keeps its estimate: %s", error)
 
+    async def _draw_somewhere(
+        self, expected: Bill, flows: tuple[Flow, ...], sums: tuple[Sum, ...], patience: float
+    ) -> Grant | Ending:
+        try:
+            return await self._draw(self._meters, expected, flows, sums, patience)
+        except StoreError as error:
+            log.warning("limits hold for this process alone: %s", error)
+            return await self._draw(self._local, expected, flows, sums, patience)
+
     async def _draw(
         self, meters: Meters, expected: Bill, flows: tuple[Flow, ...], sums: tuple[Sum, ...], patience: float
     ) -> Grant | Ending:
         if sums and not await meters.add(sums):
             return Ending.BUDGET
-        grant = Grant(expected, flows, sums, meters)
         wait = await meters.draw(flows, patience) if flows else 0.0
         if wait is None:
             await meters.settle([Sum(each.key, -each.amount, each.limit, each.ttl) for each in sums])
             return Ending.LIMIT
-        if wait:
-            try:
-                await asyncio.sleep(wait)
-            except asyncio.CancelledError:
-                await self._return(grant)
-                raise
-        return grant
+        return Grant(expected, flows, sums, meters, wait)
 
     async def _return(self, grant: Grant) -> None:
         assert grant.meters is not None

@@ -34,6 +34,7 @@ class Breaker:
     def __init__(self) -> None:
         self._verdicts: deque[tuple[float, bool]] = deque(maxlen=4 * VERDICTS)
         self._rest = FIRST_REST
+        self._opened = 0.0
         self._open_until: float | None = None
         self._probing = False
 
@@ -56,17 +57,11 @@ class Breaker:
 
     def record(self, attempt: Attempt) -> None:
         """Learn from an attempt that ended, in whatever way."""
-        probed, self._probing = self._probing and self.open, False
-        good = _verdict(attempt)
-        if good is None:
-            return
-        now = time.monotonic()
+        good, now = _verdict(attempt), time.monotonic()
         if self.open:
-            if good:
-                self._close()
-            elif probed:
-                self._rest = min(LONGEST_REST, 2 * self._rest)
-                self._open(now, attempt)
+            self._record_while_open(attempt, good, now)
+            return
+        if good is None:
             return
         self._verdicts.append((now, good))
         recent = [verdict for at, verdict in self._verdicts if at > now - WINDOW]
@@ -75,12 +70,23 @@ class Breaker:
         if not good and (failing or attempt.failure is FailureKind.AUTHENTICATION):
             self._open(now, attempt)
 
+    def _record_while_open(self, attempt: Attempt, good: bool | None, now: float) -> None:
+        if good:
+            self._close()
+        elif now - attempt.seconds >= self._opened:  # the probe; others began before, and are no news
+            self._probing = False
+            if good is False:
+                self._rest = min(LONGEST_REST, 2 * self._rest)
+                self._open(now, attempt)
+
     def _open(self, now: float, attempt: Attempt) -> None:
+        self._opened = now
         self._open_until = now + max(self._rest, min(attempt.retry_after or 0.0, LONGEST_REST))
         self._verdicts.clear()
 
     def _close(self) -> None:
         self._open_until = None
+        self._probing = False
         self._rest = FIRST_REST
         self._verdicts.clear()
 

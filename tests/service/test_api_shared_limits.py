@@ -70,14 +70,14 @@ def test_two_workers_keep_to_one_limit(bundle_folder: Path, redis_server: RedisS
             redis_url=redis_server.url,
             simulator_url=simulator,
             lvlm_limits=limits,
-            deadline_ms="400",
+            deadline_ms="2000",
         ) as service,
     ):
         answers = asyncio.run(ask_all(service.url, bodies(40)))
         calls = httpx.get(f"{simulator}/ledger", trust_env=False).json()
     outcomes = [answer.json()["outcome"] for answer in answers]
     assert {*outcomes} <= {"ok", "fallback_limit"}
-    assert 8 <= len(calls) <= 16
+    assert 8 <= len(calls) <= 18
     assert outcomes.count("fallback_limit") >= 20
 
 
