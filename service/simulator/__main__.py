@@ -30,7 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"--faults {options.faults}: {error}", file=sys.stderr)
         return 2
     app = create_app(
-        profile, options.seed, RULES[options.image_tokens], script, prompt_cache=options.prompt_cache
+        profile,
+        options.seed,
+        RULES[options.image_tokens],
+        script,
+        prompt_cache=options.prompt_cache,
+        batch_seconds=options.batch_seconds,
     )
     try:
         listener = _listen(options.host, options.port)
@@ -76,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--faults", type=Path, help="a script of faults (JSON), as PUT /faults takes it")
     add("--prompt-cache", action="store_true", help="bill a prompt that came before as cached (OpenAI wire)")
+    add(
+        "--batch-seconds", type=_not_negative, default=2.0, help="from a batch's start to its end (default 2)"
+    )
     add("--die-with-parent", action="store_true", help="stop when stdin ends, so that no orphan stays")
     return parser
 

@@ -31,7 +31,15 @@ class AnthropicWire:
     name = "anthropic"
     path = "/v1/messages"
 
-    def read(self, headers: Mapping[str, str], body: bytes) -> Ask:
+    def read(self, headers: Mapping[str, str], body: bytes | bytearray) -> Ask:
+        """See Wire."""
+        self.check_headers(headers)
+        asked = checks.json_object(body)
+        if asked is None:
+            raise _refusal("The request body is not valid JSON: expected an object")
+        return self.understand(asked)
+
+    def check_headers(self, headers: Mapping[str, str]) -> None:
         """See Wire."""
         # The SDK sends the key as a bearer token since its second version; other clients use x-api-key.
         bearer = headers.get("authorization", "").removeprefix("Bearer ").strip()
@@ -39,9 +47,9 @@ class AnthropicWire:
             raise RejectedError(401, "authentication_error", "x-api-key header is required")
         if not headers.get("anthropic-version"):
             raise _refusal("anthropic-version: header is required")
-        asked = checks.json_object(body)
-        if asked is None:
-            raise _refusal("The request body is not valid JSON: expected an object")
+
+    def understand(self, asked: dict[str, Any]) -> Ask:
+        """See Wire."""
         _check_parameters(asked)
         instructions = _system(asked.get("system"))
         texts, pictures, text_tokens = _read_messages(asked)
@@ -264,7 +272,7 @@ def _message(reply: Reply, output_tokens: int) -> dict[str, Any]:
         "cache_read_input_tokens": 0,
         "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
         "output_tokens": output_tokens,
-        "service_tier": "standard",
+        "service_tier": "batch" if reply.batched else "standard",
     }
     return {
         "id": f"msg_{reply.request_id.removeprefix('req_')}",

@@ -2,7 +2,7 @@
 
 Nothing for what is refused. A finished answer in full. An answer that breaks off, or that the client leaves:
 the input, and the output as far as it was made: what was sent of a stream, what the clock allows of a plain
-answer.
+answer. A request of a batch pays the batch's share of the price.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ class Biller:
     """Fills in the bill of a call that has ended."""
 
     def __init__(self, table: Path = PRICES) -> None:
-        self._prices: Mapping[str, Mapping[str, float]] = tomllib.loads(table.read_text("utf-8"))["models"]
+        content = tomllib.loads(table.read_text("utf-8"))
+        self._prices: Mapping[str, Mapping[str, float]] = content["models"]
+        self._batch_share: float = content["batch_share"]
 
     def bill(self, call: Call, made: int) -> None:
         """Enter tokens and US dollars.
@@ -42,3 +44,5 @@ class Biller:
                 + call.cached_input_tokens * price["cached"]
                 + call.billed_output_tokens * price["output"]
             ) / _MILLION
+            if call.batch is not None:
+                call.cost_usd *= self._batch_share

@@ -15,7 +15,7 @@ MAX_PIXELS = 50_000_000  # a decompression bomb is refused before it is decoded
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
 
 
-def json_object(body: bytes) -> dict[str, Any] | None:
+def json_object(body: bytes | bytearray) -> dict[str, Any] | None:
     """Parse a body; None when it is not a JSON object."""
     try:
         value = json.loads(body)

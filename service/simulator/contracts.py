@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+MARK = {"x-msr-simulator": "1"}
+"""The header of every response."""
+
 
 class RejectedError(Exception):
     """The request is refused before any work, as the vendor would refuse it.
@@ -93,6 +96,7 @@ class Reply:
         created: seconds since the epoch.
         refused: the model will not answer; the text is empty.
         cached_tokens: of the input that the vendor had read before.
+        batched: answers a request of a batch.
     """
 
     request_id: str
@@ -102,6 +106,7 @@ class Reply:
     cut: bool
     refused: bool = False
     cached_tokens: int = 0
+    batched: bool = False
 
     @property
     def text(self) -> str:
@@ -137,8 +142,24 @@ class Wire(Protocol):
     name: str
     path: str
 
-    def read(self, headers: Mapping[str, str], body: bytes) -> Ask:
-        """Understand a request.
+    def read(self, headers: Mapping[str, str], body: bytes | bytearray) -> Ask:
+        """Check the headers of a request and understand its body.
+
+        Raises:
+            RejectedError: the vendor would refuse it.
+        """
+        ...
+
+    def check_headers(self, headers: Mapping[str, str]) -> None:
+        """Check what every call to the vendor has to bring: a key, though any will do.
+
+        Raises:
+            RejectedError: something is missing.
+        """
+        ...
+
+    def understand(self, asked: dict[str, Any]) -> Ask:
+        """Understand the body of a request, or one request of a batch.
 
         Raises:
             RejectedError: the vendor would refuse it.

@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator, Sequence
 from starlette.types import Scope, Send
 
 from service.simulator.connection import break_off, hang_up
-from service.simulator.contracts import Allowance, Reply, Wire
+from service.simulator.contracts import MARK, Allowance, Reply, Wire
 from service.simulator.faults import Fault
 from service.simulator.ledger import Call
 from service.simulator.timing import Timing, paced
 
-_MARK = {"x-msr-simulator": "1"}
 _FOR_EVER = 86_400.0
 
 
@@ -164,7 +163,7 @@ class Delivery:
         headers = {
             "content-type": content_type,
             **self._wire.headers(self._reply.request_id, seconds, self._allowance),
-            **_MARK,
+            **MARK,
         }
         if length is not None:
             headers["content-length"] = str(length)

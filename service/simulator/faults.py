@@ -45,6 +45,9 @@ ANSWERS = (
 )
 """The answer itself is not what was asked for."""
 
+BATCHES = "batches"
+"""Stands among the models for the calls about files and batches: they meet a fault only by this name."""
+
 NAMES = (*REJECTIONS, *CONNECTIONS, *ANSWERS)
 
 
@@ -73,9 +76,9 @@ class Phase:
     Attributes:
         fault: None while the vendor is healthy.
         rate: share of the calls that it hits.
-        calls: it ends after so many; None for no such end.
+        calls: it ends after so many that it could hit; None for no such end.
         seconds: it ends after so long; None for no such end.
-        models: it hits calls of these alone; empty for all.
+        models: it hits calls of these alone; empty for all, but not for ``batches``.
     """
 
     fault: Fault | None
@@ -139,9 +142,10 @@ class Faults:
         phase = self.phase
         if phase is None:
             return None
+        if model not in phase.models if phase.models else model == BATCHES:
+            return None
         self._calls += 1
-        hit = not phase.models or model in phase.models
-        return phase.fault if hit and self._random.random() < phase.rate else None
+        return phase.fault if self._random.random() < phase.rate else None
 
     def _advance(self) -> None:
         phases = self.script.phases

@@ -28,8 +28,9 @@ class Call:
         kind: the form of the prompt: label, paper, caption or chat.
         output_tokens: tokens that the whole answer has, sent or not.
         tokens_sent: tokens written to the socket.
-        outcome: ``running``, ``ok``, ``length``, ``rejected``, ``disconnected`` (by the client) or ``broken``
-            (by a fault of ours).
+        outcome: ``running``, ``ok``, ``length``, ``rejected``, ``disconnected`` (by the client), ``broken``
+            (by a fault of ours) or ``expired`` (in a batch).
+        batch: the id of the batch that the request came in; None for a call of its own.
         fault: that the call met; None for a healthy one.
         usage_sent: whether the client was told the whole usage.
         billed_input_tokens: that the vendor would bill, cached ones included.
@@ -39,6 +40,7 @@ class Call:
 
     number: int
     wire: str
+    batch: str | None = None
     time: float = field(default_factory=time.time)
     model: str | None = None
     strategy: str | None = None
@@ -83,18 +85,18 @@ class Ledger:
         self.token_limit = tokens_per_minute or _TOKEN_LIMIT
 
     @contextmanager
-    def call(self, wire: str) -> Iterator[Call]:
-        """Enter a call for as long as it runs."""
+    def call(self, wire: str, batch: str | None = None) -> Iterator[Call]:
+        """Enter a call for as long as it runs; one of a batch is not in flight, since nobody waits for it."""
         self._count += 1
-        call = Call(self._count, wire)
+        call = Call(self._count, wire, batch)
         self._calls.append(call)
-        self.in_flight += 1
+        self.in_flight += batch is None
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
         started = time.perf_counter()
         try:
             yield call
         finally:
-            self.in_flight -= 1
+            self.in_flight -= batch is None
             call.seconds = time.perf_counter() - started
 
     def keep(self, call: Call, pictures: tuple[Picture, ...]) -> None:

@@ -38,7 +38,17 @@ class OpenAIWire:
     def __init__(self, image_rule: ImageRule) -> None:
         self._image_rule = image_rule
 
-    def read(self, headers: Mapping[str, str], body: bytes) -> Ask:
+    def read(self, headers: Mapping[str, str], body: bytes | bytearray) -> Ask:
+        """See Wire."""
+        self.check_headers(headers)
+        asked = checks.json_object(body)
+        if asked is None:
+            raise _refusal(
+                "We could not parse the JSON body of your request. (The body must be a JSON object.)"
+            )
+        return self.understand(asked)
+
+    def check_headers(self, headers: Mapping[str, str]) -> None:
         """See Wire."""
         if not headers.get("authorization", "").removeprefix("Bearer ").strip():
             raise RejectedError(
@@ -47,11 +57,9 @@ class OpenAIWire:
                 "You didn't provide an API key. You need to provide your API key in an Authorization header "
                 "using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
             )
-        asked = checks.json_object(body)
-        if asked is None:
-            raise _refusal(
-                "We could not parse the JSON body of your request. (The body must be a JSON object.)"
-            )
+
+    def understand(self, asked: dict[str, Any]) -> Ask:
+        """See Wire."""
         model = asked.get("model")
         if not isinstance(model, str) or not model:
             raise _refusal("you must provide a model parameter")

@@ -14,6 +14,7 @@ from simulator_prompts import RED, encoded, image_block, image_part, product
 
 from service.simulator.answering import Answerer
 from service.simulator.anthropic_wire import AnthropicWire
+from service.simulator.batch_input import ENDPOINT, BatchInput
 from service.simulator.checks import inspect_picture
 from service.simulator.contracts import RejectedError
 from service.simulator.image_tokens import RULES
@@ -53,6 +54,26 @@ def test_any_body_is_understood_or_refused(wire: OpenAIWire | AnthropicWire, cha
 @given(part=values)
 def test_any_content_part_is_understood_or_refused(wire: OpenAIWire | AnthropicWire, part: Any) -> None:
     check(wire, {**USABLE, "messages": [{"role": "user", "content": [part]}]})
+
+
+@given(
+    entries=st.lists(
+        values
+        | st.fixed_dictionaries(
+            {"custom_id": st.text() | values, "url": st.just(ENDPOINT), "method": st.just("POST") | values},
+            optional={"body": st.dictionaries(st.sampled_from(FIELDS), values, max_size=3) | values},
+        ),
+        max_size=4,
+    )
+)
+def test_any_file_of_requests_is_understood_or_its_mistakes_are_told(entries: list[Any]) -> None:
+    read = BatchInput("\n".join(map(json.dumps, entries)).encode())
+    errors = read.check()
+    assert all(error["code"] and error["message"] for error in errors)
+    if not errors:
+        for custom_id, body in read.requests():
+            assert isinstance(custom_id, str)
+            check(OpenAIWire(RULES["patches"]), body)
 
 
 @given(wanted=st.dictionaries(keys, values, max_size=5))

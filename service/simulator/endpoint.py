@@ -1,0 +1,130 @@
+"""One vendor's endpoint for a call of its own, plain or streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope, Send
+
+from service.simulator.billing import Biller
+from service.simulator.bodies import read_body
+from service.simulator.contracts import Ask, RejectedError, Reply, Wire
+from service.simulator.delivery import BrokenOffError, Delivery
+from service.simulator.faults import REJECTIONS, Fault, Faults
+from service.simulator.ledger import Ledger
+from service.simulator.prompt_cache import PromptCache
+from service.simulator.replying import Replier
+from service.simulator.responses import refusal
+from service.simulator.timing import Profile, Timing
+
+
+class Endpoint:
+    """An ASGI application: reads, answers, writes at the profile's pace."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        profile: Profile,
+        replier: Replier,
+        ledger: Ledger,
+        faults: Faults,
+        biller: Biller,
+        cache: PromptCache | None,
+    ) -> None:
+        self._wire = wire
+        self._profile = profile
+        self._replier = replier
+        self._ledger = ledger
+        self._faults = faults
+        self._biller = biller
+        self._cache = cache
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one call and keep its entry in the ledger up to date."""
+        started = asyncio.get_running_loop().time()
+        request_id = f"req_{uuid.uuid4().hex}"
+        with self._ledger.call(self._wire.name) as call:
+            try:
+                request = Request(scope, receive)
+                ask = self._wire.read(request.headers, await read_body(request))
+                call.model = ask.model
+                fault = self._faults.meet(ask.model)
+                call.fault = fault.name if fault else None
+                self._refuse(ask, fault)
+                reply = await self._replier.reply(ask, call, request_id, fault)
+                if self._cache and self._wire.name == "openai":
+                    call.cached_input_tokens = self._cache.tokens(ask)
+                    reply = replace(reply, cached_tokens=call.cached_input_tokens)
+                self._ledger.spend(ask.input_tokens + len(reply.tokens))
+            except RejectedError as error:
+                call.outcome, call.status, call.error = "rejected", error.status, error.message
+                await refusal(self._wire, error, request_id, self._ledger.allowance())(scope, receive, send)
+                return
+            except ClientDisconnect:
+                call.outcome, call.disconnected = "disconnected", True
+                return
+            timing = self._timing(reply, fault)
+            delivery = Delivery(
+                self._wire, reply, timing, started, call, send, scope, self._ledger.allowance()
+            )
+            call.status = 200
+            try:
+                finished = await _unless_gone(delivery.run(fault), receive)
+            except BrokenOffError:
+                call.outcome = "broken"
+            else:
+                if finished:
+                    if self._cache:
+                        self._cache.remember(ask)
+                    call.outcome = "length" if reply.cut else "ok"
+                else:
+                    call.outcome, call.disconnected = "disconnected", True
+            if not delivery.worthless:
+                self._biller.bill(call, delivery.made(asyncio.get_running_loop().time()))
+
+    def _refuse(self, ask: Ask, fault: Fault | None) -> None:
+        """Refuse what the vendor would refuse before any work.
+
+        Raises:
+            RejectedError: it does.
+        """
+        if fault and fault.name in REJECTIONS:
+            raise self._wire.fault(fault.name, fault.retry_after)
+        capacity = self._faults.script.capacity
+        if capacity is not None and self._ledger.in_flight > capacity:
+            raise self._wire.fault("429", 1.0)
+        wait = self._ledger.exhausted(ask.input_tokens)
+        if wait is not None:
+            raise self._wire.fault("429", wait)
+
+    def _timing(self, reply: Reply, fault: Fault | None) -> Timing:
+        timing = self._profile.timing(reply.ask.model, reply.ask.strategy, len(reply.tokens))
+        late = self._faults.script.slow_per_call * max(0, self._ledger.in_flight - 1)
+        if fault and fault.name == "straggler":
+            late += fault.delay
+        return Timing(timing.first + late, timing.each)
+
+
+async def _unless_gone(work: Coroutine[Any, Any, None], receive: Receive) -> bool:
+    """Do the work, but stop it at once when the client disconnects; says whether it was finished."""
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    working, watching = asyncio.create_task(work), asyncio.create_task(gone())
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        watching.cancel()
+        working.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+    if working.cancelled():
+        return False
+    working.result()  # raises what went wrong in the work
+    return True
