@@ -47,8 +47,6 @@ NOBODY = "nobody"
 """The provider of calls that are never made."""
 PER = 1_000
 """Users, or images, for which a price is quoted."""
-BATCH = 0.5
-"""What a batch costs by the price of single calls, at OpenAI and at Anthropic."""
 CAPTION = "caption"
 MEMORY_BYTES = 64 * 2**20
 MAX_OUTPUT_TOKENS = 2_048
@@ -217,12 +215,12 @@ def ranking_table(found: Estimates, models: Sequence[str]) -> Table:
     return Table(("strategy, model", "of input: pictures", *columns, "USD, paper / label"), tuple(rows))
 
 
-def caption_table(found: Estimates, models: Sequence[str]) -> Table:
+def caption_table(found: Estimates, models: Sequence[str], batch_share: float) -> Table:
     """A row for each model."""
     rows = []
     for model in models:
         side = found[CAPTION, FORMS[0], model]
-        rows.append((model, f"{side.image_tokens:.0f}", *_figures(side), f"{BATCH * side.dollars:.3f}"))
+        rows.append((model, f"{side.image_tokens:.0f}", *_figures(side), f"{batch_share * side.dollars:.3f}"))
     return Table(("model", "of input: pictures", "input", "output", "USD", "USD, batch"), tuple(rows))
 
 
@@ -266,7 +264,7 @@ def _page(
     if any(name == CAPTION for name, _, _ in found):
         sections += [
             f"### {PER:,} captions\n",
-            caption_table(found, models).markdown(),
+            caption_table(found, models, prices.batch_share).markdown(),
             f"Tokens per image, US dollars per {PER:,} images, estimated in the same way; a caption is asked "
             "for once in the life of an image. A batch costs half and comes within a day. A ranking that "
             "somebody waits for cannot come by batch.\n",

@@ -161,8 +161,8 @@ class BareSdk:
 
     async def call(self, call: Call) -> float:
         """Seconds for one streamed call, read to the end."""
-        client = self._provider._client
-        request = self._provider._request(call)
+        client = self._provider.client
+        request = self._provider.request(call)
         began = time.perf_counter()
         if self.name == "simulator":
             options = {"include_usage": True}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +25,12 @@ from service.lvlm.elsewhere import Elsewhere
 from service.lvlm.gateway import Gateway
 from service.lvlm.pictures import Pictures
 from service.lvlm.pricing import Prices
+from service.lvlm.providers.anthropic_batches import AnthropicBatches
 from service.lvlm.providers.anthropic_messages import ANTHROPIC_URL, AnthropicMessages
 from service.lvlm.providers.base import Provider
+from service.lvlm.providers.batches import Batches
 from service.lvlm.providers.late import LateProvider
+from service.lvlm.providers.openai_batches import OpenAIBatches
 from service.lvlm.providers.openai_chat import OPENAI_URL, OpenAIChat
 from service.lvlm.retries import Retries
 from service.lvlm.stage import LvlmStage, StageOptions
@@ -55,7 +58,7 @@ class Stores:
     cache: Cache
     events: Events
     meters: Meters
-    local_meters: Meters
+    local_meters: MemoryMeters
     leases: Leases | None
     shared: bool
 
@@ -258,19 +261,14 @@ def open_gateway(
 ) -> Gateway:
     """The gateway to these providers, with all limits that the settings name."""
     accounts = Accounts(prices, metrics, free=SIMULATORS, bill_simulated=settings.simulator_bills)
-    allowance = Allowance(
-        stores.meters,
-        stores.local_meters,
-        {
-            name: RateLimit(limit.requests_per_minute, limit.tokens_per_minute)
-            for name, limit in settings.lvlm_limits.items()
-        },
-        Budget(settings.budget_usd_per_hour, settings.budget_usd_per_day),
-    )
+    limits = {
+        name: RateLimit(limit.requests_per_minute, limit.tokens_per_minute)
+        for name, limit in settings.lvlm_limits.items()
+    }
     return Gateway(
         providers,
         accounts,
-        allowance,
+        open_allowance(settings, stores, limits),
         metrics,
         concurrency=concurrency or settings.lvlm_concurrency,
         adaptive=settings.lvlm_adaptive,
@@ -278,24 +276,46 @@ def open_gateway(
     )
 
 
-def open_providers(settings: Settings, prices: Prices) -> dict[str, Provider]:
-    """Every configured provider by name.
+def open_allowance(settings: Settings, stores: Stores, limits: Mapping[str, RateLimit]) -> Allowance:
+    """The budgets that the settings name, with these limits per minute."""
+    budget = Budget(settings.budget_usd_per_hour, settings.budget_usd_per_day)
+    return Allowance(stores.meters, stores.local_meters, limits, budget)
+
+
+def open_providers(settings: Settings, prices: Prices, only: str | None = None) -> dict[str, Provider]:
+    """Every configured provider by name, or one of them.
 
     The SDKs they use are imported here and nowhere before; only the simulator's other wire format, which
     hardly anybody asks for, waits until it is asked.
     """
     providers: dict[str, Provider] = {}
+    names = [name for name in settings.models if only in (None, name)]
     cassette = settings.cassette
     if cassette and settings.replays:
         played = Cassette.read(cassette)
-        return {name: Player(name, played) for name in settings.models}
-    for name in settings.models:
+        return {name: Player(name, played) for name in names}
+    for name in names:
         opening = partial(open_provider, name, settings, prices)
-        late = name in SIMULATORS and name != settings.provider
+        late = name in SIMULATORS and name not in (settings.provider, only)
         providers[name] = LateProvider(name, opening) if late else opening()
         if cassette:
             providers[name] = Recorder(providers[name], CassetteWriter(cassette))
     return providers
+
+
+def open_batches(name: str, settings: Settings, provider: Provider) -> Batches:
+    """The batch API of an open provider.
+
+    Raises:
+        ConfigurationError: it has none, or calls are played from a cassette.
+    """
+    if settings.cassette:
+        raise ConfigurationError("batches are not on cassettes: leave --batch or MSR_CASSETTE out")
+    if isinstance(provider, AnthropicMessages):
+        return AnthropicBatches(provider)
+    if isinstance(provider, OpenAIChat) and name not in settings.compatible:
+        return OpenAIBatches(provider)
+    raise ConfigurationError(f"no batch API is known for {name}: leave --batch out")
 
 
 def open_provider(name: str, settings: Settings, prices: Prices) -> Provider:

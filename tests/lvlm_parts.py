@@ -66,9 +66,10 @@ def open_gateway(
     limits: Mapping[str, RateLimit] | None = None,
     budget: Budget | None = None,
     bill_simulated: bool = False,
+    meters: MemoryMeters | None = None,
 ) -> Gateway:
     """A gateway with meters of its own."""
-    metrics, meters = metrics or Metrics(), MemoryMeters()
+    metrics, meters = metrics or Metrics(), meters or MemoryMeters()
     return Gateway(
         {provider.name: provider for provider in providers},
         Accounts(Prices.read(), metrics, bill_simulated=bill_simulated),

@@ -19,8 +19,8 @@ from types import FrameType
 from models.contracts import CAPTIONS, CATALOGUE, BundleError
 from service.bundle import open_catalogue
 from service.companion import simulator_beside
-from service.enhance.journal import Journal
-from service.enhance.run import AccountRefusedError, Captioner, Enhancement, StoppedError, run
+from service.enhance.backlog import AccountRefusedError, Backlog, Captioner, StoppedError
+from service.enhance.run import run
 from service.errors import ConfigurationError
 from service.lvlm.caption_file import CaptionFile
 from service.lvlm.captions import CALL_SECONDS, captioner_name
@@ -78,16 +78,9 @@ def _work(arguments: argparse.Namespace) -> int:
         folder = catalogue.folder / CAPTIONS
         path = folder / f"{captioner.name}.jsonl"
         with CaptionFile(path, patience=CALL_SECONDS, waiting=_tell_wait) as file:
-            enhancement = Enhancement(
-                catalogue,
-                file,
-                Journal(folder / f"{captioner.name}.calls"),
-                captioner,
-                max_output_tokens=settings.max_output_tokens,
-                budget_usd=arguments.budget_usd,
-            )
+            backlog = Backlog(catalogue, file, captioner, max_output_tokens=settings.max_output_tokens)
             with simulator_beside(settings):
-                stopped = run(enhancement, arguments, read_settings())
+                stopped = run(backlog, folder, arguments, read_settings())
     except (ConfigurationError, BundleError, OSError) as error:
         _tell(f"enhance: {error}\n")
         return 2
@@ -100,7 +93,7 @@ def _work(arguments: argparse.Namespace) -> int:
     if stopped:
         _tell("stopped; everything written is kept, the same command goes on from here\n")
         return INTERRUPTED
-    return 1 if enhancement.progress.failures else 0
+    return 1 if backlog.progress.failures else 0
 
 
 def _tell_wait() -> None:
@@ -145,6 +138,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=_positive, help="caption at most this many images now")
     parser.add_argument("--concurrency", type=_positive, default=4, help="calls at a time; default: 4")
     parser.add_argument("--budget-usd", type=_dollars, help="begin no call that could pass this sum")
+    parser.add_argument(
+        "--batch",
+        action="store_true",
+        help="hand everything in at the provider's batch API: half the price, within a day; run the same "
+        "command again to fetch what was not waited for",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what it would take, and call nobody")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     return parser

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from service.lvlm.accounts import Bill
 from service.lvlm.attempt import Ending
 from service.stores.base import Flow, Meters, StoreError, Sum
+from service.stores.memory import MemoryMeters
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +59,15 @@ class Allowance:
 
     Args:
         meters: shared by all workers.
-        local: this process's own with its part of the limits, for while the shared ones are away.
+        local: this process's own with its part of the limits, for while the shared ones are away; also its
+            memory of what it has spent.
         limits: by ``provider`` or ``provider/model``.
     """
 
     def __init__(
         self,
         meters: Meters,
-        local: Meters,
+        local: MemoryMeters,
         limits: Mapping[str, RateLimit] | None = None,
         budget: Budget | None = None,
     ) -> None:
@@ -89,7 +91,7 @@ class Allowance:
         flows, sums = self._flows(provider, model, expected), self._sums(expected)
         if not flows and not sums:
             return Grant(expected)
-        patience = until - asyncio.get_running_loop().time()
+        patience = max(0.0, until - asyncio.get_running_loop().time())
         # A task of its own: a draw that is cut on its way would leave nobody to know whether it was made.
         drawing = asyncio.create_task(self._draw_somewhere(expected, flows, sums, patience))
         try:
@@ -98,7 +100,7 @@ class Allowance:
                 await asyncio.sleep(drawn.wait)
         except asyncio.CancelledError:
             if isinstance(drawn := await drawing, Grant):
-                await self._return(drawn)
+                await self.give_back(drawn)
             raise
         return drawn
 
@@ -109,12 +111,32 @@ class Allowance:
         tokens = _tokens(bill) - _tokens(grant.expected)
         dollars = bill.cost_usd or 0.0
         flows = [Flow(flow.key, tokens, flow.per_minute) for flow in grant.flows if _counts_tokens(flow)]
-        sums = [Sum(each.key, dollars - each.amount, each.limit, each.ttl) for each in grant.sums]
+        await self._correct(
+            grant.meters, flows, [self._by(each, dollars - each.amount) for each in grant.sums]
+        )
+
+    async def give_back(self, grant: Grant) -> None:
+        """Return all that was drawn for an attempt that is not made."""
+        if grant.meters is not None:
+            flows = [Flow(each.key, -each.amount, each.per_minute) for each in grant.flows]
+            await self._correct(grant.meters, flows, [self._by(each, -each.amount) for each in grant.sums])
+
+    async def _correct(self, meters: Meters, flows: Sequence[Flow], sums: Sequence[Sum]) -> None:
         try:
-            await grant.meters.correct(flows)
-            await grant.meters.settle(sums)
+            await meters.correct(flows)
+            await meters.settle(sums)
         except StoreError as error:
             log.warning("a meter keeps its estimate: %s", error)
+        finally:
+            await self._remember(meters, sums)
+
+    def _by(self, drawn: Sum, amount: float) -> Sum:
+        return replace(drawn, amount=amount, own=self._local.total(drawn.key))
+
+    async def _remember(self, meters: Meters, sums: Sequence[Sum]) -> None:
+        """Keep what this process spends also for itself, for while the shared totals are away or lost."""
+        if meters is not self._local:
+            await self._local.settle(sums)
 
     async def _draw_somewhere(
         self, expected: Bill, flows: tuple[Flow, ...], sums: tuple[Sum, ...], patience: float
@@ -130,19 +152,17 @@ class Allowance:
     ) -> Grant | Ending:
         if sums and not await meters.add(sums):
             return Ending.BUDGET
-        wait = await meters.draw(flows, patience) if flows else 0.0
+        await self._remember(meters, sums)
+        grant = Grant(expected, (), sums, meters)
+        try:
+            wait = await meters.draw(flows, patience) if flows else 0.0
+        except StoreError:
+            await self.give_back(grant)
+            raise
         if wait is None:
-            await meters.settle([Sum(each.key, -each.amount, each.limit, each.ttl) for each in sums])
+            await self.give_back(grant)
             return Ending.LIMIT
         return Grant(expected, flows, sums, meters, wait)
-
-    async def _return(self, grant: Grant) -> None:
-        assert grant.meters is not None
-        try:
-            await grant.meters.correct([Flow(f.key, -f.amount, f.per_minute) for f in grant.flows])
-            await grant.meters.settle([Sum(s.key, -s.amount, s.limit, s.ttl) for s in grant.sums])
-        except StoreError as error:
-            log.warning("a meter keeps what was not used: %s", error)
 
     def _flows(self, provider: str, model: str, expected: Bill) -> tuple[Flow, ...]:
         flows = []
@@ -158,10 +178,11 @@ class Allowance:
         cost = CAUTION * (expected.cost_usd or 0.0)
         windows = ((HOUR, self._budget.usd_per_hour), (DAY, self._budget.usd_per_day))
         now = int(time.time())
+        keys = {f"usd:{seconds}:{now // seconds}": (seconds, limit) for seconds, limit in windows}
         return tuple(
             # Kept for one window more, so that an attempt that began in this one is still settled in it.
-            Sum(f"usd:{seconds}:{now // seconds}", cost, limit, ttl=2 * seconds)
-            for seconds, limit in windows
+            Sum(key, cost, limit, ttl=2 * seconds, own=self._local.total(key))
+            for key, (seconds, limit) in keys.items()
             if limit is not None and expected.cost_usd
         )
 

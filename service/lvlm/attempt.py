@@ -26,6 +26,7 @@ class Attempt:
         failure: why it failed; with ``Ending.PROVIDER`` alone.
         retry_after: seconds that the provider asked to wait after the failure.
         first_text: seconds until the first piece of the answer.
+        heard: the provider has said anything at all, if only that it is at work.
     """
 
     def __init__(self, provider: str, call: Call) -> None:
@@ -37,11 +38,13 @@ class Attempt:
         self.finish: Finish | None = None
         self.usage: Usage | None = None
         self.first_text: float | None = None
+        self.heard = False
         self._pieces: list[str] = []
         self._began = time.perf_counter()
 
     def take(self, event: Event) -> None:
         """Add what the provider sent next."""
+        self.heard = True
         match event:
             case TextDelta(text):
                 if self.first_text is None:

@@ -20,8 +20,9 @@ SHARE = 0.5
 FIRST_REST, LONGEST_REST = 5.0, 60.0
 """Seconds for which it stays open; doubled by every probe that fails."""
 
-SILENCE = 10.0
-"""Seconds without a word after which an attempt that was cut counts as a failure of the provider."""
+SILENCE, SILENCE_PLAIN = 10.0, 60.0
+"""Seconds without a word after which an attempt that was cut counts as a failure of the provider: a plain
+answer says nothing until it is there."""
 
 
 class Breaker:
@@ -99,4 +100,5 @@ def _verdict(attempt: Attempt) -> bool | None:
         return None  # it is well, and has too much to do: `places` is for that
     if attempt.ending is Ending.PROVIDER:
         return False
-    return False if not attempt.started and attempt.seconds >= SILENCE else None
+    patience = SILENCE if attempt.call.stream else SILENCE_PLAIN
+    return False if not attempt.heard and attempt.seconds >= patience else None

@@ -174,9 +174,12 @@ def caption_call(image: Image, model: str, max_output_tokens: int) -> Call:
 
 def caption_of(completion: Completion) -> str | None:
     """The caption in an answer; None unless it was given to the end."""
-    if completion.ending is not Ending.FINISHED or completion.reason is not FinishReason.STOP:
-        return None
-    return clean(completion.text, CAPTION_CAP) or None
+    return caption_in(completion.text, completion.reason) if completion.ending is Ending.FINISHED else None
+
+
+def caption_in(text: str, reason: FinishReason | None) -> str | None:
+    """The caption in a model's text; None unless the model came to its end."""
+    return (clean(text, CAPTION_CAP) or None) if reason is FinishReason.STOP else None
 
 
 def captioner_name(provider: str, model: str) -> str:

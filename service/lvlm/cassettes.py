@@ -23,6 +23,7 @@ from typing import Any
 
 from service.errors import ConfigurationError
 from service.lvlm.providers.base import (
+    Alive,
     Call,
     Event,
     FailureKind,
@@ -210,10 +211,12 @@ def request_hash(provider: str, call: Call) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-_KINDS: Mapping[type, str] = {TextDelta: "text", Usage: "usage", Finish: "finish"}
+_KINDS: Mapping[type, str] = {TextDelta: "text", Usage: "usage", Finish: "finish", Alive: "alive"}
 
 
 def _event(record: Mapping[str, Any]) -> Event:
+    if "alive" in record:
+        return Alive()
     if "text" in record:
         return TextDelta(**record["text"])
     if "usage" in record:

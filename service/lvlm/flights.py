@@ -25,9 +25,9 @@ class Flight(Generic[T]):
         end: the event loop's time at which it is cut, whoever waits.
     """
 
-    def __init__(self, until: float, end: float) -> None:
+    def __init__(self, until: float, end: float, *, awaited: bool = True) -> None:
         self.end = end
-        self.progress = Progress(until)
+        self.progress = Progress(until, awaited)
         self.task: asyncio.Task[None] | None = None
         self.landing: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
@@ -77,7 +77,7 @@ class Flights(Generic[T]):
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def join(self, key: str, until: float) -> Flight[T] | None:
+    def join(self, key: str, until: float, *, awaited: bool = True) -> Flight[T] | None:
         """The flight that is under way for a key, which then knows that somebody waits until then.
 
         None if there is none, or none that goes on for so long.
@@ -86,6 +86,7 @@ class Flights(Generic[T]):
         if flight is None or until > flight.end:
             return None
         flight.progress.until = max(flight.progress.until, until)
+        flight.progress.awaited |= awaited
         return flight
 
     def begin(
@@ -94,6 +95,8 @@ class Flights(Generic[T]):
         until: float,
         end: float,
         fly: Callable[[Flight[T]], Coroutine[Any, Any, None]],
+        *,
+        awaited: bool = True,
     ) -> Flight[T]:
         """Begin a flight in a task of its own, so that nobody's leaving ends it.
 
@@ -102,8 +105,9 @@ class Flights(Generic[T]):
             until: the event loop's time until which somebody waits.
             end: at which it is cut.
             fly: the work; it lands the flight.
+            awaited: whether somebody waits for it at all.
         """
-        flight: Flight[T] = Flight(until, end)
+        flight: Flight[T] = Flight(until, end, awaited=awaited)
         task = flight.task = asyncio.create_task(fly(flight))
         if key is not None:
             self._by_key[key] = flight

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from service.lvlm.accounts import Accounts, Bill
-from service.lvlm.allowance import Allowance
+from service.lvlm.allowance import Allowance, Grant
 from service.lvlm.attempt import Attempt, Ending
 from service.lvlm.breaker import Breaker
 from service.lvlm.places import Places
@@ -66,6 +66,33 @@ class _Line:
     breaker: Breaker = field(default_factory=Breaker)
 
 
+class _Patience:
+    """How long a call waits at one model.
+
+    Args:
+        hard: the event loop's time at which it is cut.
+        progress: knows until when somebody waits.
+        last: nobody else can be asked after this model.
+    """
+
+    def __init__(self, hard: float, progress: Progress, *, last: bool) -> None:
+        self.hard = hard
+        self._progress = progress
+        self._last = last
+        self._began = _now()
+
+    @property
+    def until(self) -> float:
+        """When to stop waiting for a place or a turn, and trying again: half-way if another can be asked."""
+        end = min(self.hard, self._progress.until)
+        return end if self._last else (self._began + end) / 2
+
+    @property
+    def first_word(self) -> float:
+        """When to give up an attempt that has brought nothing."""
+        return self.until if self._progress.awaited and not self._last else self.hard
+
+
 class Gateway:
     """Makes calls.
 
@@ -94,6 +121,7 @@ class Gateway:
         self._adaptive = adaptive
         self._retries = retries or Retries()
         self._lines: dict[tuple[str, str], _Line] = {}
+        self._settling: set[asyncio.Task[None]] = set()
 
     async def call(
         self,
@@ -110,17 +138,20 @@ class Gateway:
             provider: a configured name.
             call: what to ask.
             deadline: seconds from now at which the call is cut; what has arrived by then is returned.
-            alternatives: providers and models to ask in turn if the first one cannot answer.
+            alternatives: providers and models to ask in turn if the first one cannot answer. While there is
+                another one, half of the time is spent on waiting for a first word.
             progress: where to watch it; its ``until`` bounds waiting and trying again, but not the attempt
-                under way.
+                under way. A call that is not awaited takes no place that others may need.
         """
         hard = asyncio.get_running_loop().time() + deadline
         progress = progress or Progress(hard)
         if deadline <= 0:
             return self.completion(progress, Ending.DEADLINE)
         ending = Ending.DEADLINE
-        for name, model in ((provider, call.model), *alternatives):
-            ending = await self._ask(name, replace(call, model=model), hard, progress)
+        asked = ((provider, call.model), *alternatives)
+        for place, (name, model) in enumerate(asked, start=1):
+            patience = _Patience(hard, progress, last=place == len(asked))
+            ending = await self._ask(name, replace(call, model=model), patience, progress)
             if ending not in (Ending.PROVIDER, Ending.LIMIT) or _now() >= min(hard, progress.until):
                 break
         return self.completion(progress, ending)
@@ -155,47 +186,50 @@ class Gateway:
         return self._accounts.expected(provider, call)
 
     async def close(self) -> None:
-        """Close all providers."""
+        """Finish the books and close all providers."""
+        await asyncio.gather(*self._settling)
         for provider in self._providers.values():
             await provider.close()
 
-    async def _ask(self, provider: str, call: Call, hard: float, progress: Progress) -> Ending:
+    async def _ask(self, provider: str, call: Call, patience: _Patience, progress: Progress) -> Ending:
         """Ask one model, as often as makes sense."""
         line = self._line(provider, call.model)
         if line.breaker.refuses:  # before standing in line for nothing
             return Ending.PROVIDER
+        if not progress.awaited and line.places.taken >= line.places.limit / 2:
+            return Ending.LIMIT
         progress.step = Step.WAITING
-        while not await line.places.acquire(until := min(hard, progress.until)):
-            if until >= min(hard, progress.until):  # nobody with more time has joined meanwhile
-                return Ending.LIMIT
+        if not await line.places.acquire(lambda: patience.until):
+            return Ending.LIMIT
         try:
-            return await self._try(line, provider, call, hard, progress)
+            return await self._try(line, provider, call, patience, progress)
         finally:
             line.places.release()
 
-    async def _try(self, line: _Line, provider: str, call: Call, hard: float, progress: Progress) -> Ending:
+    async def _try(
+        self, line: _Line, provider: str, call: Call, patience: _Patience, progress: Progress
+    ) -> Ending:
         made = 0
         while True:
             progress.step = Step.WAITING
             expected = self._accounts.expected(provider, call)
-            grant = await self._allowance.grant(provider, call.model, expected, min(hard, progress.until))
+            grant = await self._allowance.grant(provider, call.model, expected, patience.until)
             if isinstance(grant, Ending):
                 return grant
             if not line.breaker.admit():
-                await self._allowance.settle(grant, Bill())
+                await self._allowance.give_back(grant)
                 return Ending.PROVIDER
             attempt = Attempt(provider, call)
             progress.begin(attempt)
             try:
-                await self._attempt(attempt, hard, progress)
+                await self._attempt(attempt, patience, progress)
             finally:  # also when cancelled: the tokens are spent
                 bill = self._enter(line, attempt)
                 progress.settle(bill)
-                if grant.meters:
-                    await asyncio.shield(self._allowance.settle(grant, bill))
+                self._settle(grant, bill)
             made += 1
             pause = self._retries.pause(attempt, made)
-            if pause is None or _now() + pause >= min(hard, progress.until):
+            if pause is None or _now() + pause >= patience.until:
                 assert attempt.ending is not None
                 return attempt.ending
             assert attempt.failure is not None
@@ -203,13 +237,13 @@ class Gateway:
             progress.step = Step.PAUSING
             await asyncio.sleep(pause)
 
-    async def _attempt(self, attempt: Attempt, hard: float, progress: Progress) -> None:
-        provider, call = self._providers[attempt.provider], attempt.call
+    async def _attempt(self, attempt: Attempt, patience: _Patience, progress: Progress) -> None:
+        provider, call, hard = self._providers[attempt.provider], attempt.call, patience.hard
         self._metrics.lvlm_inflight.inc()
         silence = SILENCE if call.stream else hard
         try:
             async with (
-                asyncio.timeout_at(min(hard, _now() + silence)) as limit,
+                asyncio.timeout_at(min(hard, _now() + silence, patience.first_word)) as limit,
                 aclosing(provider.stream(call)) as events,  # type: ignore[type-var]
             ):
                 async for event in events:
@@ -230,6 +264,13 @@ class Gateway:
             attempt.fail(FailureKind.SERVER)
         finally:
             self._metrics.lvlm_inflight.dec()
+
+    def _settle(self, grant: Grant, bill: Bill) -> None:
+        """Correct the meters, while whoever waits for the answer gets it."""
+        if grant.meters:
+            task = asyncio.create_task(self._allowance.settle(grant, bill))
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
 
     def _enter(self, line: _Line, attempt: Attempt) -> Bill:
         line.breaker.record(attempt)

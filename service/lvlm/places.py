@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 
 from service.lvlm.attempt import Attempt, Ending
 from service.lvlm.providers.base import FailureKind
@@ -20,8 +21,9 @@ class Places:
     """A limit of concurrent calls that finds itself: additive increase, multiplicative decrease.
 
     (Chiu and Jain 1989, as in TCP.) It starts at the ceiling. An answer that says "too much" takes the limit
-    to 85 % of what was under way, once for all calls that had already begun; good answers win it back.
-    Who waits is served in the order of coming.
+    to 85 % of what was under way, once for all calls that had already begun; good answers win it back. When
+    much less was under way than may be, it was not their number that was too much (a quota of the minute
+    was), and the limit alone shrinks. Who waits is served in the order of coming.
 
     Args:
         ceiling: never more than this.
@@ -46,23 +48,26 @@ class Places:
         """Calls under way."""
         return self._taken
 
-    async def acquire(self, until: float) -> bool:
-        """Take a place; False if none came free by ``until`` (the event loop's clock)."""
+    async def acquire(self, until: Callable[[], float]) -> bool:
+        """Take a place; False if none came free by ``until`` (the event loop's clock, asked anew)."""
         if self._taken < self.limit and not self._waiting:
             self._taken += 1
             return True
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        place: asyncio.Future[None] = loop.create_future()
         self._waiting.append(place)
         try:
-            async with asyncio.timeout_at(until):
-                await place
-        except BaseException as error:
-            if place.done() and not place.cancelled():  # given in the very moment: pass it on
+            while not place.done():
+                left = until() - loop.time()
+                if left <= 0:
+                    self._waiting.remove(place)
+                    return False
+                await asyncio.wait({place}, timeout=left)
+        except asyncio.CancelledError:
+            if place.done():  # given in the very moment: pass it on
                 self.release()
-            elif place in self._waiting:
+            else:
                 self._waiting.remove(place)
-            if isinstance(error, TimeoutError):
-                return False
             raise
         return True
 
@@ -78,7 +83,9 @@ class Places:
         now = time.perf_counter()
         if attempt.failure in _TOO_MUCH:
             if now - attempt.seconds >= self._shrunk:
-                self._limit = max(1.0, SHRINK * min(self._taken, self._limit))
+                busy = self._taken >= self._limit / 2
+                shrunk = SHRINK * (min(self._taken, self._limit) if busy else self._limit)
+                self._limit = max(1.0, shrunk)
                 self._shrunk = now
         elif attempt.ending is Ending.FINISHED and self._limit < self._ceiling:
             self._limit = min(self._ceiling, self._limit + GROW / self._limit)

@@ -47,11 +47,15 @@ class Prices:
 
     Attributes:
         as_of: the day on which its figures were read.
+        batch_share: of these prices, that calls in a batch cost.
     """
 
-    def __init__(self, models: Mapping[str, Model], as_of: datetime.date) -> None:
+    def __init__(
+        self, models: Mapping[str, Model], as_of: datetime.date, *, batch_share: float = 1.0
+    ) -> None:
         self._models = dict(models)
         self.as_of = as_of
+        self.batch_share = batch_share
 
     @classmethod
     def read(cls, path: Path = TABLE) -> Prices:
@@ -67,7 +71,7 @@ class Prices:
             for name, record in table["models"].items():
                 model = _model(record, rules)
                 models.update(dict.fromkeys([name, *record.get("aliases", ())], model))
-            return cls(models, table["as_of"])
+            return cls(models, table["as_of"], batch_share=table["batch_share"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the price table {path} is damaged: {error!r}") from error
 

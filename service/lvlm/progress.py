@@ -25,7 +25,8 @@ class Progress:
     """What a call is doing, and what has come of it.
 
     Attributes:
-        until: the event loop's time until which somebody waits: no new attempt begins after it.
+        until: the event loop's time until which somebody waits: no second attempt begins after it.
+        awaited: whether anybody does, or ever did; a call in the background leaves the way to others.
         attempt: the one under way, or the last.
         running: whether it is under way.
         settled: the bills of attempts that have ended.
@@ -33,6 +34,7 @@ class Progress:
     """
 
     until: float
+    awaited: bool = True
     step: Step = Step.PREPARING
     attempt: Attempt | None = None
     running: bool = False

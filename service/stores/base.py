@@ -104,12 +104,15 @@ class Sum:
         amount: what to add; negative takes away.
         limit: the most that the total may be.
         ttl: seconds after which an untouched total is forgotten.
+        own: what this process has added to it so far, as far as it remembers: a store that lost the total
+            learns it again from those who spent it.
     """
 
     key: str
     amount: float
     limit: float
     ttl: float
+    own: float = 0.0
 
 
 BURST = 10.0

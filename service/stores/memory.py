@@ -102,7 +102,7 @@ class MemoryMeters:
 
     async def add(self, sums: Sequence[Sum]) -> bool:
         """Add to all totals, or to none and return False if one of them would pass its limit."""
-        if any(self._total(each.key) + each.amount > each.limit * self._share for each in sums):
+        if any(self.total(each.key) + each.amount > each.limit * self._share for each in sums):
             return False
         await self.settle(sums)
         return True
@@ -112,9 +112,10 @@ class MemoryMeters:
         now = time.monotonic()
         self._totals = {key: kept for key, kept in self._totals.items() if now < kept[1]}
         for each in sums:
-            self._totals[each.key] = (self._total(each.key) + each.amount, now + each.ttl)
+            self._totals[each.key] = (self.total(each.key) + each.amount, now + each.ttl)
 
-    def _total(self, key: str) -> float:
+    def total(self, key: str) -> float:
+        """What has been added to a total."""
         total, until = self._totals.get(key, (0.0, 0.0))
         return total if time.monotonic() < until else 0.0
 

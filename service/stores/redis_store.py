@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, cast
@@ -26,6 +27,9 @@ CONNECTIONS = 100
 
 PAUSE_AFTER_FAILURE = 1.0
 """Seconds for which a server that failed is not asked again."""
+
+SLOW = 0.05
+"""Seconds that an operation may take whose caller leaves, before the server counts as failing."""
 
 
 class RedisConnection:
@@ -69,9 +73,14 @@ class RedisConnection:
         if time.monotonic() < self._down_until:
             cast(Any, answer).close()
             raise StoreError("Redis failed a moment ago and is not asked again yet")
+        began = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout):
                 return await answer
+        except asyncio.CancelledError:
+            if time.monotonic() - began >= SLOW:  # who asked had no more time; the next one need not wait too
+                self._down_until = time.monotonic() + PAUSE_AFTER_FAILURE
+            raise
         except (RedisError, OSError, TimeoutError) as error:
             if not isinstance(error, ResponseError):  # a refused command is no dead server
                 await self._rest()
@@ -249,17 +258,25 @@ end
 return string.format('%.6f', wait)
 """
 
-# ARGV: ask (1) or not (0), then amount, limit and milliseconds to live of every total.
+# A total is a hash of what each process added, so that a server that comes back empty, or was away, learns
+# from each process what it had spent. ARGV: ask (1) or not (0), the process, then amount, limit, milliseconds
+# to live and the process's own part of every total.
 _ADD = """
-if ARGV[1] == '1' then
-  for i, key in ipairs(KEYS) do
-    local total = tonumber(redis.call('GET', key) or '0')
-    if total + tonumber(ARGV[3 * i - 1]) > tonumber(ARGV[3 * i]) then return 0 end
+local mine = {}
+for i, key in ipairs(KEYS) do
+  mine[i] = math.max(tonumber(redis.call('HGET', key, ARGV[2]) or '0'), tonumber(ARGV[4 * i + 2]))
+  if ARGV[1] == '1' then
+    local total = mine[i] + tonumber(ARGV[4 * i - 1])
+    local parts = redis.call('HGETALL', key)
+    for at = 1, #parts, 2 do
+      if parts[at] ~= ARGV[2] then total = total + tonumber(parts[at + 1]) end
+    end
+    if total > tonumber(ARGV[4 * i]) then return 0 end
   end
 end
 for i, key in ipairs(KEYS) do
-  redis.call('INCRBYFLOAT', key, ARGV[3 * i - 1])
-  redis.call('PEXPIRE', key, ARGV[3 * i + 1])
+  redis.call('HSET', key, ARGV[2], string.format('%.9f', mine[i] + tonumber(ARGV[4 * i - 1])))
+  redis.call('PEXPIRE', key, ARGV[4 * i + 1])
 end
 return 1
 """
@@ -274,6 +291,7 @@ class RedisMeters:
     def __init__(self, connection: RedisConnection, prefix: str = "msr:meter") -> None:
         self._connection = connection
         self._prefix = prefix
+        self._process = uuid.uuid4().hex
 
     async def draw(self, flows: Sequence[Flow], patience: float) -> float | None:
         """Draw all of the flows ahead of time, or none; see Meters.
@@ -321,7 +339,12 @@ class RedisMeters:
         facts = [
             fact
             for each in sums
-            for fact in (f"{each.amount:.9f}", f"{each.limit:.9f}", str(max(1, int(each.ttl * 1000))))
+            for fact in (
+                f"{each.amount:.9f}",
+                f"{each.limit:.9f}",
+                str(max(1, int(each.ttl * 1000))),
+                f"{each.own:.9f}",
+            )
         ]
         keys = [f"{self._prefix}:{each.key}" for each in sums]
-        return await self._connection.run(_ADD, keys, [str(int(ask)), *facts])
+        return await self._connection.run(_ADD, keys, [str(int(ask)), self._process, *facts])

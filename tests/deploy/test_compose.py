@@ -65,7 +65,7 @@ def test_redis_is_bounded_and_keeps_nothing_on_disk() -> None:
     options = dict(zip(command[::2], command[1::2], strict=True))
     assert options == {
         "--maxmemory": "256mb",
-        "--maxmemory-policy": "volatile-ttl",
+        "--maxmemory-policy": "volatile-lru",
         "--save": "",
         "--appendonly": "no",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from service.lvlm.places import SHRINK, Places
 from service.lvlm.pricing import Prices
 from service.lvlm.progress import Progress
 from service.lvlm.providers.base import (
+    Alive,
     Call,
     FailureKind,
     Finish,
@@ -401,7 +402,7 @@ async def test_who_comes_first_is_served_first() -> None:
     places, served = Places(1), []
 
     async def visit(number: int) -> None:
-        assert await places.acquire(now() + 5)
+        assert await places.acquire(within(5))
         served.append(number)
         await asyncio.sleep(0)
         places.release()
@@ -413,30 +414,30 @@ async def test_who_comes_first_is_served_first() -> None:
 
 async def test_a_newcomer_does_not_pass_those_who_wait() -> None:
     places = Places(1)
-    assert await places.acquire(now())
-    waiting = asyncio.create_task(places.acquire(now() + 5))
+    assert await places.acquire(within(0))
+    waiting = asyncio.create_task(places.acquire(within(5)))
     await asyncio.sleep(0)
     places.release()
-    assert not await places.acquire(now() + 0.05)
+    assert not await places.acquire(within(0.05))
     assert await waiting
 
 
 async def test_nobody_waits_for_a_place_longer_than_asked() -> None:
     places = Places(1)
-    assert await places.acquire(now())
+    assert await places.acquire(within(0))
     for seconds in (0.05, 0.0, -1.0):
         async with asyncio.timeout(2):
-            assert not await places.acquire(now() + seconds)
+            assert not await places.acquire(within(seconds))
     places.release()
     assert places.taken == 0
-    assert await places.acquire(now())
+    assert await places.acquire(within(0))
 
 
 async def test_a_place_given_in_the_moment_of_cancellation_is_passed_on() -> None:
     places = Places(1)
-    await places.acquire(now())
-    leaving = asyncio.create_task(places.acquire(now() + 5))
-    staying = asyncio.create_task(places.acquire(now() + 5))
+    await places.acquire(within(0))
+    leaving = asyncio.create_task(places.acquire(within(5)))
+    staying = asyncio.create_task(places.acquire(within(5)))
     await asyncio.sleep(0)
     places.release()  # given to who leaves, who has not run since
     leaving.cancel()
@@ -448,9 +449,9 @@ async def test_a_place_given_in_the_moment_of_cancellation_is_passed_on() -> Non
 
 async def test_a_waiter_cancelled_in_the_moment_of_a_release_does_not_swallow_it() -> None:
     places = Places(1)
-    await places.acquire(now())
-    leaving = asyncio.create_task(places.acquire(now() + 5))
-    staying = asyncio.create_task(places.acquire(now() + 5))
+    await places.acquire(within(0))
+    leaving = asyncio.create_task(places.acquire(within(5)))
+    staying = asyncio.create_task(places.acquire(within(5)))
     await asyncio.sleep(0)
     leaving.cancel()
     places.release()
@@ -465,7 +466,7 @@ async def test_no_place_is_lost_or_invented_in_any_crowd(seed: int) -> None:
 
     async def visit(patience: float, turns: int, kind: FailureKind | None) -> None:
         nonlocal inside
-        if not await places.acquire(now() + patience):
+        if not await places.acquire(within(patience)):
             return
         inside += 1
         assert inside <= 4
@@ -520,7 +521,7 @@ async def test_too_much_shrinks_the_limit_once_for_all_who_had_begun_and_good_an
 async def test_the_limit_never_falls_below_one_and_never_rises_above_the_ceiling() -> None:
     places = Places(4)
     for _ in range(20):
-        assert await places.acquire(now())
+        assert await places.acquire(within(0))
         places.learn(failed(FailureKind.OVERLOADED))
         places.release()
         await asyncio.sleep(0.001)
@@ -530,19 +531,132 @@ async def test_the_limit_never_falls_below_one_and_never_rises_above_the_ceiling
     assert places.limit == 4
 
 
+async def test_a_complaint_in_a_quiet_moment_is_no_word_about_the_number_of_calls() -> None:
+    places = Places(256)
+    await places.acquire(within(0))
+    places.learn(failed(FailureKind.RATE_LIMITED))
+    assert places.limit == int(SHRINK * 256)
+
+
+async def test_who_is_joined_by_somebody_with_more_time_keeps_the_place_in_line() -> None:
+    places, served = Places(1), []
+    until = now() + 0.05
+    await places.acquire(within(0))
+
+    async def visit(name: str, leave: Callable[[], float]) -> None:
+        if await places.acquire(leave):
+            served.append(name)
+            places.release()
+
+    tasks = [asyncio.create_task(visit("first", lambda: until))]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(visit("second", within(5))))
+    await asyncio.sleep(0)
+    until = now() + 5
+    await asyncio.sleep(0.1)
+    places.release()
+    await asyncio.gather(*tasks)
+    assert served == ["first", "second"]
+
+
+async def test_a_call_that_nobody_waits_for_leaves_half_of_the_places_to_others() -> None:
+    gate = asyncio.Event()
+    provider = ControlledProvider([gate, *says("abc")])
+    gateway = open_gateway([provider], concurrency=4)
+
+    def unawaited() -> asyncio.Task[Completion]:
+        return asyncio.create_task(
+            gateway.call("fake", CALL, 5, progress=Progress(until=now(), awaited=False))
+        )
+
+    calls = [unawaited() for _ in range(4)]
+    await provider.called(2)
+    await asyncio.sleep(0.05)
+    assert len(provider.calls) == 2
+    gate.set()
+    endings = [(await call).ending for call in calls]
+    assert endings == [Ending.FINISHED, Ending.FINISHED, Ending.LIMIT, Ending.LIMIT]
+
+
+async def test_a_call_that_nobody_waits_for_draws_nothing_ahead_of_time() -> None:
+    provider = ControlledProvider(says("abc"))
+    gateway = open_gateway([provider], limits={"fake": RateLimit(requests_per_minute=60)})
+    for _ in range(20):
+        await gateway.call("fake", CALL, 60, progress=Progress(until=now(), awaited=False))
+    assert BURST <= len(provider.calls) <= BURST + 1
+    began = now()
+    assert (await gateway.call("fake", CALL, 5)).ending is Ending.FINISHED
+    assert now() - began < 2
+
+
+async def test_a_model_that_says_nothing_is_given_up_in_time_for_another() -> None:
+    first, second = two([asyncio.Event()], says("abc"))
+    gateway = open_gateway([first, second])
+    completion = await gateway.call("fake", CALL, 0.4, alternatives=[("other", MODEL)])
+    assert (completion.ending, completion.provider) == (Ending.FINISHED, "other")
+
+
+async def test_a_model_that_has_begun_is_not_given_up_for_another() -> None:
+    first, second = two([Alive(), 0.3, *says("abc")], says("other"))
+    completion = await open_gateway([first, second]).call("fake", CALL, 0.5, alternatives=[("other", MODEL)])
+    assert completion.text == "abc"
+    assert not second.calls
+
+
+async def test_the_last_model_may_take_all_the_time_that_is_left() -> None:
+    first, second = two(fails(FailureKind.REQUEST), [0.3, *says("abc")])
+    completion = await open_gateway([first, second]).call("fake", CALL, 0.4, alternatives=[("other", MODEL)])
+    assert completion.text == "abc"
+
+
+async def test_who_thinks_aloud_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.lvlm.gateway.SILENCE", 0.1)
+    provider = ControlledProvider([Alive(), 0.06, Alive(), 0.06, Alive(), 0.06, *says("abc")])
+    completion = await open_gateway([provider]).call("fake", CALL, 5)
+    assert completion.text == "abc"
+    assert len(provider.calls) == 1
+
+
+async def test_an_answer_does_not_wait_for_the_meters() -> None:
+    class Late(MemoryMeters):
+        async def settle(self, sums: Sequence[Sum]) -> None:
+            await asyncio.sleep(0.3)
+            await super().settle(sums)
+
+    gateway = open_gateway([ControlledProvider(says("abc"))], meters=Late(), budget=Budget(usd_per_day=1.0))
+    began = now()
+    assert (await gateway.call("fake", CALL, 5)).ending is Ending.FINISHED
+    assert now() - began < 0.2
+    await gateway.close()
+    assert await totals(gateway) == pytest.approx([DOLLARS])
+
+
+async def test_what_a_refused_attempt_had_drawn_is_given_back_whole() -> None:
+    provider = ControlledProvider(fails(FailureKind.AUTHENTICATION))
+    meters = MemoryMeters()
+    gateway = open_gateway([provider], meters=meters, limits={"fake": RateLimit(requests_per_minute=1)})
+    line = gateway._line("fake", MODEL)
+    admit = line.breaker.admit
+    line.breaker.admit = lambda: False  # type: ignore[method-assign]  # it opened while the call waited its turn
+    await gateway.call("fake", CALL, 0.5)
+    line.breaker.admit = admit  # type: ignore[method-assign]
+    await gateway.call("fake", CALL, 0.5)
+    assert len(provider.calls) == 1
+
+
 async def test_a_limit_that_is_not_adaptive_stays() -> None:
     places = Places(4, adaptive=False)
-    await places.acquire(now())
+    await places.acquire(within(0))
     places.learn(failed(FailureKind.RATE_LIMITED))
     assert places.limit == 4
 
 
 async def test_a_limit_that_grows_lets_in_who_waits() -> None:
     places = Places(2)
-    await places.acquire(now())
+    await places.acquire(within(0))
     places.learn(failed(FailureKind.RATE_LIMITED))
     assert places.limit == 1
-    waiting = asyncio.create_task(places.acquire(now() + 5))
+    waiting = asyncio.create_task(places.acquire(within(5)))
     await asyncio.sleep(0)
     places.learn(finished())
     assert await asyncio.wait_for(waiting, 1)
@@ -670,9 +784,9 @@ async def test_a_failure_that_nobody_bills_leaves_the_budget_whole() -> None:
     provider = ControlledProvider(fails(FailureKind.SERVER), says("abc"))
     gateway = open_gateway([provider], budget=Budget(usd_per_hour=1.0))
     await gateway.call("fake", CALL, 5)
-    assert totals(gateway) == pytest.approx([0.0])
+    assert await totals(gateway) == pytest.approx([0.0])
     await gateway.call("fake", CALL, 5)
-    assert totals(gateway) == pytest.approx([DOLLARS])
+    assert await totals(gateway) == pytest.approx([DOLLARS])
 
 
 async def test_what_costs_nothing_needs_no_budget(metrics: Metrics) -> None:
@@ -786,7 +900,7 @@ async def test_who_is_at_its_limit_is_passed_over_if_waiting_would_take_too_long
 
 
 async def test_no_alternative_is_asked_after_the_last_one_left() -> None:
-    first, second = two([0.1, *fails(FailureKind.SERVER)], says("abc"))
+    first, second = two([Alive(), 0.1, *fails(FailureKind.SERVER)], says("abc"))
     progress = Progress(until=now() + 0.05)
     gateway = open_gateway([first, second])
     completion = await gateway.call("fake", CALL, 5, alternatives=[("other", MODEL)], progress=progress)
@@ -946,8 +1060,14 @@ async def test_whoever_leaves_whenever_the_budget_and_the_books_agree_and_no_pla
     assert count(metrics, "msr_lvlm_inflight") == 0
 
 
-def totals(gateway: Gateway) -> list[float]:
-    """What the meters of a gateway say was spent."""
+def within(seconds: float) -> Callable[[], float]:
+    until = now() + seconds
+    return lambda: until
+
+
+async def totals(gateway: Gateway) -> list[float]:
+    """What the meters of a gateway say was spent, once its books are closed."""
+    await asyncio.gather(*gateway._settling)
     meters = gateway._allowance._meters
     assert isinstance(meters, MemoryMeters)
     return [total for total, _ in meters._totals.values()]

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from service.lvlm.providers.base import (
+    Alive,
     Call,
     Event,
     FailureKind,
@@ -76,11 +77,11 @@ class AnthropicMessages(SdkProvider):
     async def _streamed(self, call: Call) -> AsyncGenerator[Event]:
         usage, reason, model = Usage(), None, call.model
         async with (
-            self._messages.with_streaming_response.create(**self._request(call), stream=True) as response,
+            self._messages.with_streaming_response.create(**self.request(call), stream=True) as response,
             aclosing(read_events(response.iter_bytes())) as events,  # type: ignore[type-var]
         ):
             async for data in events:
-                event = orjson.loads(data)
+                event: dict[str, Any] = orjson.loads(data) if data else {"type": "ping"}
                 match event["type"]:
                     case "error":
                         raise failure(200, event) from None
@@ -94,19 +95,25 @@ class AnthropicMessages(SdkProvider):
                         reason = event["delta"].get("stop_reason") or reason
                         usage = _usage(event.get("usage"), usage)
                         yield usage
+                    case _:
+                        yield Alive()
         yield _finish(reason, model)
 
-    async def _plain(self, call: Call) -> list[Event]:
-        message = await self._messages.create(**self._request(call), stream=False)
-        if not isinstance(message, self._message_type) or message.content is None:
-            raise ProviderError(FailureKind.SERVER, "the provider's answer is not a message")
-        text = "".join(block.text for block in message.content if block.type == "text")
-        events: list[Event] = [TextDelta(text)] if text else []
-        if message.usage:
-            events.append(_usage(message.usage.model_dump(), Usage()))
-        return [*events, _finish(message.stop_reason, message.model or call.model)]
+    async def _plain(self, call: Call) -> Any:
+        return await self._messages.create(**self.request(call), stream=False)
 
-    def _request(self, call: Call) -> dict[str, Any]:
+    def events(self, answer: Any) -> list[Event]:
+        """See SdkProvider."""
+        if not isinstance(answer, self._message_type) or answer.content is None:
+            raise ProviderError(FailureKind.SERVER, "the provider's answer is not a message")
+        text = "".join(block.text for block in answer.content if block.type == "text")
+        events: list[Event] = [TextDelta(text)] if text else []
+        if answer.usage:
+            events.append(_usage(answer.usage.model_dump(), Usage()))
+        return [*events, _finish(answer.stop_reason, answer.model or "")]
+
+    def request(self, call: Call) -> dict[str, Any]:
+        """See SdkProvider."""
         prompt = call.prompt
         request: dict[str, Any] = {
             "model": call.model,

@@ -107,7 +107,12 @@ class Finish:
     simulated: bool = False
 
 
-Event = TextDelta | Usage | Finish
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The provider works on the answer and has nothing to show of it: a ping, a thought."""
+
+
+Event = TextDelta | Usage | Finish | Alive
 
 
 class FailureKind(StrEnum):

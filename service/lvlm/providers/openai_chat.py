@@ -5,15 +5,17 @@ The one home of ``openai``, which takes a second to import: it is loaded by the 
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, suppress
 from typing import Any
 
 import orjson
 
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import (
+    Alive,
     Call,
     Event,
     FailureKind,
@@ -34,6 +36,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 _FINISH = {"length": FinishReason.LENGTH, "content_filter": FinishReason.REFUSAL}
 _END = b"[DONE]"
+_READ_OUT = 0.25  # seconds; the answer is complete, and nobody shall wait for a server that does not hang up
 
 
 class OpenAIChat(SdkProvider):
@@ -80,44 +83,58 @@ class OpenAIChat(SdkProvider):
         reason, refused, simulated, model = None, False, False, call.model
         async with (
             self._completions.with_streaming_response.create(
-                **self._request(call), stream=True, stream_options={"include_usage": True}
+                **self.request(call), stream=True, stream_options={"include_usage": True}
             ) as response,
             aclosing(read_events(response.iter_bytes())) as events,  # type: ignore[type-var]
         ):
             async for data in events:
                 if data == _END:
+                    await _read_out(events)
                     break
-                chunk = orjson.loads(data)
+                chunk = orjson.loads(data) if data else {}
+                told = False
                 if chunk.get("error"):
                     raise failure(200, chunk) from None
                 model = chunk.get("model") or model
                 simulated = simulated or _simulated(chunk)
                 if chunk.get("usage"):
+                    told = True
                     yield _usage(chunk["usage"])
                 for choice in chunk.get("choices") or ():
                     delta = choice.get("delta") or {}
                     refused = refused or bool(delta.get("refusal"))
                     reason = choice.get("finish_reason") or reason
                     if delta.get("content"):
+                        told = True
                         yield TextDelta(delta["content"])
+                if not told:
+                    yield Alive()
         yield _finish(reason, refused, model, simulated)
 
-    async def _plain(self, call: Call) -> list[Event]:
-        completion = await self._completions.create(**self._request(call), stream=False)
-        if not isinstance(completion, self._completion_type) or not completion.choices:
+    async def _plain(self, call: Call) -> Any:
+        return await self._completions.create(**self.request(call), stream=False)
+
+    def events(self, answer: Any) -> list[Event]:
+        """See SdkProvider."""
+        if not isinstance(answer, self._completion_type) or not answer.choices:
             raise ProviderError(FailureKind.SERVER, "the provider's answer is not a chat completion")
-        choice = completion.choices[0]
+        choice = answer.choices[0]
         events: list[Event] = []
         if choice.message and choice.message.content:
             events.append(TextDelta(choice.message.content))
-        if completion.usage:
-            events.append(_usage(completion.usage.model_dump()))
+        if answer.usage:
+            events.append(_usage(answer.usage.model_dump()))
         refused = bool(choice.message and choice.message.refusal)
-        model = completion.model or call.model
-        simulated = _simulated({"model": model, "system_fingerprint": completion.system_fingerprint})
+        model = answer.model or ""
+        simulated = _simulated({"model": model, "system_fingerprint": answer.system_fingerprint})
         return [*events, _finish(choice.finish_reason, refused, model, simulated)]
 
-    def _request(self, call: Call) -> dict[str, Any]:
+    def read(self, body: Mapping[str, Any]) -> Any:
+        """A completion from its JSON, as the SDK would have read it."""
+        return self._completion_type.construct(**body)
+
+    def request(self, call: Call) -> dict[str, Any]:
+        """See SdkProvider."""
         prompt = call.prompt
         request: dict[str, Any] = {
             "model": call.model,
@@ -140,6 +157,14 @@ class OpenAIChat(SdkProvider):
         url = f"data:{part.media_type};base64,{base64.b64encode(part.data).decode()}"
         # Never "auto": on some families that means the original size at many times the price.
         return {"type": "image_url", "image_url": {"url": url, "detail": self._prices.images(model).detail}}
+
+
+async def _read_out(events: AsyncIterator[bytes]) -> None:
+    """Read to the end of the body: one that is left unread costs the connection."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_READ_OUT):
+            async for _ in events:
+                pass
 
 
 def _finish(reason: str | None, refused: bool, model: str, simulated: bool) -> Finish:

@@ -23,12 +23,15 @@ class SdkProvider(ABC):
         name: the configured name.
         sdk: the vendor's module.
         client: the SDK's client, without retries and timeouts of its own.
+
+    Attributes:
+        client: the same.
     """
 
     def __init__(self, name: str, sdk: Any, client: Any) -> None:
         self._name = name
         self._sdk = sdk
-        self._client = client
+        self.client = client
 
     @property
     def name(self) -> str:
@@ -37,29 +40,41 @@ class SdkProvider(ABC):
 
     async def close(self) -> None:
         """See Provider."""
-        await self._client.close()
+        await self.client.close()
 
     async def stream(self, call: Call) -> AsyncIterator[Event]:
         """See Provider."""
-        with self._failures():
+        with self.failures():
             if call.stream:
                 async with aclosing(self._streamed(call)) as events:  # closing this closes that, at once
                     async for event in events:
                         yield event
             else:
-                for event in await self._plain(call):
+                for event in self.events(await self._plain(call)):
                     yield event
+
+    @abstractmethod
+    def request(self, call: Call) -> dict[str, Any]:
+        """The body of a request in the vendor's format, without the mode."""
+
+    @abstractmethod
+    def events(self, answer: Any) -> list[Event]:
+        """What an answer that came at once says.
+
+        Raises:
+            ProviderError: it is no answer.
+        """
 
     @abstractmethod
     def _streamed(self, call: Call) -> AsyncGenerator[Event]:
         """Make a call whose answer comes in server-sent events."""
 
     @abstractmethod
-    async def _plain(self, call: Call) -> list[Event]:
+    async def _plain(self, call: Call) -> Any:
         """Make a call whose answer comes at once."""
 
     @contextmanager
-    def _failures(self) -> Iterator[None]:
+    def failures(self) -> Iterator[None]:
         """Turn the SDK's errors into ours.
 
         ``from None`` throughout: the SDK's messages quote response bodies, and those quote requests and keys.

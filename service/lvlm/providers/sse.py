@@ -15,7 +15,7 @@ LONGEST = 2**20
 
 
 async def read_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The data of each event, as it arrives; comments and names are left out.
+    """The data of each event, as it arrives; empty for a comment, which says that the server is alive.
 
     Raises:
         ProviderError: an event is too long to be one.
@@ -26,6 +26,8 @@ async def read_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             data.append(line[5:].removeprefix(b" "))
             if sum(map(len, data)) > LONGEST:
                 raise ProviderError(FailureKind.SERVER, "the provider sent an event without an end")
+        elif line.startswith(b":"):
+            yield b""
         elif not line and data:
             yield b"\n".join(data)
             data = []
