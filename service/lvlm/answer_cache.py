@@ -91,10 +91,11 @@ class AnswerCache:
         """Whether a new answer should be fetched."""
         return stored.outcome.good and time.time() - stored.at > self._lifetimes.fresh
 
-    async def put(self, key: str, stored: StoredAnswer) -> None:
-        """Keep an answer."""
+    async def put(self, key: str, stored: StoredAnswer, *, briefly: bool = False) -> None:
+        """Keep an answer; an unusable one, or one that is second best, for a moment."""
         lifetimes = self._lifetimes
-        ttl = lifetimes.fresh + lifetimes.stale if stored.outcome.good else lifetimes.negative
+        long = stored.outcome.good and not briefly
+        ttl = lifetimes.fresh + lifetimes.stale if long else lifetimes.negative
         if ttl <= 0:
             return
         try:
@@ -105,10 +106,27 @@ class AnswerCache:
         else:
             self.count("stored" if stored.outcome.good else "stored_negative")
 
-    async def postpone(self, key: str, stored: StoredAnswer) -> None:
-        """Give a stale answer for a while longer before the next try to renew it (stale-if-error)."""
-        at = time.time() - self._lifetimes.fresh + self._lifetimes.negative
-        await self.put(key, replace(stored, at=at))
+    async def make_do(self, key: str, stored: StoredAnswer | None, pool_size: int) -> None:
+        """Bridge the time to the next try, now that no whole answer of the model itself came.
+
+        A good answer that is there is worth more than what came; a stale one is given for a moment longer
+        before anybody tries to renew it (RFC 5861, stale-if-error). Otherwise what came is kept briefly.
+
+        Args:
+            key: of the answer that was wanted.
+            stored: what came instead: unusable, cut off, or another model's; None for nothing.
+            pool_size: of the pool that it is about.
+        """
+        try:
+            old = await self._read(key, pool_size)
+        except StoreError:
+            return
+        if old is not None and old.outcome.good:
+            if self.stale(old):
+                at = time.time() - self._lifetimes.fresh + self._lifetimes.negative
+                await self.put(key, replace(old, at=at))
+        elif stored is not None:
+            await self.put(key, stored, briefly=True)
 
     def count(self, result: str) -> None:
         """Count an event of this cache."""

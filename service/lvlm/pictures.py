@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -44,22 +44,43 @@ class Pictures:
         self._catalogue = catalogue
         self._thumbnails = thumbnails
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pictures")
+        # Pictures to be described are decoded at full size, and nobody waits for them.
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="large-pictures")
+        self._queued = 0
 
-    async def history(self, rows: Sequence[int], mode: ImageMode) -> Pictured:
-        """Picture the items of a history; those without a readable image are left out."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._history, tuple(rows), mode
-        )
+    async def history(
+        self, rows: Sequence[int], mode: ImageMode, wanted: Callable[[], bool] = lambda: True
+    ) -> Pictured:
+        """Picture the items of a history; those without a readable image are left out.
+
+        Args:
+            rows: oldest first.
+            mode: one picture or many.
+            wanted: asked when it is its turn; pictures that nobody waits for are not made while others wait.
+
+        Raises:
+            TimeoutError: it was not wanted any more.
+        """
+        self._queued += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._history, tuple(rows), mode, wanted
+            )
+        finally:
+            self._queued -= 1
 
     async def item(self, row: int) -> Image | None:
         """The picture of one item, large enough to be described; None if there is none to read."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._item, row)
+        return await asyncio.get_running_loop().run_in_executor(self._large, self._item, row)
 
     def close(self) -> None:
         """Stop the threads."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._threads, self._large):
+            threads.shutdown(wait=True, cancel_futures=True)
 
-    def _history(self, rows: tuple[int, ...], mode: ImageMode) -> Pictured:
+    def _history(self, rows: tuple[int, ...], mode: ImageMode, wanted: Callable[[], bool]) -> Pictured:
+        if self._queued > THREADS and not wanted():
+            raise TimeoutError
         thumbnails, cells = [], {}
         for position, row in enumerate(rows):
             thumbnail = self._thumbnail(row, montage.CELL_SIDE[mode])

@@ -8,7 +8,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from service.bundle import Catalogue
@@ -33,8 +33,9 @@ SIMULATOR = "simulator"
 MARGIN = 0.02
 """Seconds between the provider's deadline and the request's: time to read the answer and to fall back."""
 
-LEAST = 0.03
-"""Seconds that every request gets, so that a deadline of 0 can still be answered from the cache."""
+LEAST, READS = 0.025, 0.25
+"""Seconds, and share of the deadline, that reading the caches may take: a deadline of 0 can still be answered
+from them, and a slow cache leaves time for the LVLM."""
 
 IN_BACKGROUND = 256
 """Calls under way at which none is begun any more that nobody waits for."""
@@ -159,11 +160,7 @@ class LvlmStage:
         """
         visit = _Visit(request, self._shown_pool(request), request.history[-HISTORY_SHOWN:])
         visit.cache = "miss" if request.cache == "use" else request.cache
-        try:
-            async with asyncio.timeout(max(request.deadline, LEAST)):
-                key, stored = await self._look_up(visit)
-        except TimeoutError:  # the cache was slow
-            return self._fallback(visit, Outcome.FALLBACK_DEADLINE)
+        key, stored = await self._look_up(visit)
         if stored and not self._answers.stale(stored):
             return self._hit(visit, stored)
         flight = self._flight(visit, key, waits=stored is None and visit.time_left > 0)
@@ -181,7 +178,7 @@ class LvlmStage:
         visit = _Visit(request, self._shown_pool(request), request.history[-HISTORY_SHOWN:])
         if request.strategy.view == "enhanced":
             visit.captions = await self._captions.read(visit.history, request.provider, request.model)
-        return self._call(visit, await self._build_prompt(visit))
+        return self._call(visit, await self._build_prompt(visit, lambda: True))
 
     async def close(self) -> None:
         """Let calls under way land, write their answers, and stop everything that runs in the background."""
@@ -191,14 +188,25 @@ class LvlmStage:
         self._pictures.close()
 
     async def _look_up(self, visit: _Visit) -> tuple[str, StoredAnswer | None]:
+        """The key of the answer, and what the cache has; a cache that is slow has nothing."""
         request = visit.request
+        until = asyncio.get_running_loop().time() + max(LEAST, READS * request.deadline)
         with visit.timed("cache"):
             if request.strategy.view == "enhanced":
-                visit.captions = await self._captions.read(visit.history, request.provider, request.model)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(until):
+                        visit.captions = await self._captions.read(
+                            visit.history, request.provider, request.model
+                        )
             key = self._key(visit, request.provider, request.model)
             if request.cache != "use":
                 return key, None
-            return key, await self._answers.get(key, len(visit.pool))
+            try:
+                async with asyncio.timeout_at(until):
+                    return key, await self._answers.get(key, len(visit.pool))
+            except TimeoutError:
+                self._answers.count("error")
+                return key, None
 
     # --- the call ---------------------------------------------------------------------------------------
 
@@ -207,16 +215,20 @@ class LvlmStage:
         request, now = visit.request, asyncio.get_running_loop().time()
         alone = request.cache == "off"  # a measurement: its own call, and nobody's after it
         budget = max(0.0, visit.time_left) + (0.0 if alone else self._options.call_seconds)
-        until = now + (visit.time_left if waits else budget)
+        until = now + (visit.time_left if waits else 0.0)
         if not waits and (alone or len(self._flights) >= IN_BACKGROUND):
             return None
-        flight = None if alone else self._flights.join(key, until if waits else now)
+        flight = None if alone else self._flights.join(key, until, awaited=waits)
         if flight:
             visit.leads, visit.cache = False, "coalesced"
             self._answers.count("coalesced")
             return flight
         return self._flights.begin(
-            None if alone else key, until, now + budget, lambda flight: self._fly(visit, key, flight)
+            None if alone else key,
+            until,
+            now + budget,
+            lambda flight: self._fly(visit, key, flight),
+            awaited=waits,
         )
 
     async def _fly(self, visit: _Visit, key: str, flight: Flight[_Landing]) -> None:
@@ -237,22 +249,31 @@ class LvlmStage:
                 else:
                     await self._ask(visit, key, flight)
         except TimeoutError:
-            nothing = Answer((), 0, 0, visit.top)
-            ended = Completion(Ending.DEADLINE)
-            flight.land(_Landing(ended, nothing, Outcome.FALLBACK_DEADLINE, Shown(), elsewhere=True))
+            self._land_nowhere(visit, flight)
+
+    def _land_nowhere(self, visit: _Visit, flight: Flight[_Landing]) -> None:
+        """End a call that nobody waits for any more before it is made."""
+        nothing = Answer((), 0, 0, visit.top)
+        ended = Completion(Ending.DEADLINE)
+        flight.land(_Landing(ended, nothing, Outcome.FALLBACK_DEADLINE, Shown(), elsewhere=True))
 
     async def _ask(self, visit: _Visit, key: str, flight: Flight[_Landing]) -> None:
-        request = visit.request
-        with visit.timed("prompt"):
-            prompt = await self._build_prompt(visit)
+        request, progress, clock = visit.request, flight.progress, asyncio.get_running_loop().time
+        try:
+            with visit.timed("prompt"):
+                prompt = await self._build_prompt(visit, lambda: clock() < progress.until)
+        except TimeoutError:
+            self._land_nowhere(visit, flight)
+            return
         assert visit.shown is not None
-        flight.progress.shown = visit.shown
+        progress.shown = visit.shown
+        progress.awaited &= clock() < progress.until
         completion = await self._gateway.call(
             request.provider,
             self._call(visit, prompt),
-            flight.end - asyncio.get_running_loop().time(),
+            flight.end - clock(),
             alternatives=request.alternatives,
-            progress=flight.progress,
+            progress=progress,
         )
         answer, outcome = self._judge(visit, completion)
         self._count_repairs(completion, answer, outcome)
@@ -262,28 +283,26 @@ class LvlmStage:
     async def _keep(
         self, visit: _Visit, key: str, completion: Completion, answer: Answer, outcome: Outcome
     ) -> None:
-        """Remember a complete answer, and for a moment an unusable one."""
-        if completion.ending is not Ending.FINISHED or visit.request.cache == "off":
+        """Remember a whole answer of the model that was asked, and anything less for a moment."""
+        request, finished = visit.request, completion.ending is Ending.FINISHED
+        if request.cache == "off" or not (finished or visit.stale):
             return
-        # An answer that the token cap cut off is used, and is not worth keeping.
-        if outcome.good and completion.reason is not FinishReason.STOP:
-            return
-        if visit.stale and not outcome.good:  # the old one is worth more than the new one
-            await self._answers.postpone(key, visit.stale)
-            return
-        if (completion.provider, completion.model) != (visit.request.provider, visit.request.model):
-            key = self._key(visit, completion.provider, completion.model)
-        await self._answers.put(
-            key,
-            StoredAnswer(
-                answer,
-                outcome,
-                visit.shown or Shown(),
-                completion.simulated,
-                completion.provider,
-                completion.model,
-            ),
+        stored = StoredAnswer(
+            answer,
+            outcome,
+            visit.shown or Shown(),
+            completion.simulated,
+            completion.provider,
+            completion.model,
         )
+        # An answer that the token cap cut off is used, and is not worth keeping for long.
+        whole = finished and outcome.good and completion.reason is FinishReason.STOP
+        if whole and (completion.provider, completion.model) == (request.provider, request.model):
+            await self._answers.put(key, stored)
+            return
+        if whole:
+            await self._answers.put(self._key(visit, completion.provider, completion.model), stored)
+        await self._answers.make_do(key, stored if finished else None, len(visit.pool))
 
     async def _await(
         self, visit: _Visit, flight: Flight[_Landing] | None, placed: Placed | None
@@ -347,12 +366,17 @@ class LvlmStage:
         random.Random(seed).shuffle(pool)
         return tuple(pool)
 
-    async def _build_prompt(self, visit: _Visit) -> Prompt:
+    async def _build_prompt(self, visit: _Visit, wanted: Callable[[], bool]) -> Prompt:
+        """What the LVLM reads.
+
+        Raises:
+            TimeoutError: its pictures' turn came when it was not wanted any more.
+        """
         request, items = visit.request, self._catalogue.items
         raw = request.strategy.view == "raw"
         pictured = Pictured()
         if raw and "image" in request.modality:
-            pictured = await self._pictures.history(visit.history, request.image_mode)
+            pictured = await self._pictures.history(visit.history, request.image_mode, wanted)
         titled = not raw or "title" in request.modality
         entries = tuple(
             prompts.Entry(

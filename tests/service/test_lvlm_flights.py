@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,10 +15,13 @@ from controlled_provider import BILLED, ControlledProvider, Step, eventually, fa
 from lvlm_parts import Opened, open_stage
 
 from service.bundle import Catalogue, open_bundle
+from service.lvlm import montage
 from service.lvlm import stage as stage_module
+from service.lvlm.allowance import RateLimit
 from service.lvlm.answer_cache import Lifetimes
+from service.lvlm.contracts import ImageMode
 from service.lvlm.flights import Flight, Flights
-from service.lvlm.providers.base import FailureKind, Finish, FinishReason, TextDelta, Usage
+from service.lvlm.providers.base import FailureKind, Finish, FinishReason, Image, TextDelta, Usage
 from service.lvlm.stage import Outcome, StageRequest, StageResult
 from service.stores.memory import MemoryCache
 from service.strategies import STRATEGIES
@@ -297,18 +301,96 @@ async def test_no_time_at_all_is_answered_at_once_and_the_next_visit_finds_the_a
         assert len(provider.calls) == 1
 
 
-async def test_a_background_call_may_wait_for_a_place_and_try_again_though_nobody_waits(
+async def test_a_background_call_takes_no_place_that_people_may_need_and_is_made_once(
     catalogue: Catalogue,
 ) -> None:
-    scripts = [[0.1, *ranks(*GOOD)], fails(FailureKind.SERVER), ranks(*GOOD)]
-    async with asking(catalogue, *scripts, concurrency=1, attempts=2) as (opened, provider):
+    gate = asyncio.Event()
+    scripts = [[gate, *ranks(*GOOD)], fails(FailureKind.SERVER), ranks(*GOOD)]
+    async with asking(catalogue, *scripts, concurrency=2, attempts=2) as (opened, provider):
         busy = begin(opened, ask(history=(1, 2, 3)))
         await provider.called(1)
-        await opened.stage.rerank(ask(deadline=0.0))
+        await opened.stage.rerank(ask(deadline=0.0))  # half of the places are taken
+        await eventually(lambda: flying(opened) == 1)
+        gate.set()
         await busy
+        for calls, cache in ((2, "miss"), (3, "miss"), (3, "hit")):
+            assert (await opened.stage.rerank(ask(deadline=0.0))).cache == cache
+            await landed(opened)
+            assert len(provider.calls) == calls
+
+
+async def test_background_calls_do_not_keep_people_from_their_answers(catalogue: Catalogue) -> None:
+    limits = {"fake": RateLimit(requests_per_minute=120)}
+    async with asking(catalogue, [0.05, *ranks(*GOOD)], concurrency=4, limits=limits) as (opened, _):
+        for row in range(40):
+            await opened.stage.rerank(ask(deadline=0.0, history=(row, 30)))
+        results = await asyncio.gather(
+            *(opened.stage.rerank(ask(deadline=5.0, history=(row, 31))) for row in range(5))
+        )
+    assert {result.outcome for result in results} == {Outcome.OK}
+
+
+async def test_an_answer_from_elsewhere_is_found_for_a_moment_and_then_the_first_is_asked_again(
+    catalogue: Catalogue,
+) -> None:
+    lifetimes = Lifetimes(fresh=60, stale=60, negative=0.3)
+    first = ControlledProvider(fails(FailureKind.SERVER), ranks(*GOOD[::-1]))
+    other = ControlledProvider(ranks(*GOOD), name="other")
+    request = ask(alternatives=(("other", "gpt-4o"),))
+    async with open_stage(catalogue, [first, other], lifetimes=lifetimes) as opened:
+        results = [await opened.stage.rerank(request) for _ in range(3)]
+        assert [result.cache for result in results] == ["miss", "hit", "hit"]
+        assert {(result.provider, result.order) for result in results} == {("other", GOOD_ROWS)}
+        assert (len(first.calls), len(other.calls)) == (1, 1)
+        asked = await opened.stage.rerank(replace(request, provider="other", alternatives=()))
+        assert asked.cache == "hit"  # its own key has it for good
+        await asyncio.sleep(0.4)
+        back = await opened.stage.rerank(request)
+        assert (back.cache, back.provider, back.order) == ("miss", "fake", GOOD_ROWS[::-1])
+
+
+async def test_a_bad_refresh_leaves_a_good_answer_where_it_is(catalogue: Catalogue) -> None:
+    async with asking(catalogue, ranks(*GOOD), says("Nothing today.")) as (opened, _):
+        await opened.stage.rerank(ask())
+        refreshed = await opened.stage.rerank(ask(cache="refresh"))
+        assert refreshed.outcome is Outcome.FALLBACK_ANSWER
         await landed(opened)
-        assert (await opened.stage.rerank(ask(deadline=0.0))).cache == "hit"
-        assert len(provider.calls) == 3
+        again = await opened.stage.rerank(ask())
+    assert (again.cache, again.outcome, again.order) == ("hit", Outcome.OK, GOOD_ROWS)
+
+
+async def test_a_slow_cache_leaves_time_for_the_call(catalogue: Catalogue) -> None:
+    class Slow(MemoryCache):
+        async def get(self, key: str) -> bytes | None:
+            await asyncio.sleep(10)
+            return None
+
+    async with asking(catalogue, [0.05, *ranks(*GOOD)], cache=Slow(10**6)) as (opened, _):
+        result = await opened.stage.rerank(ask(deadline=0.4))
+        assert (result.outcome, result.order) == (Outcome.OK, GOOD_ROWS)
+        assert opened.count("msr_cache_events_total", cache="answers", result="error") == 1
+
+
+async def test_pictures_that_nobody_waits_for_are_not_made_while_others_wait(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compose = montage.compose
+
+    def slowly(thumbnails: Sequence[Any], mode: ImageMode) -> tuple[Image, ...]:
+        time.sleep(0.05)
+        return compose(thumbnails, mode)
+
+    monkeypatch.setattr(montage, "compose", slowly)
+    async with asking(catalogue, ranks(*GOOD), concurrency=100) as (opened, provider):
+        hurried = [
+            opened.stage.rerank(ask(modality="title+image", deadline=0.1, history=(row, 30)))
+            for row in range(40)
+        ]
+        patient = opened.stage.rerank(ask(modality="title+image", deadline=5.0, history=(40, 30)))
+        *_, last = await asyncio.gather(*hurried, patient)
+        assert last.outcome is Outcome.OK
+        await landed(opened)
+        assert len(provider.calls) < 20
 
 
 async def test_calls_that_nobody_waits_for_are_not_begun_without_end(
@@ -357,7 +439,8 @@ async def test_a_stale_answer_survives_a_failed_refresh(catalogue: Catalogue) ->
         await provider.called(2)
         await landed(opened)
         again = await opened.stage.rerank(ask())
-    assert (again.cache, again.order) == ("stale", GOOD_ROWS)
+        assert (again.outcome, again.order) == (Outcome.OK, GOOD_ROWS)
+        assert len(provider.calls) == 2  # not at every visit
 
 
 @pytest.mark.parametrize("bad", [says("Nothing today."), says("", FinishReason.REFUSAL)])

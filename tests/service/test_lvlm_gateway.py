@@ -619,9 +619,9 @@ async def test_who_thinks_aloud_is_not_silent(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_an_answer_does_not_wait_for_the_meters() -> None:
     class Late(MemoryMeters):
-        async def settle(self, sums: Sequence[Sum]) -> None:
+        async def correct(self, flows: Sequence[Flow]) -> None:
             await asyncio.sleep(0.3)
-            await super().settle(sums)
+            await super().correct(flows)
 
     gateway = open_gateway([ControlledProvider(says("abc"))], meters=Late(), budget=Budget(usd_per_day=1.0))
     began = now()

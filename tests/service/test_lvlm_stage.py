@@ -417,12 +417,18 @@ async def test_an_unusable_answer_is_remembered_for_a_moment(catalogue: Catalogu
     assert (third.cache, third.outcome) == ("miss", Outcome.OK)
 
 
-async def test_an_answer_cut_off_by_the_token_cap_is_used_and_not_kept(catalogue: Catalogue) -> None:
+async def test_an_answer_cut_off_by_the_token_cap_is_used_and_kept_for_a_moment_alone(
+    catalogue: Catalogue,
+) -> None:
+    lifetimes = Lifetimes(fresh=60, stale=0, negative=0.3)
     steps = SCRIPTS["openai"].stream(b'{"ranking": ["C", "A"')
     cut = [step.replace(b'"stop"', b'"length"') if isinstance(step, bytes) else step for step in steps]
-    async with playing(catalogue, Reply(cut), answer("openai", *GOOD)) as (opened, _):
-        first = await opened.stage.rerank(ask())
-        assert (first.outcome, first.order) == (Outcome.REPAIRED, (2, 0))
+    replies = (Reply(cut), answer("openai", *GOOD))
+    async with playing(catalogue, *replies, lifetimes=lifetimes) as (opened, _):
+        for cache in ("miss", "hit"):
+            first = await opened.stage.rerank(ask())
+            assert (first.cache, first.outcome, first.order) == (cache, Outcome.REPAIRED, (2, 0))
+        await asyncio.sleep(0.4)
         assert (await opened.stage.rerank(ask())).cache == "miss"
 
 
