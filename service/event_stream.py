@@ -19,17 +19,25 @@ from service.recommender import Recommendation
 
 MEDIA_TYPE = "text/event-stream"
 
+QUIET = 15.0
+"""Seconds without an event after which a comment is sent: proxies close what is silent for a minute."""
+
 log = logging.getLogger(__name__)
 
 
 class EventStream:
-    """Watches one recommendation and writes down what it sees."""
+    """Watches one recommendation and writes down what it sees.
+
+    Attributes:
+        told: everything was, to the end.
+    """
 
     def __init__(self, catalogue: Catalogue, request_id: str) -> None:
         self._catalogue = catalogue
         self._request_id = request_id
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._told = 0
+        self._placed = 0
+        self.told = False
         self._task: asyncio.Task[Recommendation] | None = None
 
     def candidates(self, recommendation: Recommendation) -> None:
@@ -38,9 +46,9 @@ class EventStream:
 
     def placed(self, recommendation: Recommendation, rows: Sequence[int]) -> None:
         """See Watcher."""
-        for rank, row in enumerate(rows[self._told :], start=self._told + 1):
+        for rank, row in enumerate(rows[self._placed :], start=self._placed + 1):
             self._tell("item", placed_item(recommendation, self._catalogue, row, rank))
-        self._told = max(self._told, len(rows))
+        self._placed = max(self._placed, len(rows))
 
     async def begin(self, recommending: Coroutine[Any, Any, Recommendation]) -> None:
         """Start, and wait until there is something to tell.
@@ -56,17 +64,27 @@ class EventStream:
         self._first = first
 
     async def read(self) -> AsyncIterator[bytes]:
-        """The events, as they come; who stops reading stops waiting for the LVLM."""
+        """The events, as they come, and a comment now and then, so that nobody on the way hangs up."""
         assert self._task is not None
-        try:
-            event = self._first
-            while event is not None:
-                yield event
-                event = await self._events.get()
-            for last in self._end(self._task.result()):
-                yield last
-        finally:
+        event: bytes | None = self._first
+        while event is not None:
+            yield event
+            event = await self._next()
+        for last in self._end(self._task.result()):
+            yield last
+        self.told = True
+
+    def close(self) -> None:
+        """Nobody listens any more, or all is told: wait for the LVLM no longer."""
+        if self._task is not None:
             self._task.cancel()
+
+    async def _next(self) -> bytes | None:
+        try:
+            async with asyncio.timeout(QUIET):
+                return await self._events.get()
+        except TimeoutError:
+            return b": still at it\n\n"
 
     def _end(self, recommendation: Recommendation) -> list[bytes]:
         self.placed(recommendation, recommendation.placed[: recommendation.k])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,13 +32,19 @@ class HistoryReader:
         self._catalogue = catalogue
         self._events = events
 
-    async def stored(self, user_id: str) -> History:
-        """The user's complete history; without the events, and with a warning, when their store is down."""
+    async def stored(self, user_id: str, patience: float = 60.0) -> History:
+        """The user's complete history; without the events, and with a warning, when their store is down.
+
+        Args:
+            user_id: of the bundle or the events.
+            patience: seconds that the store of the events may take.
+        """
         rows = self._catalogue.histories.get(user_id)
         warnings: tuple[str, ...] = ()
         try:
-            item_ids = await self._events.get(user_id)
-        except StoreError:
+            async with asyncio.timeout(patience):
+                item_ids = await self._events.get(user_id)
+        except (StoreError, TimeoutError):
             item_ids = []
             warnings = ("recent events are not included: their store is down",)
         known = rows is not None or bool(item_ids)

@@ -17,7 +17,7 @@ from service.problems import problem
 RECOMMEND_PATH = "/recommend"
 REQUEST_ID = b"x-request-id"
 GONE = 499
-"""The status of a request whose client went away before an answer began (nginx's number for it)."""
+"""The status of a request whose client went away before its answer was there (nginx's number for it)."""
 
 _ACCEPTABLE = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
@@ -27,7 +27,8 @@ logger = logging.getLogger("service.requests")
 class Observation:
     """Pure ASGI middleware (Starlette's ``BaseHTTPMiddleware`` costs a task per request).
 
-    It sets ``request_id`` in ``scope["state"]``; a route may leave ``labels`` there for the histogram.
+    It sets ``request_id`` in ``scope["state"]``; a route may leave ``labels`` there for the histogram, and
+    ``left`` if the client did not hear the answer to its end.
     Failed and slow requests are observed like all others.
     """
 
@@ -68,7 +69,8 @@ class Observation:
         finally:
             if recommending:
                 self._metrics.inflight_requests.dec()
-                self._observe(time.perf_counter() - started, status, state)
+                left = bool(state.get("left"))
+                self._observe(time.perf_counter() - started, GONE if left else status, state)
 
     def _observe(self, seconds: float, status: int, state: dict[str, object]) -> None:
         found = state.get("labels")

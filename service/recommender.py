@@ -24,6 +24,9 @@ from service.strategies import STRATEGIES, Strategy
 POOL = 30
 """How many candidates the LVLM is shown unless the request brings its own (the paper's 1 + 29)."""
 
+LEAST, READ = 0.025, 0.25
+"""Seconds, and share of the deadline, that reading the user's events may take."""
+
 POPULARITY = "popularity"
 OK = "ok"
 COLD_START = "cold_start"
@@ -123,7 +126,8 @@ class Recommender:
         strategy = STRATEGIES[query.strategy]
         model = self._choices.backbone_for(query)
         lvlm = self._choices.lvlm_for(query)
-        history = await self._history(body)
+        deadline = self._deadline if body.deadline_ms is None else body.deadline_ms / 1000
+        history = await self._history(body, max(LEAST, READ * deadline))
         after_history = time.perf_counter()
         recommendation = await self._candidates(body, strategy, model, history)
         after_candidates = time.perf_counter()
@@ -132,7 +136,6 @@ class Recommender:
         if watcher:
             watcher.candidates(recommendation)
         if strategy.asks_lvlm and history.rows and recommendation.order:
-            deadline = self._deadline if body.deadline_ms is None else body.deadline_ms / 1000
             left = max(0.0, started + deadline - after_candidates)
             await self._rerank(recommendation, body, query, history, lvlm, left, watcher)
         if len(recommendation.order) < body.k:
@@ -143,12 +146,12 @@ class Recommender:
         recommendation.seconds["total"] = time.perf_counter() - started
         return recommendation
 
-    async def _history(self, body: RecommendBody) -> History:
+    async def _history(self, body: RecommendBody, patience: float) -> History:
         if body.history is not None:
             return self._histories.given(body.history)
         if body.user_id is None:
             raise InvalidRequestError("give a user_id, a history or both")
-        return await self._histories.stored(body.user_id)
+        return await self._histories.stored(body.user_id, patience)
 
     async def _candidates(
         self, body: RecommendBody, strategy: Strategy, model: CandidateModel, history: History

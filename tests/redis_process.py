@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -51,6 +52,11 @@ class RedisServer:
             except OSError:
                 time.sleep(0.05)
         raise RuntimeError("redis-server did not start")
+
+    def hang(self) -> None:
+        """Let it keep its connections and answer nobody."""
+        if self._process:
+            self._process.send_signal(signal.SIGSTOP)
 
     def stop(self) -> None:
         """Kill it."""

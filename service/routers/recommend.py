@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from service.answer import answer, labels
 from service.event_stream import MEDIA_TYPE, EventStream
@@ -60,4 +61,20 @@ async def _watched(request: Request, body: RecommendBody, query: RecommendQuery)
     await stream.begin(recommending())
     # Proxies that buffer would turn the stream into a plain answer.
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-    return StreamingResponse(stream.read(), media_type=MEDIA_TYPE, headers=headers)
+    return _Told(stream, headers)
+
+
+class _Told(StreamingResponse):
+    """The events of one recommendation; whoever leaves, at whatever moment, stops waiting for the LVLM."""
+
+    def __init__(self, stream: EventStream, headers: dict[str, str]) -> None:
+        super().__init__(stream.read(), media_type=MEDIA_TYPE, headers=headers)
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._stream.close()
+            scope["state"]["left"] = not self._stream.told

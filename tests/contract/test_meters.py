@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 import pytest
 from redis_process import RedisServer
 
+from service.lvlm.accounts import Bill
+from service.lvlm.allowance import CAUTION, Allowance, Budget, Grant
 from service.stores.base import BURST, Flow, Meters, StoreError, Sum
 from service.stores.memory import MemoryMeters
-from service.stores.redis_store import RedisConnection, RedisLeases, RedisMeters
+from service.stores.redis_store import PAUSE_AFTER_FAILURE, RedisConnection, RedisLeases, RedisMeters
 
 SLOW = 60.0  # one a second
 
@@ -95,6 +97,34 @@ async def test_a_processs_share_is_its_part_of_every_limit() -> None:
     assert not await meters.add([Sum("a", 0.1, 1.0, ttl=60)])
     assert await meters.draw([Flow("a", BURST / 2, SLOW)], patience=0.0) == 0.0
     assert await meters.draw([Flow("a", 1, SLOW)], patience=0.0) is None
+
+
+async def test_a_budget_holds_over_the_loss_of_the_shared_totals(redis_server: RedisServer) -> None:
+    connection = RedisConnection(redis_server.url, timeout=1)
+    workers = [allowance_of_a_worker(connection, share=0.5) for _ in range(2)]
+    assert [await spends(worker, 0.4) for worker in workers] == [True, True]
+    redis_server.stop()
+    assert [await spends(worker, 0.2) for worker in workers] == [False, False]  # 0.6 of a part of 0.5
+    assert [await spends(worker, 0.05) for worker in workers] == [True, True]
+    redis_server.start()
+    await asyncio.sleep(PAUSE_AFTER_FAILURE + 0.1)
+    assert [await spends(worker, 0.04) for worker in workers] == [True, True]  # 0.98 of 1 now
+    assert [await spends(worker, 0.04) for worker in workers] == [False, False]
+    assert await spends(workers[0], 0.01)
+    await connection.close()
+
+
+def allowance_of_a_worker(connection: RedisConnection, share: float) -> Allowance:
+    return Allowance(RedisMeters(connection), MemoryMeters(share), {}, Budget(usd_per_day=1.0))
+
+
+async def spends(worker: Allowance, dollars: float) -> bool:
+    """Whether the worker may draw what it then spends to the cent."""
+    bill = Bill(cost_usd=dollars / CAUTION)
+    grant = await worker.grant("fake", "model", bill, asyncio.get_running_loop().time())
+    if isinstance(grant, Grant):
+        await worker.settle(grant, Bill(cost_usd=dollars))
+    return isinstance(grant, Grant)
 
 
 async def test_meters_that_are_down_say_so() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 from scripted_server import AnthropicScript, OpenAIScript, Reply, scripted_server
@@ -148,6 +149,37 @@ async def test_closing_the_iterator_closes_the_connection(wire: Wire) -> None:
         async with asyncio.timeout(5):
             await server.disconnected.wait()
         await provider.close()
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.01], ids=["at-once", "piece-by-piece"])
+async def test_calls_in_turn_use_one_connection(wire: Wire, pause: float) -> None:
+    connections = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = re.search(rb"content-length: (\d+)", head)
+                assert length
+                await reader.readexactly(int(length[1]))
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n")
+                writer.write(b"transfer-encoding: chunked\r\n\r\n")
+                for piece in wire.script.stream(b'{"ranking": ["A"]}'):
+                    assert isinstance(piece, bytes)
+                    writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                    await asyncio.sleep(pause)
+                writer.write(b"0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        provider = wire.connect(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        for _ in range(5):
+            assert [event async for event in provider.stream(call())]
+        await provider.close()
+        await asyncio.sleep(0.01)
+    assert connections == 1
 
 
 async def test_cancelling_a_call_closes_the_connection(wire: Wire) -> None:

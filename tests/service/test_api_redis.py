@@ -70,6 +70,28 @@ def test_no_recommendation_fails_while_redis_is_away(bundle_folder: Path, redis_
         assert client.post(f"{service.url}/events", json={"events": [event]}).status_code == 200
 
 
+def test_a_redis_that_hangs_costs_nobody_more_than_the_deadline(
+    bundle_folder: Path, redis_server: RedisServer
+) -> None:
+    body = {"user_id": "u1", "deadline_ms": 200}
+    with (
+        start_service(bundle_folder, redis_url=redis_server.url) as service,
+        httpx.Client(timeout=30, trust_env=False) as client,
+    ):
+        url = f"{service.url}/recommend?strategy=s3"
+        assert client.post(url, json=body).status_code == 200
+        redis_server.hang()
+        seconds = []
+        for _ in range(8):
+            began = time.perf_counter()
+            answer = client.post(url, json=body)
+            seconds.append(time.perf_counter() - began)
+            assert answer.status_code == 200
+            time.sleep(0.3)
+        assert max(seconds) < 0.25
+        assert any("recent events are not included" in warning for warning in answer.json()["warnings"])
+
+
 def test_the_service_starts_without_the_redis_it_was_promised(bundle_folder: Path) -> None:
     with start_service(bundle_folder, redis_url="redis://127.0.0.1:1/0") as service:
         assert httpx.post(f"{service.url}/recommend?strategy=s3", json={"user_id": "u1"}).status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ import pytest
 from service_process import RunningService, start_service
 from simulator_process import start_simulator
 
+from service.bundle import open_bundle
+from service.event_stream import EventStream
+from service.recommender import Recommendation
 from service.schemas import RecommendAnswer
 
 BODY = {"user_id": "u1", "k": 10}
@@ -126,6 +130,50 @@ def test_a_client_that_leaves_does_not_end_the_call_that_fills_the_cache(service
         if answer["lvlm"]["cache"] == "hit":
             break
     assert answer["lvlm"]["cache"] == "hit"
+
+
+def test_a_client_that_leaves_is_counted_as_gone_and_its_call_ends(
+    service: RunningService, simulator: str
+) -> None:
+    query = "strategy=s4&cache=off"  # off: a call that is nobody's but this request's
+    for _ in range(5):
+        with (
+            httpx.Client(timeout=30, trust_env=False) as http,
+            http.stream(
+                "POST",
+                f"{service.url}/recommend?{query}",
+                json=BODY,
+                headers={"accept": "text/event-stream"},
+            ) as response,
+        ):
+            assert response.status_code == 200  # and not a line of the body is read
+    end = time.monotonic() + 2
+    while httpx.get(f"{simulator}/health", trust_env=False).json()["in_flight"]:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    text = httpx.get(f"{service.url}/metrics", trust_env=False).text
+    gone = [
+        line for line in text.splitlines() if "duration_seconds_count" in line and 'strategy="s4"' in line
+    ]
+    assert [('status="499"' in line, line.split()[-1]) for line in gone] == [(True, "5.0")]
+
+
+async def test_a_quiet_stream_says_that_it_is_still_there(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.event_stream.QUIET", 0.05)
+    stream = EventStream(open_bundle(bundle_folder).catalogue, "r")
+    stream._tell("candidates", {})
+
+    async def recommending() -> Recommendation:
+        await asyncio.sleep(30)
+        raise AssertionError
+
+    await stream.begin(recommending())
+    events = stream.read()
+    assert (await anext(events)).startswith(b"event: candidates")
+    assert (await anext(events)).startswith(b": ")
+    stream.close()
 
 
 def test_the_watched_are_in_the_histogram_with_their_whole_time(service: RunningService) -> None:
