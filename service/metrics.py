@@ -97,6 +97,12 @@ class Metrics:
             ("provider", "model", "reason"),
             registry=registry,
         )
+        self.lvlm_hedges = Counter(
+            "msr_lvlm_hedges_total",
+            "Second attempts beside one that was slow to begin: made, and won by the second",
+            ("provider", "model", "result"),
+            registry=registry,
+        )
         self.lvlm_breaker_open = Gauge(
             "msr_lvlm_breaker_open",
             "1 while a model that keeps failing is left alone; with several workers, how many leave it alone",

@@ -89,6 +89,7 @@ class Settings(BaseSettings):
     lvlm_stream: bool = True
     lvlm_concurrency: int = Field(256, ge=1)
     lvlm_adaptive: bool = True
+    lvlm_hedge: float = Field(0.05, ge=0, le=1)
     lvlm_attempts: int = Field(3, ge=1, le=10)
     lvlm_call_ms: int = Field(60_000, ge=0, le=600_000)
     lvlm_limits: dict[str, ProviderLimit] = Field(default_factory=dict)

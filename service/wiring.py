@@ -273,6 +273,7 @@ def open_gateway(
         concurrency=concurrency or settings.lvlm_concurrency,
         adaptive=settings.lvlm_adaptive,
         retries=Retries(settings.lvlm_attempts),
+        hedge=settings.lvlm_hedge,
     )
 
 

@@ -67,6 +67,7 @@ def open_gateway(
     budget: Budget | None = None,
     bill_simulated: bool = False,
     meters: MemoryMeters | None = None,
+    hedge: float = 0.0,
 ) -> Gateway:
     """A gateway with meters of its own."""
     metrics, meters = metrics or Metrics(), meters or MemoryMeters()
@@ -77,6 +78,7 @@ def open_gateway(
         metrics,
         concurrency=concurrency,
         retries=Retries(attempts),
+        hedge=hedge,
     )
 
 

@@ -81,6 +81,11 @@ class Attempt:
         return time.perf_counter() - self._began
 
     @property
+    def answering(self) -> bool:
+        """Whether a piece of the answer is there."""
+        return bool(self._pieces)
+
+    @property
     def started(self) -> bool:
         """Whether the model began to answer."""
         return bool(self._pieces) or self.usage is not None

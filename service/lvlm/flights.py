@@ -108,6 +108,7 @@ class Flights(Generic[T]):
             awaited: whether somebody waits for it at all.
         """
         flight: Flight[T] = Flight(until, end, awaited=awaited)
+        flight.progress.alone = key is None
         task = flight.task = asyncio.create_task(fly(flight))
         if key is not None:
             self._by_key[key] = flight

@@ -17,9 +17,11 @@ from service.lvlm.accounts import Accounts, Bill
 from service.lvlm.allowance import Allowance, Grant
 from service.lvlm.attempt import Attempt, Ending
 from service.lvlm.breaker import Breaker
+from service.lvlm.hedges import Hedges
 from service.lvlm.places import Places
 from service.lvlm.progress import Progress, Step
 from service.lvlm.providers.base import Call, FailureKind, FinishReason, Provider, ProviderError, Usage
+from service.lvlm.race import Race
 from service.lvlm.retries import Retries
 from service.metrics import Metrics
 
@@ -63,6 +65,7 @@ class _Line:
     """What is remembered about one model of one provider."""
 
     places: Places
+    hedges: Hedges
     breaker: Breaker = field(default_factory=Breaker)
 
 
@@ -100,6 +103,8 @@ class Gateway:
         providers: by name.
         concurrency: calls under way at one model; others wait for a place until their deadline.
         adaptive: find a smaller limit when the provider says that it is too much.
+        retries: how often to try again.
+        hedge: share of the calls that may be made twice when the first one is slow to begin.
     """
 
     def __init__(
@@ -112,6 +117,7 @@ class Gateway:
         concurrency: int,
         adaptive: bool = True,
         retries: Retries | None = None,
+        hedge: float = 0.0,
     ) -> None:
         self._providers = dict(providers)
         self._accounts = accounts
@@ -119,6 +125,7 @@ class Gateway:
         self._metrics = metrics
         self._concurrency = concurrency
         self._adaptive = adaptive
+        self._hedge = hedge
         self._retries = retries or Retries()
         self._lines: dict[tuple[str, str], _Line] = {}
         self._settling: set[asyncio.Task[None]] = set()
@@ -161,8 +168,8 @@ class Gateway:
         attempt, bill = progress.attempt, progress.settled
         if attempt is None:
             return Completion(ending)
-        if progress.running:
-            bill += self._accounts.so_far(attempt)
+        for running in progress.running:
+            bill += self._accounts.so_far(running)
         asked = ending in (Ending.FINISHED, Ending.DEADLINE)
         return Completion(
             ending,
@@ -219,14 +226,7 @@ class Gateway:
             if not line.breaker.admit():
                 await self._allowance.give_back(grant)
                 return Ending.PROVIDER
-            attempt = Attempt(provider, call)
-            progress.begin(attempt)
-            try:
-                await self._attempt(attempt, patience, progress)
-            finally:  # also when cancelled: the tokens are spent
-                bill = self._enter(line, attempt)
-                progress.settle(bill)
-                self._settle(grant, bill)
+            attempt = await self._answered(line, Attempt(provider, call), grant, patience, progress)
             made += 1
             pause = self._retries.pause(attempt, made)
             if pause is None or _now() + pause >= patience.until:
@@ -236,6 +236,64 @@ class Gateway:
             self._metrics.lvlm_retries.labels(provider, call.model, attempt.failure.value).inc()
             progress.step = Step.PAUSING
             await asyncio.sleep(pause)
+
+    async def _answered(
+        self, line: _Line, first: Attempt, grant: Grant, patience: _Patience, progress: Progress
+    ) -> Attempt:
+        """Make an attempt, and a second one beside it if it is slow to begin; return the one that counts."""
+        after = line.hedges.after() if progress.awaited and not progress.alone else None
+        if after is None:
+            progress.begin(first)
+            try:
+                await self._attempt(first, patience, progress)
+            finally:  # also when cancelled: the tokens are spent
+                self._close_books(line, first, grant, progress)
+            return first
+        async with Race(progress) as race:
+            race.enter(first, self._begin(line, first, grant, patience, progress))
+            if not await race.wait(after):
+                second = Attempt(first.provider, first.call)
+                spare = await self._spare(line, second)
+                if spare:
+                    task = self._begin(line, second, spare, patience, progress)
+                    task.add_done_callback(lambda _: line.places.release())
+                    race.enter(second, task)
+            won = await race.won()
+        if won is not first:
+            self._metrics.lvlm_hedges.labels(first.provider, first.call.model, "won").inc()
+        return won
+
+    async def _spare(self, line: _Line, attempt: Attempt) -> Grant | None:
+        """Leave for a second attempt, with a place, if all that it takes is to be had at once."""
+        if line.breaker.open or not line.places.take():
+            return None
+        provider, call = attempt.provider, attempt.call
+        grant: Grant | Ending = Ending.LIMIT
+        try:
+            expected = self._accounts.expected(provider, call)
+            grant = await self._allowance.grant(provider, call.model, expected, _now())
+        finally:
+            if isinstance(grant, Ending):
+                line.places.release()
+        if isinstance(grant, Ending):
+            return None
+        line.hedges.spend()
+        self._metrics.lvlm_hedges.labels(provider, call.model, "made").inc()
+        return grant
+
+    def _begin(
+        self, line: _Line, attempt: Attempt, grant: Grant, patience: _Patience, progress: Progress
+    ) -> asyncio.Task[None]:
+        """Make an attempt in a task; its books are closed also when it is cancelled before it has run."""
+        progress.begin(attempt)
+        task = asyncio.create_task(self._attempt(attempt, patience, progress))
+        task.add_done_callback(lambda _: self._close_books(line, attempt, grant, progress))
+        return task
+
+    def _close_books(self, line: _Line, attempt: Attempt, grant: Grant, progress: Progress) -> None:
+        bill = self._enter(line, attempt)
+        progress.settle(attempt, bill)
+        self._settle(grant, bill)
 
     async def _attempt(self, attempt: Attempt, patience: _Patience, progress: Progress) -> None:
         provider, call, hard = self._providers[attempt.provider], attempt.call, patience.hard
@@ -248,7 +306,7 @@ class Gateway:
             ):
                 async for event in events:
                     attempt.take(event)
-                    progress.arrived()
+                    progress.arrived(attempt)
                     limit.reschedule(min(hard, _now() + silence))
             attempt.end()
         except TimeoutError:
@@ -275,6 +333,7 @@ class Gateway:
     def _enter(self, line: _Line, attempt: Attempt) -> Bill:
         line.breaker.record(attempt)
         line.places.learn(attempt)
+        line.hedges.learn(attempt)
         labels = (attempt.provider, attempt.call.model)
         self._metrics.lvlm_breaker_open.labels(*labels).set(line.breaker.open)
         self._metrics.lvlm_places.labels(*labels).set(line.places.limit)
@@ -283,7 +342,7 @@ class Gateway:
     def _line(self, provider: str, model: str) -> _Line:
         line = self._lines.get((provider, model))
         if line is None:
-            line = _Line(Places(self._concurrency, adaptive=self._adaptive))
+            line = _Line(Places(self._concurrency, adaptive=self._adaptive), Hedges(self._hedge))
             self._lines[provider, model] = line
         return line
 

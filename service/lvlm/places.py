@@ -48,10 +48,15 @@ class Places:
         """Calls under way."""
         return self._taken
 
+    def take(self) -> bool:
+        """Take a place if one is free now and nobody waits for it."""
+        free = self._taken < self.limit and not self._waiting
+        self._taken += free
+        return free
+
     async def acquire(self, until: Callable[[], float]) -> bool:
         """Take a place; False if none came free by ``until`` (the event loop's clock, asked anew)."""
-        if self._taken < self.limit and not self._waiting:
-            self._taken += 1
+        if self.take():
             return True
         loop = asyncio.get_running_loop()
         place: asyncio.Future[None] = loop.create_future()

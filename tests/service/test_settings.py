@@ -29,6 +29,7 @@ OTHER_VALUES = {
     "lvlm_concurrency": "3",
     "lvlm_adaptive": "false",
     "lvlm_attempts": "2",
+    "lvlm_hedge": "0.2",
     "lvlm_call_ms": "1000",
     "lvlm_limits": '{"simulator": {"tokens_per_minute": 1000}}',
     "fallbacks": "simulator-anthropic/sim-gpt-4v",

@@ -1,0 +1,70 @@
+"""Attempts at the same call, of which the first to begin its answer goes on alone."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+from service.lvlm.attempt import Attempt, Ending
+from service.lvlm.progress import Progress
+
+
+class Race:
+    """Runs attempts side by side; at its end none is left running.
+
+    Args:
+        progress: of the call, which wakes the race when a piece of an answer arrives.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._news = asyncio.Event()
+        self._tasks: dict[Attempt, asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> Race:
+        self._progress.watch(self._news)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.unwatch(self._news)
+        await self._end(list(self._tasks.values()))
+
+    def enter(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
+        """Let an attempt that is under way take part."""
+        self._tasks[attempt] = task
+        task.add_done_callback(lambda _: self._news.set())
+
+    @property
+    def decided(self) -> bool:
+        """Whether one has begun its answer, or all have failed."""
+        return self._ahead() is not None or all(task.done() for task in self._tasks.values())
+
+    async def wait(self, seconds: float | None = None) -> bool:
+        """Wait until it is decided; False if it is not after so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not self.decided:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def won(self) -> Attempt:
+        """End all but the one that is ahead, wait for its end, and return it; the last one if all failed."""
+        await self.wait()
+        ahead = self._ahead() or next(reversed(self._tasks))
+        await self._end([task for attempt, task in self._tasks.items() if attempt is not ahead])
+        await self._tasks[ahead]
+        return ahead
+
+    def _ahead(self) -> Attempt | None:
+        begun = (each for each in self._tasks if each.answering or each.ending is Ending.FINISHED)
+        return next(begun, None)
+
+    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
