@@ -22,6 +22,7 @@ COMMANDS = {
     "forms": "the label form beside the paper's: output tokens, seconds per user, pixels per item",
     "stage": "the LVLM stage's own time, and its provider call beside the bare SDK's",
     "places": "the adaptive limit of calls beside fixed ones, on a provider that bears only so many",
+    "hedges": "second attempts beside slow first ones: answers in time, and what they cost",
     "faults": "whatever can go wrong at a provider: outcomes, lateness, our books and the simulator's",
 }
 """Subcommand -> what it does. Module ``benchmarks.<name>`` has ``add_arguments`` and ``run``; it is imported

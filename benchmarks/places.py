@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,25 +19,16 @@ from tqdm import tqdm
 from benchmarks import machine
 from benchmarks.faults import send
 from benchmarks.files import write_text
+from benchmarks.gateway_load import load
 from benchmarks.options import positive
 from benchmarks.servers import free_port, running
 from benchmarks.stats import median, percentile
 from benchmarks.tables import Table
-from service.lvlm.accounts import Accounts
-from service.lvlm.allowance import Allowance
-from service.lvlm.gateway import Ending, Gateway
-from service.lvlm.pricing import Prices
-from service.lvlm.providers.base import Call, Prompt, Text
-from service.metrics import Metrics
-from service.settings import Settings
-from service.stores.memory import MemoryMeters
-from service.wiring import open_provider
+from service.lvlm.gateway import Ending
 
 CEILING = 256
 DEADLINE = 3.0
 PACE = ("--ttft", "0.3", "--tokens-per-second", "200")
-PAUSE = 0.05
-"""Seconds between a failed request and the client's next."""
 
 
 @dataclass(frozen=True)
@@ -89,51 +79,18 @@ def _stretch(arguments: argparse.Namespace, limit: int, *, adaptive: bool) -> Fo
     url = f"http://127.0.0.1:{port}"
     with running("service.simulator", ["--port", str(port), *PACE], {}, port, None):
         send("PUT", f"{url}/faults", {"capacity": arguments.capacity})
-        endings, seconds = asyncio.run(_load(url, arguments, limit, adaptive=adaptive))
+        seen = asyncio.run(
+            load(
+                url,
+                clients=arguments.clients,
+                seconds=arguments.seconds,
+                deadline=DEADLINE,
+                concurrency=limit,
+                adaptive=adaptive,
+            )
+        )
         outcomes = Counter(row["outcome"] for row in json.loads(send("GET", f"{url}/ledger")))
-    return Found(endings, seconds, outcomes)
-
-
-async def _load(
-    url: str, arguments: argparse.Namespace, limit: int, *, adaptive: bool
-) -> tuple[Counter[str], list[float]]:
-    metrics, meters, prices = Metrics(), MemoryMeters(), Prices.read()
-    provider = open_provider("simulator", Settings(simulator_url=url), prices)
-    gateway = Gateway(
-        {"simulator": provider},
-        Accounts(prices, metrics),
-        Allowance(meters, meters),
-        metrics,
-        concurrency=limit,
-        adaptive=adaptive,
-    )
-    endings: Counter[str] = Counter()
-    seconds: list[float] = []
-    end = time.monotonic() + arguments.seconds
-
-    async def client(number: int) -> None:
-        while time.monotonic() < end:
-            began = time.perf_counter()
-            ending = (await gateway.call("simulator", _call(number), DEADLINE)).ending
-            endings[ending.value] += 1
-            if ending is Ending.FINISHED:
-                seconds.append(time.perf_counter() - began)
-            else:
-                await asyncio.sleep(PAUSE)
-
-    await asyncio.gather(*map(client, range(arguments.clients)))
-    await gateway.close()
-    return endings, seconds
-
-
-def _call(number: int) -> Call:
-    data = {
-        "history": [{"title": f"red mug number {number}"}],
-        "candidates": [{"label": "A", "title": "red lamp"}, {"label": "B", "title": "blue mug"}],
-        "order": "shuffled",
-        "top": 2,
-    }
-    return Call(Prompt("Rank.", (Text(f"<data>\n{json.dumps(data)}\n</data>"),), None, "places"), "m", 100)
+    return Found(seen.endings, seen.answered, outcomes)
 
 
 def _page(found: dict[str, list[Found]], arguments: argparse.Namespace) -> str:
