@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from models.contracts import Caption
@@ -45,7 +45,8 @@ class Backlog:
 
     Args:
         catalogue: whose images are described.
-        file: where captions go.
+        latest: the captions that there are, by item id.
+        file: where captions go; None to write nothing.
         captioner: who describes.
         max_output_tokens: cap of a caption.
 
@@ -54,9 +55,16 @@ class Backlog:
     """
 
     def __init__(
-        self, catalogue: Catalogue, file: CaptionFile, captioner: Captioner, *, max_output_tokens: int
+        self,
+        catalogue: Catalogue,
+        latest: Mapping[str, Caption],
+        file: CaptionFile | None,
+        captioner: Captioner,
+        *,
+        max_output_tokens: int,
     ) -> None:
         self._catalogue = catalogue
+        self._latest = latest
         self._file = file
         self._max_output_tokens = max_output_tokens
         self._pictures = Pictures(catalogue, ThumbnailCache(0))
@@ -89,7 +97,7 @@ class Backlog:
 
     def described(self, item_id: str) -> bool:
         """Whether an item has a caption, by whatever prompt."""
-        return item_id in self._file.latest
+        return item_id in self._latest
 
     async def call(self, rows: Rows) -> Call:
         """What to ask of the model.
@@ -116,10 +124,12 @@ class Backlog:
         self._pictures.close()
 
     def _current(self, row: int) -> Caption | None:
-        caption = self._file.latest.get(self._catalogue.items[row].item_id)
+        caption = self._latest.get(self._catalogue.items[row].item_id)
         return caption if caption and caption.prompt_version == CAPTION_VERSION else None
 
     def _write(self, rows: Sequence[int], text: str) -> None:
+        if self._file is None:
+            return
         captioner = self.captioner
         for row in rows:
             item_id = self._catalogue.items[row].item_id

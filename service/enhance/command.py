@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
@@ -77,10 +78,17 @@ def _work(arguments: argparse.Namespace) -> int:
         catalogue = open_catalogue(arguments.bundle / CATALOGUE)
         folder = catalogue.folder / CAPTIONS
         path = folder / f"{captioner.name}.jsonl"
-        with CaptionFile(path, patience=CALL_SECONDS, waiting=_tell_wait) as file:
-            backlog = Backlog(catalogue, file, captioner, max_output_tokens=settings.max_output_tokens)
-            with simulator_beside(settings):
-                stopped = run(backlog, folder, arguments, read_settings())
+        with ExitStack() as stack:
+            file = None
+            if not arguments.dry_run:
+                file = stack.enter_context(CaptionFile(path, patience=CALL_SECONDS, waiting=_tell_wait))
+            latest = file.latest if file else CaptionFile.read(path)
+            backlog = Backlog(
+                catalogue, latest, file, captioner, max_output_tokens=settings.max_output_tokens
+            )
+            if not arguments.dry_run:
+                stack.enter_context(simulator_beside(settings))
+            stopped = run(backlog, folder, arguments, read_settings())
     except (ConfigurationError, BundleError, OSError) as error:
         _tell(f"enhance: {error}\n")
         return 2
@@ -114,10 +122,12 @@ def _captioner(arguments: argparse.Namespace, settings: Settings) -> Captioner:
     Raises:
         ConfigurationError: not a configured provider, or not a file-safe name.
     """
-    provider = arguments.provider or settings.provider
-    if provider not in settings.models:
-        raise ConfigurationError(f"no provider {provider!r}; configured are {', '.join(settings.models)}")
-    model = arguments.model or settings.models[provider][0]
+    provider, known = arguments.provider or settings.provider, settings.models
+    if arguments.dry_run:  # an estimate needs no key
+        known = {"openai": settings.openai_models, "anthropic": settings.anthropic_models, **known}
+    if provider not in known:
+        raise ConfigurationError(f"no provider {provider!r}; configured are {', '.join(known)}")
+    model = arguments.model or known[provider][0]
     name = arguments.captioner or captioner_name(provider, model)
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         raise ConfigurationError(f"the captioner {name!r} names a file: letters, digits, '.', '_' and '-'")
@@ -137,7 +147,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--captioner", help="name of the file; default: <provider>-<model>")
     parser.add_argument("--limit", type=_positive, help="caption at most this many images now")
     parser.add_argument("--concurrency", type=_positive, default=4, help="calls at a time; default: 4")
-    parser.add_argument("--budget-usd", type=_dollars, help="begin no call that could pass this sum")
+    parser.add_argument(
+        "--budget-usd", type=_dollars, help="for this run: no call begins that could pass it"
+    )
     parser.add_argument(
         "--batch",
         action="store_true",

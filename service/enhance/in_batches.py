@@ -16,7 +16,7 @@ from typing import TypeVar
 from service.enhance.backlog import AccountRefusedError, Backlog, NoCaptionError, Rows, StoppedError
 from service.enhance.submissions import Submission, Submissions
 from service.lvlm.accounts import Bill
-from service.lvlm.allowance import Allowance, Grant
+from service.lvlm.allowance import CAUTION, Allowance, Grant
 from service.lvlm.attempt import Ending
 from service.lvlm.captions import caption_in
 from service.lvlm.gateway import Gateway
@@ -29,9 +29,6 @@ LARGEST = 32 * 2**20
 
 MOST = 10_000
 """Requests in one batch; vendors take 50,000 and more."""
-
-CAUTION = 1.5
-"""What is counted against a budget for each expected dollar: a batch cannot be stopped half-way."""
 
 FIRST_LOOK, LAST_LOOK = 0.5, 60.0
 """Seconds between looks at a batch: soon at first, then more seldom."""

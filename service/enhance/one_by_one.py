@@ -7,12 +7,17 @@ from collections.abc import Iterator, Sequence
 
 from service.enhance.backlog import AccountRefusedError, Backlog, NoCaptionError, Rows, StoppedError
 from service.enhance.journal import Journal
+from service.lvlm.allowance import CAUTION
 from service.lvlm.captions import CALL_SECONDS, caption_of
 from service.lvlm.gateway import Completion, Ending, Gateway
 from service.lvlm.providers.base import Call, FailureKind
 
 OUTAGE_SECONDS = 300.0
-"""For which a run waits for a provider that is left alone after failures, or for its turn under a limit."""
+"""For which a run waits for a provider that is left alone after failures or has too much to do, or for its
+turn under a limit."""
+
+FIRST_PAUSE, LAST_PAUSE = 1.0, 15.0
+"""Seconds between tries meanwhile."""
 
 
 class OneByOne:
@@ -46,6 +51,7 @@ class OneByOne:
         self._budget = budget_usd
         self._reserved = 0.0
         self._under_way = 0
+        self._ended = asyncio.Event()
         self.stopping = False
         self.over_budget = False
 
@@ -88,10 +94,10 @@ class OneByOne:
             self._backlog.progress.show()
 
     async def _describe(self, rows: Rows) -> None:
-        backlog, progress, item_id = self._backlog, self._backlog.progress, self._backlog.item_id(rows)
+        backlog, item_id = self._backlog, self._backlog.item_id(rows)
         call = await backlog.call(rows)
-        expected = self._gateway.expected(backlog.captioner.provider, call).cost_usd or 0.0
-        if self._budget is not None and progress.cost_usd + self._reserved + expected > self._budget:
+        expected = CAUTION * (self._gateway.expected(backlog.captioner.provider, call).cost_usd or 0.0)
+        if not await self._affordable(expected):
             self.stopping = self.over_budget = True
             return
         self._reserved += expected
@@ -99,7 +105,6 @@ class OneByOne:
         self._journal.begin(item_id)
         try:
             completion = await self._ask(call)
-            progress.cost_usd += completion.cost_usd or 0.0
             caption = caption_of(completion)
             if caption is not None:
                 backlog.keep(rows, caption)
@@ -107,6 +112,7 @@ class OneByOne:
         finally:
             self._reserved -= expected
             self._under_way -= 1
+            self._ended.set()
         if caption is not None:
             return
         if completion.failure is FailureKind.AUTHENTICATION:
@@ -115,18 +121,40 @@ class OneByOne:
             raise StoppedError("the budget of MSR_BUDGET_USD_… is spent: run the same command again later")
         raise NoCaptionError(_reason(completion))
 
+    async def _affordable(self, expected: float) -> bool:
+        """Whether a call fits into the budget, perhaps once others have cost less than was reserved."""
+        while self._budget is not None:
+            left = self._budget - self._backlog.progress.cost_usd - self._reserved
+            if expected <= left:
+                return True
+            if not self._under_way or self.stopping:
+                return False
+            self._ended.clear()
+            await self._ended.wait()
+        return True
+
     async def _ask(self, call: Call) -> Completion:
-        """One call; while the provider is left alone after failures, wait instead of failing every image."""
+        """One call; while the provider has too much to do or is left alone, wait instead of failing."""
         clock = asyncio.get_running_loop().time
-        end = clock() + OUTAGE_SECONDS
+        end, pause = clock() + OUTAGE_SECONDS, FIRST_PAUSE
         while True:
             completion = await self._gateway.call(self._backlog.captioner.provider, call, CALL_SECONDS)
-            never_asked = completion.ending is Ending.LIMIT or (
-                completion.ending is Ending.PROVIDER and completion.failure is None
-            )
-            if not never_asked or self.stopping or clock() > end:
+            self._backlog.progress.cost_usd += completion.cost_usd or 0.0
+            if self.stopping or clock() > end or not _comes_back(completion):
                 return completion
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(pause)
+            pause = min(LAST_PAUSE, 1.5 * pause)
+
+
+def _comes_back(completion: Completion) -> bool:
+    """Whether it is a matter of waiting: the call was never made, or refused for being too much."""
+    if completion.ending is Ending.LIMIT:
+        return True
+    return completion.ending is Ending.PROVIDER and completion.failure in (
+        None,
+        FailureKind.RATE_LIMITED,
+        FailureKind.OVERLOADED,
+    )
 
 
 def _reason(completion: Completion) -> str:

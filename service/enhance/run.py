@@ -70,7 +70,7 @@ async def _run(backlog: Backlog, folder: Path, arguments: argparse.Namespace, se
     captioner, progress, prices = backlog.captioner, backlog.progress, Prices.read()
     async with AsyncExitStack() as stack:
         stores = await open_stores(settings, stack)
-        providers = open_providers(settings, prices, only=captioner.provider)
+        providers = {} if arguments.dry_run else open_providers(settings, prices, only=captioner.provider)
         gateway = open_gateway(settings, providers, prices, Metrics(), stores, arguments.concurrency)
         stack.push_async_callback(gateway.close)
         warning = gateway.warning(captioner.provider, captioner.model)

@@ -43,6 +43,15 @@ class CaptionFile:
             os.close(self._descriptor)
             raise
 
+    @classmethod
+    def read(cls, path: Path) -> dict[str, Caption]:
+        """The last caption of every item, without touching the file; none if there is no file.
+
+        Raises:
+            BundleError: a complete line is not a caption.
+        """
+        return _read(path)[0] if path.exists() else {}
+
     def append(self, caption: Caption) -> None:
         """Write one line, whole or not at all, and wait until the disk has it."""
         line = json.dumps(asdict(caption), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
@@ -81,19 +90,22 @@ class CaptionFile:
             time.sleep(0.1)
 
     def _repair(self) -> dict[str, Caption]:
-        latest: dict[str, Caption] = {}
-        complete = 0
-        for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True), start=1):
-            if not line.endswith(b"\n"):
-                break
-            caption = self._read(line, number)
-            latest[caption.item_id] = caption
-            complete += len(line)
+        latest, complete = _read(self.path)
         os.ftruncate(self._descriptor, complete)
         return latest
 
-    def _read(self, line: bytes, number: int) -> Caption:
+
+def _read(path: Path) -> tuple[dict[str, Caption], int]:
+    """The last caption of every item, and the bytes of the complete lines."""
+    latest: dict[str, Caption] = {}
+    complete = 0
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
+            break
         try:
-            return Caption(**json.loads(line))
+            caption = Caption(**json.loads(line))
         except (ValueError, TypeError) as error:
-            raise BundleError(f"{self.path} line {number} is not a caption: delete that line") from error
+            raise BundleError(f"{path} line {number} is not a caption: delete that line") from error
+        latest[caption.item_id] = caption
+        complete += len(line)
+    return latest, complete

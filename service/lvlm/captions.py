@@ -12,13 +12,13 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from service.bundle import Catalogue
 from service.lvlm.gateway import Completion, Ending, Gateway
 from service.lvlm.pictures import Pictures
+from service.lvlm.progress import Progress
 from service.lvlm.prompts import CAPTION_CAP, CAPTION_VERSION, caption_prompt, clean
 from service.lvlm.providers.base import Call, FinishReason, Image
 from service.metrics import Metrics
@@ -37,7 +37,8 @@ class Captions:
     """Captions of one catalogue's items.
 
     Args:
-        captioner: which of the bundle's captioners to use; empty for the asking model's own, else the first.
+        captioner: which of the bundle's captioners to use; empty for the asking model's own, and for what it
+            has not described the first that has.
         fill: whether missing captions are asked for in the background.
         leases: keep workers from asking for the same caption; None for a single process.
     """
@@ -72,8 +73,7 @@ class Captions:
 
     async def read(self, rows: Sequence[int], provider: str, model: str) -> dict[int, str]:
         """The captions that exist for these items, by row; captions that do not are begun."""
-        bundled = self._bundled(provider, model)
-        found = {row: bundled[row] for row in rows if row in bundled}
+        found = self._bundled(rows, provider, model)
         missing = {
             row: _key(digest, captioner_name(provider, model))
             for row in dict.fromkeys(rows)
@@ -93,12 +93,14 @@ class Captions:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _bundled(self, provider: str, model: str) -> Mapping[int, str]:
+    def _bundled(self, rows: Sequence[int], provider: str, model: str) -> dict[int, str]:
         captions = self._catalogue.captions
-        for name in (self._captioner, captioner_name(provider, model), *sorted(captions)):
-            if name in captions:
-                return captions[name]
-        return {}
+        names = [self._captioner] if self._captioner else [captioner_name(provider, model), *sorted(captions)]
+        found: dict[int, str] = {}
+        for name in names:
+            described = captions.get(name, {})
+            found |= {row: described[row] for row in rows if row in described and row not in found}
+        return found
 
     async def _cached(self, keys: Mapping[int, str]) -> dict[int, str] | None:
         """What the cache holds; an empty caption is one that failed not long ago; None if it cannot say."""
@@ -133,7 +135,14 @@ class Captions:
             image = await self._pictures.item(row)
             if image is None or not await self._ours(key):
                 return
-            completion = await describe(self._gateway, provider, model, image, self._max_output_tokens)
+            completion = await self._gateway.call(
+                provider,
+                caption_call(image, model, self._max_output_tokens),
+                CALL_SECONDS,
+                progress=Progress(asyncio.get_running_loop().time(), awaited=False),
+            )
+        if completion.ending in (Ending.LIMIT, Ending.BUDGET):  # never asked: the next visit may try again
+            return
         caption = caption_of(completion)
         try:
             if caption is None:
@@ -157,13 +166,6 @@ class Captions:
 
     def _count(self, result: str, times: int = 1) -> None:
         self._metrics.cache_events.labels(CACHE, result).inc(times)
-
-
-def describe(
-    gateway: Gateway, provider: str, model: str, image: Image, max_output_tokens: int
-) -> Coroutine[Any, Any, Completion]:
-    """Ask one model what one image shows."""
-    return gateway.call(provider, caption_call(image, model, max_output_tokens), CALL_SECONDS)
 
 
 def caption_call(image: Image, model: str, max_output_tokens: int) -> Call:

@@ -55,14 +55,16 @@ class Race:
     async def won(self) -> Attempt:
         """End all but the one that is ahead, wait for its end, and return it; the last one if all failed."""
         await self.wait()
-        ahead = self._ahead() or next(reversed(self._tasks))
+        ahead = self._progress.attempt = self._ahead() or next(reversed(self._tasks))
         await self._end([task for attempt, task in self._tasks.items() if attempt is not ahead])
         await self._tasks[ahead]
         return ahead
 
     def _ahead(self) -> Attempt | None:
-        begun = (each for each in self._tasks if each.answering or each.ending is Ending.FINISHED)
-        return next(begun, None)
+        leader = self._progress.attempt  # whose answer the watchers have seen
+        if leader in self._tasks and leader.answering:
+            return leader
+        return next((each for each in self._tasks if each.ending is Ending.FINISHED), None)
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:

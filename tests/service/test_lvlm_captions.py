@@ -11,7 +11,9 @@ from lvlm_parts import SCRIPTS, BrokenCache, connect, open_stage
 from scripted_server import Reply, scripted_server
 
 from service.bundle import Catalogue, open_bundle
+from service.lvlm.allowance import RateLimit
 from service.lvlm.captions import WAITING, captioner_name
+from service.stores.base import BURST
 from service.stores.memory import MemoryCache
 
 MUG = SCRIPTS["openai"].plain("A blue\nmug.")
@@ -120,6 +122,29 @@ async def test_what_is_no_caption_is_not_kept(catalogue: Catalogue, reply: Reply
         await written()
         assert len(server.requests) == 1
         assert opened.count("msr_cache_events_total", cache="captions", result="stored") == 0
+
+
+async def test_an_unfinished_captioner_hides_no_captions_of_others(catalogue: Catalogue) -> None:
+    unfinished = {**catalogue.captions, "a-new-one": {}, "openai-m": {3: "A mug by m."}}
+    async with open_stage(replace(catalogue, captions=unfinished), []) as opened:
+        assert await opened.captions.read([3, 4], "openai", "m") == {3: "A mug by m.", 4: "A red lamp."}
+
+
+async def test_a_caption_that_was_never_asked_for_is_tried_at_the_next_visit(catalogue: Catalogue) -> None:
+    limits = {"openai": RateLimit(requests_per_minute=60 / BURST)}  # one now, and no other for a while
+    async with (
+        scripted_server(MUG) as server,
+        open_stage(catalogue, [connect("openai", server.url)], fill=True, limits=limits) as opened,
+    ):
+        for row in (24, 25):
+            await opened.captions.read([row], "openai", "m")
+            await written()
+        assert len(server.requests) == 1
+        await asyncio.gather(*opened.gateway._settling)
+        opened.gateway._allowance._meters._full_at.clear()  # the minute is over
+        for expected in ({}, {25: "A blue mug."}):
+            assert await opened.captions.read([25], "openai", "m") == expected
+            await written()
 
 
 async def test_a_configured_captioner_is_used_alone(catalogue: Catalogue) -> None:

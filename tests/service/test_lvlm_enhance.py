@@ -20,6 +20,7 @@ from simulator_process import REPOSITORY, start_simulator
 
 from models.contracts import BundleError, Caption, sha256_of
 from service.bundle import open_bundle
+from service.enhance import command as command_module
 from service.enhance.command import main
 from service.lvlm.caption_file import CaptionFile
 
@@ -133,13 +134,24 @@ def test_equal_images_are_described_once(bundle: Path, simulator: str) -> None:
 def test_a_dry_run_calls_nobody_and_says_what_it_would_take(
     bundle: Path, simulator: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "never used")
-    monkeypatch.setenv("MSR_OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     assert enhance(bundle, "--provider", "openai", "--model", "gpt-4o", "--dry-run") == 0
     told = capfd.readouterr().err
     assert f"{IMAGES} images to describe with openai/gpt-4o" in told
     assert "estimated cost: $0." in told
-    assert not (bundle / "catalogue" / "captions" / "openai-gpt-4o.jsonl").read_bytes()
+    assert not list((bundle / "catalogue").rglob("openai-gpt-4o*"))
+
+
+@pytest.mark.parametrize("fault", ["429", "529"])
+def test_no_image_is_given_up_because_the_provider_has_too_much_to_do(
+    bundle: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.enhance.one_by_one.FIRST_PAUSE", 0.2)
+    with start_simulator() as url:
+        monkeypatch.setenv("MSR_SIMULATOR_URL", url)
+        storm = {"phases": [{"fault": None, "calls": 5}, {"fault": fault, "seconds": 1.5}]}
+        httpx.put(f"{url}/faults", json=storm, trust_env=False)
+        assert command_module._work(command_module._parser().parse_args(["--bundle", str(bundle)])) == 0
+    assert len(captions(bundle, "simulator-sim-gpt-4o")) == IMAGES
 
 
 def test_no_call_begins_that_could_pass_the_budget(
@@ -155,6 +167,19 @@ def test_no_call_begins_that_could_pass_the_budget(
     spent = httpx.get(f"{simulator}/ledger/summary", trust_env=False).json()["cost_usd"]
     assert 0.004 < spent <= 0.008
     assert 0 < len(captions(bundle)) < IMAGES
+
+
+def test_many_calls_at_once_use_the_budget_as_far_as_few_do(
+    bundle: Path, simulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "rehearsal")
+    monkeypatch.setenv("MSR_OPENAI_BASE_URL", f"{simulator}/v1")
+    monkeypatch.setenv("MSR_SIMULATOR_BILLS", "true")
+    httpx.delete(f"{simulator}/ledger", trust_env=False)
+    options = ("--provider", "openai", "--model", "gpt-4o", "--concurrency", "32")
+    assert enhance(bundle, *options, "--budget-usd", "0.008") == 1
+    spent = httpx.get(f"{simulator}/ledger/summary", trust_env=False).json()["cost_usd"]
+    assert 0.006 < spent <= 0.008
 
 
 def test_a_budget_without_a_price_is_refused(

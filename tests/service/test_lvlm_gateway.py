@@ -705,6 +705,21 @@ async def test_the_first_attempt_may_still_win() -> None:
     assert gateway._line("fake", MODEL).places.taken == 0
 
 
+async def test_of_two_that_begin_in_the_same_moment_one_answer_is_given_whole() -> None:
+    first, second = asyncio.Event(), asyncio.Event()
+    rest = [0.02, *says(" to the end")]
+    gateway, provider, _ = racing(
+        [first, TextDelta("the first"), *rest], [second, TextDelta("the second"), *rest]
+    )
+    await taught(gateway)
+    call = asyncio.create_task(gateway.call("fake", CALL, 5))
+    await provider.called(62)
+    await asyncio.sleep(0.01)
+    second.set()
+    first.set()
+    assert (await call).text == "the second to the end"
+
+
 async def test_when_the_first_fails_the_second_goes_on() -> None:
     gateway, provider, _ = racing([0.15, *fails(FailureKind.SERVER)], [0.2, *says("second")])
     await taught(gateway)

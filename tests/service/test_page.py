@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from bundles import write_bundle
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect, sync_playwright
 from service_process import start_service
 
 from models.contracts import sha256_of
@@ -85,6 +85,24 @@ def test_markup_in_a_title_stays_text(page: Page) -> None:
     expect(page.locator("#items")).to_contain_text(HOSTILE)
     assert page.title() == "MSR Serve"
     assert page.locator("#items img[src='x']").count() == 0
+
+
+def test_a_comment_that_keeps_the_line_open_is_no_event(page: Page) -> None:
+    page.reload()
+    expect(page.locator("#items li")).to_have_count(10)
+
+    def interrupt(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.text().replace("event: answer", ": still at it\n\nevent: answer")
+        route.fulfill(response=answer, body=body)
+
+    page.route("**/recommend**", interrupt)
+    page.fill("#k", "3")
+    page.click("#go")
+    expect(page.locator("#items li")).to_have_count(3)
+    expect(page.locator("#facts")).to_contain_text("served s3")
+    expect(page.locator("#problem")).to_be_empty()
+    page.unroute("**/recommend**")
 
 
 def test_an_error_is_shown_in_words(page: Page) -> None:
