@@ -32,6 +32,7 @@ from service.lvlm.providers.sse import read_events
 from service.lvlm.providers.transport import http_client
 
 ANTHROPIC_URL = "https://api.anthropic.com"
+_PATH = "/v1/messages"
 
 _FINISH = {
     "max_tokens": FinishReason.LENGTH,
@@ -69,7 +70,6 @@ class AnthropicMessages(SdkProvider):
             http_client=http_client(base_url),
         )
         super().__init__(name, anthropic, client)
-        self._messages = client.messages  # imports more; the first request must not wait for it
         self._message_type = anthropic.types.Message
         self._structured = structured
         self._tell_strategy = tell_strategy
@@ -77,8 +77,8 @@ class AnthropicMessages(SdkProvider):
     async def _streamed(self, call: Call) -> AsyncGenerator[Event]:
         usage, reason, model = Usage(), None, call.model
         async with (
-            self._messages.with_streaming_response.create(**self.request(call), stream=True) as response,
-            aclosing(read_events(response.iter_bytes())) as events,  # type: ignore[type-var]
+            await self._stream(_PATH, call, {"stream": True}) as response,
+            aclosing(read_events(response.response.aiter_bytes())) as events,  # type: ignore[type-var]
         ):
             async for data in events:
                 event: dict[str, Any] = orjson.loads(data) if data else {"type": "ping"}
@@ -100,7 +100,7 @@ class AnthropicMessages(SdkProvider):
         yield _finish(reason, model)
 
     async def _plain(self, call: Call) -> Any:
-        return await self._messages.create(**self.request(call), stream=False)
+        return await self._send(_PATH, call, self._message_type)
 
     def events(self, answer: Any) -> list[Event]:
         """See SdkProvider."""

@@ -33,6 +33,7 @@ from service.lvlm.providers.sse import read_events
 from service.lvlm.providers.transport import http_client
 
 OPENAI_URL = "https://api.openai.com/v1"
+_PATH = "/chat/completions"
 
 _FINISH = {"length": FinishReason.LENGTH, "content_filter": FinishReason.REFUSAL}
 _END = b"[DONE]"
@@ -72,7 +73,6 @@ class OpenAIChat(SdkProvider):
             http_client=http_client(base_url),
         )
         super().__init__(name, openai, client)
-        self._completions = client.chat.completions  # imports more; the first request must not wait for it
         self._completion_type = openai.types.chat.ChatCompletion
         self._prices = prices
         self._cap = "max_tokens" if compatible else "max_completion_tokens"
@@ -81,11 +81,10 @@ class OpenAIChat(SdkProvider):
 
     async def _streamed(self, call: Call) -> AsyncGenerator[Event]:
         reason, refused, simulated, model = None, False, False, call.model
+        mode = {"stream": True, "stream_options": {"include_usage": True}}
         async with (
-            self._completions.with_streaming_response.create(
-                **self.request(call), stream=True, stream_options={"include_usage": True}
-            ) as response,
-            aclosing(read_events(response.iter_bytes())) as events,  # type: ignore[type-var]
+            await self._stream(_PATH, call, mode) as response,
+            aclosing(read_events(response.response.aiter_bytes())) as events,  # type: ignore[type-var]
         ):
             async for data in events:
                 if data == _END:
@@ -112,7 +111,7 @@ class OpenAIChat(SdkProvider):
         yield _finish(reason, refused, model, simulated)
 
     async def _plain(self, call: Call) -> Any:
-        return await self._completions.create(**self.request(call), stream=False)
+        return await self._send(_PATH, call, self._completion_type)
 
     def events(self, answer: Any) -> list[Event]:
         """See SdkProvider."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any
 
 import httpx2
+import orjson
 
 from service.lvlm.providers.base import Call, Event, FailureKind, ProviderError
 from service.lvlm.providers.failures import failure
@@ -31,6 +32,7 @@ class SdkProvider(ABC):
     def __init__(self, name: str, sdk: Any, client: Any) -> None:
         self._name = name
         self._sdk = sdk
+        self._stream_type = sdk.AsyncStream[object]
         self.client = client
 
     @property
@@ -72,6 +74,22 @@ class SdkProvider(ABC):
     @abstractmethod
     async def _plain(self, call: Call) -> Any:
         """Make a call whose answer comes at once."""
+
+    # The body is made here, once: the SDK's own methods keep the request's parts, pictures in base64, beside
+    # what they make of them for as long as the call lasts, which is half of a waiting call's memory.
+
+    async def _stream(self, path: str, call: Call, mode: Mapping[str, Any]) -> Any:
+        """Post a call and return the SDK's stream, whose ``response`` is to be read."""
+        return await self.client.post(
+            path, cast_to=object, content=self._body(call, mode), stream=True, stream_cls=self._stream_type
+        )
+
+    async def _send(self, path: str, call: Call, answer_type: type) -> Any:
+        """Post a call and return its answer."""
+        return await self.client.post(path, cast_to=answer_type, content=self._body(call, {}))
+
+    def _body(self, call: Call, mode: Mapping[str, Any]) -> bytes:
+        return orjson.dumps({**self.request(call), **mode})
 
     @contextmanager
     def failures(self) -> Iterator[None]:
