@@ -1,13 +1,25 @@
-"""Fixtures for everybody: a hand-made bundle and a real Redis on a real socket."""
+"""Fixtures for everybody: a hand-made bundle, a real Redis on a real socket, and the real data sets."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bundles import write_bundle
 from redis_process import RedisServer, redis_binary
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; a test that asks for it is skipped where there is none."""
+    folder = Path(os.environ.get("MSR_TEST_DATA", REPOSITORY / ".." / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder}: set MSR_TEST_DATA to their folder")
+    return folder.resolve()
 
 
 @pytest.fixture(scope="session")
