@@ -17,7 +17,7 @@ from service.lvlm import gateway as gateway_module
 from service.lvlm.accounts import Accounts, Bill
 from service.lvlm.allowance import CAUTION, Allowance, Budget, Grant, RateLimit
 from service.lvlm.attempt import Attempt
-from service.lvlm.breaker import VERDICTS, Breaker
+from service.lvlm.breaker import LONGEST_REST, VERDICTS, WINDOW, Breaker
 from service.lvlm.gateway import Completion, Ending, Gateway
 from service.lvlm.places import SHRINK, Places
 from service.lvlm.pricing import Prices
@@ -329,6 +329,77 @@ def test_a_success_from_before_it_opened_closes_it(short_rest: float) -> None:
     breaker.record(straggler)
     assert breaker.admit()
     assert breaker.admit()
+
+
+class Clock:
+    """The breaker's clock, which stands still until the test moves it."""
+
+    now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(breaker_module, "time", clock)
+    return clock
+
+
+def broken(retry_after: float | None = None) -> Breaker:
+    """A breaker that has just opened."""
+    breaker = Breaker()
+    for _ in range(VERDICTS):
+        breaker.record(failed(FailureKind.OVERLOADED, retry_after))
+    assert breaker.open
+    return breaker
+
+
+def test_however_many_probes_fail_a_rest_is_never_longer_than_the_longest(clock: Clock) -> None:
+    breaker = broken()
+    for _ in range(10):
+        clock.now += LONGEST_REST
+        assert breaker.admit()
+        breaker.record(failed(FailureKind.OVERLOADED))
+    clock.now += LONGEST_REST - 1
+    assert not breaker.admit()
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "rest"), [(20.0, 20.0), (86_400.0, LONGEST_REST), (float("inf"), LONGEST_REST)]
+)
+def test_a_provider_that_says_when_to_come_back_is_left_alone_until_then_but_no_longer_than_the_longest(
+    clock: Clock, retry_after: float, rest: float
+) -> None:
+    breaker = broken(retry_after)
+    clock.now += rest - 1
+    assert not breaker.admit()
+    clock.now += 1
+    assert breaker.admit()
+
+
+def test_failures_of_long_ago_do_not_count(clock: Clock) -> None:
+    breaker = Breaker()
+    for _ in range(VERDICTS - 1):
+        breaker.record(failed(FailureKind.SERVER))
+    clock.now += WINDOW
+    for _ in range(VERDICTS - 1):
+        breaker.record(failed(FailureKind.SERVER))
+        assert not breaker.open
+    breaker.record(failed(FailureKind.SERVER))
+    assert breaker.open
+
+
+def test_successes_of_long_ago_do_not_count(clock: Clock) -> None:
+    breaker = Breaker()
+    for _ in range(2 * VERDICTS):
+        breaker.record(finished())
+    clock.now += WINDOW
+    for _ in range(VERDICTS):
+        assert not breaker.open
+        breaker.record(failed(FailureKind.SERVER))
+    assert breaker.open
 
 
 async def test_an_account_that_is_refused_is_left_alone_at_once() -> None:
@@ -746,7 +817,7 @@ async def test_both_end_with_the_deadline_and_the_prefix_of_the_one_that_began_i
 
 
 async def test_second_attempts_are_a_small_share_of_all() -> None:
-    slow = [0.2, *says("slow")]
+    slow = [0.06, *says("slow")]
     gateway, provider, metrics = racing(*[slow] * 40)
     await taught(gateway, 80)
     made = count(metrics, "msr_lvlm_hedges_total", provider="fake", model=MODEL, result="made")
@@ -803,8 +874,8 @@ async def granted(allowance: Allowance, expected: Bill, patience: float = 0.05) 
 
 
 def limited(meters: Meters | None = None, budget: Budget | None = None, **limit: float) -> Allowance:
-    meters = meters or MemoryMeters()
-    return Allowance(meters, meters, {"fake": RateLimit(**limit)}, budget)
+    local = MemoryMeters()
+    return Allowance(meters or local, local, {"fake": RateLimit(**limit)}, budget)
 
 
 async def test_without_limits_no_meter_is_asked() -> None:
@@ -935,7 +1006,7 @@ async def test_who_leaves_before_the_attempt_gets_everything_back(turns: int) ->
     meters = SlowMeters()
     allowance = limited(meters, Budget(usd_per_hour=10.0), requests_per_minute=60, tokens_per_minute=6_000)
     await granted(allowance, bill(900, 1.0))
-    full_before = dict(meters._full_at)
+    full_before = dict(meters.kept._full_at)
     leaving = asyncio.create_task(allowance.grant("fake", MODEL, bill(300, 2.0), now() + 5))
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -943,8 +1014,8 @@ async def test_who_leaves_before_the_attempt_gets_everything_back(turns: int) ->
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
-    assert [total for total, _ in meters._totals.values()] == pytest.approx([CAUTION])
-    assert meters._full_at == pytest.approx(full_before)
+    assert [total for total, _ in meters.kept._totals.values()] == pytest.approx([CAUTION])
+    assert meters.kept._full_at == pytest.approx(full_before)
 
 
 async def test_while_the_shared_meters_are_away_a_process_keeps_to_its_share() -> None:
@@ -1158,7 +1229,7 @@ async def test_whoever_leaves_whenever_the_budget_and_the_books_agree_and_no_pla
     metrics: Metrics, turns: int
 ) -> None:
     """Cancelled after each number of turns of the event loop, through a retry and an alternative."""
-    meters = SlowMeters()
+    shared, local = SlowMeters(), MemoryMeters()
     steps: list[Step] = [TextDelta("ab"), 0.0, TextDelta("cd"), 0.0]
     first = ControlledProvider([*steps, *fails(FailureKind.CONNECTION)], name="fake")
     second = ControlledProvider([*steps, *says("abc")], name="other")
@@ -1166,7 +1237,7 @@ async def test_whoever_leaves_whenever_the_budget_and_the_books_agree_and_no_pla
     gateway = Gateway(
         {"fake": first, "other": second},
         Accounts(Prices.read(), metrics),
-        Allowance(meters, meters, limits, Budget(usd_per_hour=10.0)),
+        Allowance(shared, local, limits, Budget(usd_per_hour=10.0)),
         metrics,
         concurrency=1,
         retries=Instantly(2),
@@ -1180,7 +1251,8 @@ async def test_whoever_leaves_whenever_the_budget_and_the_books_agree_and_no_pla
     spent = sum(
         count(metrics, "msr_lvlm_cost_usd_total", provider=name, model=MODEL) for name in ("fake", "other")
     )
-    assert sum(total for total, _ in meters._totals.values()) == pytest.approx(spent, abs=1e-9)
+    for meters in (shared.kept, local):
+        assert sum(total for total, _ in meters._totals.values()) == pytest.approx(spent, abs=1e-9)
     for name in ("fake", "other"):
         assert gateway._line(name, MODEL).places.taken == 0
     assert first.under_way == second.under_way == 0
@@ -1207,30 +1279,39 @@ class Instantly(Retries):
         return None if super().pause(attempt, made) is None else 0.0
 
 
-class SlowMeters(MemoryMeters):
-    """Meters beyond a network: every operation takes a few turns of the event loop, and it may be down."""
+class SlowMeters:
+    """Meters beyond a network: every operation takes a few turns of the event loop, and it may be down.
+
+    Attributes:
+        kept: what is there at the other end.
+    """
 
     down = False
 
+    def __init__(self) -> None:
+        self.kept = MemoryMeters()
+
     async def draw(self, flows: Sequence[Flow], patience: float) -> float | None:
         await self._travel()
-        drawn = await super().draw(flows, patience)
+        drawn = await self.kept.draw(flows, patience)
         await self._travel()
         return drawn
 
     async def correct(self, flows: Sequence[Flow]) -> None:
         await self._travel()
-        await super().correct(flows)
+        await self.kept.correct(flows)
         await self._travel()
 
     async def add(self, sums: Sequence[Sum]) -> bool:
         await self._travel()
-        added = await super().add(sums)
+        added = await self.kept.add(sums)
         await self._travel()
         return added
 
     async def settle(self, sums: Sequence[Sum]) -> None:
-        await super().settle(sums)
+        await self._travel()
+        await self.kept.settle(sums)
+        await self._travel()
 
     async def _travel(self) -> None:
         if self.down:
