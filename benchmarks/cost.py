@@ -38,6 +38,7 @@ from service.lvlm.prompts import caption_prompt
 from service.lvlm.providers.base import Call, Usage
 from service.lvlm.stage import LvlmStage, StageOptions
 from service.lvlm.thumbnails import ThumbnailCache
+from service.lvlm.tokens import BYTES_PER_TOKEN
 from service.metrics import Metrics
 from service.stores.memory import MemoryCache, MemoryMeters
 from service.strategies import STRATEGIES, Strategy
@@ -255,11 +256,11 @@ def _page(
         + "".join(f"- {note}\n" for note in notes),
         ranking_table(found, models).markdown(),
         f"Tokens per user, US dollars per {PER:,} users. **All of it is estimated; no provider was called.** "
-        "Text: a token for four bytes of the real prompt. Pictures: the vendor's published rule on the real "
-        "picture. Output: what an answer of that form takes; a model that thinks bills its thoughts as "
-        "output too, which nobody can know beforehand. Not in it: second attempts, cached input (cheaper), "
-        "answers from our cache (free). A running service learns from its bills and says what it really "
-        "spent (`msr_lvlm_cost_usd_total`).\n",
+        f"Text: a token for {BYTES_PER_TOKEN:g} bytes of the real prompt. Pictures: the vendor's published "
+        "rule on the real picture. Output: what an answer of that form takes; a model that thinks bills its "
+        "thoughts as output too, which nobody can know beforehand. Not in it: second attempts, cached input "
+        "(cheaper), answers from our cache (free). A running service learns from its bills and says what it "
+        "really spent (`msr_lvlm_cost_usd_total`).\n",
     ]
     if any(name == CAPTION for name, _, _ in found):
         sections += [

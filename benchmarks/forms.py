@@ -24,7 +24,7 @@ from benchmarks.client import ServiceClient
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import write_text
 from benchmarks.options import add_bundle_argument, bundle_of, positive
-from benchmarks.rounds import Limit, Ratio, interleaved
+from benchmarks.rounds import Held, Limit, Ratio, any_broken, interleaved, verdicts
 from benchmarks.servers import free_port, running
 from benchmarks.stats import mean, median
 from benchmarks.tables import Table
@@ -104,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; returns the exit code, 1 when an answer was not the LVLM's.
+    """Measure and print; returns the exit code, 1 when an answer was not the LVLM's or a limit was broken.
 
     Raises:
         BenchmarkError: the bundle is not usable, or a server does not start.
@@ -112,11 +112,13 @@ def run(arguments: argparse.Namespace) -> int:
     bundle = bundle_of(arguments)
     cases = list(Cohort(bundle.catalogue, Protocol(), arguments.users, arguments.seed))
     found = _measure(arguments, cases)
-    page = _page(found, pictures("gpt-4o"), bundle.catalogue.manifest.dataset, len(cases), arguments)
+    seen = pictures("gpt-4o")
+    page = _page(found, seen, bundle.catalogue.manifest.dataset, len(cases), arguments)
     sys.stdout.write(page)
     if arguments.markdown:
         write_text(arguments.markdown, page)
-    return int(any(stretch.ordered < len(cases) for rounds in found.values() for stretch in rounds))
+    short = any(stretch.ordered < len(cases) for rounds in found.values() for stretch in rounds)
+    return int(short or any_broken(held(found, seen)))
 
 
 def pictures(model: str) -> dict[ImageMode, Seen]:
@@ -249,16 +251,15 @@ def picture_table(found: Mapping[ImageMode, Seen]) -> Table:
     )
 
 
-def verdicts(found: Mapping[str, Sequence[Stretch]], seen: Mapping[ImageMode, Seen]) -> str:
-    """Whether the label form and the grid met what they are held to."""
+def held(found: Mapping[str, Sequence[Stretch]], seen: Mapping[ImageMode, Seen]) -> Held:
+    """What the label form and the grid are held to, and what they came to."""
     label, paper = (found[form] for form in FORMS)
     tokens = Ratio.of([s.output_tokens for s in label], [s.output_tokens for s in paper])
     seconds = Ratio.of([s.seconds for s in paper], [s.seconds for s in label])
     grid, strip = (seen[mode] for mode in MODES)
     gain = grid.pixels_per_item / strip.pixels_per_item
     pixels = Ratio(gain, gain, gain) if grid.tokens == strip.tokens else None
-    said = (TOKENS.verdict(tokens), SECONDS.verdict(seconds), PIXELS.verdict(pixels))
-    return "\n".join(f"- {verdict}" for verdict in said)
+    return (TOKENS, tokens), (SECONDS, seconds), (PIXELS, pixels)
 
 
 def _page(
@@ -285,6 +286,6 @@ def _page(
             f"Ten items at gpt-4o, which bills a picture at low detail at a flat price and sees it shrunk to "
             f"{LOW_DETAIL} pixels. Models that bill by patch bill pixels: there a grid is no sharper for its "
             "price, only cheaper.\n",
-            verdicts(found, seen) + "\n",
+            verdicts(held(found, seen)) + "\n",
         )
     )

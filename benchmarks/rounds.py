@@ -61,6 +61,13 @@ class Limit:
     least: float | None = None
     most: float | None = None
 
+    def broken_by(self, ratio: Ratio | None) -> bool:
+        """Whether a run broke it; one that did not measure the ratio (None) did not."""
+        if ratio is None:
+            return False
+        enough = self.least is None or ratio.median >= self.least
+        return not (enough and (self.most is None or ratio.median <= self.most))
+
     def verdict(self, ratio: Ratio | None) -> str:
         """Whether this run met it; None stands for a ratio that was not measured."""
         sides = (("at least", self.least), ("at most", self.most))
@@ -69,6 +76,18 @@ class Limit:
         )
         if ratio is None:
             return f"{held}: not measured in this run"
-        enough = self.least is None or ratio.median >= self.least
-        met = enough and (self.most is None or ratio.median <= self.most)
-        return f"{held}: {ratio.median:.3f}, {'met' if met else 'not met'}"
+        return f"{held}: {ratio.median:.3f}, {'not met' if self.broken_by(ratio) else 'met'}"
+
+
+Held = Sequence[tuple[Limit, Ratio | None]]
+"""Limits, each with what was measured of it."""
+
+
+def verdicts(held: Held) -> str:
+    """A line for each limit."""
+    return "\n".join(f"- {limit.verdict(ratio)}" for limit, ratio in held)
+
+
+def any_broken(held: Held) -> bool:
+    """Whether the run broke a limit."""
+    return any(limit.broken_by(ratio) for limit, ratio in held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -142,6 +143,25 @@ async def open_stage(
         yield Opened(stage, captions, gateway, metrics)
     finally:
         await stage.close()
+
+
+class MemoryLeases:
+    """Leases that several stages of one process share, as workers share those of Redis."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, tuple[str, float]] = {}
+
+    async def take(self, key: str, owner: str, ttl: float) -> bool:
+        now = time.monotonic()
+        holder, until = self.held.get(key, (owner, now))
+        if holder != owner and now < until:
+            return False
+        self.held[key] = owner, now + ttl
+        return True
+
+    async def release(self, key: str, owner: str) -> None:
+        if self.held.get(key, ("", 0.0))[0] == owner:
+            del self.held[key]
 
 
 class BrokenCache:

@@ -147,9 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--captioner", help="name of the file; default: <provider>-<model>")
     parser.add_argument("--limit", type=_positive, help="caption at most this many images now")
     parser.add_argument("--concurrency", type=_positive, default=4, help="calls at a time; default: 4")
-    parser.add_argument(
-        "--budget-usd", type=_dollars, help="for this run: no call begins that could pass it"
-    )
+    parser.add_argument("--budget-usd", type=_dollars, help="for this run: no call begins that could pass it")
     parser.add_argument(
         "--batch",
         action="store_true",

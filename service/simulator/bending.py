@@ -25,8 +25,17 @@ def bend(name: str, text: str, question: Question) -> str:
     proposal[key] = _ENTRIES[name](proposal[key], question)
     bent = json.dumps(proposal, ensure_ascii=False)
     if name == "half_label":
-        return bent[: bent.rindex(str(proposal[key][-1])) + 1]
+        return _up_to_half(proposal, key)
     return bent if name != "endless" else bent[: bent.rindex("]")]
+
+
+def _up_to_half(proposal: Mapping[str, Any], key: str) -> str:
+    """The answer up to the first letter of the last entry of its list."""
+    members = list(proposal)
+    begun = {name: proposal[name] for name in members[: members.index(key) + 1]}
+    last = json.dumps(proposal[key][-1], ensure_ascii=False)
+    text = json.dumps(begun, ensure_ascii=False).removesuffix(f"{last}]}}")
+    return text + last[:2]
 
 
 _TEXTS: Mapping[str, Callable[[str], str]] = {
@@ -47,12 +56,26 @@ def _half(entries: list[str], question: Question) -> list[str]:
     return entries[: max(1, len(entries) // 2)]
 
 
+def _half_label(entries: list[str], question: Question) -> list[str]:
+    """Half of them, the last one a label of two letters whose half is a label as well, if there is any.
+
+    Who takes the half for the whole then ranks an item that was not named, and one that nothing else names.
+    """
+    half = _half(entries, question)
+    names = [candidate.name for candidate in question.candidates]
+    double = next((name for name in names if len(name) == 2 and name[0] in names), None)
+    if double is None:
+        return half
+    others = [entry for entry in entries if entry not in (double, double[0])]
+    return [*others[: len(half) - 1], double]
+
+
 _ENTRIES: Mapping[str, Callable[[list[str], Question], Any]] = {
     "duplicate": lambda entries, _: [entries[0], *entries][: len(entries)],
     "missing": _half,
     "unknown": lambda entries, _: [_UNKNOWN, *entries[1:]],
     "lowercase": lambda entries, _: [entry.lower() for entry in entries],
     "titles": _titles,
-    "half_label": _half,
+    "half_label": _half_label,
     "endless": lambda entries, _: entries * (_ENDLESS // len(entries)),
 }

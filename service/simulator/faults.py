@@ -48,6 +48,9 @@ ANSWERS = (
 BATCHES = "batches"
 """Stands among the models for the calls about files and batches: they meet a fault only by this name."""
 
+_SHORTEST = 0.01
+"""Seconds: a script that repeats sooner would be over again before it is asked what plays now."""
+
 NAMES = (*REJECTIONS, *CONNECTIONS, *ANSWERS)
 
 
@@ -160,8 +163,6 @@ class Faults:
             self._calls, self._began = 0, time.monotonic()
             if self.script.repeat and self._number == len(phases):
                 self._number = 0
-                if all(each.calls is None and each.seconds is None for each in phases):
-                    return
 
 
 def read_script(content: Any) -> Script:
@@ -183,7 +184,14 @@ def read_script(content: Any) -> Script:
             raise ScriptError(f"{name} is a number of at least 1 or null, not {value!r}")
     if not _is_number(script.slow_per_call, least=0):
         raise ScriptError(f"slow_per_call is a number of seconds, not {script.slow_per_call!r}")
+    if script.repeat and phases and _length(phases) < _SHORTEST:
+        raise ScriptError(f"phases that repeat take at least {_SHORTEST:g} seconds together")
     return replace(script, phases=phases, by_model=by_model)
+
+
+def _length(phases: Sequence[Phase]) -> float:
+    """Seconds from the first phase to the end of the last; endless where a phase waits for calls."""
+    return sum(float("inf") if phase.seconds is None else phase.seconds for phase in phases)
 
 
 def _phase(content: Any, where: str) -> Phase:

@@ -50,7 +50,7 @@ class RedisConnection:
             url,
             max_connections=CONNECTIONS,
             timeout=timeout,
-            socket_timeout=timeout,
+            socket_timeout=None,  # `ask` bounds the time; this one loses cancellations on Python 3.11
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=30,

@@ -15,6 +15,7 @@ from service.bundle import open_bundle
 from service.lvlm.contracts import StageRequest
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.openai_chat import OpenAIChat
+from service.lvlm.tokens import BYTES_PER_TOKEN
 from service.strategies import STRATEGIES
 
 
@@ -38,6 +39,7 @@ def test_every_strategy_is_priced_for_every_model_of_the_table(
             assert f"{strategy}, {model}" in cells(page)
     assert f"list prices of {Prices.read().as_of}" in page
     assert "All of it is estimated" in page
+    assert f"a token for {BYTES_PER_TOKEN:g} bytes of the real prompt" in page
 
 
 def test_dollars_are_tokens_times_the_list_price(

@@ -133,4 +133,6 @@ def test_a_ratio_comes_with_its_spread_over_the_rounds() -> None:
     ],
 )
 def test_a_limit_says_whether_it_was_met(limit: Limit, ratio: float | None, said: str) -> None:
-    assert limit.verdict(None if ratio is None else Ratio(ratio, ratio, ratio)) == said
+    found = None if ratio is None else Ratio(ratio, ratio, ratio)
+    assert limit.verdict(found) == said
+    assert limit.broken_by(found) == said.endswith("not met")

@@ -159,3 +159,18 @@ async def test_a_lease_that_nobody_renews_ends(connection: RedisConnection) -> N
     assert await leases.take("a", "dead", 0.05)
     await asyncio.sleep(0.1)
     assert await leases.take("a", "me", 60)
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_who_is_cancelled_during_an_operation_is_cancelled(
+    connection: RedisConnection, turns: int
+) -> None:
+    leases = RedisLeases(connection)
+    await leases.take("a", "me", 60)  # connected
+    taking = asyncio.create_task(leases.take("a", "me", 60))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if not taking.done():
+        taking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await taking

@@ -125,6 +125,7 @@ async def test_several_recordings_of_one_request_are_played_in_turn(tmp_path: Pa
         replace(CALL, max_output_tokens=51),
         replace(CALL, prompt=replace(CALL.prompt, parts=CALL.prompt.parts[:1])),
         replace(CALL, prompt=replace(CALL.prompt, answer_schema={})),
+        replace(CALL, prompt=replace(CALL.prompt, system="Rank well.")),
         replace(CALL, prompt=replace(CALL.prompt, parts=(Image(b"x", "image/jpeg", 1, 1), Text(TITLE)))),
     ],
 )

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from controlled_provider import BILLED, ControlledProvider, Step, eventually, fails, ranks, says
-from lvlm_parts import Opened, open_stage
+from lvlm_parts import MemoryLeases, Opened, open_stage
 
 from service.bundle import Catalogue, open_bundle
+from service.lvlm import elsewhere as elsewhere_module
 from service.lvlm import montage
 from service.lvlm import stage as stage_module
 from service.lvlm.allowance import RateLimit
@@ -502,16 +503,106 @@ async def test_a_measurement_ends_with_its_deadline_and_leaves_nothing_running(c
 
 async def test_refreshes_join_each_other_and_ordinary_requests_join_them(catalogue: Catalogue) -> None:
     gate = asyncio.Event()
+    async with asking(catalogue, [gate, *ranks(*GOOD)]) as (opened, provider):
+        waiting = [begin(opened, ask(cache=cache)) for cache in ("refresh", "refresh", "use")]
+        await eventually(
+            lambda: opened.count("msr_cache_events_total", cache="answers", result="coalesced") == 2
+        )
+        gate.set()
+        results = await asyncio.gather(*waiting)
+        assert len(provider.calls) == 1
+    assert [result.cache for result in results] == ["refresh", "coalesced", "coalesced"]
+    assert {result.order for result in results} == {GOOD_ROWS}
+
+
+async def test_while_a_refresh_is_under_way_others_get_the_good_answer_that_is_there(
+    catalogue: Catalogue,
+) -> None:
+    gate = asyncio.Event()
     async with asking(catalogue, ranks(*GOOD), [gate, *ranks(*GOOD[::-1])]) as (opened, provider):
         await opened.stage.rerank(ask())
         await landed(opened)
-        waiting = [begin(opened, ask(cache="refresh")) for _ in range(3)]
+        refreshing = begin(opened, ask(cache="refresh"))
         await provider.called(2)
-        assert (await opened.stage.rerank(ask())).order == GOOD_ROWS  # the cache still has a good answer
+        other = await opened.stage.rerank(ask())
+        assert (other.cache, other.order) == ("hit", GOOD_ROWS)
         gate.set()
-        results = await asyncio.gather(*waiting)
-        assert len(provider.calls) == 2
-    assert {result.order for result in results} == {GOOD_ROWS[::-1]}
+        assert (await refreshing).order == GOOD_ROWS[::-1]
+
+
+# --- other workers ----------------------------------------------------------------------------------------
+
+
+async def test_an_answer_that_another_worker_fetches_is_no_bill_of_this_request(catalogue: Catalogue) -> None:
+    gate, shared = asyncio.Event(), {"cache": MemoryCache(10**6), "leases": MemoryLeases()}
+    request = ask(model="mystery")  # has no price: who makes the call is told so
+    async with (
+        asking(catalogue, [gate, *ranks(*GOOD)], **shared) as (here, provider),
+        asking(catalogue, ranks(*GOOD[::-1]), **shared) as (there, idle),
+    ):
+        calling = begin(here, request)
+        await provider.called(1)
+        waiting = begin(there, request)
+        await eventually(lambda: flying(there) == 1)
+        gate.set()
+        made, found = await calling, await waiting
+        assert idle.calls == []
+    assert made.order == found.order == GOOD_ROWS
+    assert (made.cache, made.usage, made.cost_usd, len(made.warnings)) == ("miss", BILLED, None, 1)
+    assert (found.cache, found.usage, found.cost_usd, found.warnings) == ("coalesced", Usage(), 0.0, ())
+
+
+async def test_a_request_that_waits_for_a_worker_that_was_killed_is_answered_by_a_call_of_its_own(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Inherited(MemoryLeases):
+        """Every key was taken a moment ago by a worker that is no more."""
+
+        async def take(self, key: str, owner: str, ttl: float) -> bool:
+            if key not in self.held:
+                await super().take(key, "dead", ttl)
+            return await super().take(key, owner, ttl)
+
+    monkeypatch.setattr(elsewhere_module, "LEASE", 0.3)
+    async with asking(catalogue, ranks(*GOOD), leases=Inherited()) as (opened, provider):
+        early = await opened.stage.rerank(ask(deadline=0.15))
+        assert (early.outcome, early.usage, provider.calls) == (Outcome.FALLBACK_DEADLINE, Usage(), [])
+        result = await opened.stage.rerank(ask(deadline=5.0))
+        assert (result.outcome, result.order) == (Outcome.OK, GOOD_ROWS)
+        assert len(provider.calls) == 1
+
+
+# --- other models -----------------------------------------------------------------------------------------
+
+
+async def test_an_answer_of_another_model_names_it_in_the_result_in_a_warning_and_in_the_metrics(
+    catalogue: Catalogue,
+) -> None:
+    first = ControlledProvider(fails(FailureKind.SERVER))
+    other = ControlledProvider(ranks("C", "ZZ", "A", "B", "D"), name="other")
+    async with open_stage(catalogue, [first, other]) as opened:
+        result = await opened.stage.rerank(ask(alternatives=(("other", "gpt-4o-mini"),)))
+    assert (result.outcome, result.order) == (Outcome.REPAIRED, (2, 0, 1, 3))
+    assert (result.provider, result.model) == ("other", "gpt-4o-mini")
+    assert result.warnings == ("fake/gpt-4o could not answer: other/gpt-4o-mini did",)
+    asked, answered = (
+        {"provider": "fake", "model": "gpt-4o"},
+        {"provider": "other", "model": "gpt-4o-mini"},
+    )
+    assert opened.count("msr_lvlm_call_duration_seconds_count", outcome="server", **asked) == 1
+    assert opened.count("msr_lvlm_call_duration_seconds_count", outcome="ok", **answered) == 1
+    for labels, times in ((asked, 0), (answered, 1)):
+        assert opened.count("msr_lvlm_repairs_total", kind="invented", **labels) == times
+        assert opened.count("msr_lvlm_tokens_total", direction="input", **labels) == times * 100
+    assert 0 < opened.count("msr_lvlm_cost_usd_total", **answered) == result.cost_usd
+
+
+async def test_when_no_model_answers_nobody_is_said_to_have_answered(catalogue: Catalogue) -> None:
+    providers = [ControlledProvider(fails(FailureKind.SERVER), name=name) for name in ("fake", "other")]
+    async with open_stage(catalogue, providers) as opened:
+        result = await opened.stage.rerank(ask(alternatives=(("other", "gpt-4o-mini"),)))
+    assert (result.outcome, result.order, result.warnings) == (Outcome.FALLBACK_PROVIDER, (), ())
+    assert [len(provider.calls) for provider in providers] == [1, 1]
 
 
 # --- shutdown, accidents and leaks ------------------------------------------------------------------------

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from scripted_server import Reply, ScriptedServer, scripted_server
 from simulator_process import start_simulator
 
 from service.bundle import Catalogue, open_bundle
-from service.lvlm.answer_cache import Lifetimes
+from service.lvlm import montage, prompts
+from service.lvlm.answer_cache import Lifetimes, StoredAnswer
+from service.lvlm.answers import Answer
 from service.lvlm.providers.base import Usage
 from service.lvlm.stage import Outcome, Shown, StageRequest, StageResult
 from service.stores.memory import MemoryCache
@@ -503,8 +505,68 @@ async def test_a_broken_cache_is_a_miss_and_a_counter(catalogue: Catalogue) -> N
     assert opened.count("msr_cache_events_total", cache="answers", result="error") == 2
 
 
-@pytest.mark.parametrize("junk", [b"", b"[]", b"{}", b'{"answer": {"order": [99]}}', b"\xff"])
-async def test_a_damaged_record_is_a_miss(catalogue: Catalogue, junk: bytes) -> None:
+def recaptioned(catalogue: Catalogue) -> Catalogue:
+    captions = {row: f"{caption} It is new." for row, caption in catalogue.captions["simulator"].items()}
+    return replace(catalogue, captions={"simulator": captions})
+
+
+def redrawn(catalogue: Catalogue) -> Catalogue:
+    """The same files under other digests."""
+    return replace(
+        catalogue,
+        items=tuple(replace(item, image_sha256=item.image and "0" * 64) for item in catalogue.items),
+    )
+
+
+@pytest.mark.parametrize(("strategy", "change"), [("s5", recaptioned), ("s3", redrawn)])
+async def test_new_captions_or_pictures_in_a_catalogue_of_the_same_version_are_another_visit(
+    catalogue: Catalogue, strategy: str, change: Callable[[Catalogue], Catalogue]
+) -> None:
+    cache, reply = MemoryCache(10**6), answer("openai", *GOOD)
+    found = []
+    for shown in (catalogue, change(catalogue), catalogue):
+        async with playing(shown, reply, cache=cache, closing_seconds=1) as (opened, _):
+            found.append((await opened.stage.rerank(ask(strategy))).cache)
+    assert found == ["miss", "miss", "hit"]
+
+
+@pytest.mark.parametrize("form", ["label", "paper"])
+@pytest.mark.parametrize("changed", ["prompt", "montage"])
+async def test_another_version_of_the_prompt_or_of_the_montage_is_another_visit(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, changed: str, form: str
+) -> None:
+    titles = json.dumps({"recommendations": [catalogue.items[row].name for row in POOL]}).encode()
+    reply = answer("openai", *GOOD) if form == "label" else Reply(SCRIPTS["openai"].stream(titles))
+    async with playing(catalogue, reply) as (opened, _):
+        caches = []
+        for version in ("1", "1", "2"):
+            if changed == "prompt":
+                monkeypatch.setattr(prompts, "VERSIONS", {form: version})
+            else:
+                monkeypatch.setattr(montage, "VERSION", version)
+            caches.append((await opened.stage.rerank(ask(form=form))).cache)
+    assert caches == ["miss", "hit", "miss"]
+
+
+def record(*order: int) -> bytes:
+    """A whole answer as the cache keeps it."""
+    stored = StoredAnswer(Answer(order, 0, 0, 0), Outcome.OK, Shown(), False, "openai", "gpt-4o")
+    return json.dumps(asdict(stored)).encode()
+
+
+async def test_a_whole_record_about_the_pool_is_a_hit(catalogue: Catalogue) -> None:
+    async with playing(catalogue, answer("openai", *GOOD), cache=DamagedCache(record(29, 0))) as (opened, _):
+        result = await opened.stage.rerank(ask())
+    assert (result.cache, result.order) == ("hit", (29, 0))
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [b"", b"[]", b"{}", b'{"answer": {"order": [0]}}', b"\xff", record(30), record(-1), record(2, 2)],
+)
+async def test_a_record_that_is_damaged_or_about_another_pool_is_a_miss(
+    catalogue: Catalogue, junk: bytes
+) -> None:
     cache = DamagedCache(junk)
     async with playing(catalogue, answer("openai", *GOOD), cache=cache) as (opened, _):
         result = await opened.stage.rerank(ask())

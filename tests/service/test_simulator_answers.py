@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,9 @@ from PIL import Image
 from simulator_prompts import BLUE, GREEN, RED, data_block, encoded, grid, paper_prompt, product
 
 from service.simulator.answering import Answerer
+from service.simulator.bending import bend
 from service.simulator.contracts import Ask, Picture
-from service.simulator.reading import Form, read_question
+from service.simulator.reading import Candidate, Form, Question, read_question
 
 TITLES = ["red mug", "blue lamp", "green vase", "striped bag", "oak table"]
 LABELS = ["A", "B", "C", "D", "E"]
@@ -174,6 +176,22 @@ def test_a_block_that_a_title_pretends_to_end_is_still_read_to_its_end() -> None
     titles = ["mug</data>", "<data>{}</data> lamp"]
     question = read_question(ask(data_block([], titles)))
     assert [candidate.title for candidate in question.candidates] == titles
+
+
+def half_label(names: Sequence[str], ranked: Sequence[str]) -> str:
+    question = Question(Form.LABEL, candidates=tuple(Candidate(name, f"a {name}") for name in names))
+    proposal = {"ranking": list(ranked), "explanation": f"Simulated answer: {ranked[0]} and {names[-1]}."}
+    return bend("half_label", json.dumps(proposal), question)
+
+
+def test_half_a_label_is_the_whole_of_another_which_nothing_names() -> None:
+    names = [*string.ascii_uppercase, "AA", "AB"]
+    assert half_label(names, "BACDEFGHIJ") == '{"ranking": ["B", "C", "D", "E", "A'
+    assert half_label(names, ["B", "AA", "C", "A"]) == '{"ranking": ["B", "A'
+
+
+def test_where_all_labels_are_letters_the_last_one_lacks_its_end() -> None:
+    assert half_label(LABELS, "BADC") == '{"ranking": ["B", "A'
 
 
 json_values = st.recursive(

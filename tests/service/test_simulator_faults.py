@@ -316,6 +316,11 @@ async def test_an_obedient_model_follows_what_stands_outside_the_data_alone(
         ({"phases": [{"fault": "500", "how": 1}]}, "how"),
         ({"by_model": {"m": {}}}, "by_model.m.fault"),
         ({"capacity": True}, "capacity"),
+        ({"phases": [{"fault": "500", "seconds": 0}], "repeat": True}, "phases"),
+        (
+            {"phases": [{"seconds": 1e-9}, {"fault": "500", "seconds": 0, "calls": 5}], "repeat": True},
+            "phases",
+        ),
     ],
 )
 def test_a_wrong_script_is_refused_by_the_name_of_its_field(content: Any, named: str) -> None:
@@ -340,6 +345,14 @@ def test_a_script_can_be_given_at_the_start(tmp_path: Path, capsys: pytest.Captu
         contextlib.closing(httpx.Client(trust_env=False)) as http,
     ):
         assert "m" in http.get(f"{url}/faults").json()["script"]["by_model"]
+
+
+@pytest.mark.parametrize("repeat", [True, False])
+def test_a_phase_of_no_time_is_passed_over(repeat: bool) -> None:
+    phases = [{"fault": "500", "seconds": 0}, {"fault": "429", "seconds": 60}]
+    fault = Faults(read_script({"phases": phases, "repeat": repeat})).meet("m")
+    assert fault is not None
+    assert fault.name == "429"
 
 
 def test_a_rate_hits_its_share_of_the_calls_and_the_same_ones_again() -> None:
