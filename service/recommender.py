@@ -19,13 +19,11 @@ from service.histories import History, HistoryReader, name_some
 from service.lvlm.contracts import StageRequest, StageResult
 from service.metrics import Metrics
 from service.schemas import RecommendBody, RecommendQuery
+from service.stores.base import reading_time
 from service.strategies import STRATEGIES, Strategy
 
 POOL = 30
 """How many candidates the LVLM is shown unless the request brings its own (the paper's 1 + 29)."""
-
-LEAST, READ = 0.025, 0.25
-"""Seconds, and share of the deadline, that reading the user's events may take."""
 
 POPULARITY = "popularity"
 OK = "ok"
@@ -127,7 +125,7 @@ class Recommender:
         model = self._choices.backbone_for(query)
         lvlm = self._choices.lvlm_for(query)
         deadline = self._deadline if body.deadline_ms is None else body.deadline_ms / 1000
-        history = await self._history(body, max(LEAST, READ * deadline))
+        history = await self._history(body, reading_time(deadline))
         after_history = time.perf_counter()
         recommendation = await self._candidates(body, strategy, model, history)
         after_candidates = time.perf_counter()

@@ -167,17 +167,23 @@ class InBatches:
         self._backlog.progress.tell(f"handed in {len(calls)} images as {', '.join(submission.batches)}")
 
     async def _submitted(self, submission: Submission, named: Mapping[str, Call]) -> tuple[str, ...]:
+        doubtful = False
         for attempt in count(1):
             try:
                 return (await self._batches.submit(named, submission.token),)
             except ProviderError as error:
-                # An answer that was lost on its way may have been a yes.
-                if error.kind not in _REFUSALS and (found := await self._look_for(submission)):
+                again = self._again(error, attempt)
+                if again:
+                    await self._sleep(error.retry_after or 2.0**attempt)
+                # An answer that was lost on its way may have been a yes, and a new batch may be listed a moment
+                # late: so the look comes after the pause, and what stays in doubt is left to the next run.
+                doubtful |= error.kind not in _REFUSALS
+                if doubtful and (found := await self._look_for(submission)):
                     return found
-                if not self._again(error, attempt):
-                    self._submissions.forget(submission)
+                if not again:
+                    if not doubtful:
+                        self._submissions.forget(submission)
                     raise
-                await self._sleep(error.retry_after or 2.0**attempt)
         raise AssertionError("unreachable")
 
     async def _granted(self, expected: Bill) -> Grant:

@@ -24,6 +24,7 @@ from service.lvlm.pictures import Pictured, Pictures
 from service.lvlm.progress import Progress, Step
 from service.lvlm.providers.base import Call, FinishReason, Prompt, Usage
 from service.metrics import Metrics
+from service.stores.base import reading_time
 from service.strategies import Task
 
 __all__ = ["LvlmStage", "Outcome", "Shown", "StageOptions", "StageRequest", "StageResult"]
@@ -32,10 +33,6 @@ SIMULATOR = "simulator"
 
 MARGIN = 0.02
 """Seconds between the provider's deadline and the request's: time to read the answer and to fall back."""
-
-LEAST, READS = 0.025, 0.25
-"""Seconds, and share of the deadline, that reading the caches may take: a deadline of 0 can still be answered
-from them, and a slow cache leaves time for the LVLM."""
 
 IN_BACKGROUND = 256
 """Calls under way at which none is begun any more that nobody waits for."""
@@ -190,7 +187,7 @@ class LvlmStage:
     async def _look_up(self, visit: _Visit) -> tuple[str, StoredAnswer | None]:
         """The key of the answer, and what the cache has; a cache that is slow has nothing."""
         request = visit.request
-        until = asyncio.get_running_loop().time() + max(LEAST, READS * request.deadline)
+        until = asyncio.get_running_loop().time() + reading_time(request.deadline)
         with visit.timed("cache"):
             if request.strategy.view == "enhanced":
                 with suppress(TimeoutError):

@@ -11,6 +11,11 @@ class StoreError(Exception):
     """The store cannot be reached or refused the operation; whoever reads treats it as a miss."""
 
 
+def reading_time(deadline: float) -> float:
+    """Seconds of a request's deadline that reading a store may take: a slow one leaves time for the rest."""
+    return max(0.025, 0.25 * deadline)
+
+
 class Cache(Protocol):
     """Bytes under a key for a limited time."""
 

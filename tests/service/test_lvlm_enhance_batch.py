@@ -21,6 +21,7 @@ from models.contracts import Caption
 from service.enhance import command as door
 from service.enhance.in_batches import InBatches
 from service.enhance.submissions import Submission, Submissions
+from service.lvlm.providers.anthropic_batches import AnthropicBatches
 
 IMAGES = 40  # of the 48 items
 KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
@@ -194,6 +195,36 @@ def test_a_batch_whose_acceptance_got_lost_is_found_and_not_handed_in_again(
     upload = [{"fault": None, "models": ["batches"], "calls": 1}] if wire == "openai" else []
     send(vendor, "PUT", "faults", {"phases": [*upload, lost]})
     assert enhance(bundle, wire) == 0
+    assert_each_image_was_paid_for_once(bundle, vendor)
+
+
+def test_a_batch_that_is_listed_late_is_not_handed_in_twice(
+    bundle: Path, vendor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created_since = AnthropicBatches.created_since
+
+    async def late(self: AnthropicBatches, at: float, token: str, requests: int) -> list[str]:
+        found = await created_since(self, at, token, requests)
+        return found if time.time() > at + 1.5 else []
+
+    monkeypatch.setattr(AnthropicBatches, "created_since", late)
+    send(vendor, "PUT", "faults", {"phases": [{"fault": "reset", "models": ["batches"], "calls": 1}]})
+    assert enhance(bundle, "anthropic") == 0
+    assert_each_image_was_paid_for_once(bundle, vendor)
+
+
+def test_a_submission_that_stays_in_doubt_is_left_to_the_next_run(
+    bundle: Path, vendor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(self: AnthropicBatches, at: float, token: str, requests: int) -> list[str]:
+        return []
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.enhance.in_batches.ATTEMPTS", 1)
+        patch.setattr(AnthropicBatches, "created_since", nothing)
+        send(vendor, "PUT", "faults", {"phases": [{"fault": "reset", "models": ["batches"], "calls": 1}]})
+        assert enhance(bundle, "anthropic") == 1
+    assert enhance(bundle, "anthropic") == 0
     assert_each_image_was_paid_for_once(bundle, vendor)
 
 
