@@ -175,8 +175,8 @@ class InBatches:
                 again = self._again(error, attempt)
                 if again:
                     await self._sleep(error.retry_after or 2.0**attempt)
-                # An answer that was lost on its way may have been a yes, and a new batch may be listed a moment
-                # late: so the look comes after the pause, and what stays in doubt is left to the next run.
+                # An answer that was lost on its way may have been a yes, and a batch may be listed late: so
+                # the look comes after the pause, and what stays in doubt is left to the next run.
                 doubtful |= error.kind not in _REFUSALS
                 if doubtful and (found := await self._look_for(submission)):
                     return found
