@@ -78,7 +78,7 @@ class Accounts:
         """Enter an attempt that has ended."""
         bill, metrics = self.so_far(attempt), self._metrics
         provider, model = attempt.provider, attempt.call.model
-        if attempt.finish and attempt.usage and attempt.finish.reason is FinishReason.STOP:
+        if attempt.billed and attempt.reason is FinishReason.STOP:
             self._expectations.learn(attempt)
         metrics.lvlm_call_duration.labels(provider, model, attempt.outcome).observe(attempt.seconds)
         if attempt.first_text is not None and attempt.call.stream:
@@ -105,7 +105,9 @@ class Accounts:
 
     def _usage(self, attempt: Attempt) -> tuple[Usage, bool]:
         """Tokens of an attempt, and whether any of them are estimated."""
-        if attempt.finish and attempt.usage:
+        if not attempt.begun:
+            return Usage(), False
+        if attempt.billed:
             return self._expectations.complete(attempt), False
         if attempt.failure in _UNBILLED and not attempt.started:
             return Usage(), False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 
-from service.lvlm.providers.base import Call, Event, FailureKind, Finish, TextDelta, Usage
+from service.lvlm.providers.base import Call, Event, FailureKind, Finish, FinishReason, Source, TextDelta, Usage
 
 
 class Ending(StrEnum):
@@ -27,10 +27,14 @@ class Attempt:
         retry_after: seconds that the provider asked to wait after the failure.
         first_text: seconds until the first piece of the answer.
         heard: the provider has said anything at all, if only that it is at work.
+        second: it is made beside one that is slow to begin.
+        begun: it was made; one that is cancelled before is not, and costs nothing.
+        source: who answers, as far as the provider has said it.
     """
 
-    def __init__(self, provider: str, call: Call) -> None:
+    def __init__(self, provider: str, call: Call, *, second: bool = False) -> None:
         self.provider = provider
+        self.second = second
         self.call = call
         self.ending: Ending | None = None
         self.failure: FailureKind | None = None
@@ -39,6 +43,9 @@ class Attempt:
         self.usage: Usage | None = None
         self.first_text: float | None = None
         self.heard = False
+        self.begun = False
+        self.source: Source | None = None
+        self._usage_is_last = False
         self._pieces: list[str] = []
         self._began = time.perf_counter()
 
@@ -50,8 +57,12 @@ class Attempt:
                 if self.first_text is None:
                     self.first_text = self.seconds
                 self._pieces.append(text)
+                self._usage_is_last = False
             case Usage():
                 self.usage = event
+                self._usage_is_last = True
+            case Source():
+                self.source = event
             case Finish():
                 self.finish = event
 
@@ -63,12 +74,15 @@ class Attempt:
             self.ending = Ending.FINISHED
 
     def cut(self) -> None:
-        """The time is up."""
-        self.ending = Ending.DEADLINE
+        """The time is up; an answer that is complete by then has come in time."""
+        self.ending = Ending.FINISHED if self.complete else Ending.DEADLINE
 
     def fail(self, kind: FailureKind, retry_after: float | None = None) -> None:
-        """The provider failed."""
-        self.ending, self.failure, self.retry_after = Ending.PROVIDER, kind, retry_after
+        """The provider failed; what fails after a complete answer fails to no harm."""
+        if self.complete:
+            self.ending = Ending.FINISHED
+        else:
+            self.ending, self.failure, self.retry_after = Ending.PROVIDER, kind, retry_after
 
     @property
     def text(self) -> str:
@@ -91,9 +105,38 @@ class Attempt:
         return bool(self._pieces) or self.usage is not None
 
     @property
+    def complete(self) -> bool:
+        """Whether the text alone shows that the answer is there to its end."""
+        return bool(self._pieces) and self.call.complete is not None and self.call.complete(self.text)
+
+    @property
+    def billed(self) -> bool:
+        """Whether the usage is of the whole answer: some vendors also tell what it is at the beginning."""
+        ended = self.finish is not None or (self.ending is Ending.FINISHED and self._usage_is_last)
+        return self.usage is not None and ended
+
+    @property
+    def reason(self) -> FinishReason | None:
+        """Why the answer ended: as the provider said, else ``STOP`` for one whose text is complete."""
+        if self.finish is not None:
+            return self.finish.reason
+        return FinishReason.STOP if self.ending is Ending.FINISHED else None
+
+    @property
     def simulated(self) -> bool:
-        """Whether the simulator said that it answered."""
-        return self.finish is not None and self.finish.simulated
+        """Whether the simulator said that it answers."""
+        said = self.finish or self.source
+        return said is not None and said.simulated
+
+    @property
+    def blind(self) -> bool:
+        """Whether the server was sent no pictures, since it takes none."""
+        return self.source is not None and self.source.blind
+
+    @property
+    def sent(self) -> Call:
+        """The call as it was made."""
+        return self.call.blind if self.blind else self.call
 
     @property
     def outcome(self) -> str:

@@ -31,6 +31,7 @@ from service.lvlm.providers.base import (
     FinishReason,
     Provider,
     ProviderError,
+    Source,
     Text,
     TextDelta,
     Usage,
@@ -211,12 +212,20 @@ def request_hash(provider: str, call: Call) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-_KINDS: Mapping[type, str] = {TextDelta: "text", Usage: "usage", Finish: "finish", Alive: "alive"}
+_KINDS: Mapping[type, str] = {
+    Source: "source",
+    TextDelta: "text",
+    Usage: "usage",
+    Finish: "finish",
+    Alive: "alive",
+}
 
 
 def _event(record: Mapping[str, Any]) -> Event:
     if "alive" in record:
         return Alive()
+    if "source" in record:
+        return Source(**record["source"])
     if "text" in record:
         return TextDelta(**record["text"])
     if "usage" in record:

@@ -44,6 +44,7 @@ class Completion:
         cost_usd: of all attempts; None for a model without a known price.
         estimated: some of the usage was not reported.
         simulated: the simulator answered.
+        blind: the server takes no pictures and was sent none.
         provider: who answered, or was asked last.
         model: of that provider.
     """
@@ -56,6 +57,7 @@ class Completion:
     cost_usd: float | None = 0.0
     estimated: bool = False
     simulated: bool = False
+    blind: bool = False
     provider: str = ""
     model: str = ""
 
@@ -174,12 +176,13 @@ class Gateway:
         return Completion(
             ending,
             text=attempt.text if asked else "",
-            reason=attempt.finish.reason if attempt.finish and asked else None,
+            reason=attempt.reason if asked else None,
             failure=attempt.failure,
             usage=bill.usage,
             cost_usd=bill.cost_usd,
             estimated=bill.estimated,
             simulated=attempt.simulated,
+            blind=attempt.blind,
             provider=attempt.provider,
             model=attempt.call.model,
         )
@@ -252,7 +255,7 @@ class Gateway:
         async with Race(progress) as race:
             race.enter(first, self._begin(line, first, grant, patience, progress))
             if not await race.wait(after):
-                second = Attempt(first.provider, first.call)
+                second = Attempt(first.provider, first.call, second=True)
                 spare = await self._spare(line, second)
                 if spare:
                     task = self._begin(line, second, spare, patience, progress)
@@ -278,7 +281,6 @@ class Gateway:
         if isinstance(grant, Ending):
             return None
         line.hedges.spend()
-        self._metrics.lvlm_hedges.labels(provider, call.model, "made").inc()
         return grant
 
     def _begin(
@@ -291,12 +293,22 @@ class Gateway:
         return task
 
     def _close_books(self, line: _Line, attempt: Attempt, grant: Grant, progress: Progress) -> None:
-        bill = self._enter(line, attempt)
-        progress.settle(attempt, bill)
-        self._settle(grant, bill)
+        """Enter what an attempt took and correct the meters; one that was never made took nothing."""
+        if attempt.begun:
+            bill = self._enter(line, attempt)
+            progress.settle(attempt, bill)
+            self._settle(grant, bill)
+            return
+        progress.settle(attempt, Bill())
+        self._settle(grant, None)
+        if attempt.second:
+            line.hedges.refund()
 
     async def _attempt(self, attempt: Attempt, patience: _Patience, progress: Progress) -> None:
         provider, call, hard = self._providers[attempt.provider], attempt.call, patience.hard
+        attempt.begun = True
+        if attempt.second:
+            self._metrics.lvlm_hedges.labels(attempt.provider, call.model, "made").inc()
         self._metrics.lvlm_inflight.inc()
         silence = SILENCE if call.stream else hard
         try:
@@ -323,10 +335,12 @@ class Gateway:
         finally:
             self._metrics.lvlm_inflight.dec()
 
-    def _settle(self, grant: Grant, bill: Bill) -> None:
-        """Correct the meters, while whoever waits for the answer gets it."""
+    def _settle(self, grant: Grant, bill: Bill | None) -> None:
+        """Correct the meters, while the answer is on its way; without a bill, all that was drawn goes back."""
         if grant.meters:
-            task = asyncio.create_task(self._allowance.settle(grant, bill))
+            task = asyncio.create_task(
+                self._allowance.settle(grant, bill) if bill else self._allowance.give_back(grant)
+            )
             self._settling.add(task)
             task.add_done_callback(self._settling.discard)
 

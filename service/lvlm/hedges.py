@@ -50,3 +50,7 @@ class Hedges:
     def spend(self) -> None:
         """A second attempt is made."""
         self._credit -= 1
+
+    def refund(self) -> None:
+        """A second attempt was not made after all."""
+        self._credit += 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
@@ -35,6 +35,7 @@ class Prompt:
         answer_schema: JSON schema of the answer, for providers that enforce one; None for free text.
         version: changes with the wording or layout; part of every cache key.
         answer_tokens: about how many the answer will take, for budgets and estimates.
+        without_images: makes the same prompt for a server that takes no pictures; None where there is none.
     """
 
     system: str
@@ -42,6 +43,7 @@ class Prompt:
     answer_schema: Mapping[str, Any] | None
     version: str
     answer_tokens: int = 0
+    without_images: Callable[[], Prompt] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Call:
         stream: whether to ask for server-sent events; without, the answer comes as one ``TextDelta``.
         context: closed-set facts for logs and for the simulator's ``paper`` profile (``strategy``), sent as
             request metadata, never part of the prompt.
+        complete: whether a text answers the prompt to the end, so that a stream which ends without a finish
+            reason can be told from one that was cut; None where no text can show it.
     """
 
     prompt: Prompt
@@ -61,6 +65,31 @@ class Call:
     max_output_tokens: int
     stream: bool = True
     context: Mapping[str, str] = field(default_factory=dict)
+    complete: Callable[[str], bool] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def blind(self) -> Call:
+        """The call as it is made to a server that takes no pictures."""
+        prompt = self.prompt
+        if prompt.without_images is None:
+            parts = tuple(part for part in prompt.parts if isinstance(part, Text))
+            return replace(self, prompt=replace(prompt, parts=parts))
+        return replace(self, prompt=prompt.without_images())
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who answers: the first event of an answer, before any of its text.
+
+    Attributes:
+        model: the model that the provider says answers.
+        simulated: the answer comes from the simulator, whatever the provider is called.
+        blind: the pictures were left out, since the server takes none.
+    """
+
+    model: str
+    simulated: bool = False
+    blind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +124,8 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The last event of a complete answer. A stream that ends without one was truncated.
+    """The last event of an answer that the provider says is over. An answer without one was cut, unless its
+    text alone shows that it is complete (``Call.complete``).
 
     Attributes:
         model: the model that the provider says answered.
@@ -112,7 +142,7 @@ class Alive:
     """The provider works on the answer and has nothing to show of it: a ping, a thought."""
 
 
-Event = TextDelta | Usage | Finish | Alive
+Event = Source | TextDelta | Usage | Finish | Alive
 
 
 class FailureKind(StrEnum):
@@ -120,6 +150,7 @@ class FailureKind(StrEnum):
 
     ``unreachable`` never got there; ``connection`` broke off on the way, perhaps after the work was done;
     ``timeout`` is the vendor's own word, ``silent`` is ours for a stream from which nothing comes any more.
+    ``oversized`` sent more than any answer takes: trying again would pay for the same once more.
     """
 
     RATE_LIMITED = "rate_limited"
@@ -130,13 +161,14 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"
     SILENT = "silent"
     TRUNCATED = "truncated"
+    OVERSIZED = "oversized"
     AUTHENTICATION = "authentication"
     REQUEST = "request"
 
     @property
     def retryable(self) -> bool:
         """Whether the same call may succeed a moment later."""
-        return self not in (FailureKind.AUTHENTICATION, FailureKind.REQUEST)
+        return self not in (FailureKind.AUTHENTICATION, FailureKind.REQUEST, FailureKind.OVERSIZED)
 
 
 class ProviderError(Exception):
@@ -164,8 +196,8 @@ class Provider(Protocol):
     def stream(self, call: Call) -> AsyncIterator[Event]:
         """Make one attempt, with no retry and no timeout of its own (the gateway has both).
 
-        Yields text as it arrives, usage when known and a Finish at the end. Closing the iterator cancels the
-        call and frees the connection.
+        Yields a Source before any text, text as it arrives, usage when known and a Finish at the end; none if
+        the provider gave no finish reason. Closing the iterator cancels the call and frees the connection.
 
         Raises:
             ProviderError: the attempt failed, also in the middle of a stream.
