@@ -29,6 +29,7 @@ from service.lvlm.providers.anthropic_batches import AnthropicBatches
 from service.lvlm.providers.anthropic_messages import ANTHROPIC_URL, AnthropicMessages
 from service.lvlm.providers.base import Provider
 from service.lvlm.providers.batches import Batches
+from service.lvlm.providers.dialect import Dialect
 from service.lvlm.providers.late import LateProvider
 from service.lvlm.providers.openai_batches import OpenAIBatches
 from service.lvlm.providers.openai_chat import OPENAI_URL, OpenAIChat
@@ -346,6 +347,5 @@ def open_provider(name: str, settings: Settings, prices: Prices) -> Provider:
         api_key=os.environ.get(compatible.api_key_variable, ""),
         prices=prices,
         base_url=compatible.base_url,
-        compatible=True,
-        structured=compatible.structured_output,
+        dialect=Dialect(output_cap="max_tokens", structured_output=compatible.structured_output),
     )

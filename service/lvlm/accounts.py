@@ -12,6 +12,8 @@ from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import Call, FailureKind, FinishReason, Usage
 from service.metrics import Metrics
 
+SIMULATOR = "simulator"
+
 
 @dataclass(frozen=True, slots=True)
 class Bill:
@@ -58,8 +60,10 @@ class Accounts:
     ) -> None:
         self._prices = prices
         self._metrics = metrics
+        self._simulators = frozenset(free)
         self._free = frozenset(() if bill_simulated else free)
         self._bill_simulated = bill_simulated
+        self._seen_simulated: set[str] = set()
         self._expectations = Expectations(prices)
 
     def expected(self, provider: str, call: Call) -> Bill:
@@ -70,7 +74,11 @@ class Accounts:
     def so_far(self, attempt: Attempt) -> Bill:
         """What an attempt has taken until now."""
         usage, estimated = self._usage(attempt)
-        simulated = attempt.simulated and not self._bill_simulated
+        if attempt.simulated:
+            self._seen_simulated.add(attempt.provider)
+        # An attempt that is cut before its first word says nothing: it is like those before it.
+        simulated = attempt.simulated or (attempt.source is None and attempt.provider in self._seen_simulated)
+        simulated = simulated and not self._bill_simulated
         cost = 0.0 if simulated else self._cost(attempt.provider, attempt.call, usage)
         return Bill(usage, cost, estimated)
 
@@ -78,8 +86,8 @@ class Accounts:
         """Enter an attempt that has ended."""
         bill, metrics = self.so_far(attempt), self._metrics
         provider, model = attempt.provider, attempt.call.model
-        if attempt.billed and attempt.reason is FinishReason.STOP:
-            self._expectations.learn(attempt)
+        if not bill.estimated and attempt.reason is FinishReason.STOP and attempt.usage:
+            self._expectations.learn(attempt, bill.usage)
         metrics.lvlm_call_duration.labels(provider, model, attempt.outcome).observe(attempt.seconds)
         if attempt.first_text is not None and attempt.call.stream:
             metrics.lvlm_time_to_first_token.labels(provider, model).observe(attempt.first_text)
@@ -93,7 +101,9 @@ class Accounts:
             metrics.lvlm_tokens.labels(provider, model, direction).inc(tokens)
             if bill.estimated:
                 metrics.lvlm_estimated_tokens.labels(provider, model, direction).inc(tokens)
-        metrics.lvlm_cost.labels(provider, model).inc(bill.cost_usd or 0.0)
+        # Dollars that were not spent are told apart, whatever the provider of a rehearsal is called.
+        payer = SIMULATOR if attempt.simulated and provider not in self._simulators else provider
+        metrics.lvlm_cost.labels(payer, model).inc(bill.cost_usd or 0.0)
         return bill
 
     def warning(self, provider: str, model: str) -> str | None:
@@ -107,8 +117,9 @@ class Accounts:
         """Tokens of an attempt, and whether any of them are estimated."""
         if not attempt.begun:
             return Usage(), False
-        if attempt.billed:
-            return self._expectations.complete(attempt), False
+        told = self._expectations.told(attempt)
+        if told is not None:
+            return told, False
         if attempt.failure in _UNBILLED and not attempt.started:
             return Usage(), False
         return self._expectations.taken(attempt), True

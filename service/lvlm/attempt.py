@@ -5,7 +5,16 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 
-from service.lvlm.providers.base import Call, Event, FailureKind, Finish, FinishReason, Source, TextDelta, Usage
+from service.lvlm.providers.base import (
+    Call,
+    Event,
+    FailureKind,
+    Finish,
+    FinishReason,
+    Source,
+    TextDelta,
+    Usage,
+)
 
 
 class Ending(StrEnum):
@@ -51,7 +60,7 @@ class Attempt:
 
     def take(self, event: Event) -> None:
         """Add what the provider sent next."""
-        self.heard = True
+        self.heard = self.heard or not isinstance(event, Source)
         match event:
             case TextDelta(text):
                 if self.first_text is None:

@@ -223,7 +223,7 @@ _KINDS: Mapping[type, str] = {
 
 def _event(record: Mapping[str, Any]) -> Event:
     if "alive" in record:
-        return Alive()
+        return Alive(**record["alive"])
     if "source" in record:
         return Source(**record["source"])
     if "text" in record:

@@ -12,11 +12,18 @@ from statistics import median
 
 from service.lvlm.attempt import Attempt
 from service.lvlm.pricing import Prices
-from service.lvlm.providers.base import Call, Usage
+from service.lvlm.providers.base import Call, Text, Usage
 from service.lvlm.tokens import estimate_images, estimate_input, estimate_text
 
 REMEMBERED = 25
 """Bills of one kind; medians over so few follow a change, and a freak among them does not count."""
+
+
+_FRAME = 2_000
+"""Tokens that a vendor may add to a prompt or an answer: roles, tools, a system message of its own."""
+
+_MOST_PER_PICTURE = 10_000
+"""Tokens; the dearest rule known bills 8,500 for a picture of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +57,51 @@ class Expectations:
         return replace(self._input(provider, call), output_tokens=min(round(output), call.max_output_tokens))
 
     def taken(self, attempt: Attempt) -> Usage:
-        """What an attempt has taken that told its usage not at all or in part."""
-        call, told = attempt.call, attempt.usage or Usage()
+        """What an attempt has taken that told its usage not at all, in part, or not as it can be."""
+        call, told = attempt.sent, self._plausible(attempt)
         if told.input_tokens:
             known = replace(told, image_tokens=told.image_tokens or self._images(call))
         else:
             known = self._input(attempt.provider, call)
         return replace(known, output_tokens=max(told.output_tokens, self._output(attempt)))
 
-    def complete(self, attempt: Attempt) -> Usage:
-        """The usage as it was told; some vendors leave out what part of the input the pictures were."""
-        assert attempt.usage is not None
-        images = attempt.usage.image_tokens or self._images(attempt.call)
-        return replace(attempt.usage, image_tokens=min(images, attempt.usage.input_tokens))
+    def told(self, attempt: Attempt) -> Usage | None:
+        """The usage of a whole answer as it was told; None if it was not, or cannot be.
 
-    def learn(self, attempt: Attempt) -> None:
+        Some vendors leave out what part of the input the pictures were.
+        """
+        told = self._plausible(attempt)
+        if not (attempt.billed and told.input_tokens and (told.output_tokens or not attempt.answering)):
+            return None
+        images = told.image_tokens or self._images(attempt.sent)
+        return replace(told, image_tokens=min(images, told.input_tokens))
+
+    def _plausible(self, attempt: Attempt) -> Usage:
+        """The usage that was told, with 0 for counts beyond what was sent or could have been generated."""
+        call, told = attempt.sent, attempt.usage or Usage()
+        sent = told.input_tokens if told.input_tokens <= self._most_input(call) else 0
+        written = max(call.max_output_tokens, len(attempt.text.encode("utf-8", "replace")))
+        made = told.output_tokens if told.output_tokens <= 1.25 * written + _FRAME else 0
+        cached = told.cached_input_tokens if told.cached_input_tokens <= sent else 0
+        kept = told.cache_write_tokens if told.cache_write_tokens <= sent - cached else 0
+        images = told.image_tokens if told.image_tokens <= sent else 0
+        return Usage(sent, made, cached, kept, images)
+
+    def _most_input(self, call: Call) -> float:
+        """The most tokens that a call can be: no vocabulary makes more of a text than it has bytes."""
+        texts = [call.prompt.system, str(call.prompt.answer_schema or "")]
+        pictures = 0
+        for part in call.prompt.parts:
+            if isinstance(part, Text):
+                texts.append(part.text)
+            else:
+                pictures += 1
+        written = sum(len(each.encode("utf-8", "replace")) for each in texts)
+        return written + _FRAME + pictures * _MOST_PER_PICTURE + 4 * self._images(call)
+
+    def learn(self, attempt: Attempt, usage: Usage) -> None:
         """Take the bill of a finished attempt into account."""
-        call, usage = attempt.call, attempt.usage
-        assert usage is not None
+        call = attempt.sent
         images = usage.image_tokens or self._images(call)
         paid = _Paid(
             input_factor=max(0, usage.input_tokens - images) / max(1, self._text(call)),

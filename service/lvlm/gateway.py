@@ -20,7 +20,16 @@ from service.lvlm.breaker import Breaker
 from service.lvlm.hedges import Hedges
 from service.lvlm.places import Places
 from service.lvlm.progress import Progress, Step
-from service.lvlm.providers.base import Call, FailureKind, FinishReason, Provider, ProviderError, Usage
+from service.lvlm.providers.base import (
+    Alive,
+    Call,
+    FailureKind,
+    FinishReason,
+    Provider,
+    ProviderError,
+    Source,
+    Usage,
+)
 from service.lvlm.race import Race
 from service.lvlm.retries import Retries
 from service.metrics import Metrics
@@ -31,6 +40,12 @@ log = logging.getLogger(__name__)
 
 SILENCE = 30.0
 """Seconds without an event after which a stream is given up."""
+
+KEPT_ALIVE = 120.0
+"""Seconds for which signs of life alone keep a stream: comments and pings may come for ever."""
+
+
+_SIGN_OF_LIFE = Alive()
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +326,7 @@ class Gateway:
             self._metrics.lvlm_hedges.labels(attempt.provider, call.model, "made").inc()
         self._metrics.lvlm_inflight.inc()
         silence = SILENCE if call.stream else hard
+        progressed = _now()
         try:
             async with (
                 asyncio.timeout_at(min(hard, _now() + silence, patience.first_word)) as limit,
@@ -318,8 +334,12 @@ class Gateway:
             ):
                 async for event in events:
                     attempt.take(event)
+                    if isinstance(event, Source):  # a head is not yet a word
+                        continue
                     progress.arrived(attempt)
-                    limit.reschedule(min(hard, _now() + silence))
+                    if event != _SIGN_OF_LIFE:
+                        progressed = _now()
+                    limit.reschedule(min(hard, _now() + silence, progressed + max(silence, KEPT_ALIVE)))
             attempt.end()
         except TimeoutError:
             if _now() >= hard:
@@ -336,7 +356,7 @@ class Gateway:
             self._metrics.lvlm_inflight.dec()
 
     def _settle(self, grant: Grant, bill: Bill | None) -> None:
-        """Correct the meters, while the answer is on its way; without a bill, all that was drawn goes back."""
+        """Correct the meters while the answer is on its way; without a bill, all that was drawn goes back."""
         if grant.meters:
             task = asyncio.create_task(
                 self._allowance.settle(grant, bill) if bill else self._allowance.give_back(grant)

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, suppress
+from typing import Any
 
 import pytest
 from scripted_server import AnthropicScript, OpenAIScript, Reply, scripted_server
@@ -29,6 +30,7 @@ from service.lvlm.providers.base import (
     TextDelta,
     Usage,
 )
+from service.lvlm.providers.dialect import Dialect
 from service.lvlm.providers.late import LateProvider
 from service.lvlm.providers.openai_chat import OpenAIChat
 
@@ -49,15 +51,15 @@ SCHEMA = {
 PROMPT = Prompt("Rank.", (Image(PIXEL, "image/png", 1, 1), Text(DATA)), SCHEMA, "test-1")
 
 
-def openai_chat(url: str, **options: bool) -> Provider:
+def openai_chat(url: str, **options: Any) -> Provider:
     return OpenAIChat("mine", api_key=KEY, prices=Prices.read(), base_url=f"{url}/v1", **options)
 
 
-def anthropic_messages(url: str, **options: bool) -> Provider:
+def anthropic_messages(url: str, **options: Any) -> Provider:
     return AnthropicMessages("mine", api_key=KEY, base_url=url, **options)
 
 
-def late(url: str, **options: bool) -> Provider:
+def late(url: str, **options: Any) -> Provider:
     return LateProvider("mine", lambda: openai_chat(url, **options))
 
 
@@ -193,13 +195,14 @@ async def test_cancelling_a_call_closes_the_connection(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
-async def test_an_answer_without_a_finish_reason_was_truncated(wire: Wire, stream: bool) -> None:
+async def test_an_answer_without_a_finish_reason_has_no_finish(wire: Wire, stream: bool) -> None:
     reply = (
         Reply(wire.script.stream(b"half", reason=None)) if stream else wire.script.plain("half", reason=None)
     )
     async with scripted_server(reply) as server:
-        error = await failure_of(wire.connect(server.url), call(stream=stream))
-    assert error.kind is FailureKind.TRUNCATED
+        events = await collect(wire.connect(server.url), call(stream=stream))
+    assert text_of(events) == "half"
+    assert not any(isinstance(event, Finish) for event in events)
 
 
 async def test_an_error_event_inside_a_stream_is_an_error_by_its_type(wire: Wire) -> None:
@@ -301,7 +304,7 @@ async def test_no_error_quotes_keys_or_requests(wire: Wire, status: int) -> None
     assert KEY not in str(error)
     assert "mug" not in str(error)
     assert error.__cause__ is None
-    assert error.__suppress_context__
+    assert error.__context__ is None or error.__suppress_context__
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
@@ -334,7 +337,7 @@ async def test_a_stream_without_usage_still_finishes(wire: Wire) -> None:
 
 
 async def sent(
-    connect: Callable[..., Provider], wire: Wire, model: str = "m", **options: bool
+    connect: Callable[..., Provider], wire: Wire, model: str = "m", **options: Any
 ) -> dict[str, object]:
     """The body of the request that a call becomes."""
     async with scripted_server(Reply(wire.script.stream(b"x"))) as server:
@@ -349,7 +352,9 @@ async def test_the_strategy_is_told_to_the_simulator_alone(wire: Wire) -> None:
 
 async def test_the_schema_is_sent_unless_switched_off(wire: Wire) -> None:
     assert "'ranking'" in str({**await sent(wire.connect, wire), "messages": None})
-    assert "'ranking'" not in str({**await sent(wire.connect, wire, structured=False), "messages": None})
+    assert "'ranking'" not in str(
+        {**await sent(wire.connect, wire, dialect=Dialect(structured_output=False)), "messages": None}
+    )
 
 
 async def test_pictures_come_before_the_data(wire: Wire) -> None:
@@ -375,7 +380,7 @@ async def test_openai_is_always_told_the_image_detail(model: str, detail: str) -
 async def test_compatible_servers_are_capped_by_the_older_name() -> None:
     wire = Wire(openai_chat, OpenAIScript())
     assert (await sent(openai_chat, wire))["max_completion_tokens"] == 200
-    assert (await sent(openai_chat, wire, compatible=True))["max_tokens"] == 200
+    assert (await sent(openai_chat, wire, dialect=Dialect(output_cap="max_tokens")))["max_tokens"] == 200
 
 
 async def test_a_proxy_in_the_environment_is_not_asked_for_this_machine(

@@ -52,7 +52,7 @@ class AnthropicBatches:
         match result.type:
             case "succeeded":
                 try:
-                    return BatchResult(name, tuple(self._messages.events(result.message)))
+                    return BatchResult(name, tuple(self._messages.events(result.message.to_dict(), "")))
                 except ProviderError as error:
                     return BatchResult(name, failure=error.kind)
             case "errored":

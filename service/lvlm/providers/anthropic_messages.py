@@ -7,11 +7,9 @@ There is no temperature: the SDK no longer has one.
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+import json
+from collections.abc import Mapping
 from typing import Any
-
-import orjson
 
 from service.lvlm.providers.base import (
     Alive,
@@ -26,10 +24,12 @@ from service.lvlm.providers.base import (
     TextDelta,
     Usage,
 )
+from service.lvlm.providers.body import LINGER
+from service.lvlm.providers.dialect import Dialect
 from service.lvlm.providers.failures import failure
 from service.lvlm.providers.sdk import SdkProvider, is_simulated
-from service.lvlm.providers.sse import read_events
 from service.lvlm.providers.transport import http_client
+from service.lvlm.providers.untrusted import count, record, text
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 _PATH = "/v1/messages"
@@ -47,7 +47,7 @@ class AnthropicMessages(SdkProvider):
     Args:
         name: the configured name.
         base_url: without ``/v1``.
-        structured: whether to send the answer's JSON schema; off for servers that refuse it.
+        dialect: what the server understands, as far as it is known.
         tell_strategy: send the call's strategy as metadata. For the simulator alone.
     """
 
@@ -57,77 +57,127 @@ class AnthropicMessages(SdkProvider):
         *,
         api_key: str,
         base_url: str = ANTHROPIC_URL,
-        structured: bool = True,
+        dialect: Dialect | None = None,
         tell_strategy: bool = False,
     ) -> None:
         import anthropic  # slow: only who uses it pays
 
+        dialect = dialect or Dialect()
+        headers: dict[str, Any] = dict(dialect.headers)
+        if dialect.api_key_header:
+            headers |= {"X-Api-Key": anthropic.Omit(), dialect.api_key_header: api_key}
         client = anthropic.AsyncAnthropic(
             api_key=api_key,
             base_url=base_url,
+            default_headers=headers,
+            default_query=dict(dialect.query),
             max_retries=0,
             timeout=None,
             http_client=http_client(base_url),
         )
-        super().__init__(name, anthropic, client)
-        self._message_type = anthropic.types.Message
-        self._structured = structured
+        super().__init__(name, anthropic, client, _PATH, dialect)
         self._tell_strategy = tell_strategy
 
-    async def _streamed(self, call: Call) -> AsyncGenerator[Event]:
-        usage, reason, model = Usage(), None, call.model
-        async with (
-            await self._stream(_PATH, call, {"stream": True}) as response,
-            aclosing(read_events(response.response.aiter_bytes())) as events,  # type: ignore[type-var]
-        ):
-            async for data in events:
-                event: dict[str, Any] = orjson.loads(data) if data else {"type": "ping"}
-                match event["type"]:
-                    case "error":
-                        raise failure(200, event) from None
-                    case "message_start":
-                        model = event["message"].get("model") or model
-                        usage = _usage(event["message"].get("usage"), usage)
-                        yield usage
-                    case "content_block_delta" if event["delta"]["type"] == "text_delta":
-                        yield TextDelta(event["delta"]["text"])
-                    case "message_delta":
-                        reason = event["delta"].get("stop_reason") or reason
-                        usage = _usage(event.get("usage"), usage)
-                        yield usage
-                    case _:
-                        yield Alive()
-        yield _finish(reason, model)
-
-    async def _plain(self, call: Call) -> Any:
-        return await self._send(_PATH, call, self._message_type)
-
-    def events(self, answer: Any) -> list[Event]:
+    def request(self, call: Call, dialect: Dialect | None = None) -> dict[str, Any]:
         """See SdkProvider."""
-        if not isinstance(answer, self._message_type) or answer.content is None:
-            raise ProviderError(FailureKind.SERVER, "the provider's answer is not a message")
-        text = "".join(block.text for block in answer.content if block.type == "text")
-        events: list[Event] = [TextDelta(text)] if text else []
-        if answer.usage:
-            events.append(_usage(answer.usage.model_dump(), Usage()))
-        return [*events, _finish(answer.stop_reason, answer.model or "")]
-
-    def request(self, call: Call) -> dict[str, Any]:
-        """See SdkProvider."""
-        prompt = call.prompt
+        prompt, dialect = call.prompt, dialect or self.dialect(call.model)
+        content: Any = [_part(part) for part in prompt.parts]
+        if not dialect.system_role:
+            content = [{"type": "text", "text": prompt.system}, *content]
+        if not dialect.content_parts:
+            content = "\n\n".join(part["text"] for part in content if "text" in part)
         request: dict[str, Any] = {
             "model": call.model,
-            "system": prompt.system,
-            "messages": [{"role": "user", "content": [_part(part) for part in prompt.parts]}],
+            "messages": [{"role": "user", "content": content}],
             "max_tokens": call.max_output_tokens,
         }
-        if self._structured and prompt.answer_schema is not None:
+        if dialect.system_role:
+            request["system"] = prompt.system
+        if dialect.structured_output and prompt.answer_schema is not None:
             request["output_config"] = {
                 "format": {"type": "json_schema", "schema": dict(prompt.answer_schema)}
             }
         if self._tell_strategy and "strategy" in call.context:
             request["metadata"] = {"user_id": f"strategy={call.context['strategy']}"}
         return request
+
+    def reading(self, model: str) -> AnthropicReading:
+        """See SdkProvider."""
+        return AnthropicReading(model)
+
+    def _mode(self, dialect: Dialect) -> dict[str, Any]:
+        return {"stream": True}
+
+
+class AnthropicReading:
+    """What has been read of one message; see Reading."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.lingers: float | None = None
+        self._reason = ""
+        self._usage = Usage()
+
+    @property
+    def simulated(self) -> bool:
+        """See Reading."""
+        return is_simulated(self.model)
+
+    def take(self, told: object, *, plain: bool) -> list[Event]:
+        """See Reading."""
+        event = record(told)
+        kind = event.get("type")
+        if kind == "error" or event.get("error"):
+            raise failure(200, event)
+        if plain:
+            return self._whole(event)
+        match kind:
+            case "message_start":
+                message = record(event.get("message"))
+                self.model = text(message.get("model")) or self.model
+                return self._billed(message.get("usage"))
+            case "content_block_start":
+                return _text(text(record(event.get("content_block")).get("text")))
+            case "content_block_delta":
+                delta = record(event.get("delta"))
+                return _text(text(delta.get("text")) or text(delta.get("partial_json")))
+            case "message_delta":
+                self._reason = text(record(event.get("delta")).get("stop_reason")).strip() or self._reason
+                return self._billed(event.get("usage"))
+            case "message_stop":
+                self.lingers = LINGER
+        return [Alive()]
+
+    def finish(self) -> Finish | None:
+        """See Reading."""
+        if not self._reason:
+            return None
+        return Finish(_FINISH.get(self._reason, FinishReason.STOP), self.model, self.simulated)
+
+    def _whole(self, message: Mapping[str, Any]) -> list[Event]:
+        if not isinstance(message.get("content"), list):
+            raise ProviderError(FailureKind.SERVER, "the provider's answer is not a message")
+        self.model = text(message.get("model")) or self.model
+        self._reason = text(message.get("stop_reason")).strip()
+        written = "".join(map(_block, message["content"]))
+        billed = self._billed(message["usage"]) if record(message.get("usage")) else []
+        return [*([TextDelta(written)] if written else []), *billed]
+
+    def _billed(self, reported: object) -> list[Event]:
+        self._usage = _usage(record(reported), self._usage)
+        return [self._usage] if record(reported) else [Alive()]
+
+
+def _text(written: str) -> list[Event]:
+    return [TextDelta(written)] if written else [Alive(thinking=True)]
+
+
+def _block(block: object) -> str:
+    """The text of a block of a message; the arguments of a tool are an answer too, thoughts are none."""
+    told = record(block)
+    if told.get("type") == "text":
+        return text(told.get("text"))
+    return json.dumps(record(told.get("input"))) if told.get("type") == "tool_use" else ""
 
 
 def _part(part: Text | Image) -> dict[str, Any]:
@@ -137,16 +187,8 @@ def _part(part: Text | Image) -> dict[str, Any]:
     return {"type": "image", "source": {"type": "base64", "media_type": part.media_type, "data": data}}
 
 
-def _finish(reason: str | None, model: str) -> Finish:
-    if reason is None:
-        raise ProviderError(FailureKind.TRUNCATED, "the answer ended without a stop reason: it was cut off")
-    return Finish(_FINISH.get(reason, FinishReason.STOP), model, is_simulated(model))
-
-
-def _usage(reported: Mapping[str, Any] | None, before: Usage) -> Usage:
+def _usage(reported: Mapping[str, Any], before: Usage) -> Usage:
     """Usage so far: counts are cumulative, events leave some out, input comes without the cached part."""
-    if reported is None:
-        return before
     written = _count(reported, "cache_creation_input_tokens", before.cache_write_tokens)
     cached = _count(reported, "cache_read_input_tokens", before.cached_input_tokens)
     plain = before.input_tokens - before.cache_write_tokens - before.cached_input_tokens
@@ -159,5 +201,5 @@ def _usage(reported: Mapping[str, Any] | None, before: Usage) -> Usage:
 
 
 def _count(reported: Mapping[str, Any], name: str, otherwise: int) -> int:
-    value = reported.get(name)
-    return otherwise if value is None else int(value)
+    value = count(reported.get(name))
+    return otherwise if value is None else value

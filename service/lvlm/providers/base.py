@@ -124,8 +124,9 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The last event of an answer that the provider says is over. An answer without one was cut, unless its
-    text alone shows that it is complete (``Call.complete``).
+    """The last event of an answer that the provider says is over.
+
+    An answer without one was cut, unless its text alone shows that it is complete (``Call.complete``).
 
     Attributes:
         model: the model that the provider says answered.
@@ -139,7 +140,13 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """The provider works on the answer and has nothing to show of it: a ping, a thought."""
+    """The provider is there and has nothing to show of the answer.
+
+    Attributes:
+        thinking: it works on the answer (a thought, a part without text); a mere sign of life is no progress.
+    """
+
+    thinking: bool = False
 
 
 Event = Source | TextDelta | Usage | Finish | Alive

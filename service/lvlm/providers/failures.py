@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from time import time
+from urllib.parse import urlsplit
 
 from service.lvlm.providers.base import FailureKind, ProviderError
+from service.lvlm.providers.untrusted import record
 
 _BY_TYPE = {
     **dict.fromkeys(
@@ -38,6 +40,7 @@ _BY_TYPE = {
         FailureKind.REQUEST,
     ),
 }
+_NAME = re.compile(r"[\w.\[\]-]{1,80}")
 _BY_STATUS = {
     401: FailureKind.AUTHENTICATION,
     402: FailureKind.AUTHENTICATION,
@@ -64,13 +67,39 @@ def failure(
         headers: of the response.
         request_id: the vendor's name for the call, to ask its support with.
     """
-    words = [str(word) for word in _words(body) if word and re.fullmatch(r"[\w.\[\]-]{1,80}", str(word))]
+    if 300 <= status < 400:
+        return _redirected(status, headers or {})
+    words = says_what(body)
     inner = next((int(word) for word in words if re.fullmatch("[45][0-9][0-9]", word)), 0)
     kind = _kind(status if status >= 400 else inner, words)
     told = [f"{status}" if status >= 400 else "an error inside the stream", *words]
     if request_id:
         told.append(f"request {request_id}")
     return ProviderError(kind, f"the provider answered {', '.join(told)}", _retry_after(headers or {}))
+
+
+def says_what(body: object) -> list[str]:
+    """The type, code and parameter that an error names, as far as they are names."""
+    return [str(word) for word in _words(body) if isinstance(word, str | int) and _NAME.fullmatch(str(word))]
+
+
+def _redirected(status: int, headers: Mapping[str, str]) -> ProviderError:
+    """The error for an address that has changed: its owner must say that the key may go there."""
+    try:
+        to = urlsplit(headers.get("location", ""))
+        address = (
+            f"{to.scheme}://{to.hostname}{f':{to.port}' if to.port else ''}{to.path}"
+            if to.hostname
+            else to.path
+        )
+    except ValueError:
+        address = ""
+    told = address[:200] if address.isascii() and address.isprintable() else ""
+    return ProviderError(
+        FailureKind.REQUEST,
+        f"the provider answered {status}: it is now at {told or 'an address that it does not name'}; set its "
+        "base URL to the new address (a redirect is not followed with a key)",
+    )
 
 
 def _kind(status: int, words: list[str]) -> FailureKind:
@@ -85,11 +114,9 @@ def _kind(status: int, words: list[str]) -> FailureKind:
 
 
 def _words(body: object) -> tuple[object, ...]:
-    """Type, code and parameter, whether the error stands alone (OpenAI) or in an envelope (Anthropic)."""
-    if not isinstance(body, Mapping):
-        return ()
-    inner = body.get("error")
-    error = inner if isinstance(inner, Mapping) else body
+    """Code, type and parameter, whether the error stands alone (OpenAI) or in an envelope (Anthropic)."""
+    inner = record(record(body).get("error"))
+    error = inner or record(body)
     return error.get("code"), error.get("type"), error.get("param")
 
 
@@ -108,5 +135,5 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 def _until(date: str) -> float | None:
     try:
         return max(0.0, parsedate_to_datetime(date).timestamp() - time())
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return None

@@ -83,6 +83,6 @@ class OpenAIBatches:
         if response["status_code"] != _OK:
             return BatchResult(name, failure=failure(response["status_code"], response.get("body")).kind)
         try:
-            return BatchResult(name, tuple(self._chat.events(self._chat.read(response["body"]))))
+            return BatchResult(name, tuple(self._chat.events(response["body"], "")))
         except ProviderError as error:
             return BatchResult(name, failure=error.kind)

@@ -5,13 +5,9 @@ The one home of ``openai``, which takes a second to import: it is loaded by the 
 
 from __future__ import annotations
 
-import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import Mapping
 from typing import Any
-
-import orjson
 
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import (
@@ -27,17 +23,21 @@ from service.lvlm.providers.base import (
     TextDelta,
     Usage,
 )
+from service.lvlm.providers.body import LINGER
+from service.lvlm.providers.dialect import Dialect
 from service.lvlm.providers.failures import failure
 from service.lvlm.providers.sdk import SIMULATOR, SdkProvider, is_simulated
-from service.lvlm.providers.sse import read_events
 from service.lvlm.providers.transport import http_client
+from service.lvlm.providers.untrusted import count, record, sequence, text
 
 OPENAI_URL = "https://api.openai.com/v1"
 _PATH = "/chat/completions"
 
+_USAGE_LINGER = 2.0
+"""Seconds for which usage is waited for after the finish reason."""
+
 _FINISH = {"length": FinishReason.LENGTH, "content_filter": FinishReason.REFUSAL}
-_END = b"[DONE]"
-_READ_OUT = 0.25  # seconds; the answer is complete, and nobody shall wait for a server that does not hang up
+_BROKEN_OFF = "error"  # the finish reason by which gateways tell that the model behind them failed
 
 
 class OpenAIChat(SdkProvider):
@@ -45,10 +45,10 @@ class OpenAIChat(SdkProvider):
 
     Args:
         name: the configured name.
+        api_key: empty for servers without keys.
         base_url: up to and including ``/v1``.
         prices: knows which image detail to ask for.
-        compatible: another server than OpenAI's, which caps output by ``max_tokens``.
-        structured: whether to send the answer's JSON schema; off for servers that refuse it.
+        dialect: what the server understands, as far as it is known.
         tell_strategy: send the call's context as metadata. For the simulator alone.
     """
 
@@ -59,130 +59,150 @@ class OpenAIChat(SdkProvider):
         api_key: str,
         prices: Prices,
         base_url: str = OPENAI_URL,
-        compatible: bool = False,
-        structured: bool = True,
+        dialect: Dialect | None = None,
         tell_strategy: bool = False,
     ) -> None:
         import openai  # slow: only who uses it pays
 
+        dialect = dialect or Dialect()
+        headers: dict[str, Any] = dict(dialect.headers)
+        if dialect.api_key_header:
+            headers |= {"Authorization": openai.Omit(), dialect.api_key_header: api_key}
         client = openai.AsyncOpenAI(
             api_key=api_key or "none",  # servers without keys; the SDK insists on one
             base_url=base_url,
+            default_headers=headers,
+            default_query=dict(dialect.query),
             max_retries=0,
             timeout=None,
             http_client=http_client(base_url),
         )
-        super().__init__(name, openai, client)
-        self._completion_type = openai.types.chat.ChatCompletion
+        super().__init__(name, openai, client, _PATH, dialect)
         self._prices = prices
-        self._cap = "max_tokens" if compatible else "max_completion_tokens"
-        self._structured = structured
         self._tell_strategy = tell_strategy
 
-    async def _streamed(self, call: Call) -> AsyncGenerator[Event]:
-        reason, refused, simulated, model = None, False, False, call.model
-        mode = {"stream": True, "stream_options": {"include_usage": True}}
-        async with (
-            await self._stream(_PATH, call, mode) as response,
-            aclosing(read_events(response.response.aiter_bytes())) as events,  # type: ignore[type-var]
-        ):
-            async for data in events:
-                if data == _END:
-                    await _read_out(events)
-                    break
-                chunk = orjson.loads(data) if data else {}
-                told = False
-                if chunk.get("error"):
-                    raise failure(200, chunk) from None
-                model = chunk.get("model") or model
-                simulated = simulated or _simulated(chunk)
-                if chunk.get("usage"):
-                    told = True
-                    yield _usage(chunk["usage"])
-                for choice in chunk.get("choices") or ():
-                    delta = choice.get("delta") or {}
-                    refused = refused or bool(delta.get("refusal"))
-                    reason = choice.get("finish_reason") or reason
-                    if delta.get("content"):
-                        told = True
-                        yield TextDelta(delta["content"])
-                if not told:
-                    yield Alive()
-        yield _finish(reason, refused, model, simulated)
-
-    async def _plain(self, call: Call) -> Any:
-        return await self._send(_PATH, call, self._completion_type)
-
-    def events(self, answer: Any) -> list[Event]:
+    def request(self, call: Call, dialect: Dialect | None = None) -> dict[str, Any]:
         """See SdkProvider."""
-        if not isinstance(answer, self._completion_type) or not answer.choices:
-            raise ProviderError(FailureKind.SERVER, "the provider's answer is not a chat completion")
-        choice = answer.choices[0]
-        events: list[Event] = []
-        if choice.message and choice.message.content:
-            events.append(TextDelta(choice.message.content))
-        if answer.usage:
-            events.append(_usage(answer.usage.model_dump()))
-        refused = bool(choice.message and choice.message.refusal)
-        model = answer.model or ""
-        simulated = _simulated({"model": model, "system_fingerprint": answer.system_fingerprint})
-        return [*events, _finish(choice.finish_reason, refused, model, simulated)]
-
-    def read(self, body: Mapping[str, Any]) -> Any:
-        """A completion from its JSON, as the SDK would have read it."""
-        return self._completion_type.construct(**body)
-
-    def request(self, call: Call) -> dict[str, Any]:
-        """See SdkProvider."""
-        prompt = call.prompt
+        prompt, dialect = call.prompt, dialect or self.dialect(call.model)
         request: dict[str, Any] = {
             "model": call.model,
-            "messages": [
-                {"role": "system", "content": prompt.system},
-                {"role": "user", "content": [self._part(part, call.model) for part in prompt.parts]},
-            ],
-            self._cap: call.max_output_tokens,
+            "messages": self._messages(call, dialect),
+            dialect.output_cap: call.max_output_tokens,
         }
-        if self._structured and prompt.answer_schema is not None:
+        if dialect.structured_output and prompt.answer_schema is not None:
             schema = {"name": "answer", "strict": True, "schema": dict(prompt.answer_schema)}
             request["response_format"] = {"type": "json_schema", "json_schema": schema}
         if self._tell_strategy and call.context:
             request["metadata"] = dict(call.context)
         return request
 
-    def _part(self, part: Text | Image, model: str) -> dict[str, Any]:
+    def reading(self, model: str) -> OpenAIReading:
+        """See SdkProvider."""
+        return OpenAIReading(model)
+
+    def _mode(self, dialect: Dialect) -> dict[str, Any]:
+        options = {"stream_options": {"include_usage": True}} if dialect.stream_options else {}
+        return {"stream": True, **options}
+
+    def _messages(self, call: Call, dialect: Dialect) -> list[dict[str, Any]]:
+        prompt = call.prompt
+        content: Any = [self._part(part, call.model, dialect) for part in prompt.parts]
+        told = [] if dialect.system_role else [prompt.system]
+        if not dialect.content_parts:
+            content = "\n\n".join([*told, *(part["text"] for part in content if "text" in part)])
+        elif told:
+            content = [{"type": "text", "text": prompt.system}, *content]
+        user = {"role": "user", "content": content}
+        return [{"role": "system", "content": prompt.system}, user] if dialect.system_role else [user]
+
+    def _part(self, part: Text | Image, model: str, dialect: Dialect) -> dict[str, Any]:
         if isinstance(part, Text):
             return {"type": "text", "text": part.text}
-        url = f"data:{part.media_type};base64,{base64.b64encode(part.data).decode()}"
-        # Never "auto": on some families that means the original size at many times the price.
-        return {"type": "image_url", "image_url": {"url": url, "detail": self._prices.images(model).detail}}
+        url = {"url": f"data:{part.media_type};base64,{base64.b64encode(part.data).decode()}"}
+        if dialect.image_detail:
+            # Never "auto": on some families that means the original size at many times the price.
+            url["detail"] = self._prices.images(model).detail
+        return {"type": "image_url", "image_url": url}
 
 
-async def _read_out(events: AsyncIterator[bytes]) -> None:
-    """Read to the end of the body: one that is left unread costs the connection."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_READ_OUT):
-            async for _ in events:
-                pass
+class OpenAIReading:
+    """What has been read of one chat completion; see Reading. Chunks and whole completions are read alike."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.simulated = False
+        self._reason = ""
+        self._refused = False
+        self._billed = False
+
+    @property
+    def lingers(self) -> float | None:
+        """See Reading; usage comes after the reason, where it comes at all."""
+        if not self._reason:
+            return None
+        return LINGER if self._billed else _USAGE_LINGER
+
+    def take(self, told: object, *, plain: bool) -> list[Event]:
+        """See Reading."""
+        chunk = record(told)
+        if chunk.get("error") or chunk.get("object") == "error":
+            raise failure(200, chunk)
+        choices = sequence(chunk.get("choices"))
+        if plain and not choices:
+            raise ProviderError(FailureKind.SERVER, "the provider's answer is not a chat completion")
+        self.model = text(chunk.get("model")) or self.model
+        self.simulated = self.simulated or chunk.get("system_fingerprint") == SIMULATOR
+        self.simulated = self.simulated or is_simulated(self.model)
+        events: list[Event] = []
+        if usage := record(chunk.get("usage")):
+            self._billed = True
+            events.append(_usage(usage))
+        if choices and (answer := self._choice(record(choices[0]))):  # we ask for one; some send more
+            events.insert(0, TextDelta(answer))
+        return events or [Alive(thinking=bool(choices))]
+
+    def finish(self) -> Finish | None:
+        """See Reading."""
+        if not self._reason:
+            return None
+        reason = FinishReason.REFUSAL if self._refused else _FINISH.get(self._reason, FinishReason.STOP)
+        return Finish(reason, self.model, self.simulated)
+
+    def _choice(self, choice: Mapping[str, Any]) -> str:
+        """The text of a choice.
+
+        Raises:
+            ProviderError: the choice ends with an error.
+        """
+        delta = record(choice.get("delta")) or record(choice.get("message"))
+        self._refused = self._refused or bool(text(delta.get("refusal")))
+        self._reason = text(choice.get("finish_reason")).strip() or self._reason
+        if self._reason == _BROKEN_OFF:
+            raise failure(200, {"error": record(choice.get("error"))})
+        calls = (record(record(call).get("function")) for call in sequence(delta.get("tool_calls")))
+        return _content(delta.get("content")) + "".join(text(each.get("arguments")) for each in calls)
 
 
-def _finish(reason: str | None, refused: bool, model: str, simulated: bool) -> Finish:
-    if reason is None:
-        raise ProviderError(FailureKind.TRUNCATED, "the answer ended without a finish reason: it was cut off")
-    ended = FinishReason.REFUSAL if refused else _FINISH.get(reason, FinishReason.STOP)
-    return Finish(ended, model, simulated)
-
-
-def _simulated(answer: Mapping[str, Any]) -> bool:
-    return answer.get("system_fingerprint") == SIMULATOR or is_simulated(answer.get("model"))
+def _content(content: object) -> str:
+    """The text of a message's content: a string, or a list of parts, of which thoughts are none."""
+    if isinstance(content, str):
+        return text(content)
+    pieces = []
+    for part in sequence(content):
+        if isinstance(part, str):
+            pieces.append(text(part))
+        elif record(part).get("type", "text") in ("text", "output_text"):
+            pieces.append(text(record(part).get("text")))
+    return "".join(pieces)
 
 
 def _usage(usage: Mapping[str, Any]) -> Usage:
-    details = usage.get("prompt_tokens_details") or {}
+    """Tokens as they were told; 0 for what was not, or not as a number."""
+    details = record(usage.get("prompt_tokens_details"))
     return Usage(
-        input_tokens=usage.get("prompt_tokens") or 0,
-        output_tokens=usage.get("completion_tokens") or 0,
-        cached_input_tokens=details.get("cached_tokens") or 0,
-        cache_write_tokens=details.get("cache_write_tokens") or 0,
-        image_tokens=details.get("image_tokens") or 0,
+        input_tokens=count(usage.get("prompt_tokens")) or 0,
+        output_tokens=count(usage.get("completion_tokens")) or 0,
+        cached_input_tokens=count(details.get("cached_tokens")) or 0,
+        cache_write_tokens=count(details.get("cache_write_tokens")) or 0,
+        image_tokens=count(details.get("image_tokens")) or 0,
     )

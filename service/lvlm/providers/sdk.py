@@ -2,19 +2,73 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, contextmanager
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import Any, Protocol
 
 import httpx2
 import orjson
 
-from service.lvlm.providers.base import Call, Event, FailureKind, ProviderError
-from service.lvlm.providers.failures import failure
+from service.lvlm.providers.base import (
+    Alive,
+    Call,
+    Event,
+    FailureKind,
+    Finish,
+    ProviderError,
+    Source,
+    TextDelta,
+)
+from service.lvlm.providers.body import Body
+from service.lvlm.providers.bounds import Bounds, oversized
+from service.lvlm.providers.dialect import Dialect
+from service.lvlm.providers.failures import failure, says_what
+from service.lvlm.providers.refusals import MEASURES, adapted, difference
+
+log = logging.getLogger(__name__)
 
 SIMULATOR = "simulator"
+
+_SIMULATED = "x-msr-simulator"
+"""The header by which the simulator says at once that it answers."""
+
+_NOT_FOUND = 404
+
+
+class Reading(Protocol):
+    """What has been read of one answer, in one vendor's format.
+
+    Whatever is sent, it raises nothing but ProviderError.
+    """
+
+    @property
+    def model(self) -> str:
+        """The model that the provider says answers; the asked one until it does."""
+        ...
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the answer says that it is the simulator's."""
+        ...
+
+    @property
+    def lingers(self) -> float | None:
+        """Seconds for which more is worth waiting for, now that the answer is complete; None before."""
+        ...
+
+    def take(self, told: object, *, plain: bool) -> list[Event]:
+        """Read the next record of a stream, or a plain answer as a whole.
+
+        Raises:
+            ProviderError: the record tells an error, or a plain answer is none.
+        """
+        ...
+
+    def finish(self) -> Finish | None:
+        """How the answer ended; None if the provider did not say."""
+        ...
 
 
 class SdkProvider(ABC):
@@ -24,14 +78,20 @@ class SdkProvider(ABC):
         name: the configured name.
         sdk: the vendor's module.
         client: the SDK's client, without retries and timeouts of its own.
+        path: of calls, after the base URL.
+        dialect: what the server understands, as far as settings say it.
 
     Attributes:
         client: the same.
     """
 
-    def __init__(self, name: str, sdk: Any, client: Any) -> None:
+    def __init__(self, name: str, sdk: Any, client: Any, path: str, dialect: Dialect) -> None:
         self._name = name
         self._sdk = sdk
+        self._path = path
+        self._dialect = dialect
+        self._learned: dict[str, Dialect] = {}
+        self._tried: set[tuple[str, str]] = set()
         self._stream_type = sdk.AsyncStream[object]
         self.client = client
 
@@ -47,49 +107,51 @@ class SdkProvider(ABC):
     async def stream(self, call: Call) -> AsyncIterator[Event]:
         """See Provider."""
         with self.failures():
-            if call.stream:
-                async with aclosing(self._streamed(call)) as events:  # closing this closes that, at once
-                    async for event in events:
-                        yield event
-            else:
-                for event in self.events(await self._plain(call)):
+            async with (
+                self._opened(call) as (response, dialect),
+                aclosing(self._read(call, response)) as events,
+            ):
+                marked = response.headers.get(_SIMULATED) is not None
+                told = Source(call.model, marked, dialect.blind)
+                yield told
+                async for event, reading in events:
+                    source = Source(reading.model, marked or reading.simulated, dialect.blind)
+                    if source != told:
+                        told = source
+                        yield source
                     yield event
 
     @abstractmethod
-    def request(self, call: Call) -> dict[str, Any]:
-        """The body of a request in the vendor's format, without the mode."""
+    def request(self, call: Call, dialect: Dialect | None = None) -> dict[str, Any]:
+        """The body of a request in the vendor's format, without the mode.
+
+        Args:
+            call: what to ask; without pictures if the dialect is blind.
+            dialect: what the server understands; None for what is known of the call's model.
+        """
 
     @abstractmethod
-    def events(self, answer: Any) -> list[Event]:
+    def reading(self, model: str) -> Reading:
+        """Begin to read an answer of a model."""
+
+    @abstractmethod
+    def _mode(self, dialect: Dialect) -> dict[str, Any]:
+        """What a request adds to be answered in server-sent events."""
+
+    def events(self, answer: object, model: str) -> list[Event]:
         """What an answer that came at once says.
 
         Raises:
             ProviderError: it is no answer.
         """
+        reading = self.reading(model)
+        events = reading.take(answer, plain=True)
+        finish = reading.finish()
+        return [*events, finish] if finish else events
 
-    @abstractmethod
-    def _streamed(self, call: Call) -> AsyncGenerator[Event]:
-        """Make a call whose answer comes in server-sent events."""
-
-    @abstractmethod
-    async def _plain(self, call: Call) -> Any:
-        """Make a call whose answer comes at once."""
-
-    # The body is made here, once: the SDK's own methods keep the request's parts, pictures in base64, beside
-    # what they make of them for as long as the call lasts, which is half of a waiting call's memory.
-
-    async def _stream(self, path: str, call: Call, mode: Mapping[str, Any]) -> Any:
-        """Post a call and return the SDK's stream, whose ``response`` is to be read."""
-        return await self.client.post(
-            path, cast_to=object, content=self._body(call, mode), stream=True, stream_cls=self._stream_type
-        )
-
-    async def _send(self, path: str, call: Call, answer_type: type) -> Any:
-        """Post a call and return its answer."""
-        return await self.client.post(path, cast_to=answer_type, content=self._body(call, {}))
-
-    def _body(self, call: Call, mode: Mapping[str, Any]) -> bytes:
-        return orjson.dumps({**self.request(call), **mode})
+    def dialect(self, model: str) -> Dialect:
+        """What the server is known to understand when it is asked for a model."""
+        return self._learned.get(model, self._dialect)
 
     @contextmanager
     def failures(self) -> Iterator[None]:
@@ -99,6 +161,8 @@ class SdkProvider(ABC):
         """
         try:
             yield
+        except ProviderError:
+            raise
         except self._sdk.APIStatusError as error:
             raise failure(error.status_code, error.body, error.response.headers, error.request_id) from None
         except self._sdk.APITimeoutError:
@@ -109,17 +173,108 @@ class SdkProvider(ABC):
             raise failure(200, error.body) from None
         except httpx2.HTTPError as error:
             raise _connection(error) from None
-        except json.JSONDecodeError:
-            raise ProviderError(FailureKind.SERVER, "the provider sent something that is not JSON") from None
-        except (AttributeError, LookupError, TypeError, ValueError) as error:  # nobody checks what is parsed
+        except Exception as error:  # whatever was sent, and whatever the SDK made of it
             raise ProviderError(
                 FailureKind.SERVER, f"the answer is malformed: {type(error).__name__}"
             ) from None
 
+    async def _read(self, call: Call, response: httpx2.Response) -> AsyncGenerator[tuple[Event, Reading]]:
+        """The events of an answer as it arrives, each with what is known by then."""
+        reading, bounds, written = self.reading(call.model), Bounds.of(call), 0
+        body = Body(response.aiter_raw(), bounds)
+        async with aclosing(body.records()) as records:
+            async for told in records:
+                events = reading.take(told, plain=body.plain) if told is not None else [Alive()]
+                if reading.lingers is not None:
+                    body.linger(reading.lingers)
+                for event in events:
+                    if isinstance(event, TextDelta):
+                        written += len(event.text)
+                        if written > bounds.text:
+                            raise oversized("an answer")
+                    yield event, reading
+        finish = reading.finish()
+        if finish is not None:
+            yield finish, reading
+        elif body.noise and not written:
+            raise ProviderError(FailureKind.SERVER, "the provider sent something that is not JSON")
+
+    @asynccontextmanager
+    async def _opened(self, call: Call) -> AsyncIterator[tuple[httpx2.Response, Dialect]]:
+        """Post a call, and again without a field that the server refuses by its name."""
+        dialect, path = self.dialect(call.model), self._path
+        while True:
+            try:
+                response = await self._post(call, dialect, path)
+                break
+            except self._sdk.APIStatusError as error:
+                path, dialect = self._otherwise(error, call, dialect, path)
+        self._remember(call.model, dialect, path)
+        try:
+            yield response, dialect
+        finally:
+            await response.aclose()
+
+    def _otherwise(self, error: Any, call: Call, dialect: Dialect, path: str) -> tuple[str, Dialect]:
+        """What to try after a refusal, each thing once in a provider's life; raises the error if nothing."""
+        version = f"/v1{self._path}"
+        if self._bare_not_found(error) and path == self._path and ("", "path") not in self._tried:
+            self._tried.add(("", "path"))
+            return version, dialect
+        following = adapted(dialect, call, error.status_code, error.body)
+        if following is None:
+            raise error
+        attempt = (call.model, difference(dialect, following))
+        if attempt in self._tried and self.dialect(call.model) == dialect:
+            raise error
+        self._tried.add(attempt)
+        return path, following
+
+    def _bare_not_found(self, error: Any) -> bool:
+        """Whether the address is wrong rather than the request.
+
+        So it is when a 404 says nothing in the vendor's format and the base URL has a path without a version.
+        """
+        base = self.client.base_url.path.strip("/")
+        unversioned = bool(base) and not any(
+            part[:1] == "v" and part[1:2].isdigit() for part in base.split("/")
+        )
+        return error.status_code == _NOT_FOUND and unversioned and not says_what(error.body)
+
+    def _remember(self, model: str, dialect: Dialect, path: str) -> None:
+        if path != self._path:
+            log.warning("%s answers under /v1: give its base URL with it", self._name)
+            self._path = path
+        known = self.dialect(model)
+        if dialect == known:
+            return
+        self._learned[model] = dialect
+        for name, measure in MEASURES.items():
+            if getattr(dialect, name) != getattr(known, name):
+                log.warning(
+                    "%s/%s refuses a field of our requests: from now on %s (setting: %s)",
+                    self._name,
+                    model,
+                    measure,
+                    name,
+                )
+
+    # The body is made here, once: the SDK's own methods keep the request's parts, pictures in base64, beside
+    # what they make of them for as long as the call lasts, which is half of a waiting call's memory.
+
+    async def _post(self, call: Call, dialect: Dialect, path: str) -> httpx2.Response:
+        """Post a call and return its response, whose body is still to be read."""
+        sent = call.blind if dialect.blind else call
+        body = orjson.dumps({**self.request(sent, dialect), **(self._mode(dialect) if call.stream else {})})
+        response: httpx2.Response = await self.client.post(
+            path, cast_to=httpx2.Response, content=body, stream=True, stream_cls=self._stream_type
+        )
+        return response
+
 
 def is_simulated(model: object) -> bool:
     """Whether the simulator says that it answered."""
-    return str(model).startswith(f"{SIMULATOR}/")
+    return isinstance(model, str) and model.startswith(f"{SIMULATOR}/")
 
 
 def _connection(cause: BaseException | None) -> ProviderError:

@@ -1,4 +1,4 @@
-"""Server-sent events as vendors send them: an optional name and one JSON object each.
+"""Server-sent events as vendors send them (WHATWG HTML, section 9.2): ``data`` lines, ended by a blank one.
 
 The SDKs build a model object with all its fields for every token, which costs more than all the rest of a
 call (`python -m benchmarks stage`); what is read of an event is two or three fields.
@@ -6,42 +6,65 @@ call (`python -m benchmarks stage`); what is read of an event is two or three fi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 
-from service.lvlm.providers.base import FailureKind, ProviderError
+from service.lvlm.providers.bounds import EVENT, oversized
 
-LONGEST = 2**20
-"""Bytes of one event; nobody sends more, and an endless one must not fill the memory."""
+KEEP_ALIVE = b""
+"""Stands for comments: the server is alive and has nothing to show."""
 
-
-async def read_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The data of each event, as it arrives; empty for a comment, which says that the server is alive.
-
-    Raises:
-        ProviderError: an event is too long to be one.
-    """
-    data: list[bytes] = []
-    async for line in _lines(chunks):
-        if line.startswith(b"data:"):
-            data.append(line[5:].removeprefix(b" "))
-            if sum(map(len, data)) > LONGEST:
-                raise ProviderError(FailureKind.SERVER, "the provider sent an event without an end")
-        elif line.startswith(b":"):
-            yield b""
-        elif not line and data:
-            yield b"\n".join(data)
-            data = []
-    if data:
-        yield b"\n".join(data)
+_PER_LINE = 64  # bytes that Python keeps beside those of a line
 
 
-async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    rest = b""
-    async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > LONGEST:
-            raise ProviderError(FailureKind.SERVER, "the provider sent an event without an end")
+class EventParser:
+    """Takes a body apart as it arrives; lines may end with LF, CR LF or CR."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []  # of the line under way
+        self._data: list[bytes] = []  # of the event under way
+        self._size = 0
+        self._after_cr = False
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield the data of each event that the chunk completes, and ``KEEP_ALIVE`` once for its comments.
+
+        Raises:
+            ProviderError: an event is too long to be one.
+        """
+        if self._after_cr and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
+        if not chunk:
+            return
+        self._after_cr = chunk.endswith(b"\r")
+        self._parts.append(chunk)
+        self._size += len(chunk)
+        if b"\n" in chunk or b"\r" in chunk:
+            yield from self._lines(chunk[-1:] in (b"\n", b"\r"))
+        if self._size > EVENT:
+            raise oversized("an event")
+
+    def end(self) -> Iterator[bytes]:
+        """Yield what is left when the body has ended: the last event, if no blank line followed it."""
+        if self._parts:
+            yield from self._lines(ended=True)
+        if self._data:
+            yield b"\n".join(self._data)
+            self._data = []
+
+    def _lines(self, ended: bool) -> Iterator[bytes]:
+        lines = b"".join(self._parts).splitlines()
+        self._parts = [] if ended else [lines.pop()]
+        commented = False
         for line in lines:
-            yield line.removesuffix(b"\r")
-    if rest:
-        yield rest.removesuffix(b"\r")
+            if line.startswith(b"data:"):
+                self._data.append(line[5:].removeprefix(b" "))
+            elif line.startswith(b":"):
+                commented = True
+            elif line.startswith(b"{"):  # some servers break off with a bare JSON object
+                yield line
+            elif not line and self._data:
+                yield b"\n".join(self._data)
+                self._data = []
+        if commented:
+            yield KEEP_ALIVE
+        self._size = sum(map(len, self._parts)) + sum(len(data) + _PER_LINE for data in self._data)

@@ -1,24 +1,35 @@
-"""The HTTP client under both SDKs: no timeouts (the gateway has them) and no proxy to this machine itself."""
+"""The HTTP client under both SDKs: bounded, with no timeouts (the gateway has them), redirects or cookies."""
 
 from __future__ import annotations
 
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import httpx2
 
+from service.lvlm.providers.bounded_network import bound_connections, bound_response
+
 
 def http_client(base_url: str) -> httpx2.AsyncClient:
-    """Make a client for one provider; whoever it is given to closes it."""
+    """Make a client for one provider, to be closed by its owner; this machine is asked without a proxy."""
     limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
-    return httpx2.AsyncClient(
+    client = httpx2.AsyncClient(
         timeout=None,
         limits=limits,
+        follow_redirects=False,  # another host must not be sent the key
+        headers={
+            "accept-encoding": "identity"
+        },  # answers are small, and inflating is what a server may abuse
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        event_hooks={"response": [bound_response]},
         trust_env=not _loopback(base_url),
         verify=not base_url.startswith(
             "http://"
         ),  # plain HTTP needs no certificates, which take 0.1 s to load
     )
+    bound_connections(client)
+    return client
 
 
 def _loopback(base_url: str) -> bool:

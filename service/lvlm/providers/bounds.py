@@ -1,0 +1,46 @@
+"""How much of an answer is read: more than any answer takes, and no more than the memory bears."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.lvlm.providers.base import Call, FailureKind, ProviderError
+
+KIB, MIB = 2**10, 2**20
+
+EVENT = MIB
+"""Bytes of one server-sent event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one call may bring; beyond it the attempt ends as ``FailureKind.OVERSIZED``.
+
+    Attributes:
+        body: bytes of a streamed body, after inflating, comments included. Vendors wrap a token in 200 to 600
+            bytes.
+        events: server-sent events, keep-alives included.
+        plain: bytes of a body that is one JSON object.
+        text: characters of the answer; a long word of a rare script may be one token.
+    """
+
+    body: int
+    events: int
+    plain: int
+    text: int
+
+    @classmethod
+    def of(cls, call: Call) -> Bounds:
+        """The bounds for a call's cap on output tokens."""
+        tokens = call.max_output_tokens
+        return cls(
+            body=MIB + 2 * KIB * tokens,
+            events=4 * KIB + 4 * tokens,
+            plain=MIB + 64 * tokens,
+            text=32 * KIB + 32 * tokens,
+        )
+
+
+def oversized(what: str) -> ProviderError:
+    """The error for something that has no end."""
+    return ProviderError(FailureKind.OVERSIZED, f"the provider sent {what} without an end")

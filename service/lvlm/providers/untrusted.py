@@ -1,0 +1,51 @@
+"""Reads JSON of which nothing is known: whatever was sent, each function returns the type it names."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+
+def load(data: bytes) -> object:
+    """The value of a JSON text; lenient where senders are: NaN, broken UTF-8, numbers of any size.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        try:
+            return json.loads(data.decode("utf-8", "replace"))
+        except RecursionError:
+            raise ValueError("JSON nested too deeply") from None
+
+
+def record(value: object) -> Mapping[str, Any]:
+    """The object itself, or an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def sequence(value: object) -> list[Any]:
+    """The array itself, or an empty one for anything else."""
+    return value if isinstance(value, list) else []
+
+
+def text(value: object) -> str:
+    """The string without lone surrogates, which cannot be sent on; empty for anything else."""
+    if not isinstance(value, str):
+        return ""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+
+
+def count(value: object) -> int | None:
+    """A whole number from 0, also one written as a float; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not math.isfinite(value) or value < 0 or value != int(value):
+        return None
+    return int(value)
