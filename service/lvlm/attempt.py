@@ -134,8 +134,7 @@ class Attempt:
     @property
     def simulated(self) -> bool:
         """Whether the simulator said that it answers."""
-        said = self.finish or self.source
-        return said is not None and said.simulated
+        return any(said is not None and said.simulated for said in (self.finish, self.source))
 
     @property
     def blind(self) -> bool:

@@ -310,7 +310,11 @@ class Gateway:
     def _close_books(self, line: _Line, attempt: Attempt, grant: Grant, progress: Progress) -> None:
         """Enter what an attempt took and correct the meters; one that was never made took nothing."""
         if attempt.begun:
-            bill = self._enter(line, attempt)
+            try:
+                bill = self._enter(line, attempt)
+            except Exception:  # a fault of ours must not keep what was drawn from the budgets
+                log.exception("the books of a call to %s/%s broke", attempt.provider, attempt.call.model)
+                bill = grant.expected
             progress.settle(attempt, bill)
             self._settle(grant, bill)
             return

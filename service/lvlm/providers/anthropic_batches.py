@@ -9,6 +9,7 @@ from service.lvlm.providers.anthropic_messages import AnthropicMessages
 from service.lvlm.providers.base import Call, FailureKind, ProviderError
 from service.lvlm.providers.batches import CLOCKS_APART, BatchResult, BatchState
 from service.lvlm.providers.failures import failure
+from service.lvlm.providers.untrusted import record, text
 
 
 class AnthropicBatches:
@@ -46,17 +47,19 @@ class AnthropicBatches:
         """See Batches."""
         with self._messages.failures():
             async for entry in await self._batches.results(batch):
-                yield self._result(entry.custom_id, entry.result)
+                told = record(entry.to_dict())
+                if name := text(told.get("custom_id")):  # else it does not say what it answers
+                    yield self._result(name, record(told.get("result")))
 
-    def _result(self, name: str, result: Any) -> BatchResult:
-        match result.type:
+    def _result(self, name: str, result: Mapping[str, Any]) -> BatchResult:
+        match result.get("type"):
             case "succeeded":
                 try:
-                    return BatchResult(name, tuple(self._messages.events(result.message.to_dict(), "")))
+                    return BatchResult(name, tuple(self._messages.events(result.get("message"), "")))
                 except ProviderError as error:
                     return BatchResult(name, failure=error.kind)
             case "errored":
-                return BatchResult(name, failure=failure(200, result.error.to_dict()).kind)
+                return BatchResult(name, failure=failure(200, result.get("error")).kind)
         return BatchResult(name, failure=FailureKind.TIMEOUT)  # expired or cancelled: never made
 
 

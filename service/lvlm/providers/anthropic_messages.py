@@ -63,17 +63,14 @@ class AnthropicMessages(SdkProvider):
         import anthropic  # slow: only who uses it pays
 
         dialect = dialect or Dialect()
-        headers: dict[str, Any] = dict(dialect.headers)
-        if dialect.api_key_header:
-            headers |= {"X-Api-Key": anthropic.Omit(), dialect.api_key_header: api_key}
         client = anthropic.AsyncAnthropic(
             api_key=api_key,
             base_url=base_url,
-            default_headers=headers,
+            default_headers=dict(dialect.headers),
             default_query=dict(dialect.query),
             max_retries=0,
             timeout=None,
-            http_client=http_client(base_url),
+            http_client=http_client(base_url, key_header=dialect.api_key_header, api_key=api_key),
         )
         super().__init__(name, anthropic, client, _PATH, dialect)
         self._tell_strategy = tell_strategy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from service.lvlm.providers.base import FailureKind, ProviderError
 from service.lvlm.providers.bounds import Bounds, oversized
@@ -50,42 +51,57 @@ class Body:
         Raises:
             ProviderError: the body is too large, or it is no stream and no JSON.
         """
-        parser, events, size = EventParser(), 0, 0
-        whole: list[bytes] = []
-        begun = False
-        async for chunk in self._arriving():
-            size += len(chunk)
-            if not begun:
-                whole.append(chunk)
-                start = b"".join(whole).removeprefix(_BOM).lstrip()
-                if size < len(_BOM) or not start:
-                    self._check(size, self._bounds.plain, "a body")
-                    continue
-                begun, self.plain, whole = True, start[:1] in (b"{", b"[", b"<"), [start]
-                chunk = start  # noqa: PLW2901
-            elif self.plain:
-                whole.append(chunk)
+        async with aclosing(self._arriving()) as chunks:
+            first = await self._first(chunks)
+            self.plain = first[:1] in (b"{", b"[", b"<") or 0 < len(first) < len(_BOM)
             if self.plain:
-                self._check(size, self._bounds.plain, "a body")
-                continue
+                yield await self._value(first, chunks)
+                return
+            async for data in self._events(first, chunks):
+                if data.strip() == _DONE:
+                    self.linger(LINGER)
+                else:
+                    for told in self._told(data):
+                        yield told
+
+    async def _first(self, chunks: AsyncIterator[bytes]) -> bytes:
+        """The beginning of the body: more than a byte order mark and white space, or all there is."""
+        first = b""
+        async for chunk in chunks:
+            first += chunk
+            begun = first.removeprefix(_BOM).lstrip()
+            if len(first) > len(_BOM) and begun:
+                return begun
+            self._check(len(first), self._bounds.plain, "a body")
+        return first.removeprefix(_BOM).strip()
+
+    async def _value(self, first: bytes, chunks: AsyncIterator[bytes]) -> object:
+        whole, size = [first], len(first)
+        async for chunk in chunks:
+            whole.append(chunk)
+            size += len(chunk)
+            self._check(size, self._bounds.plain, "a body")
+        try:
+            return load(b"".join(whole))
+        except ValueError:
+            raise ProviderError(FailureKind.SERVER, "the provider sent something that is not JSON") from None
+
+    async def _events(self, first: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        parser, size, events = EventParser(), len(first), 0
+        for data in parser.feed(first):
+            events += 1
+            yield data
+        async for chunk in chunks:
+            size += len(chunk)
             self._check(size, self._bounds.body, "a stream")
             for data in parser.feed(chunk):
                 events += 1
                 self._check(events, self._bounds.events, "events")
-                if data.strip() == _DONE:
-                    self.linger(LINGER)
-                else:
-                    yield self._record(data)
-        rest = b"".join(whole)
-        if self.plain or (not begun and rest.strip()):  # two bytes or less are no stream
-            self.plain = True
-            yield self._value(rest)
-            return
+                yield data
         for data in parser.end():
-            if data.strip() != _DONE:
-                yield self._record(data)
+            yield data
 
-    async def _arriving(self) -> AsyncIterator[bytes]:
+    async def _arriving(self) -> AsyncGenerator[bytes]:
         chunks = aiter(self._chunks)
         while True:
             try:
@@ -98,20 +114,18 @@ class Body:
                 return
             yield chunk
 
-    def _record(self, data: bytes) -> object:
+    def _told(self, data: bytes) -> list[object]:
+        """What an event says: one JSON value, or one a line from servers that forget the blank lines."""
         if data == KEEP_ALIVE:
-            return None
+            return [None]
         try:
-            return load(data)
+            return [load(data)]
         except ValueError:
+            lines = data.split(b"\n")
+            if len(lines) > 1:
+                return [told for line in lines for told in self._told(line)]
             self.noise += 1
-            return None
-
-    def _value(self, data: bytes) -> object:
-        try:
-            return load(data)
-        except ValueError:
-            raise ProviderError(FailureKind.SERVER, "the provider sent something that is not JSON") from None
+            return [None]
 
     def _check(self, taken: int, bound: int, what: str) -> None:
         if taken > bound:

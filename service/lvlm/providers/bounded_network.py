@@ -23,7 +23,7 @@ HEAD = 256 * KIB
 ERROR_BODY = 64 * KIB
 """Bytes read of an error's body: type, code and message stand at its beginning."""
 
-LARGEST = 512 * MIB
+LARGEST = 256 * MIB
 """Bytes of any other body, sent or inflated: a batch's results may be so large; calls are bounded closer."""
 
 PIECE = 64 * KIB

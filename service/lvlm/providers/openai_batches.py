@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
 
 import orjson
 
@@ -11,6 +10,7 @@ from service.lvlm.providers.base import Call, FailureKind, ProviderError
 from service.lvlm.providers.batches import CLOCKS_APART, BatchResult, BatchState
 from service.lvlm.providers.failures import failure
 from service.lvlm.providers.openai_chat import OpenAIChat
+from service.lvlm.providers.untrusted import count, load, record, text
 
 _MARK = "msr_serve"  # the name under which the token is in a batch's metadata
 _ENDPOINT = "/v1/chat/completions"
@@ -73,16 +73,24 @@ class OpenAIBatches:
             for file in filter(None, (found.output_file_id, found.error_file_id)):
                 async with self._client.files.with_streaming_response.content(file) as content:
                     async for line in content.iter_lines():
-                        if line.strip():
-                            yield self._result(orjson.loads(line))
+                        if line.strip() and (result := self._result(line.encode())):
+                            yield result
 
-    def _result(self, entry: Mapping[str, Any]) -> BatchResult:
-        name, response = entry["custom_id"], entry.get("response")
+    def _result(self, line: bytes) -> BatchResult | None:
+        """What a line says; None for one that does not say what it answers, whose request has no result."""
+        try:
+            entry = record(load(line))
+        except ValueError:
+            return None
+        name, response = text(entry.get("custom_id")), record(entry.get("response"))
+        if not name:
+            return None
         if not response:  # never made: the batch ran out of its day, or was cancelled
             return BatchResult(name, failure=FailureKind.TIMEOUT)
-        if response["status_code"] != _OK:
-            return BatchResult(name, failure=failure(response["status_code"], response.get("body")).kind)
+        status = count(response.get("status_code")) or 0
+        if status != _OK:
+            return BatchResult(name, failure=failure(status, response.get("body")).kind)
         try:
-            return BatchResult(name, tuple(self._chat.events(response["body"], "")))
+            return BatchResult(name, tuple(self._chat.events(response.get("body"), "")))
         except ProviderError as error:
             return BatchResult(name, failure=error.kind)

@@ -65,17 +65,14 @@ class OpenAIChat(SdkProvider):
         import openai  # slow: only who uses it pays
 
         dialect = dialect or Dialect()
-        headers: dict[str, Any] = dict(dialect.headers)
-        if dialect.api_key_header:
-            headers |= {"Authorization": openai.Omit(), dialect.api_key_header: api_key}
         client = openai.AsyncOpenAI(
             api_key=api_key or "none",  # servers without keys; the SDK insists on one
             base_url=base_url,
-            default_headers=headers,
+            default_headers=dict(dialect.headers),
             default_query=dict(dialect.query),
             max_retries=0,
             timeout=None,
-            http_client=http_client(base_url),
+            http_client=http_client(base_url, key_header=dialect.api_key_header, api_key=api_key),
         )
         super().__init__(name, openai, client, _PATH, dialect)
         self._prices = prices

@@ -11,8 +11,10 @@ from service.lvlm.providers.base import Call, Image
 from service.lvlm.providers.dialect import Dialect
 from service.lvlm.providers.untrusted import record, sequence, text
 
-_STATUSES = frozenset({400, 404, 415, 422, 501})
-_IMAGE_STATUSES = _STATUSES | {500}  # llama.cpp answers 500 when its model cannot see
+STATUSES = frozenset({400, 404, 415, 422, 501})
+"""By which a server refuses what a request holds."""
+
+_IMAGE_STATUSES = STATUSES | {500}  # llama.cpp answers 500 when its model cannot see
 
 _TOO_LONG = re.compile(r"context.length|too (?:long|large|many)|maximum context|exceed", re.IGNORECASE)
 _COMPLAINT = re.compile(
@@ -56,7 +58,7 @@ def adapted(dialect: Dialect, call: Call, status: int, body: object) -> Dialect 
             return None
         named = field.rpartition(".")[2]
         found = _adapted(dialect, call, named, f"{named} {message}" if named else message)
-        if found is not None and (status in _STATUSES or found.blind != dialect.blind):
+        if found is not None and (status in STATUSES or found.blind != dialect.blind):
             return found
     return None
 

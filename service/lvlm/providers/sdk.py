@@ -25,7 +25,7 @@ from service.lvlm.providers.body import Body
 from service.lvlm.providers.bounds import Bounds, oversized
 from service.lvlm.providers.dialect import Dialect
 from service.lvlm.providers.failures import failure, says_what
-from service.lvlm.providers.refusals import MEASURES, adapted, difference
+from service.lvlm.providers.refusals import MEASURES, STATUSES, adapted, difference
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class SdkProvider(ABC):
         self._path = path
         self._dialect = dialect
         self._learned: dict[str, Dialect] = {}
-        self._tried: set[tuple[str, str]] = set()
+        self._useless: set[tuple[str, str]] = set()  # models and measures that did not help
         self._stream_type = sdk.AsyncStream[object]
         self.client = client
 
@@ -203,32 +203,35 @@ class SdkProvider(ABC):
     async def _opened(self, call: Call) -> AsyncIterator[tuple[httpx2.Response, Dialect]]:
         """Post a call, and again without a field that the server refuses by its name."""
         dialect, path = self.dialect(call.model), self._path
+        tried: set[tuple[str, str]] = set()
         while True:
             try:
                 response = await self._post(call, dialect, path)
                 break
             except self._sdk.APIStatusError as error:
-                path, dialect = self._otherwise(error, call, dialect, path)
+                otherwise = self._otherwise(error, call, dialect, path)
+                if otherwise is None or otherwise[0] in self._useless | tried:
+                    if error.status_code in STATUSES:  # the request is still refused, and not put off
+                        self._useless |= tried
+                    raise
+                measure, dialect, path = otherwise
+                tried.add(measure)
         self._remember(call.model, dialect, path)
         try:
             yield response, dialect
         finally:
             await response.aclose()
 
-    def _otherwise(self, error: Any, call: Call, dialect: Dialect, path: str) -> tuple[str, Dialect]:
-        """What to try after a refusal, each thing once in a provider's life; raises the error if nothing."""
-        version = f"/v1{self._path}"
-        if self._bare_not_found(error) and path == self._path and ("", "path") not in self._tried:
-            self._tried.add(("", "path"))
-            return version, dialect
+    def _otherwise(
+        self, error: Any, call: Call, dialect: Dialect, path: str
+    ) -> tuple[tuple[str, str], Dialect, str] | None:
+        """What to try after a refusal, with a name for it; None for a refusal that names nothing."""
+        if not path.startswith("/v1/") and self._bare_not_found(error):
+            return ("", "path"), dialect, f"/v1{self._path}"
         following = adapted(dialect, call, error.status_code, error.body)
         if following is None:
-            raise error
-        attempt = (call.model, difference(dialect, following))
-        if attempt in self._tried and self.dialect(call.model) == dialect:
-            raise error
-        self._tried.add(attempt)
-        return path, following
+            return None
+        return (call.model, difference(dialect, following)), following, path
 
     def _bare_not_found(self, error: Any) -> bool:
         """Whether the address is wrong rather than the request.

@@ -22,7 +22,7 @@ class EventParser:
     def __init__(self) -> None:
         self._parts: list[bytes] = []  # of the line under way
         self._data: list[bytes] = []  # of the event under way
-        self._size = 0
+        self._line_size = self._data_size = 0
         self._after_cr = False
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
@@ -37,10 +37,10 @@ class EventParser:
             return
         self._after_cr = chunk.endswith(b"\r")
         self._parts.append(chunk)
-        self._size += len(chunk)
+        self._line_size += len(chunk)
         if b"\n" in chunk or b"\r" in chunk:
             yield from self._lines(chunk[-1:] in (b"\n", b"\r"))
-        if self._size > EVENT:
+        if self._line_size + self._data_size > EVENT:
             raise oversized("an event")
 
     def end(self) -> Iterator[bytes]:
@@ -48,23 +48,26 @@ class EventParser:
         if self._parts:
             yield from self._lines(ended=True)
         if self._data:
-            yield b"\n".join(self._data)
-            self._data = []
+            yield self._event()
 
     def _lines(self, ended: bool) -> Iterator[bytes]:
         lines = b"".join(self._parts).splitlines()
         self._parts = [] if ended else [lines.pop()]
+        self._line_size = sum(map(len, self._parts))
         commented = False
         for line in lines:
             if line.startswith(b"data:"):
                 self._data.append(line[5:].removeprefix(b" "))
+                self._data_size += len(line) + _PER_LINE
             elif line.startswith(b":"):
                 commented = True
             elif line.startswith(b"{"):  # some servers break off with a bare JSON object
                 yield line
             elif not line and self._data:
-                yield b"\n".join(self._data)
-                self._data = []
+                yield self._event()
         if commented:
             yield KEEP_ALIVE
-        self._size = sum(map(len, self._parts)) + sum(len(data) + _PER_LINE for data in self._data)
+
+    def _event(self) -> bytes:
+        data, self._data, self._data_size = b"\n".join(self._data), [], 0
+        return data

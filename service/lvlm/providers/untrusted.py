@@ -43,9 +43,9 @@ def text(value: object) -> str:
 
 
 def count(value: object) -> int | None:
-    """A whole number from 0, also one written as a float; None for anything else."""
+    """A whole number from 0 to 2⁵³, also one written as a float; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if not math.isfinite(value) or value < 0 or value != int(value):
+    if not math.isfinite(value) or not 0 <= value <= 2**53 or value != int(value):
         return None
     return int(value)
