@@ -21,17 +21,16 @@ from service.lvlm.hedges import Hedges
 from service.lvlm.places import Places
 from service.lvlm.progress import Progress, Step
 from service.lvlm.providers.base import (
-    Alive,
     Call,
     FailureKind,
     FinishReason,
     Provider,
     ProviderError,
-    Source,
     Usage,
 )
 from service.lvlm.race import Race
 from service.lvlm.retries import Retries
+from service.lvlm.silence import SilenceLimit
 from service.metrics import Metrics
 
 __all__ = ["Completion", "Ending", "Gateway"]
@@ -40,12 +39,6 @@ log = logging.getLogger(__name__)
 
 SILENCE = 30.0
 """Seconds without an event after which a stream is given up."""
-
-KEPT_ALIVE = 120.0
-"""Seconds for which signs of life alone keep a stream: comments and pings may come for ever."""
-
-
-_SIGN_OF_LIFE = Alive()
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,20 +323,16 @@ class Gateway:
             self._metrics.lvlm_hedges.labels(attempt.provider, call.model, "made").inc()
         self._metrics.lvlm_inflight.inc()
         silence = SILENCE if call.stream else hard
-        progressed = _now()
         try:
             async with (
                 asyncio.timeout_at(min(hard, _now() + silence, patience.first_word)) as limit,
                 aclosing(provider.stream(call)) as events,  # type: ignore[type-var]
             ):
+                heard = SilenceLimit(limit, hard, silence).heard
                 async for event in events:
                     attempt.take(event)
-                    if isinstance(event, Source):  # a head is not yet a word
-                        continue
                     progress.arrived(attempt)
-                    if event != _SIGN_OF_LIFE:
-                        progressed = _now()
-                    limit.reschedule(min(hard, _now() + silence, progressed + max(silence, KEPT_ALIVE)))
+                    heard(event)
             attempt.end()
         except TimeoutError:
             if _now() >= hard:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable
 
 from service.lvlm.providers.base import FailureKind, ProviderError
 from service.lvlm.providers.bounds import Bounds, oversized
@@ -33,8 +32,8 @@ class Body:
         noise: events that were no JSON.
     """
 
-    def __init__(self, chunks: AsyncIterator[bytes], bounds: Bounds) -> None:
-        self._chunks = chunks
+    def __init__(self, chunks: AsyncIterable[bytes], bounds: Bounds) -> None:
+        self._chunks = aiter(chunks)
         self._bounds = bounds
         self._until: float | None = None
         self.plain = False
@@ -51,23 +50,44 @@ class Body:
         Raises:
             ProviderError: the body is too large, or it is no stream and no JSON.
         """
-        async with aclosing(self._arriving()) as chunks:
-            first = await self._first(chunks)
-            self.plain = first[:1] in (b"{", b"[", b"<") or 0 < len(first) < len(_BOM)
-            if self.plain:
-                yield await self._value(first, chunks)
-                return
-            async for data in self._events(first, chunks):
-                if data.strip() == _DONE:
-                    self.linger(LINGER)
-                else:
-                    for told in self._told(data):
+        chunk = await self._first()
+        self.plain = chunk[:1] in (b"{", b"[", b"<") or 0 < len(chunk) < len(_BOM)
+        if self.plain:
+            yield await self._value(chunk)
+            return
+        parser, size, events = EventParser(), 0, 0
+        while chunk:
+            size += len(chunk)
+            self._check(size, self._bounds.body, "a stream")
+            for data in parser.feed(chunk):
+                events += 1
+                self._check(events, self._bounds.events, "events")
+                try:
+                    told = load(data)
+                except ValueError:
+                    for told in self._unclear(data):
                         yield told
+                else:
+                    yield told
+            chunk = await self._next()
+        for data in parser.end():
+            for told in self._unclear(data):
+                yield told
 
-    async def _first(self, chunks: AsyncIterator[bytes]) -> bytes:
+    async def _next(self) -> bytes:
+        """More of the body; empty at its end, or when it has been waited for long enough."""
+        try:
+            if self._until is None:
+                return await anext(self._chunks)
+            async with asyncio.timeout_at(self._until):
+                return await anext(self._chunks)
+        except (StopAsyncIteration, TimeoutError):
+            return b""
+
+    async def _first(self) -> bytes:
         """The beginning of the body: more than a byte order mark and white space, or all there is."""
         first = b""
-        async for chunk in chunks:
+        while chunk := await self._next():
             first += chunk
             begun = first.removeprefix(_BOM).lstrip()
             if len(first) > len(_BOM) and begun:
@@ -75,9 +95,9 @@ class Body:
             self._check(len(first), self._bounds.plain, "a body")
         return first.removeprefix(_BOM).strip()
 
-    async def _value(self, first: bytes, chunks: AsyncIterator[bytes]) -> object:
+    async def _value(self, first: bytes) -> object:
         whole, size = [first], len(first)
-        async for chunk in chunks:
+        while chunk := await self._next():
             whole.append(chunk)
             size += len(chunk)
             self._check(size, self._bounds.plain, "a body")
@@ -86,46 +106,21 @@ class Body:
         except ValueError:
             raise ProviderError(FailureKind.SERVER, "the provider sent something that is not JSON") from None
 
-    async def _events(self, first: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        parser, size, events = EventParser(), len(first), 0
-        for data in parser.feed(first):
-            events += 1
-            yield data
-        async for chunk in chunks:
-            size += len(chunk)
-            self._check(size, self._bounds.body, "a stream")
-            for data in parser.feed(chunk):
-                events += 1
-                self._check(events, self._bounds.events, "events")
-                yield data
-        for data in parser.end():
-            yield data
-
-    async def _arriving(self) -> AsyncGenerator[bytes]:
-        chunks = aiter(self._chunks)
-        while True:
-            try:
-                if self._until is None:
-                    chunk = await anext(chunks)
-                else:
-                    async with asyncio.timeout_at(self._until):
-                        chunk = await anext(chunks)
-            except (StopAsyncIteration, TimeoutError):
-                return
-            yield chunk
-
-    def _told(self, data: bytes) -> list[object]:
-        """What an event says: one JSON value, or one a line from servers that forget the blank lines."""
+    def _unclear(self, data: bytes) -> tuple[object, ...]:
+        """What an event says that may be no JSON; some servers forget the blank lines between events."""
         if data == KEEP_ALIVE:
-            return [None]
+            return (None,)
+        if data.strip() == _DONE:
+            self.linger(LINGER)
+            return ()
         try:
-            return [load(data)]
+            return (load(data),)
         except ValueError:
             lines = data.split(b"\n")
             if len(lines) > 1:
-                return [told for line in lines for told in self._told(line)]
+                return tuple(told for line in lines for told in self._unclear(line))
             self.noise += 1
-            return [None]
+            return (None,)
 
     def _check(self, taken: int, bound: int, what: str) -> None:
         if taken > bound:

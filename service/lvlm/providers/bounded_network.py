@@ -125,7 +125,8 @@ class BoundedBody(httpx2.AsyncByteStream):
 
     def __init__(self, stream: httpx2.AsyncByteStream, encoding: str, limit: int, *, cut: bool) -> None:
         self._stream = stream
-        self._inflate = _Inflate(encoding)
+        encoding = encoding.strip().lower()
+        self._inflate = None if encoding in ("", "identity") else _Inflate(encoding)
         self._limit = limit
         self._cut = cut
 
@@ -133,14 +134,14 @@ class BoundedBody(httpx2.AsyncByteStream):
         sent = given = 0
         async for chunk in self._stream:
             sent += len(chunk)
-            for piece in self._inflate(chunk):
+            for piece in self._inflate(chunk) if self._inflate else (chunk,):
                 given += len(piece)
                 yield piece
-                if max(sent, given) > self._limit:
-                    break
-            if max(sent, given) > self._limit:
-                if self._cut:
-                    return
+                if given > self._limit or sent > self._limit:
+                    if self._cut:
+                        return
+                    raise oversized("a body")
+            if sent > self._limit:  # and nothing came of it
                 raise oversized("a body")
 
     async def aclose(self) -> None:
@@ -152,13 +153,10 @@ class _Inflate:
     """Undoes a content encoding, at most ``PIECE`` bytes at a time."""
 
     def __init__(self, encoding: str) -> None:
-        self._encoding = encoding.strip().lower()
+        self._encoding = encoding
         self._zlib = self._fresh()
 
     def __call__(self, data: bytes) -> Iterator[bytes]:
-        if self._encoding in ("", "identity"):
-            yield data
-            return
         if self._encoding not in ("gzip", "x-gzip", "deflate"):
             raise ProviderError(
                 FailureKind.SERVER, "the provider compressed its answer in a way that was not asked for"

@@ -141,21 +141,22 @@ class OpenAIReading:
 
     def take(self, told: object, *, plain: bool) -> list[Event]:
         """See Reading."""
-        chunk = record(told)
+        chunk: Mapping[str, Any] = told if isinstance(told, dict) else {}
         if chunk.get("error") or chunk.get("object") == "error":
             raise failure(200, chunk)
         choices = sequence(chunk.get("choices"))
         if plain and not choices:
             raise ProviderError(FailureKind.SERVER, "the provider's answer is not a chat completion")
-        self.model = text(chunk.get("model")) or self.model
-        self.simulated = self.simulated or chunk.get("system_fingerprint") == SIMULATOR
-        self.simulated = self.simulated or is_simulated(self.model)
+        if chunk.get("model") != self.model:
+            self.model = text(chunk.get("model")) or self.model
+        if not self.simulated:
+            self.simulated = chunk.get("system_fingerprint") == SIMULATOR or is_simulated(self.model)
         events: list[Event] = []
-        if usage := record(chunk.get("usage")):
+        if choices and (answer := self._choice(record(choices[0]))):  # we ask for one; some send more
+            events.append(TextDelta(answer))
+        if chunk.get("usage") and (usage := record(chunk["usage"])):
             self._billed = True
             events.append(_usage(usage))
-        if choices and (answer := self._choice(record(choices[0]))):  # we ask for one; some send more
-            events.insert(0, TextDelta(answer))
         return events or [Alive(thinking=bool(choices))]
 
     def finish(self) -> Finish | None:
@@ -172,18 +173,23 @@ class OpenAIReading:
             ProviderError: the choice ends with an error.
         """
         delta = record(choice.get("delta")) or record(choice.get("message"))
-        self._refused = self._refused or bool(text(delta.get("refusal")))
-        self._reason = text(choice.get("finish_reason")).strip() or self._reason
-        if self._reason == _BROKEN_OFF:
-            raise failure(200, {"error": record(choice.get("error"))})
-        calls = (record(record(call).get("function")) for call in sequence(delta.get("tool_calls")))
-        return _content(delta.get("content")) + "".join(text(each.get("arguments")) for each in calls)
+        if reason := choice.get("finish_reason"):
+            self._reason = text(reason).strip() or self._reason
+            if self._reason == _BROKEN_OFF:
+                raise failure(200, {"error": record(choice.get("error"))})
+        if refusal := delta.get("refusal"):
+            self._refused = self._refused or bool(text(refusal))
+        written = _content(delta.get("content"))
+        if calls := delta.get("tool_calls"):
+            functions = (record(record(call).get("function")) for call in sequence(calls))
+            written += "".join(text(each.get("arguments")) for each in functions)
+        return written
 
 
 def _content(content: object) -> str:
     """The text of a message's content: a string, or a list of parts, of which thoughts are none."""
     if isinstance(content, str):
-        return text(content)
+        return content if content.isascii() else text(content)
     pieces = []
     for part in sequence(content):
         if isinstance(part, str):

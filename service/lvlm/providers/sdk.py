@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
@@ -35,6 +35,7 @@ _SIMULATED = "x-msr-simulator"
 """The header by which the simulator says at once that it answers."""
 
 _NOT_FOUND = 404
+_SIGN = (Alive(),)
 
 
 class Reading(Protocol):
@@ -58,7 +59,7 @@ class Reading(Protocol):
         """Seconds for which more is worth waiting for, now that the answer is complete; None before."""
         ...
 
-    def take(self, told: object, *, plain: bool) -> list[Event]:
+    def take(self, told: object, *, plain: bool) -> Sequence[Event]:
         """Read the next record of a stream, or a plain answer as a whole.
 
         Raises:
@@ -107,19 +108,31 @@ class SdkProvider(ABC):
     async def stream(self, call: Call) -> AsyncIterator[Event]:
         """See Provider."""
         with self.failures():
-            async with (
-                self._opened(call) as (response, dialect),
-                aclosing(self._read(call, response)) as events,
-            ):
-                marked = response.headers.get(_SIMULATED) is not None
-                told = Source(call.model, marked, dialect.blind)
-                yield told
-                async for event, reading in events:
-                    source = Source(reading.model, marked or reading.simulated, dialect.blind)
-                    if source != told:
-                        told = source
-                        yield source
-                    yield event
+            async with self._opened(call) as (response, dialect):
+                reading, bounds, written = self.reading(call.model), Bounds.of(call), 0
+                assert isinstance(response.stream, httpx2.AsyncByteStream)
+                body = Body(response.stream, bounds)  # bounded and inflated: see bounded_network
+                marked = _SIMULATED in response.headers
+                known = call.model, marked
+                yield Source(*known, dialect.blind)
+                async with aclosing(body.records()) as records:
+                    async for told in records:
+                        events = _SIGN if told is None else reading.take(told, plain=body.plain)
+                        if known != (reading.model, marked or reading.simulated):
+                            known = reading.model, marked or reading.simulated
+                            yield Source(*known, dialect.blind)
+                        for event in events:
+                            if type(event) is TextDelta:
+                                written += len(event.text)
+                                if written > bounds.text:
+                                    raise oversized("an answer")
+                            yield event
+                        if reading.lingers is not None:
+                            body.linger(reading.lingers)
+                if finish := reading.finish():
+                    yield finish
+                elif body.noise and not written:
+                    raise ProviderError(FailureKind.SERVER, "the provider sent something that is not JSON")
 
     @abstractmethod
     def request(self, call: Call, dialect: Dialect | None = None) -> dict[str, Any]:
@@ -145,7 +158,7 @@ class SdkProvider(ABC):
             ProviderError: it is no answer.
         """
         reading = self.reading(model)
-        events = reading.take(answer, plain=True)
+        events = list(reading.take(answer, plain=True))
         finish = reading.finish()
         return [*events, finish] if finish else events
 
@@ -177,27 +190,6 @@ class SdkProvider(ABC):
             raise ProviderError(
                 FailureKind.SERVER, f"the answer is malformed: {type(error).__name__}"
             ) from None
-
-    async def _read(self, call: Call, response: httpx2.Response) -> AsyncGenerator[tuple[Event, Reading]]:
-        """The events of an answer as it arrives, each with what is known by then."""
-        reading, bounds, written = self.reading(call.model), Bounds.of(call), 0
-        body = Body(response.aiter_raw(), bounds)
-        async with aclosing(body.records()) as records:
-            async for told in records:
-                events = reading.take(told, plain=body.plain) if told is not None else [Alive()]
-                if reading.lingers is not None:
-                    body.linger(reading.lingers)
-                for event in events:
-                    if isinstance(event, TextDelta):
-                        written += len(event.text)
-                        if written > bounds.text:
-                            raise oversized("an answer")
-                    yield event, reading
-        finish = reading.finish()
-        if finish is not None:
-            yield finish, reading
-        elif body.noise and not written:
-            raise ProviderError(FailureKind.SERVER, "the provider sent something that is not JSON")
 
     @asynccontextmanager
     async def _opened(self, call: Call) -> AsyncIterator[tuple[httpx2.Response, Dialect]]:
