@@ -41,6 +41,8 @@ def main() -> int:
     logs.configure(settings.log_level, settings.log_format)
     for sentence in unknown_variables():
         logger.warning(sentence)
+    for sentence in settings.destinations:
+        logger.info(sentence)
     if settings.workers > 1 and not settings.redis_url.get_secret_value():
         logger.warning(
             "several workers without MSR_REDIS_URL: POST /events answers 503, caches are per worker"
@@ -97,9 +99,11 @@ def _metrics_folder(settings: Settings) -> Iterator[None]:
 
 def _greet(url: str, bundle: Bundle) -> None:
     """Once the service is ready, say so and show three commands to try."""
+    # Without a proxy, whatever the environment says: the service is on this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for _ in range(600):
         try:
-            with urllib.request.urlopen(f"{url}/health/ready", timeout=5):  # noqa: S310 (http, by us)
+            with opener.open(f"{url}/health/ready", timeout=5):
                 break
         except OSError:
             time.sleep(0.1)
