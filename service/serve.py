@@ -23,7 +23,7 @@ from service.companion import simulator_beside
 from service.errors import ConfigurationError
 from service.metrics import MULTIPROCESS_VARIABLE
 from service.settings import Settings, read_settings, unknown_variables
-from service.wiring import check
+from service.wiring import check, unpriced
 
 logger = logging.getLogger("service")
 
@@ -43,6 +43,14 @@ def main() -> int:
         logger.warning(sentence)
     for sentence in settings.destinations:
         logger.info(sentence)
+    if names := unpriced(settings):
+        logger.warning(
+            "no price is known for %s: %s",
+            ", ".join(names),
+            "not called while a budget is set (MSR_UNPRICED_CALLS=allow)"
+            if settings.unpriced_calls == "refuse"
+            else "called, and not counted by the budget",
+        )
     if settings.workers > 1 and not settings.redis_url.get_secret_value():
         logger.warning(
             "several workers without MSR_REDIS_URL: POST /events answers 503, caches are per worker"

@@ -26,7 +26,7 @@ from service.lvlm.pictures import Pictures
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.anthropic_batches import AnthropicBatches
 from service.lvlm.providers.anthropic_messages import AnthropicMessages
-from service.lvlm.providers.base import Provider
+from service.lvlm.providers.base import Provider, Usage
 from service.lvlm.providers.batches import Batches
 from service.lvlm.providers.late import LateProvider
 from service.lvlm.providers.openai_batches import OpenAIBatches
@@ -283,8 +283,32 @@ def open_gateway(
 
 def open_allowance(settings: Settings, stores: Stores, limits: Mapping[str, RateLimit]) -> Allowance:
     """The budgets that the settings name, with these limits per minute."""
-    budget = Budget(settings.budget_usd_per_hour, settings.budget_usd_per_day)
-    return Allowance(stores.meters, stores.local_meters, limits, budget)
+    return Allowance(
+        stores.meters,
+        stores.local_meters,
+        limits,
+        budget_of(settings),
+        unpriced=settings.unpriced_calls == "allow",
+        free=SIMULATORS,
+    )
+
+
+def budget_of(settings: Settings) -> Budget:
+    """The budget that the settings name."""
+    return Budget(settings.budget_usd_per_hour, settings.budget_usd_per_day)
+
+
+def unpriced(settings: Settings) -> list[str]:
+    """Configured models, as ``provider/model``, whose calls the budget cannot count; none without a budget."""
+    if not budget_of(settings).limited:
+        return []
+    prices = Prices.read()
+    return [
+        f"{provider}/{model}"
+        for provider, models in settings.models.items()
+        for model in models
+        if provider not in SIMULATORS and prices.cost(model, Usage()) is None
+    ]
 
 
 def open_providers(settings: Settings, prices: Prices, only: str | None = None) -> dict[str, Provider]:

@@ -35,6 +35,7 @@ OTHER_VALUES = {
     "fallbacks": "simulator-anthropic/sim-gpt-4v",
     "budget_usd_per_hour": "0.5",
     "budget_usd_per_day": "5",
+    "unpriced_calls": "allow",
     "simulator_bills": "true",
     "max_output_tokens": "100",
     "thumbnail_cache_bytes": "1",
