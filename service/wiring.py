@@ -299,7 +299,7 @@ def budget_of(settings: Settings) -> Budget:
 
 
 def unpriced(settings: Settings) -> list[str]:
-    """Configured models, as ``provider/model``, whose calls the budget cannot count; none without a budget."""
+    """Configured models, as ``provider/model``, that the budget cannot count; none without a budget."""
     if not budget_of(settings).limited:
         return []
     prices = Prices.read()

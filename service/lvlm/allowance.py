@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,8 +11,6 @@ from service.lvlm.accounts import Bill
 from service.lvlm.attempt import Ending
 from service.stores.base import Flow, Meters, StoreError, Sum
 from service.stores.memory import MemoryMeters
-
-log = logging.getLogger(__name__)
 
 HOUR, DAY = 3_600, 86_400
 
@@ -140,8 +137,8 @@ class Allowance:
         try:
             await meters.correct(flows)
             await meters.settle(sums)
-        except StoreError as error:
-            log.warning("a meter keeps its estimate: %s", error)
+        except StoreError:
+            pass  # the meter keeps its estimate
         finally:
             await self._remember(meters, sums)
 
@@ -158,8 +155,7 @@ class Allowance:
     ) -> Grant | Ending:
         try:
             return await self._draw(self._meters, expected, flows, sums, patience)
-        except StoreError as error:
-            log.warning("limits hold for this process alone: %s", error)
+        except StoreError:  # the limits hold for this process alone
             return await self._draw(self._local, expected, flows, sums, patience)
 
     async def _draw(
