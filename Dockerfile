@@ -33,6 +33,6 @@ ENV MSR_HOST=0.0.0.0 \
     ORT_DISABLE_TELEMETRY=1
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ['MSR_PORT']}/health/ready\", timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as u; u.build_opener(u.ProxyHandler({})).open(f\"http://127.0.0.1:{os.environ['MSR_PORT']}/health/ready\", timeout=4)"]
 
 CMD ["python", "-m", "service"]

@@ -6,10 +6,14 @@ import json
 import logging
 import sys
 import time
+from contextvars import ContextVar
 from typing import Any, Literal
 
 FIELDS = "fields"
 """``logger.info("…", extra={FIELDS: {...}})`` adds these to the line."""
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+"""Of the request that is being answered, or that began the work at hand; every line names it."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -24,7 +28,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line.update(getattr(record, FIELDS, {}))
+        line.update(_fields(record))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
@@ -35,11 +39,18 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record; control characters of clients are escaped, so that one event stays one line."""
-        pairs = "".join(f" {key}={value}" for key, value in getattr(record, FIELDS, {}).items())
+        pairs = "".join(f" {key}={value}" for key, value in _fields(record).items())
         text = f"{record.levelname:<7} {record.getMessage()}{pairs}"
         if not text.isprintable() and not record.name.startswith("uvicorn"):  # whose may be tracebacks
             text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
         return text + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """The line's own fields, and the request's id where there is one."""
+    fields: dict[str, Any] = getattr(record, FIELDS, {})
+    request_id = REQUEST_ID.get()
+    return {"request_id": request_id, **fields} if request_id else fields
 
 
 def configure(level: str, form: Literal["json", "text"]) -> None:

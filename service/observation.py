@@ -10,6 +10,7 @@ import time
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import logs
 from service.logs import FIELDS
 from service.metrics import NONE, Metrics
 from service.problems import problem
@@ -45,6 +46,7 @@ class Observation:
         state = scope.setdefault("state", {})
         request_id = _request_id(scope)
         state["request_id"] = request_id
+        token = logs.REQUEST_ID.set(request_id)
         status = GONE
 
         async def send_with_id(message: Message) -> None:
@@ -62,7 +64,7 @@ class Observation:
         except ClientDisconnect:
             pass
         except Exception:  # answered in here, where the request id and the histogram see it
-            logger.exception("unexpected error", extra={FIELDS: {"request_id": request_id}})
+            logger.exception("unexpected error")
             if status == GONE:
                 answer = problem(500, "Internal error", "an unexpected error; the log has it", request_id)
                 await answer(scope, receive, send_with_id)
@@ -71,6 +73,7 @@ class Observation:
                 self._metrics.inflight_requests.dec()
                 left = bool(state.get("left"))
                 self._observe(time.perf_counter() - started, GONE if left else status, state)
+            logs.REQUEST_ID.reset(token)
 
     def _observe(self, seconds: float, status: int, state: dict[str, object]) -> None:
         found = state.get("labels")
@@ -87,7 +90,6 @@ class Observation:
         ).observe(seconds)
         if logger.isEnabledFor(logging.INFO):
             fields = {
-                "request_id": state["request_id"],
                 "status": status,
                 "strategy": strategy,
                 "outcome": outcome,

@@ -23,7 +23,7 @@ from service.companion import simulator_beside
 from service.errors import ConfigurationError
 from service.metrics import MULTIPROCESS_VARIABLE
 from service.settings import Settings, read_settings, unknown_variables
-from service.wiring import check
+from service.wiring import check, unpriced
 
 logger = logging.getLogger("service")
 
@@ -41,6 +41,16 @@ def main() -> int:
     logs.configure(settings.log_level, settings.log_format)
     for sentence in unknown_variables():
         logger.warning(sentence)
+    for sentence in settings.destinations:
+        logger.info(sentence)
+    if names := unpriced(settings):
+        logger.warning(
+            "no price is known for %s: %s",
+            ", ".join(names),
+            "not called while a budget is set (MSR_UNPRICED_CALLS=allow)"
+            if settings.unpriced_calls == "refuse"
+            else "called, and not counted by the budget",
+        )
     if settings.workers > 1 and not settings.redis_url.get_secret_value():
         logger.warning(
             "several workers without MSR_REDIS_URL: POST /events answers 503, caches are per worker"
@@ -97,9 +107,11 @@ def _metrics_folder(settings: Settings) -> Iterator[None]:
 
 def _greet(url: str, bundle: Bundle) -> None:
     """Once the service is ready, say so and show three commands to try."""
+    # Without a proxy, whatever the environment says: the service is on this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for _ in range(600):
         try:
-            with urllib.request.urlopen(f"{url}/health/ready", timeout=5):  # noqa: S310 (http, by us)
+            with opener.open(f"{url}/health/ready", timeout=5):
                 break
         except OSError:
             time.sleep(0.1)

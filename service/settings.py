@@ -23,6 +23,15 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from service.errors import ConfigurationError
+from service.lvlm.providers.addresses import ANTHROPIC_URL, OPENAI_URL, host_of, normalised
+from service.lvlm.providers.dialect import Dialect
+from service.server_options import (
+    NOT_SENDABLE,
+    AnthropicOptions,
+    CompatibleProvider,
+    ServerOptions,
+    sendable,
+)
 
 DEMO_BUNDLE = Path(__file__).parent / "demo"
 
@@ -31,22 +40,6 @@ SIMULATORS = ("simulator", "simulator-anthropic")
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 Models = Annotated[tuple[str, ...], NoDecode]
-
-
-class CompatibleProvider(BaseModel):
-    """A server that speaks OpenAI's chat completions: vLLM, Ollama, llama.cpp, a gateway.
-
-    Attributes:
-        api_key_variable: the environment variable that holds the key; empty for servers without keys.
-        structured_output: whether the server accepts ``response_format`` with a JSON schema.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    base_url: str = Field(pattern=r"^https?://")
-    models: tuple[str, ...] = Field(min_length=1)
-    api_key_variable: str = ""
-    structured_output: bool = True
 
 
 class ProviderLimit(BaseModel):
@@ -96,19 +89,27 @@ class Settings(BaseSettings):
     fallbacks: Models = ()
     budget_usd_per_hour: float | None = Field(None, gt=0)
     budget_usd_per_day: float | None = Field(None, gt=0)
+    unpriced_calls: Literal["refuse", "allow"] = "refuse"
     max_output_tokens: int = Field(2_048, ge=64, le=32_768)
     thumbnail_cache_bytes: int = Field(67_108_864, ge=0)
-    simulator_url: str = Field("", pattern=r"^(https?://.+)?$")
+    simulator_url: str = ""
     simulator_profile: Literal["instant", "fast", "paper"] = "fast"
     simulator_bills: bool = False
     simulator_models: Models = ("sim-gpt-4o", "sim-gpt-4v", "sim-claude-3-opus")
     openai_models: Models = ("gpt-5.4-mini", "gpt-4o", "gpt-4o-mini")
-    openai_base_url: str = Field("", pattern=r"^(https?://.+)?$")
+    openai_base_url: str = Field(
+        "", validation_alias=AliasChoices("MSR_OPENAI_BASE_URL", "OPENAI_BASE_URL", "openai_base_url")
+    )
+    openai_options: ServerOptions = ServerOptions()
     openai_api_key: SecretStr = Field(
         SecretStr(""), validation_alias=AliasChoices("OPENAI_API_KEY", "openai_api_key")
     )
     anthropic_models: Models = ("claude-haiku-4-5", "claude-sonnet-5-5")
-    anthropic_base_url: str = Field("", pattern=r"^(https?://.+)?$")
+    anthropic_base_url: str = Field(
+        "",
+        validation_alias=AliasChoices("MSR_ANTHROPIC_BASE_URL", "ANTHROPIC_BASE_URL", "anthropic_base_url"),
+    )
+    anthropic_options: AnthropicOptions = AnthropicOptions()
     anthropic_api_key: SecretStr = Field(
         SecretStr(""), validation_alias=AliasChoices("ANTHROPIC_API_KEY", "anthropic_api_key")
     )
@@ -139,6 +140,31 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
+
+    @field_validator("openai_base_url", "anthropic_base_url", "simulator_url")
+    @classmethod
+    def _check_base_url(cls, url: str) -> str:
+        if url:
+            normalised(url, "openai")
+        return url
+
+    @field_validator("api_key")
+    @classmethod
+    def _check_api_key(cls, key: SecretStr) -> SecretStr:
+        """Clients send it in a header, and may send letters beyond ASCII."""
+        if (
+            not key.get_secret_value().isprintable()
+            or key.get_secret_value().strip() != key.get_secret_value()
+        ):
+            raise ValueError("holds control characters, or white space around it, which no header can carry")
+        return key
+
+    @field_validator("openai_api_key", "anthropic_api_key")
+    @classmethod
+    def _check_key(cls, key: SecretStr) -> SecretStr:
+        if not sendable(key.get_secret_value()):
+            raise ValueError(NOT_SENDABLE)
+        return key
 
     @field_validator("redis_url")
     @classmethod
@@ -208,6 +234,68 @@ class Settings(BaseSettings):
         models.update({name: provider.models for name, provider in self.compatible.items()})
         return models
 
+    def address(self, provider: str) -> str:
+        """The base URL of a configured provider's server, as its wire format needs it."""
+        match provider:
+            case "openai":
+                return normalised(self.openai_base_url or OPENAI_URL, "openai")
+            case "anthropic":
+                return normalised(self.anthropic_base_url or ANTHROPIC_URL, "anthropic")
+            case "simulator":
+                return f"{normalised(self.simulator_url, 'anthropic')}/v1"
+            case "simulator-anthropic":
+                return normalised(self.simulator_url, "anthropic")
+        return normalised(self.compatible[provider].base_url, "openai")
+
+    def dialect(self, provider: str) -> Dialect:
+        """How a configured provider's server wants to be spoken to."""
+        match provider:
+            case "openai":
+                return self.openai_options.dialect
+            case "anthropic":
+                return self.anthropic_options.dialect
+            case "simulator":
+                return ServerOptions().dialect
+            case "simulator-anthropic":
+                return AnthropicOptions().dialect
+        return self.compatible[provider].dialect
+
+    def key(self, provider: str) -> str:
+        """The key of a configured provider; empty for a server without keys.
+
+        Raises:
+            ConfigurationError: its variable is not set, or no header can carry what is in it.
+        """
+        match provider:
+            case "openai":
+                return self.openai_api_key.get_secret_value()
+            case "anthropic":
+                return self.anthropic_api_key.get_secret_value()
+            case "simulator" | "simulator-anthropic":
+                return provider
+        variable = self.compatible[provider].api_key_variable
+        key = os.environ.get(variable, "") if variable else ""
+        if variable and not key:
+            raise ConfigurationError(
+                f"MSR_COMPATIBLE.{provider}.api_key_variable: the variable {variable} is not set"
+            )
+        if not sendable(key):
+            raise ConfigurationError(f"{variable}: {NOT_SENDABLE}")
+        return key
+
+    @property
+    def destinations(self) -> list[str]:
+        """A sentence for each provider but the simulator: which key goes to which host."""
+        keys = {name: provider.api_key_variable for name, provider in self.compatible.items()}
+        keys |= {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+        sentences = []
+        for name in () if self.replays else self.models:
+            if name not in SIMULATORS:
+                host = host_of(self.address(name))
+                key = f"{keys[name]} goes" if keys[name] else "calls go without a key"
+                sentences.append(f"{name}: {key} to {host}")
+        return sentences
+
     @property
     def simulated(self) -> bool:
         """Whether the default provider is the simulator."""
@@ -251,7 +339,17 @@ def _sentence(problem: object) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not location:
         return message
-    name = location[0].upper()
-    if not name.endswith("_API_KEY") or name == "API_KEY":
-        name = "MSR_" + name.removeprefix("MSR_")
-    return f"{'.'.join([name, *location[1:]])}: {message}"
+    return f"{'.'.join([_variable(location[0]), *location[1:]])}: {message}"
+
+
+def _variable(name: str) -> str:
+    """The variable that a value came from, whatever it is called where the problem was found."""
+    sdk = name.upper().removeprefix("MSR_")
+    if sdk in _SDK_KEYS or (sdk in _SDK_ADDRESSES and not os.environ.get(f"MSR_{sdk}")):
+        return sdk
+    return f"MSR_{sdk}"
+
+
+# Names of the vendors' SDKs; for an address there is one of ours too, which comes first.
+_SDK_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
+_SDK_ADDRESSES = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -26,13 +25,13 @@ from service.lvlm.gateway import Gateway
 from service.lvlm.pictures import Pictures
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.anthropic_batches import AnthropicBatches
-from service.lvlm.providers.anthropic_messages import ANTHROPIC_URL, AnthropicMessages
-from service.lvlm.providers.base import Provider
+from service.lvlm.providers.anthropic_messages import AnthropicMessages
+from service.lvlm.providers.base import Provider, Usage
 from service.lvlm.providers.batches import Batches
-from service.lvlm.providers.dialect import Dialect
 from service.lvlm.providers.late import LateProvider
 from service.lvlm.providers.openai_batches import OpenAIBatches
-from service.lvlm.providers.openai_chat import OPENAI_URL, OpenAIChat
+from service.lvlm.providers.openai_chat import OpenAIChat
+from service.lvlm.providers.transport import check_proxies
 from service.lvlm.retries import Retries
 from service.lvlm.stage import LvlmStage, StageOptions
 from service.lvlm.thumbnails import ThumbnailCache
@@ -137,11 +136,15 @@ def open_models(bundle: Bundle, settings: Settings, metrics: Metrics) -> dict[st
 
 
 def check(settings: Settings, bundle: Bundle) -> None:
-    """See whether the settings fit the bundle, before anything is started.
+    """See whether the settings fit the bundle and the environment, before anything is started.
 
     Raises:
         ConfigurationError: they do not.
     """
+    for name in () if settings.replays else settings.models:
+        settings.key(name)
+        if name not in SIMULATORS or settings.simulator_url:
+            check_proxies(settings.address(name))
     default_backbone(bundle, settings.backbone)
     captioners = bundle.catalogue.captions
     if settings.captioner and settings.captioner not in captioners:
@@ -280,8 +283,32 @@ def open_gateway(
 
 def open_allowance(settings: Settings, stores: Stores, limits: Mapping[str, RateLimit]) -> Allowance:
     """The budgets that the settings name, with these limits per minute."""
-    budget = Budget(settings.budget_usd_per_hour, settings.budget_usd_per_day)
-    return Allowance(stores.meters, stores.local_meters, limits, budget)
+    return Allowance(
+        stores.meters,
+        stores.local_meters,
+        limits,
+        budget_of(settings),
+        unpriced=settings.unpriced_calls == "allow",
+        free=SIMULATORS,
+    )
+
+
+def budget_of(settings: Settings) -> Budget:
+    """The budget that the settings name."""
+    return Budget(settings.budget_usd_per_hour, settings.budget_usd_per_day)
+
+
+def unpriced(settings: Settings) -> list[str]:
+    """Configured models, as ``provider/model``, that the budget cannot count; none without a budget."""
+    if not budget_of(settings).limited:
+        return []
+    prices = Prices.read()
+    return [
+        f"{provider}/{model}"
+        for provider, models in settings.models.items()
+        for model in models
+        if provider not in SIMULATORS and prices.cost(model, Usage()) is None
+    ]
 
 
 def open_providers(settings: Settings, prices: Prices, only: str | None = None) -> dict[str, Provider]:
@@ -321,31 +348,27 @@ def open_batches(name: str, settings: Settings, provider: Provider) -> Batches:
 
 
 def open_provider(name: str, settings: Settings, prices: Prices) -> Provider:
-    """One configured provider."""
-    match name:
-        case "openai":
-            return OpenAIChat(
-                name,
-                api_key=settings.openai_api_key.get_secret_value(),
-                prices=prices,
-                base_url=settings.openai_base_url or OPENAI_URL,
-            )
-        case "anthropic":
-            return AnthropicMessages(
-                name,
-                api_key=settings.anthropic_api_key.get_secret_value(),
-                base_url=settings.anthropic_base_url or ANTHROPIC_URL,
-            )
-        case "simulator":
-            url = f"{settings.simulator_url}/v1"
-            return OpenAIChat(name, api_key=name, prices=prices, base_url=url, tell_strategy=True)
-        case "simulator-anthropic":
-            return AnthropicMessages(name, api_key=name, base_url=settings.simulator_url, tell_strategy=True)
-    compatible = settings.compatible[name]
+    """One configured provider.
+
+    Raises:
+        ConfigurationError: its key or a proxy on the way to it cannot be used.
+    """
+    address, key, dialect = settings.address(name), settings.key(name), settings.dialect(name)
+    check_proxies(address)
+    simulated = name in SIMULATORS
+    if name in ("anthropic", "simulator-anthropic"):
+        return AnthropicMessages(
+            name,
+            api_key=key,
+            base_url=address,
+            dialect=dialect,
+            tell_strategy=simulated,
+        )
     return OpenAIChat(
         name,
-        api_key=os.environ.get(compatible.api_key_variable, ""),
+        api_key=key,
         prices=prices,
-        base_url=compatible.base_url,
-        dialect=Dialect(output_cap="max_tokens", structured_output=compatible.structured_output),
+        base_url=address,
+        dialect=dialect,
+        tell_strategy=simulated,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +69,7 @@ def open_gateway(
     bill_simulated: bool = False,
     meters: MemoryMeters | None = None,
     hedge: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Gateway:
     """A gateway with meters of its own."""
     metrics, meters = metrics or Metrics(), meters or MemoryMeters()
@@ -80,6 +81,7 @@ def open_gateway(
         concurrency=concurrency,
         retries=Retries(attempts),
         hedge=hedge,
+        clock=clock,
     )
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,23 +36,31 @@ class RunningService:
 
 
 @contextmanager
-def start_service(bundle: Path, **settings: str) -> Iterator[RunningService]:
-    """Run ``python -m service`` with ``MSR_<NAME>`` for each keyword; stop it at the end."""
+def start_service(
+    bundle: Path, environment: Mapping[str, str] | None = None, **settings: str
+) -> Iterator[RunningService]:
+    """Run ``python -m service`` with ``MSR_<NAME>`` for each keyword; stop it at the end.
+
+    Args:
+        bundle: to serve.
+        environment: other variables of the process, by their whole names.
+        settings: of the service; API keys by their whole names.
+    """
     port = free_port()
-    environment = {
+    variables = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("MSR_")
-        and name not in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "PROMETHEUS_MULTIPROC_DIR")
+        if not name.startswith(("MSR_", "OPENAI_", "ANTHROPIC_")) and name != "PROMETHEUS_MULTIPROC_DIR"
     }
-    environment |= {"MSR_PORT": str(port), "MSR_BUNDLE": str(bundle), "MSR_SIMULATOR_PROFILE": "instant"}
-    environment |= {
+    variables |= {"MSR_PORT": str(port), "MSR_BUNDLE": str(bundle), "MSR_SIMULATOR_PROFILE": "instant"}
+    variables |= {
         f"MSR_{name.upper()}": value for name, value in settings.items() if not name.endswith("_API_KEY")
     }
-    environment |= {name: value for name, value in settings.items() if name.endswith("_API_KEY")}
+    variables |= {name: value for name, value in settings.items() if name.endswith("_API_KEY")}
+    variables |= environment or {}
     with tempfile.NamedTemporaryFile(suffix=".log") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service"], env=environment, cwd=ROOT, stdout=output, stderr=output
+            [sys.executable, "-m", "service"], env=variables, cwd=ROOT, stdout=output, stderr=output
         )
         service = RunningService(f"http://127.0.0.1:{port}", process, Path(output.name))
         try:

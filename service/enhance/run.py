@@ -22,7 +22,14 @@ from service.errors import ConfigurationError
 from service.lvlm.pricing import Prices
 from service.metrics import Metrics
 from service.settings import Settings
-from service.wiring import open_allowance, open_batches, open_gateway, open_providers, open_stores
+from service.wiring import (
+    budget_of,
+    open_allowance,
+    open_batches,
+    open_gateway,
+    open_providers,
+    open_stores,
+)
 
 
 class Way(Protocol):
@@ -78,6 +85,10 @@ async def _run(backlog: Backlog, folder: Path, arguments: argparse.Namespace, se
             progress.tell(warning)
             if arguments.budget_usd is not None and "no price" in warning:
                 raise ConfigurationError(f"--budget-usd cannot be kept: {warning}")
+            if settings.unpriced_calls == "refuse" and budget_of(settings).limited and "no price" in warning:
+                raise ConfigurationError(
+                    f"MSR_BUDGET_USD_… cannot be kept: {warning}; MSR_UNPRICED_CALLS=allow lets it be called"
+                )
         waiting = backlog.waiting()
         if arguments.dry_run:
             await tell_estimate(

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from service.lvlm.accounts import Bill
 from service.lvlm.attempt import Ending
 from service.stores.base import Flow, Meters, StoreError, Sum
 from service.stores.memory import MemoryMeters
-
-log = logging.getLogger(__name__)
 
 HOUR, DAY = 3_600, 86_400
 
@@ -36,6 +33,11 @@ class Budget:
 
     usd_per_hour: float | None = None
     usd_per_day: float | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit at all."""
+        return self.usd_per_hour is not None or self.usd_per_day is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Allowance:
         local: this process's own with its part of the limits, for while the shared ones are away; also its
             memory of what it has spent.
         limits: by ``provider`` or ``provider/model``.
+        unpriced: grant also what has no price, which a budget cannot count.
+        free: names of providers whose calls cost nothing, with a price or without.
     """
 
     def __init__(
@@ -70,11 +74,16 @@ class Allowance:
         local: MemoryMeters,
         limits: Mapping[str, RateLimit] | None = None,
         budget: Budget | None = None,
+        *,
+        unpriced: bool = False,
+        free: Collection[str] = (),
     ) -> None:
         self._meters = meters
         self._local = local
         self._limits = dict(limits or {})
         self._budget = budget or Budget()
+        self._unpriced = unpriced
+        self._free = frozenset(free)
 
     async def grant(self, provider: str, model: str, expected: Bill, until: float) -> Grant | Ending:
         """Draw what an attempt will take, and wait for its turn.
@@ -88,6 +97,9 @@ class Allowance:
         Returns:
             The grant; or ``Ending.LIMIT`` or ``Ending.BUDGET`` for why there is none.
         """
+        countable = expected.cost_usd is not None or provider in self._free
+        if self._budget.limited and not (countable or self._unpriced):
+            return Ending.BUDGET
         flows, sums = self._flows(provider, model, expected), self._sums(expected)
         if not flows and not sums:
             return Grant(expected)
@@ -125,8 +137,8 @@ class Allowance:
         try:
             await meters.correct(flows)
             await meters.settle(sums)
-        except StoreError as error:
-            log.warning("a meter keeps its estimate: %s", error)
+        except StoreError:
+            pass  # the meter keeps its estimate
         finally:
             await self._remember(meters, sums)
 
@@ -143,8 +155,7 @@ class Allowance:
     ) -> Grant | Ending:
         try:
             return await self._draw(self._meters, expected, flows, sums, patience)
-        except StoreError as error:
-            log.warning("limits hold for this process alone: %s", error)
+        except StoreError:  # the limits hold for this process alone
             return await self._draw(self._local, expected, flows, sums, patience)
 
     async def _draw(

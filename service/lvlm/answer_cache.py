@@ -17,6 +17,7 @@ from typing import Any
 from service.lvlm.answers import Answer
 from service.lvlm.contracts import Outcome, Shown
 from service.metrics import Metrics
+from service.outages import Outage
 from service.stores.base import Cache, StoreError
 
 log = logging.getLogger(__name__)
@@ -67,13 +68,13 @@ class AnswerCache:
         self._cache = cache
         self._lifetimes = lifetimes
         self._metrics = metrics
+        self._damage = Outage("the answer cache", log)
 
     async def get(self, key: str, pool_size: int) -> StoredAnswer | None:
         """Return the answer under a key if there is one that fits a pool of this size."""
         try:
             stored = await self._read(key, pool_size)
-        except StoreError as error:
-            log.warning("the answer cache cannot be read: %s", error)
+        except StoreError:
             self.count("error")
             return None
         self.count("miss" if stored is None else self._kind(stored))
@@ -100,8 +101,7 @@ class AnswerCache:
             return
         try:
             await self._cache.set(key, json.dumps(asdict(stored)).encode(), ttl)
-        except StoreError as error:
-            log.warning("the answer cache cannot be written: %s", error)
+        except StoreError:
             self.count("error")
         else:
             self.count("stored" if stored.outcome.good else "stored_negative")
@@ -137,7 +137,7 @@ class AnswerCache:
         try:
             return None if value is None else _load(value, pool_size)
         except ValueError as error:
-            log.warning("an answer in the cache cannot be read: %s", error)
+            self._damage.failed("an answer in the cache cannot be read: %s", error)
             self.count("error")
             return None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -23,8 +22,6 @@ from service.lvlm.prompts import CAPTION_CAP, CAPTION_VERSION, caption_prompt, c
 from service.lvlm.providers.base import Call, FinishReason, Image
 from service.metrics import Metrics
 from service.stores.base import Cache, Leases, StoreError
-
-log = logging.getLogger(__name__)
 
 CACHE = "captions"
 WAITING = 64  # images; beyond that a request's wish is dropped, and the next visit may wish again
@@ -106,8 +103,7 @@ class Captions:
         """What the cache holds; an empty caption is one that failed not long ago; None if it cannot say."""
         try:
             values = await self._cache.get_many(list(keys.values()))
-        except StoreError as error:
-            log.warning("the caption cache cannot be read: %s", error)
+        except StoreError:
             self._count("error", len(keys))
             return None  # not a miss: paying for captions that cannot be kept helps nobody
         found = {
@@ -149,8 +145,7 @@ class Captions:
                 await self._cache.set(key, b"", min(FAILED_SECONDS, self._ttl))
                 return
             await self._cache.set(key, caption.encode(), self._ttl)
-        except StoreError as error:
-            log.warning("the caption cache cannot be written: %s", error)
+        except StoreError:
             self._count("error")
         else:
             self._count("stored")

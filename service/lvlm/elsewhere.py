@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from service.stores.base import Leases, StoreError
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -77,8 +74,7 @@ class Elsewhere:
         while True:
             try:
                 ours = await leases.take(key, owner, LEASE)
-            except StoreError as error:
-                log.warning("calls are not shared with other workers: %s", error)
+            except StoreError:  # calls are not shared with other workers
                 return None
             # Looked for also when it is ours: the one who held it may have finished just now.
             found = await look()

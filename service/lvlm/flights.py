@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from service.lvlm.progress import Progress
+from service.outages import Outage
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Flights(Generic[T]):
     def __init__(self) -> None:
         self._by_key: dict[str, Flight[T]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._faults = Outage("calls", log, level=logging.ERROR)
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -132,6 +134,6 @@ class Flights(Generic[T]):
             del self._by_key[key]
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.error("a call broke", exc_info=error)
+            self._faults.failed("a call broke: %s", type(error).__name__, error=error)
         if not flight.landing.done():
             flight.landing.cancel()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
@@ -32,6 +33,7 @@ from service.lvlm.race import Race
 from service.lvlm.retries import Retries
 from service.lvlm.silence import SilenceLimit
 from service.metrics import Metrics
+from service.outages import Outage
 
 __all__ = ["Completion", "Ending", "Gateway"]
 
@@ -76,6 +78,8 @@ class _Line:
 
     places: Places
     hedges: Hedges
+    outage: Outage
+    faults: Outage
     breaker: Breaker = field(default_factory=Breaker)
 
 
@@ -115,6 +119,7 @@ class Gateway:
         adaptive: find a smaller limit when the provider says that it is too much.
         retries: how often to try again.
         hedge: share of the calls that may be made twice when the first one is slow to begin.
+        clock: of the log, which says how long a provider fails.
     """
 
     def __init__(
@@ -128,6 +133,7 @@ class Gateway:
         adaptive: bool = True,
         retries: Retries | None = None,
         hedge: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._providers = dict(providers)
         self._accounts = accounts
@@ -136,6 +142,7 @@ class Gateway:
         self._concurrency = concurrency
         self._adaptive = adaptive
         self._hedge = hedge
+        self._clock = clock
         self._retries = retries or Retries()
         self._lines: dict[tuple[str, str], _Line] = {}
         self._settling: set[asyncio.Task[None]] = set()
@@ -334,16 +341,20 @@ class Gateway:
                     progress.arrived(attempt)
                     heard(event)
             attempt.end()
+            if attempt.failure is None:
+                self._line(attempt.provider, call.model).outage.works()
         except TimeoutError:
             if _now() >= hard:
                 attempt.cut()
             else:
                 attempt.fail(FailureKind.SILENT)
         except ProviderError as error:
-            log.warning("a call to %s/%s failed: %s", provider.name, call.model, error)
+            outage = self._line(attempt.provider, call.model).outage
+            outage.failed("a call to %s/%s failed: %s", attempt.provider, call.model, error)
             attempt.fail(error.kind, error.retry_after)
-        except Exception:  # a fault of ours or of an SDK: the request at hand still gets the candidate order
-            log.exception("a call to %s/%s broke", provider.name, call.model)
+        except Exception as error:  # our fault or an SDK's: the request still gets the candidate order
+            faults = self._line(attempt.provider, call.model).faults
+            faults.failed("a call to %s/%s broke", attempt.provider, call.model, error=error)
             attempt.fail(FailureKind.SERVER)
         finally:
             self._metrics.lvlm_inflight.dec()
@@ -369,7 +380,12 @@ class Gateway:
     def _line(self, provider: str, model: str) -> _Line:
         line = self._lines.get((provider, model))
         if line is None:
-            line = _Line(Places(self._concurrency, adaptive=self._adaptive), Hedges(self._hedge))
+            line = _Line(
+                Places(self._concurrency, adaptive=self._adaptive),
+                Hedges(self._hedge),
+                outage=Outage(f"{provider}/{model}", log, clock=self._clock),
+                faults=Outage(f"{provider}/{model}", log, level=logging.ERROR, clock=self._clock),
+            )
             self._lines[provider, model] = line
         return line
 

@@ -8,7 +8,10 @@ from typing import Protocol
 
 
 class StoreError(Exception):
-    """The store cannot be reached or refused the operation; whoever reads treats it as a miss."""
+    """The store cannot be reached or refused the operation; whoever reads treats it as a miss.
+
+    The store itself says so in the log, as an ``Outage``: those who use it need not, and there are many.
+    """
 
 
 def reading_time(deadline: float) -> float:

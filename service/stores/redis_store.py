@@ -7,9 +7,10 @@ once for a moment instead of waiting again, so that a dead server costs one time
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
@@ -18,8 +19,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from service.outages import Outage
 from service.stores.base import BURST, Flow, StoreError, Sum
 from service.stores.memory import MAX_EVENTS_PER_USER
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -35,12 +39,13 @@ SLOW = 0.05
 class RedisConnection:
     """One connection pool and the memory of whether the server answered last time."""
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Connect lazily.
 
         Args:
             url: ``redis://``, ``rediss://`` or ``unix://``; may hold a password, so it is never shown.
             timeout: seconds for connecting and for each answer.
+            clock: of the log, which says how long the server is away.
 
         Raises:
             ValueError: the URL is not one that Redis clients know.
@@ -58,6 +63,7 @@ class RedisConnection:
         self._redis = Redis.from_pool(pool)
         self._timeout = timeout
         self._down_until = 0.0
+        self._outage = Outage("Redis", log, clock=clock)
 
     @property
     def client(self) -> Redis:
@@ -72,19 +78,31 @@ class RedisConnection:
         """
         if time.monotonic() < self._down_until:
             cast(Any, answer).close()
+            self._failed("not asked again yet")
             raise StoreError("Redis failed a moment ago and is not asked again yet")
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout):
-                return await answer
+                found = await answer
         except asyncio.CancelledError:
             if time.monotonic() - began >= SLOW:  # who asked had no more time; the next one need not wait too
                 self._down_until = time.monotonic() + PAUSE_AFTER_FAILURE
+                self._failed("slow")
             raise
         except (RedisError, OSError, TimeoutError) as error:
             if not isinstance(error, ResponseError):  # a refused command is no dead server
                 await self._rest()
+            self._failed(type(error).__name__)
             raise StoreError(f"Redis failed: {type(error).__name__}") from None
+        self._outage.works()
+        return found
+
+    def _failed(self, why: str) -> None:
+        self._outage.failed(
+            "Redis failed (%s): without it, caches miss, recent events are left out and limits hold for each "
+            "worker alone",
+            why,
+        )
 
     async def _rest(self) -> None:
         first = time.monotonic() >= self._down_until

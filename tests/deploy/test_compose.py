@@ -1,6 +1,13 @@
 from __future__ import annotations
 
+import json
+import os
 import re
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +29,47 @@ def test_the_stack_is_the_service_with_redis_simulator_and_prometheus_and_grafan
 
 
 def test_every_variable_given_to_the_service_is_one_that_it_reads() -> None:
-    known = {f"MSR_{name.upper()}" for name in Settings.model_fields} | {
-        "OPENAI_API_KEY",
-        "ANTHROPIC_API_KEY",
-    }
+    known = {f"MSR_{name.upper()}" for name in Settings.model_fields}
+    known |= {f"{vendor}_{what}" for vendor in ("OPENAI", "ANTHROPIC") for what in ("API_KEY", "BASE_URL")}
     assert SERVICES["service"]["environment"].keys() <= known
+
+
+def test_a_key_of_the_shell_is_given_with_the_address_that_it_is_meant_for() -> None:
+    given = SERVICES["service"]["environment"]
+    for vendor in ("OPENAI", "ANTHROPIC"):
+        assert given[f"{vendor}_API_KEY"] == f"${{{vendor}_API_KEY:-}}"
+        assert given[f"{vendor}_BASE_URL"] == f"${{{vendor}_BASE_URL:-}}"
+
+
+def commands() -> dict[str, list[str]]:
+    """The health checks in Python, by where they stand."""
+    image = re.search(r"^HEALTHCHECK.*\\\n\s*CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), flags=re.M)
+    assert image
+    found = {"image": json.loads(image[1])}
+    for name, service in SERVICES.items():
+        test = service.get("healthcheck", {}).get("test", [])
+        if "python" in test:
+            found[name] = test[1:]
+    return found
+
+
+@pytest.mark.parametrize(("where", "command"), commands().items(), ids=commands())
+def test_a_health_check_never_goes_through_a_proxy(where: str, command: list[str]) -> None:
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Healthy) as server, socket.create_server(("127.0.0.1", 0)) as proxy:
+        threading.Thread(target=server.handle_request).start()
+        port = str(server.server_address[1])
+        code = re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", command[-1])
+        proxies = {"http_proxy": f"http://127.0.0.1:{proxy.getsockname()[1]}", "no_proxy": ""}
+        subprocess.run(
+            [sys.executable, *command[1:-1], code],
+            env={**os.environ, **proxies, "MSR_PORT": port},
+            check=True,
+        )
 
 
 def test_the_stack_starts_on_the_settings_of_the_compose_file(monkeypatch: pytest.MonkeyPatch) -> None:

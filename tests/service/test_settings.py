@@ -35,6 +35,7 @@ OTHER_VALUES = {
     "fallbacks": "simulator-anthropic/sim-gpt-4v",
     "budget_usd_per_hour": "0.5",
     "budget_usd_per_day": "5",
+    "unpriced_calls": "allow",
     "simulator_bills": "true",
     "max_output_tokens": "100",
     "thumbnail_cache_bytes": "1",
@@ -43,9 +44,11 @@ OTHER_VALUES = {
     "simulator_models": "a,b",
     "openai_models": "a, b",
     "openai_base_url": "https://x",
+    "openai_options": '{"images": false}',
     "openai_api_key": "sk-1",
     "anthropic_models": "c",
     "anthropic_base_url": "https://x",
+    "anthropic_options": '{"structured_output": false}',
     "anthropic_api_key": "sk-2",
     "compatible": '{"vllm": {"base_url": "http://x/v1", "models": ["qwen"]}}',
     "redis_url": "redis://x",
@@ -68,7 +71,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     for name in os.environ:
-        if name.startswith("MSR_") or name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        if name.startswith(("MSR_", "OPENAI_", "ANTHROPIC_")):
             monkeypatch.delenv(name)
 
 
@@ -105,6 +108,7 @@ def test_the_example_lists_exactly_the_settings_with_their_defaults(monkeypatch:
         ("MSR_DEADLINE_MS", "-1", "MSR_DEADLINE_MS: Input should be greater than or equal to 0"),
         ("MSR_COMPATIBLE", '{"vllm"', "MSR_COMPATIBLE: not valid JSON"),
         ("MSR_COMPATIBLE", '{"vllm": {"base_url": "x", "models": ["m"]}}', "MSR_COMPATIBLE.vllm.base_url"),
+        ("MSR_API_KEY", "k ", "MSR_API_KEY: holds control characters, or white space around it"),
         ("MSR_COMPATIBLE", '{"openai": {"base_url": "http://x", "models": ["m"]}}', "must not name openai"),
         ("MSR_SIMULATOR_MODELS", ",", "the provider simulator has no model"),
         ("MSR_REDIS_URL", "localhost:6379", "MSR_REDIS_URL: must begin with redis://, rediss:// or unix://"),

@@ -1,4 +1,4 @@
-"""What one server understands of its vendor's format: settings say it, else a refusal teaches it."""
+"""How one server wants a wire format to be spoken: what it takes, and what it needs besides."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ OutputCap = Literal["max_tokens", "max_completion_tokens"]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What a request to one server may hold.
+    """What a server takes of its wire format.
 
     Attributes:
-        output_cap: the field that caps the answer's tokens; OpenAI's format alone.
-        stream_options: the server takes ``stream_options``, by which a stream reports its usage.
+        output_cap: the field that caps the answer's tokens.
+        stream_options: it takes ``stream_options``, by which a stream ends with its usage.
         image_detail: it takes the ``detail`` of a picture.
-        system_role: it takes a system message; else its text stands at the beginning of the user's.
-        content_parts: it takes content as a list of parts; else as one string, which holds no pictures.
-        structured_output: it takes a JSON schema for the answer.
-        images: it takes pictures.
-        headers: sent with every request; may hold secrets.
-        query: parameters of every request's URL.
-        api_key_header: the header that carries the key; empty for the vendor's own.
+        system_role: it takes a system message; otherwise the instructions lead the user's message.
+        content_parts: it takes content as a list of parts; otherwise content is one string, without pictures.
+        structured_output: it takes the JSON schema of the answer.
+        images: it takes pictures; otherwise the prompt is sent without them.
+        headers: sent with every call, besides those of the format; they may be secret.
+        query: appended to every call's address; it may be secret.
+        api_key_header: the header that carries the bare key in the place of the format's own; empty for that.
     """
 
     output_cap: OutputCap = "max_completion_tokens"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib.util import find_spec
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import httpx2
 
+from service.errors import ConfigurationError
 from service.lvlm.providers.bounded_network import bound_connections, bound_response
 
 _KEY_HEADERS = ("authorization", "x-api-key")  # in which the SDKs send it
@@ -47,6 +51,47 @@ def http_client(base_url: str, *, key_header: str = "", api_key: str = "") -> ht
     )
     bound_connections(client)
     return client
+
+
+def check_proxies(base_url: str) -> None:
+    """See whether a client for this address can use the proxies that the environment names.
+
+    Every one is looked at, also one that this address does not need: the client opens them all.
+
+    Raises:
+        ConfigurationError: it cannot; the message names the variable and never its value, which may hold a
+            password.
+    """
+    proxies = getproxies()
+    if _loopback(base_url) or "*" in proxies.get("no", "").replace(" ", "").split(","):
+        return
+    for scheme, url in proxies.items():
+        if scheme in ("http", "https", "all") and url:
+            _check_proxy(_variable(scheme), url if "://" in url else f"http://{url}")
+
+
+def _check_proxy(variable: str, url: str) -> None:
+    try:
+        proxy = httpx2.Proxy(url).url
+        usable = bool(proxy.host) and "%" not in proxy.host and 0 < (proxy.port or 1) <= 65535
+    except (ValueError, httpx2.InvalidURL):
+        usable = False
+    if not usable:
+        raise ConfigurationError(
+            f"{variable} is no proxy that can be used; its form is [user:password@]host:port after http://, "
+            "https:// or socks5://"
+        )
+    if proxy.scheme.startswith("socks") and find_spec("socksio") is None:
+        raise ConfigurationError(
+            f"{variable} names a SOCKS proxy, which needs one more package: "
+            "python -m pip install -c constraints.txt socksio"
+        )
+
+
+def _variable(scheme: str) -> str:
+    """The variable that names the proxy for a scheme; the lower-case one counts if both are set."""
+    lower = f"{scheme}_proxy"
+    return lower if os.environ.get(lower) else lower.upper()
 
 
 def _loopback(base_url: str) -> bool:
