@@ -42,7 +42,7 @@ bench: $(VENV)/all ## candidate generation and HTTP against plain alternatives, 
 
 load: $(VENV)/all ## Locust for a minute against a running service (URL=…)
 	@mkdir -p out
-	$(BIN)/locust -f loadtest/locustfile.py --headless -u 20 -r 5 -t 60s --host $(URL) --csv out/load
+	$(BIN)/python -m loadtest --headless -u 20 -r 5 -t 60s --host $(URL) --csv out/load
 
 efficiency: $(VENV)/all ## seconds per user for each strategy (RQ4) from a running service (URL=…)
 	$(BIN)/python -m benchmarks efficiency --url $(URL)
