@@ -12,7 +12,7 @@ NO_CPU_BUILD := [ "$$(uname -s)" = Linux ] && ! $(BIN)/python -m pip index versi
 ENVIRONMENT := shell=$$(export -p); set -a; if [ -f .env ]; then . ./.env; fi; set +a; eval "$$shell"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check format bench load efficiency demo lock clean
+.PHONY: help run test test-all check format bench compare load efficiency demo lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ format: $(VENV)/all ## fix what can be fixed
 bench: $(VENV)/all ## candidate generation and HTTP against plain alternatives, as ratios
 	$(BIN)/python -m benchmarks candidates --random
 	$(BIN)/python -m benchmarks http
+
+compare: $(VENV)/all ## is anything slower than in another commit (BASE=…); a quarter of an hour
+	$(BIN)/python -m benchmarks compare --base '$(BASE)'
 
 load: $(VENV)/all ## Locust for a minute against a running service (URL=…)
 	@mkdir -p out

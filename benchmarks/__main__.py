@@ -25,11 +25,12 @@ COMMANDS = {
     "places": "the adaptive limit of calls beside fixed ones, on a provider that bears only so many",
     "hedges": "second attempts beside slow first ones: answers in time, and what they cost",
     "faults": "whatever can go wrong at a provider: outcomes, lateness, our books and the simulator's",
+    "compare": "this work tree beside another commit, measured in turns: is anything slower",
 }
 """Subcommand -> what it does. Module ``benchmarks.<name>`` has ``add_arguments`` and ``run``; it is imported
 when it is chosen, so that ``score`` never waits for torch."""
 
-EXTRAS = {"candidates": "benchmarks,models"}
+EXTRAS = {"candidates": "benchmarks,models", "compare": "benchmarks,models"}
 """Subcommand -> the extras that it needs, where ``benchmarks`` alone is not enough."""
 
 
