@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
-BEGIN = {"monotonic": 1_000.0, "perf_counter": 2_000.0, "time": 1_800_001_800.0}
-"""Where the clocks stand at first; the date is half past an hour, so that no budget's hour ends in a test."""
+BEGIN = {"monotonic": 1_000.0, "perf_counter": 2_000.0, "time": 1_781_526_600.0}
+"""Where the clocks stand at first; the date is 2026-06-15 12:30, so that no budget's hour ends in a test."""
 
 PATIENCE = 1.0
 """Real seconds for bytes between two sockets of one loop to arrive."""
