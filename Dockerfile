@@ -20,8 +20,9 @@ RUN python -m pip install --constraint constraints.txt . \
 
 # Of models/ the service needs the seam and nothing else.
 COPY models/__init__.py models/contracts.py models/
+COPY extras.py .
 COPY service service
-RUN python -m compileall -q models service
+RUN python -m compileall -q extras.py models service
 
 RUN useradd --no-log-init --no-create-home --uid 10001 msr
 USER 10001

@@ -5,11 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTRAS := models,features,benchmarks,loadtest,dev
 URL ?= http://127.0.0.1:8000
+# The version of a build of torch without CUDA ends in +cpu. On Linux an index that lacks it gives the one with CUDA.
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+NO_CPU_BUILD := [ "$$(uname -s)" = Linux ] && ! $(BIN)/python -m pip index versions torch 2>/dev/null | grep -qE '$(TORCH)\+cpu|INSTALLED:'
 # .env first and the shell's own variables over it, as docker compose does.
 ENVIRONMENT := shell=$$(export -p); set -a; if [ -f .env ]; then . ./.env; fi; set +a; eval "$$shell"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check format bench load efficiency demo lock clean
+.PHONY: help run test test-all check format bench compare load efficiency demo lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,9 +40,12 @@ bench: $(VENV)/all ## candidate generation and HTTP against plain alternatives, 
 	$(BIN)/python -m benchmarks candidates --random
 	$(BIN)/python -m benchmarks http
 
+compare: $(VENV)/all ## is anything slower than in another commit (BASE=…); a quarter of an hour
+	$(BIN)/python -m benchmarks compare --base '$(BASE)'
+
 load: $(VENV)/all ## Locust for a minute against a running service (URL=…)
 	@mkdir -p out
-	$(BIN)/locust -f loadtest/locustfile.py --headless -u 20 -r 5 -t 60s --host $(URL) --csv out/load
+	$(BIN)/python -m loadtest --headless -u 20 -r 5 -t 60s --host $(URL) --csv out/load
 
 efficiency: $(VENV)/all ## seconds per user for each strategy (RQ4) from a running service (URL=…)
 	$(BIN)/python -m benchmarks efficiency --url $(URL)
@@ -52,6 +58,8 @@ $(VENV)/service: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/all: $(VENV)/service
+	@if $(NO_CPU_BUILD); then echo "this index has no CPU build of torch $(TORCH), so 4 GB of CUDA come along;" \
+		"without a GPU stop now and set PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"; fi
 	@echo "installing what training, tests and benchmarks need into $(VENV) (torch is large) …"
 	@$(PIP) --editable '.[$(EXTRAS)]'
 	@touch $@
@@ -70,11 +78,13 @@ demo: $(VENV)/all ## make the committed demo bundle again (service/demo): data, 
 	rm -rf service/demo && cp -r build/demo service/demo
 	$(BIN)/python tests/demo_golden.py
 
-lock: ## make constraints.txt again from the ranges in pyproject.toml
+lock: ## make constraints.txt again from the ranges in pyproject.toml; torch stays as it is pinned
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet '.[$(EXTRAS)]'
-	build/lock/bin/python -m pip freeze --exclude msr-serve --exclude pip --exclude setuptools \
-		| sed -E 's/^(torch==[0-9.]+)\+.*/\1/' > constraints.txt
+	grep '^torch==' constraints.txt > build/lock/torch.txt
+	build/lock/bin/python -m pip install --quiet --constraint build/lock/torch.txt '.[$(EXTRAS)]'
+	build/lock/bin/python -m pip freeze --exclude msr-serve --exclude pip --exclude setuptools > build/lock/frozen.txt
+	sed -E -e '/^(nvidia|cuda|triton|pytorch-triton)[-=]/d' -e 's/^(torch==[0-9.]+)\+.*/\1/' \
+		build/lock/frozen.txt > constraints.txt
 
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) build out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

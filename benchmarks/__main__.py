@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.errors import BenchmarkError
+from extras import needed_by
 
 COMMANDS = {
     "replay": "ask a running service the leave-one-out questions of a bundle, one JSON line per answer",
@@ -24,35 +25,45 @@ COMMANDS = {
     "places": "the adaptive limit of calls beside fixed ones, on a provider that bears only so many",
     "hedges": "second attempts beside slow first ones: answers in time, and what they cost",
     "faults": "whatever can go wrong at a provider: outcomes, lateness, our books and the simulator's",
+    "compare": "this work tree beside another commit, measured in turns: is anything slower",
 }
 """Subcommand -> what it does. Module ``benchmarks.<name>`` has ``add_arguments`` and ``run``; it is imported
 when it is chosen, so that ``score`` never waits for torch."""
+
+EXTRAS = {"candidates": "benchmarks,models", "compare": "benchmarks,models"}
+"""Subcommand -> the extras that it needs, where ``benchmarks`` alone is not enough."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code: 0 done, 1 measured with failures, 2 refused, 130 stopped."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    name = arguments[0] if arguments else ""
+    with needed_by(f"benchmarks {name}", EXTRAS.get(name, "benchmarks")):
+        return _run(name, arguments)
+
+
+def _run(chosen: str, arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measure accuracy and efficiency of a live service."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, what in COMMANDS.items():
         command = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
-        if arguments[:1] == [name]:
+        if name == chosen:
             # As the service sets it for itself: numpy's BLAS counts the host's cores, and reads this once.
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
             module = importlib.import_module(f"benchmarks.{name}")
             module.add_arguments(command)
             given = shlex.join(["python", "-m", "benchmarks", *arguments])
             command.set_defaults(run=module.run, command_line=given)
-    chosen = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        code: int = chosen.run(chosen)
+        code: int = options.run(options)
     except BenchmarkError as error:
-        print(f"benchmarks {chosen.command}: {error}", file=sys.stderr)
+        print(f"benchmarks {chosen}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"benchmarks {chosen.command}: stopped; nothing that was recorded is lost", file=sys.stderr)
+        print(f"benchmarks {chosen}: stopped; nothing that was recorded is lost", file=sys.stderr)
         return 130
     return code
 

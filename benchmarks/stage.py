@@ -259,7 +259,7 @@ def _page(found: Found, arguments: argparse.Namespace, bundle: Bundle) -> str:
         rows.append(
             (
                 f"{name}, {provider}",
-                f"{own.median:.2f} ({own.spread})",
+                f"{own.median:.3f} ({own.spread})",
                 f"{1000 * median([each.call for each in rounds]):.2f}",
                 f"{1000 * median([each.bare for each in rounds]):.2f}",
                 f"{ratio} ({ratio.spread})",

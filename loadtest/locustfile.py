@@ -1,4 +1,4 @@
-"""Users of the service for Locust: ``locust -f loadtest/locustfile.py --host http://127.0.0.1:8000``.
+"""Users of the service for Locust: ``python -m loadtest --host http://127.0.0.1:8000``.
 
 Requests are named by strategy (``/recommend [s3]``), so that Locust's table and CSV have a row of latencies
 for each. In the end the outcomes of every strategy are logged; the exit code is 1 when any request failed and

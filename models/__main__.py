@@ -11,6 +11,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from importlib import import_module
 
+from extras import needed_by
 from models.contracts import BundleError
 from models.errors import ModelsError
 
@@ -33,7 +34,11 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO, stream=sys.stderr)
     if not arguments or arguments[0] not in COMMANDS:
         return _usage(arguments)
-    name, *rest = arguments
+    with needed_by(f"models {arguments[0]}", "models,features"):
+        return _run(*arguments)
+
+
+def _run(name: str, *rest: str) -> int:
     try:
         command = import_module(COMMANDS[name][0])
         parser = ArgumentParser(
@@ -43,8 +48,6 @@ def main(arguments: Sequence[str]) -> int:
         )
         command.add_arguments(parser)
         print(command.run(parser.parse_args(rest)))
-    except ModuleNotFoundError as error:
-        return _fail(f"{name} needs the package {error.name}: pip install 'msr-serve[models,features]'")
     except (ModelsError, BundleError, OSError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:

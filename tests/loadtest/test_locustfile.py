@@ -16,7 +16,7 @@ def load(url: str, folder: Path, *options: str) -> subprocess.CompletedProcess[s
     users = ["--headless", "-u", "10", "-r", "10", "-t", "3s", "--stop-timeout", "5"]
     where = ["--host", url, "--csv", str(folder / "load")]
     return subprocess.run(
-        [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", *users, *where, *options],
+        [sys.executable, "-m", "loadtest", *users, *where, *options],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -118,14 +118,6 @@ def test_every_command_explains_its_options(command: str, capsys: pytest.Capture
     assert "--bundle" in capsys.readouterr().out
 
 
-def test_a_missing_package_is_named_with_the_extra_that_brings_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(COMMANDS, "data", ("a_package_that_nobody_has", ""))
-    assert main(["data"]) == 2
-    assert "a_package_that_nobody_has" in capsys.readouterr().err
-
-
 def test_the_door_opens_from_the_command_line_without_torch(data: Path) -> None:
     program = (
         "import runpy, sys\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from controlled_provider import BILLED, ControlledProvider, Step, eventually, fails, ranks, says
 from lvlm_parts import MemoryLeases, Opened, open_stage
+from moved_clock import MovedClock
 
 from service.bundle import Catalogue, open_bundle
 from service.lvlm import elsewhere as elsewhere_module
@@ -26,6 +26,8 @@ from service.lvlm.providers.base import FailureKind, Finish, FinishReason, Image
 from service.lvlm.stage import Outcome, StageRequest, StageResult
 from service.stores.memory import MemoryCache
 from service.strategies import STRATEGIES
+
+pytestmark = pytest.mark.usefixtures("clock")
 
 GOOD = ("C", "A", "B", "D", "E")
 GOOD_ROWS = (2, 0, 1, 3, 4)
@@ -373,12 +375,12 @@ async def test_a_slow_cache_leaves_time_for_the_call(catalogue: Catalogue) -> No
 
 
 async def test_pictures_that_nobody_waits_for_are_not_made_while_others_wait(
-    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, clock: MovedClock
 ) -> None:
     compose = montage.compose
 
     def slowly(thumbnails: Sequence[Any], mode: ImageMode) -> tuple[Image, ...]:
-        time.sleep(0.05)
+        clock.move(0.05)
         return compose(thumbnails, mode)
 
     monkeypatch.setattr(montage, "compose", slowly)

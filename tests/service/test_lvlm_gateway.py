@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from controlled_provider import BILLED, ControlledProvider, Step, eventually, fails, says
 from lvlm_parts import open_gateway
+from moved_clock import MovedClock
 
 from service.lvlm import breaker as breaker_module
 from service.lvlm import gateway as gateway_module
 from service.lvlm.accounts import Accounts, Bill
 from service.lvlm.allowance import CAUTION, Allowance, Budget, Grant, RateLimit
 from service.lvlm.attempt import Attempt
-from service.lvlm.breaker import LONGEST_REST, VERDICTS, WINDOW, Breaker
+from service.lvlm.breaker import FIRST_REST, LONGEST_REST, VERDICTS, WINDOW, Breaker
 from service.lvlm.gateway import Completion, Ending, Gateway
 from service.lvlm.places import SHRINK, Places
 from service.lvlm.pricing import Prices
@@ -38,6 +38,8 @@ from service.lvlm.retries import FIRST_PAUSE, LONGEST_PAUSE, Retries
 from service.metrics import Metrics
 from service.stores.base import BURST, Flow, Meters, StoreError, Sum
 from service.stores.memory import MemoryMeters
+
+pytestmark = pytest.mark.usefixtures("clock")
 
 MODEL = "gpt-4o"
 PROMPT = Prompt("Rank.", (Text("data " * 80),), None, "1", answer_tokens=20)
@@ -223,13 +225,6 @@ def test_calls_that_failed_together_do_not_come_back_together() -> None:
 # --- whom to leave alone ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def short_rest(monkeypatch: pytest.MonkeyPatch) -> float:
-    """An open breaker is tried again after a moment."""
-    monkeypatch.setattr(breaker_module, "FIRST_REST", 0.2)
-    return 0.2
-
-
 async def fail_until_open(gateway: Gateway, provider: ControlledProvider) -> None:
     """Let a provider fail as often as it takes."""
     while not gateway._line(provider.name, MODEL).breaker.open:
@@ -258,13 +253,13 @@ async def test_another_model_of_the_provider_is_still_asked() -> None:
 
 
 async def test_after_a_rest_one_probe_decides_and_its_success_lets_all_through(
-    metrics: Metrics, short_rest: float
+    metrics: Metrics, clock: MovedClock
 ) -> None:
     gate = asyncio.Event()
     provider = ControlledProvider(*[fails(FailureKind.SERVER)] * VERDICTS, [gate, *says("abc")], says("abc"))
     gateway = open_gateway([provider], metrics)
     await fail_until_open(gateway, provider)
-    await asyncio.sleep(1.2 * short_rest)
+    clock.move(FIRST_REST)
     waiting = [asyncio.create_task(gateway.call("fake", CALL, 5)) for _ in range(5)]
     await provider.called(VERDICTS + 1)
     refused = await asyncio.gather(*waiting[1:])
@@ -277,26 +272,26 @@ async def test_after_a_rest_one_probe_decides_and_its_success_lets_all_through(
     assert count(metrics, "msr_lvlm_breaker_open", provider="fake", model=MODEL) == 0
 
 
-async def test_a_probe_that_fails_doubles_the_rest(short_rest: float) -> None:
+async def test_a_probe_that_fails_doubles_the_rest(clock: MovedClock) -> None:
     provider = ControlledProvider(fails(FailureKind.SERVER))
     gateway = open_gateway([provider])
     await fail_until_open(gateway, provider)
-    await asyncio.sleep(1.2 * short_rest)
+    clock.move(FIRST_REST)
     await gateway.call("fake", CALL, 5)
     assert len(provider.calls) == VERDICTS + 1
-    await asyncio.sleep(1.2 * short_rest)
+    clock.move(FIRST_REST)
     await gateway.call("fake", CALL, 5)
     assert len(provider.calls) == VERDICTS + 1
-    await asyncio.sleep(short_rest)
+    clock.move(FIRST_REST)
     await gateway.call("fake", CALL, 5)
     assert len(provider.calls) == VERDICTS + 2
 
 
-async def test_a_probe_that_is_cancelled_makes_room_for_another(short_rest: float) -> None:
+async def test_a_probe_that_is_cancelled_makes_room_for_another(clock: MovedClock) -> None:
     provider = ControlledProvider(*[fails(FailureKind.SERVER)] * VERDICTS, [asyncio.Event()], says("abc"))
     gateway = open_gateway([provider])
     await fail_until_open(gateway, provider)
-    await asyncio.sleep(1.2 * short_rest)
+    clock.move(FIRST_REST)
     probe = asyncio.create_task(gateway.call("fake", CALL, 5))
     await provider.called(VERDICTS + 1)
     probe.cancel()
@@ -305,11 +300,12 @@ async def test_a_probe_that_is_cancelled_makes_room_for_another(short_rest: floa
 
 
 @pytest.mark.parametrize("ended", ["failed", "cancelled"])
-def test_an_attempt_from_before_it_opened_is_not_taken_for_the_probe(short_rest: float, ended: str) -> None:
+def test_an_attempt_from_before_it_opened_is_not_taken_for_the_probe(clock: MovedClock, ended: str) -> None:
     breaker, straggler = Breaker(), Attempt("fake", CALL)
+    clock.move(0.1)
     for _ in range(VERDICTS):
         breaker.record(failed(FailureKind.SERVER))
-    time.sleep(1.2 * short_rest)
+    clock.move(FIRST_REST)
     assert breaker.admit()
     probe = Attempt("fake", CALL)
     if ended == "failed":
@@ -320,31 +316,15 @@ def test_an_attempt_from_before_it_opened_is_not_taken_for_the_probe(short_rest:
     assert breaker.admit()
 
 
-def test_a_success_from_before_it_opened_closes_it(short_rest: float) -> None:
+def test_a_success_from_before_it_opened_closes_it(clock: MovedClock) -> None:
     breaker, straggler = Breaker(), finished()
     for _ in range(VERDICTS):
         breaker.record(failed(FailureKind.SERVER))
-    time.sleep(1.2 * short_rest)
+    clock.move(FIRST_REST)
     assert breaker.admit()
     breaker.record(straggler)
     assert breaker.admit()
     assert breaker.admit()
-
-
-class Clock:
-    """The breaker's clock, which stands still until the test moves it."""
-
-    now = 1_000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(breaker_module, "time", clock)
-    return clock
 
 
 def broken(retry_after: float | None = None) -> Breaker:
@@ -356,13 +336,13 @@ def broken(retry_after: float | None = None) -> Breaker:
     return breaker
 
 
-def test_however_many_probes_fail_a_rest_is_never_longer_than_the_longest(clock: Clock) -> None:
+def test_however_many_probes_fail_a_rest_is_never_longer_than_the_longest(clock: MovedClock) -> None:
     breaker = broken()
     for _ in range(10):
-        clock.now += LONGEST_REST
+        clock.move(LONGEST_REST)
         assert breaker.admit()
         breaker.record(failed(FailureKind.OVERLOADED))
-    clock.now += LONGEST_REST - 1
+    clock.move(LONGEST_REST - 1)
     assert not breaker.admit()
 
 
@@ -370,20 +350,20 @@ def test_however_many_probes_fail_a_rest_is_never_longer_than_the_longest(clock:
     ("retry_after", "rest"), [(20.0, 20.0), (86_400.0, LONGEST_REST), (float("inf"), LONGEST_REST)]
 )
 def test_a_provider_that_says_when_to_come_back_is_left_alone_until_then_but_no_longer_than_the_longest(
-    clock: Clock, retry_after: float, rest: float
+    clock: MovedClock, retry_after: float, rest: float
 ) -> None:
     breaker = broken(retry_after)
-    clock.now += rest - 1
+    clock.move(rest - 1)
     assert not breaker.admit()
-    clock.now += 1
+    clock.move(1)
     assert breaker.admit()
 
 
-def test_failures_of_long_ago_do_not_count(clock: Clock) -> None:
+def test_failures_of_long_ago_do_not_count(clock: MovedClock) -> None:
     breaker = Breaker()
     for _ in range(VERDICTS - 1):
         breaker.record(failed(FailureKind.SERVER))
-    clock.now += WINDOW
+    clock.move(WINDOW)
     for _ in range(VERDICTS - 1):
         breaker.record(failed(FailureKind.SERVER))
         assert not breaker.open
@@ -391,11 +371,11 @@ def test_failures_of_long_ago_do_not_count(clock: Clock) -> None:
     assert breaker.open
 
 
-def test_successes_of_long_ago_do_not_count(clock: Clock) -> None:
+def test_successes_of_long_ago_do_not_count(clock: MovedClock) -> None:
     breaker = Breaker()
     for _ in range(2 * VERDICTS):
         breaker.record(finished())
-    clock.now += WINDOW
+    clock.move(WINDOW)
     for _ in range(VERDICTS):
         assert not breaker.open
         breaker.record(failed(FailureKind.SERVER))

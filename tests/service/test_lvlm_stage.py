@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 from lvlm_parts import SCRIPTS, BrokenCache, Opened, connect, data_of, open_stage, parts_of, pictures_of
+from moved_clock import MovedClock
 from scripted_server import Reply, ScriptedServer, scripted_server
 from simulator_process import start_simulator
 
@@ -132,11 +132,13 @@ async def test_faults_in_an_answer_are_repaired_and_counted(catalogue: Catalogue
 
 
 @pytest.mark.parametrize("wire", WIRES)
-async def test_at_the_deadline_the_emitted_prefix_is_kept(catalogue: Catalogue, wire: str) -> None:
+async def test_at_the_deadline_the_emitted_prefix_is_kept(
+    catalogue: Catalogue, wire: str, clock: MovedClock
+) -> None:
     reply = Reply(SCRIPTS[wire].stream(b'{"ranking": ["C", "A", "B', 30.0, b'"]}'))
-    began = time.monotonic()
+    began = clock.now()
     result, opened = await rerank(catalogue, reply, ask(provider=wire, deadline=0.5))
-    assert time.monotonic() - began < 2
+    assert clock.now() - began < 0.6
     assert result.outcome is Outcome.PARTIAL
     assert result.order == (2, 0)
     assert result.estimated
@@ -149,15 +151,15 @@ async def test_at_the_deadline_the_emitted_prefix_is_kept(catalogue: Catalogue, 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
 @pytest.mark.parametrize("wire", WIRES)
 async def test_without_an_answer_in_time_the_candidate_order_stays(
-    catalogue: Catalogue, wire: str, stream: bool
+    catalogue: Catalogue, wire: str, stream: bool, clock: MovedClock
 ) -> None:
     async with playing(catalogue, Reply([30.0]), wire=wire, stream=stream) as (opened, _):
-        began = time.monotonic()
+        began = clock.now()
         result = await opened.stage.rerank(ask(provider=wire, deadline=0.3))
-        seconds = time.monotonic() - began
+        seconds = clock.now() - began
     assert result.outcome is Outcome.FALLBACK_DEADLINE
     assert result.order == ()
-    assert seconds < 1.0
+    assert seconds <= 0.3
     assert result.estimated
     assert opened.count("msr_fallbacks_total", reason="fallback_deadline") == 1
 
@@ -199,6 +201,7 @@ async def test_a_refusal_leaves_the_candidate_order(catalogue: Catalogue, wire: 
     assert result.outcome is Outcome.FALLBACK_ANSWER
 
 
+@pytest.mark.usefixtures("clock")
 async def test_without_a_free_place_in_time_the_candidate_order_stays(catalogue: Catalogue) -> None:
     async with playing(catalogue, Reply([5.0]), concurrency=1) as (opened, server):
         busy = asyncio.create_task(opened.stage.rerank(ask(deadline=1.0)))
@@ -210,6 +213,7 @@ async def test_without_a_free_place_in_time_the_candidate_order_stays(catalogue:
     assert result.usage == Usage()
 
 
+@pytest.mark.usefixtures("clock")
 async def test_a_measurement_whose_client_goes_away_frees_its_place(catalogue: Catalogue) -> None:
     async with playing(catalogue, Reply([30.0]), answer("openai", *GOOD), concurrency=1) as (opened, _):
         gone = asyncio.create_task(opened.stage.rerank(ask(cache="off")))
@@ -404,6 +408,7 @@ async def test_a_failed_call_is_not_kept(catalogue: Catalogue, bad: Reply) -> No
     assert (second.cache, second.outcome) == ("miss", Outcome.OK)
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("bad", [Reply(SCRIPTS["openai"].stream(b"no")), Reply(SCRIPTS["openai"].refusal())])
 async def test_an_unusable_answer_is_remembered_for_a_moment(catalogue: Catalogue, bad: Reply) -> None:
     lifetimes = Lifetimes(fresh=60, stale=0, negative=0.4)
@@ -419,6 +424,7 @@ async def test_an_unusable_answer_is_remembered_for_a_moment(catalogue: Catalogu
     assert (third.cache, third.outcome) == ("miss", Outcome.OK)
 
 
+@pytest.mark.usefixtures("clock")
 async def test_an_answer_cut_off_by_the_token_cap_is_used_and_kept_for_a_moment_alone(
     catalogue: Catalogue,
 ) -> None:
@@ -434,10 +440,12 @@ async def test_an_answer_cut_off_by_the_token_cap_is_used_and_kept_for_a_moment_
         assert (await opened.stage.rerank(ask())).cache == "miss"
 
 
-async def test_a_loop_that_is_held_up_over_the_deadline_loses_no_prefix(catalogue: Catalogue) -> None:
+async def test_a_loop_that_is_held_up_over_the_deadline_loses_no_prefix(
+    catalogue: Catalogue, clock: MovedClock
+) -> None:
     reply = Reply(SCRIPTS["openai"].stream(b'{"ranking": ["C", "A", "B', 30.0, b'"]}'))
     async with playing(catalogue, reply) as (opened, _):
-        asyncio.get_running_loop().call_later(0.4, time.sleep, 0.2)
+        asyncio.get_running_loop().call_later(0.4, clock.move, 0.2)
         result = await opened.stage.rerank(ask(deadline=0.5))
     assert (result.outcome, result.order) == (Outcome.PARTIAL, (2, 0))
     assert result.estimated
@@ -574,13 +582,13 @@ async def test_a_record_that_is_damaged_or_about_another_pool_is_a_miss(
     assert opened.count("msr_cache_events_total", cache="answers", result="error") == 1
 
 
-async def test_a_slow_cache_costs_time_and_never_the_answer(catalogue: Catalogue) -> None:
+async def test_a_slow_cache_costs_time_and_never_the_answer(catalogue: Catalogue, clock: MovedClock) -> None:
     cache = SlowCache(10**6)
     good = answer("openai", *GOOD)
     async with playing(catalogue, good, cache=cache, closing_seconds=2) as (opened, _):
-        began = time.monotonic()
+        began = clock.now()
         result = await opened.stage.rerank(ask(deadline=2.0))
-        assert time.monotonic() - began < 0.9
+        assert clock.now() - began < 0.9
         assert result.outcome is Outcome.OK
     assert cache.written == 1  # the stage finishes writing before it closes
 

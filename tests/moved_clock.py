@@ -1,0 +1,156 @@
+"""A clock that a test moves, and an event loop that lives by it: waiting is exact and takes no time.
+
+Imported before anything of ours, so that what took ``time.monotonic`` and its like for itself follows too.
+While no test moves the clock, they tell the real time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import selectors
+import struct
+import termios
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import Any
+
+BEGIN = {"monotonic": 1_000.0, "perf_counter": 2_000.0, "time": 1_781_526_600.0}
+"""Where the clocks stand at first; the date is 2026-06-15 12:30, so that no budget's hour ends in a test."""
+
+PATIENCE = 1.0
+"""Real seconds for bytes between two sockets of one loop to arrive."""
+
+
+class MovedClock:
+    """All clocks of a process, and the seconds by which they have been moved."""
+
+    def __init__(self) -> None:
+        self.moved = 0.0
+
+    def move(self, seconds: float) -> None:
+        """Let time pass."""
+        self.moved += seconds
+
+    def read(self, name: str) -> float:
+        """What a function of the module ``time`` tells."""
+        return BEGIN[name] + self.moved
+
+    def now(self) -> float:
+        """The event loop's time."""
+        return self.read("monotonic")
+
+
+class MovedLoop(asyncio.SelectorEventLoop):
+    """Moves the clock to its next appointment as soon as there is nothing else to do.
+
+    It does not while a thread works for the loop or a byte is on its way between two sockets. What other
+    processes do it cannot know: a test that has one lives by the real time.
+    """
+
+    def __init__(self, clock: MovedClock) -> None:
+        self._clock, self._outside = clock, 0
+        super().__init__(_Selector(self, selectors.DefaultSelector()))  # type: ignore[arg-type]
+
+    def time(self) -> float:
+        return self._clock.now()
+
+    def move(self, seconds: float) -> None:
+        self._clock.move(seconds)
+
+    @property
+    def waits_for_a_thread(self) -> bool:
+        return self._outside > 0
+
+    def run_in_executor(self, executor: Executor | None, func: Callable[..., Any], *args: Any) -> Any:
+        future = super().run_in_executor(executor, func, *args)  # type: ignore[type-var]
+        self._outside += 1
+        future.add_done_callback(self._came_back)
+        return future
+
+    async def shutdown_default_executor(self, *timeout: Any) -> None:
+        self._outside += 1
+        await super().shutdown_default_executor(*timeout)
+        self._outside -= 1
+
+    def _came_back(self, _: Any) -> None:
+        self._outside -= 1
+
+
+class _Selector:
+    """Waits for sockets as the real one does, but jumps over the time."""
+
+    def __init__(self, loop: MovedLoop, real: selectors.BaseSelector) -> None:
+        self._loop, self._real = loop, real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        if ready := self._real.select(0 if timeout is None or timeout > 0 else timeout):
+            return ready
+        if timeout is None or (timeout > 0 and self._loop.waits_for_a_thread):
+            return self._real.select(None)
+        if timeout > 0:
+            if ready := self._arriving():
+                return ready
+            self._loop.move(timeout)
+        return []
+
+    def _arriving(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """What comes of the bytes that are still on their way."""
+        keys: Mapping[Any, selectors.SelectorKey] = self._real.get_map()
+        end = _real["monotonic"]() + PATIENCE
+        while len(keys) > 1:  # one is the loop's own
+            if ready := self._real.select(0.001):
+                return ready
+            if not any(map(_on_its_way, keys.values())) or _real["monotonic"]() > end:
+                break
+        return []
+
+
+def _on_its_way(key: selectors.SelectorKey) -> bool:
+    """Whether a socket is connecting, or its peer has not got all that it was sent."""
+    if key.events & selectors.EVENT_WRITE:
+        return True
+    unsent = bytearray(4)
+    with contextlib.suppress(OSError):  # one that only listens
+        fcntl.ioctl(key.fd, termios.TIOCOUTQ, unsent)
+    return struct.unpack("i", unsent)[0] > 0
+
+
+_current: MovedClock | None = None
+_real: dict[str, Callable[[], float]] = {name: getattr(time, name) for name in BEGIN}
+
+
+def taken() -> MovedClock:
+    """The clock of the test that is running; from now on the time is what it says."""
+    global _current  # noqa: PLW0603 - there is one time for all
+    _current = _current or MovedClock()
+    return _current
+
+
+def give_back() -> None:
+    """Return to the real time."""
+    global _current  # noqa: PLW0603
+    _current = None
+
+
+def new_loop() -> MovedLoop:
+    """An event loop for a test that moves the clock."""
+    return MovedLoop(taken())
+
+
+def _following(name: str) -> Callable[[], float]:
+    real = _real[name]
+
+    def read() -> float:
+        return real() if _current is None else _current.read(name)
+
+    return read
+
+
+for _name in BEGIN:
+    setattr(time, _name, _following(_name))
