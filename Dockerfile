@@ -19,10 +19,10 @@ RUN python -m pip install --constraint constraints.txt . \
     && find /usr/local/lib -type d \( -path '*/numpy/*/tests' -o -path '*/onnxruntime/transformers' \) -prune -exec rm -rf {} +
 
 # Of models/ the service needs the seam and nothing else.
-COPY models/__init__.py models/contracts.py models/
-COPY extras.py .
+COPY models/__init__.py models/
+COPY models/contracts models/contracts
 COPY service service
-RUN python -m compileall -q extras.py models service
+RUN python -m compileall -q models service
 
 RUN useradd --no-log-init --no-create-home --uid 10001 msr
 USER 10001

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.errors import BenchmarkError
-from extras import needed_by
+from models.contracts.extras import needed_by
 
 COMMANDS = {
     "replay": "ask a running service the leave-one-out questions of a bundle, one JSON line per answer",

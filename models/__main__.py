@@ -11,8 +11,8 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from importlib import import_module
 
-from extras import needed_by
 from models.contracts import BundleError
+from models.contracts.extras import needed_by
 from models.errors import ModelsError
 
 COMMANDS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from extras import needed_by
+from models.contracts.extras import needed_by
 
 USAGE = """usage: python -m service [serve|enhance] [--help]
 

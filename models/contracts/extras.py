@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-OURS = {"benchmarks", "extras", "loadtest", "models", "service"}
+OURS = {"benchmarks", "loadtest", "models", "service"}
 
 
 @contextmanager
