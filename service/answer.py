@@ -9,6 +9,7 @@ from service.links import image_url
 from service.lvlm.contracts import StageResult
 from service.metrics import NONE
 from service.recommender import Recommendation
+from service.settings import SIMULATORS
 
 STAGES = ("history", "candidates", "prompt", "cache", "lvlm", "total")
 LVLM = "lvlm"
@@ -99,12 +100,14 @@ def _lvlm(lvlm: StageResult) -> dict[str, Any]:
     return {
         "provider": lvlm.provider,
         "model": lvlm.model,
+        "simulated": lvlm.provider in SIMULATORS,
         "cache": lvlm.cache,
         "shown": {"titles": shown.titles, "images": shown.images, "captions": shown.captions},
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
         "cost_usd": lvlm.cost_usd,
         "estimated": lvlm.estimated,
+        "caption_calls": lvlm.caption_calls,
         "invented": lvlm.invented,
         "duplicated": lvlm.duplicated,
         "missing": lvlm.missing,

@@ -110,16 +110,22 @@ class ShownAnswer(BaseModel):
 
 
 class LvlmAnswer(BaseModel):
-    """What the LVLM stage did for this answer."""
+    """What the LVLM stage did for this answer.
+
+    ``simulated``: the simulator answered, or was asked, and what it cost is a rehearsal. ``caption_calls``:
+    calls begun in the background for captions that are missing, paid besides ``cost_usd``.
+    """
 
     provider: str
     model: str
+    simulated: bool
     cache: Literal["hit", "stale", "negative", "coalesced", "miss", "refresh", "off"]
     shown: ShownAnswer
     input_tokens: int
     output_tokens: int
     cost_usd: float | None
     estimated: bool
+    caption_calls: int
     invented: int
     duplicated: int
     missing: int

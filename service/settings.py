@@ -90,6 +90,7 @@ class Settings(BaseSettings):
     budget_usd_per_hour: float | None = Field(None, gt=0)
     budget_usd_per_day: float | None = Field(None, gt=0)
     unpriced_calls: Literal["refuse", "allow"] = "refuse"
+    caption_fill: bool = True
     max_output_tokens: int = Field(2_048, ge=64, le=32_768)
     thumbnail_cache_bytes: int = Field(67_108_864, ge=0)
     simulator_url: str = ""

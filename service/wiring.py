@@ -233,6 +233,7 @@ async def open_stage(
         ttl=settings.caption_ttl_s,
         max_output_tokens=settings.max_output_tokens,
         captioner=settings.captioner,
+        fill=settings.caption_fill,
         leases=stores.leases,
     )
     stage = LvlmStage(

@@ -12,6 +12,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from service.bundle import Catalogue
@@ -28,6 +29,19 @@ WAITING = 64  # images; beyond that a request's wish is dropped, and the next vi
 AT_ONCE = 2  # background calls: they share the provider with people who wait
 CALL_SECONDS = 60.0
 FAILED_SECONDS = 300.0  # for which an image whose caption failed is not tried again
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is to show of some items.
+
+    Attributes:
+        captions: row -> caption.
+        begun: calls begun in the background for captions that are missing; they are paid like all others.
+    """
+
+    captions: Mapping[int, str]
+    begun: int = 0
 
 
 class Captions:
@@ -68,9 +82,9 @@ class Captions:
         self._writing: dict[str, asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(AT_ONCE)
 
-    async def read(self, rows: Sequence[int], provider: str, model: str) -> dict[int, str]:
-        """The captions that exist for these items, by row; captions that do not are begun."""
-        found = self._bundled(rows, provider, model)
+    async def read(self, rows: Sequence[int], provider: str, model: str) -> Found:
+        """The captions that exist for these items; those that do not are begun."""
+        begun, found = 0, self._bundled(rows, provider, model)
         missing = {
             row: _key(digest, captioner_name(provider, model))
             for row in dict.fromkeys(rows)
@@ -80,8 +94,10 @@ class Captions:
             cached = await self._cached(missing)
             if cached is not None:
                 found |= {row: caption for row, caption in cached.items() if caption}
-                self._begin({row: key for row, key in missing.items() if row not in cached}, provider, model)
-        return found
+                begun = self._begin(
+                    {row: key for row, key in missing.items() if row not in cached}, provider, model
+                )
+        return Found(found, begun)
 
     async def close(self) -> None:
         """Give up on captions that are being written."""
@@ -115,13 +131,17 @@ class Captions:
         self._count("miss", len(keys) - len(found))
         return found
 
-    def _begin(self, keys: Mapping[int, str], provider: str, model: str) -> None:
+    def _begin(self, keys: Mapping[int, str], provider: str, model: str) -> int:
+        """Begin what is not under way, as far as there is room, and say how many."""
+        begun = 0
         for row, key in keys.items():
             if not self._fill or key in self._writing or len(self._writing) >= WAITING:
                 continue
             task = asyncio.create_task(self._write(row, key, provider, model))
             self._writing[key] = task
             task.add_done_callback(partial(self._written, key))
+            begun += 1
+        return begun
 
     def _written(self, key: str, _: asyncio.Task[None]) -> None:
         del self._writing[key]

@@ -94,6 +94,8 @@ class StageResult:
             another request's call gave.
         cost_usd: None if the model's price is not known.
         estimated: some of the usage was not reported by the provider.
+        caption_calls: begun in the background for captions that are missing; their usage is in no answer, but
+            in the metrics and the budgets.
         invented: answered items that are not in the pool.
         missing: items asked for and not answered.
         explanation: HTML-escaped; only if it was asked for.
@@ -109,6 +111,7 @@ class StageResult:
     usage: Usage = field(default_factory=Usage)
     cost_usd: float | None = 0.0
     estimated: bool = False
+    caption_calls: int = 0
     invented: int = 0
     duplicated: int = 0
     missing: int = 0

@@ -81,6 +81,7 @@ class _Visit:
         pool: rows in the order shown.
         history: rows shown, oldest first.
         captions: row -> caption, in the enhanced view.
+        caption_calls: begun in the background for captions that are missing.
         leads: whether the call is this request's own, and so its bill.
         cache: what the cache did for it.
         stale: the old answer that a new one is fetched for.
@@ -91,6 +92,7 @@ class _Visit:
     pool: tuple[int, ...]
     history: tuple[int, ...]
     captions: Mapping[int, str] = field(default_factory=dict)
+    caption_calls: int = 0
     shown: Shown | None = None
     completion: Completion = field(default_factory=lambda: Completion(Ending.DEADLINE))
     leads: bool = True
@@ -174,7 +176,8 @@ class LvlmStage:
         """
         visit = _Visit(request, self._shown_pool(request), request.history[-HISTORY_SHOWN:])
         if request.strategy.view == "enhanced":
-            visit.captions = await self._captions.read(visit.history, request.provider, request.model)
+            found = await self._captions.read(visit.history, request.provider, request.model)
+            visit.captions = found.captions
         return self._call(visit, await self._build_prompt(visit, lambda: True))
 
     async def close(self) -> None:
@@ -192,9 +195,8 @@ class LvlmStage:
             if request.strategy.view == "enhanced":
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(until):
-                        visit.captions = await self._captions.read(
-                            visit.history, request.provider, request.model
-                        )
+                        found = await self._captions.read(visit.history, request.provider, request.model)
+                        visit.captions, visit.caption_calls = found.captions, found.begun
             key = self._key(visit, request.provider, request.model)
             if request.cache != "use":
                 return key, None
@@ -494,6 +496,7 @@ class LvlmStage:
             usage=completion.usage if visit.leads else Usage(),
             cost_usd=completion.cost_usd if visit.leads else 0.0,
             estimated=completion.estimated and visit.leads,
+            caption_calls=visit.caption_calls,
             invented=answer.invented,
             duplicated=answer.duplicated,
             missing=answer.missing,

@@ -163,11 +163,13 @@ def _usage(model: str, cache: str) -> dict[str, Any]:
     return {
         "provider": "simulator",
         "model": model,
+        "simulated": True,
         "cache": cache,
         "input_tokens": 100,
         "output_tokens": 20,
         "cost_usd": 0.0,
         "estimated": False,
+        "caption_calls": 0,
         "invented": 1,
         "duplicated": 0,
         "missing": 2,

@@ -41,7 +41,10 @@ async def test_the_bundles_captions_come_first_and_cost_nothing(catalogue: Catal
         scripted_server(MUG) as server,
         open_stage(catalogue, [connect("openai", server.url)]) as opened,
     ):
-        assert await opened.captions.read([3, 4], "openai", "m") == {3: "A white mug.", 4: "A red lamp."}
+        assert (await opened.captions.read([3, 4], "openai", "m")).captions == {
+            3: "A white mug.",
+            4: "A red lamp.",
+        }
         assert server.requests == []
 
 
@@ -50,9 +53,12 @@ async def test_a_missing_caption_is_there_at_the_next_visit(catalogue: Catalogue
         scripted_server(MUG) as server,
         open_stage(catalogue, [connect("openai", server.url)], fill=True) as opened,
     ):
-        assert await opened.captions.read([24, 3], "openai", "m") == {3: "A white mug."}
+        assert (await opened.captions.read([24, 3], "openai", "m")).captions == {3: "A white mug."}
         await written()
-        assert await opened.captions.read([24, 3], "openai", "m") == {24: "A blue mug.", 3: "A white mug."}
+        assert (await opened.captions.read([24, 3], "openai", "m")).captions == {
+            24: "A blue mug.",
+            3: "A white mug.",
+        }
         assert len(server.requests) == 1
         assert opened.count("msr_lvlm_tokens_total", provider="openai", model="m", direction="output") == 7
 
@@ -64,7 +70,7 @@ async def test_captions_of_one_model_are_not_anothers(catalogue: Catalogue) -> N
     ):
         await opened.captions.read([24], "openai", "m")
         await written()
-        assert await opened.captions.read([24], "openai", "other") == {}
+        assert (await opened.captions.read([24], "openai", "other")).captions == {}
 
 
 async def test_one_image_is_asked_for_once_at_a_time(catalogue: Catalogue) -> None:
@@ -84,7 +90,7 @@ async def test_an_item_without_a_picture_is_not_asked_for(catalogue: Catalogue) 
         scripted_server(MUG) as server,
         open_stage(catalogue, [connect("openai", server.url)], fill=True) as opened,
     ):
-        assert await opened.captions.read([29, 35], "openai", "m") == {}
+        assert (await opened.captions.read([29, 35], "openai", "m")).captions == {}
         await asyncio.sleep(0.1)
         assert server.requests == []
 
@@ -127,7 +133,10 @@ async def test_what_is_no_caption_is_not_kept(catalogue: Catalogue, reply: Reply
 async def test_an_unfinished_captioner_hides_no_captions_of_others(catalogue: Catalogue) -> None:
     unfinished = {**catalogue.captions, "a-new-one": {}, "openai-m": {3: "A mug by m."}}
     async with open_stage(replace(catalogue, captions=unfinished), []) as opened:
-        assert await opened.captions.read([3, 4], "openai", "m") == {3: "A mug by m.", 4: "A red lamp."}
+        assert (await opened.captions.read([3, 4], "openai", "m")).captions == {
+            3: "A mug by m.",
+            4: "A red lamp.",
+        }
 
 
 async def test_a_caption_that_was_never_asked_for_is_tried_at_the_next_visit(catalogue: Catalogue) -> None:
@@ -143,7 +152,7 @@ async def test_a_caption_that_was_never_asked_for_is_tried_at_the_next_visit(cat
         await asyncio.gather(*opened.gateway._settling)
         opened.gateway._allowance._meters._full_at.clear()  # the minute is over
         for expected in ({}, {25: "A blue mug."}):
-            assert await opened.captions.read([25], "openai", "m") == expected
+            assert (await opened.captions.read([25], "openai", "m")).captions == expected
             await written()
 
 
@@ -151,14 +160,14 @@ async def test_a_configured_captioner_is_used_alone(catalogue: Catalogue) -> Non
     captions = {"mine": {1: "Mine."}, "simulator": {1: "Theirs."}}
     both = replace(catalogue, captions=captions)
     async with open_stage(both, [], captioner="simulator") as opened:
-        assert await opened.captions.read([1], "openai", "m") == {1: "Theirs."}
+        assert (await opened.captions.read([1], "openai", "m")).captions == {1: "Theirs."}
     async with open_stage(replace(catalogue, captions={**captions, "openai-m": {1: "Own."}}), []) as opened:
-        assert await opened.captions.read([1], "openai", "m") == {1: "Own."}
+        assert (await opened.captions.read([1], "openai", "m")).captions == {1: "Own."}
 
 
 async def test_a_broken_cache_leaves_the_bundles_captions(catalogue: Catalogue) -> None:
     async with open_stage(catalogue, [], cache=BrokenCache()) as opened:
-        assert await opened.captions.read([3, 24], "openai", "m") == {3: "A white mug."}
+        assert (await opened.captions.read([3, 24], "openai", "m")).captions == {3: "A white mug."}
         assert opened.count("msr_cache_events_total", cache="captions", result="error") == 1
 
 
@@ -188,7 +197,7 @@ async def test_nothing_is_asked_for_while_captions_cannot_be_kept(catalogue: Cat
         open_stage(catalogue, [connect("openai", server.url)], fill=True, cache=BrokenCache()) as opened,
     ):
         for _ in range(3):
-            assert await opened.captions.read([24], "openai", "m") == {}
+            assert (await opened.captions.read([24], "openai", "m")).captions == {}
             await written()
         assert server.requests == []
 
@@ -199,6 +208,6 @@ async def test_an_image_whose_caption_failed_is_not_tried_at_every_visit(catalog
         open_stage(catalogue, [connect("openai", server.url)], fill=True) as opened,
     ):
         for _ in range(3):
-            assert await opened.captions.read([24], "openai", "m") == {}
+            assert (await opened.captions.read([24], "openai", "m")).captions == {}
             await written()
         assert len(server.requests) == 1

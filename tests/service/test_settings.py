@@ -36,6 +36,7 @@ OTHER_VALUES = {
     "budget_usd_per_hour": "0.5",
     "budget_usd_per_day": "5",
     "unpriced_calls": "allow",
+    "caption_fill": "false",
     "simulator_bills": "true",
     "max_output_tokens": "100",
     "thumbnail_cache_bytes": "1",
