@@ -24,6 +24,7 @@ COMMANDS = {
     "places": "the adaptive limit of calls beside fixed ones, on a provider that bears only so many",
     "hedges": "second attempts beside slow first ones: answers in time, and what they cost",
     "faults": "whatever can go wrong at a provider: outcomes, lateness, our books and the simulator's",
+    "behaviours": "whatever servers send: outcome, calls and tokens of every behaviour of the fake vendors",
 }
 """Subcommand -> what it does. Module ``benchmarks.<name>`` has ``add_arguments`` and ``run``; it is imported
 when it is chosen, so that ``score`` never waits for torch."""
