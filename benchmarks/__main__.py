@@ -25,6 +25,7 @@ COMMANDS = {
     "hedges": "second attempts beside slow first ones: answers in time, and what they cost",
     "faults": "whatever can go wrong at a provider: outcomes, lateness, our books and the simulator's",
     "behaviours": "whatever servers send: outcome, calls and tokens of every behaviour of the fake vendors",
+    "endless": "providers that never end: the service's memory, and its other answers meanwhile",
     "budget": "what stays reserved of a budget after many requests of every behaviour of the fake vendors",
 }
 """Subcommand -> what it does. Module ``benchmarks.<name>`` has ``add_arguments`` and ``run``; it is imported
