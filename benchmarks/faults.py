@@ -63,8 +63,6 @@ from service.bundle import Catalogue
 HOST = "127.0.0.1"
 STRATEGIES = ("s1", "s3", "s4", "s5")
 HISTORY = 10
-SIMULATED = "simulator"
-"""Under whose name the dollars of simulated answers stand, whatever their provider is called."""
 CALL_SECONDS = 8.0
 """For which a call may go on when nobody waits."""
 MOST_SHOWN = 40
@@ -263,24 +261,18 @@ class Matrix:
     def _ours(self, cell: Cell) -> Books:
         calls = self._sums(cell, "call_duration_seconds", "provider", sample="count")
         tokens = self._sums(cell, "tokens", "direction")
-        dollars = self._sums(cell, "cost_usd", "provider", providers=(cell.wire, SIMULATED))
+        dollars = self._sums(cell, "cost_usd", "provider")
         by_kind = {kind: tokens.get(kind, 0.0) for kind in BOOKS}
         return Books(sum(calls.values()), by_kind, sum(dollars.values()))
 
-    def _sums(
-        self,
-        cell: Cell,
-        metric: str,
-        label: str,
-        sample: str = "total",
-        providers: Sequence[str] = (),
-    ) -> dict[str, float]:
-        """What a metric of the LVLM stage came to in a cell, by a label; of its own provider by default."""
+    def _sums(self, cell: Cell, metric: str, label: str, sample: str = "total") -> dict[str, float]:
+        """What a metric of the LVLM stage came to in a cell, by a label."""
         sums: defaultdict[str, float] = defaultdict(float)
         for (name, labels), value in self._metrics[cell.mode].items():
             its = dict(labels)
             here = name == f"msr_lvlm_{metric}_{sample}"
-            if here and its["provider"] in (providers or (cell.wire,)) and its["model"] == cell.model:
+            # A cell's model is its own; dollars that the simulator cost stand under its name.
+            if here and its["model"] == cell.model and its["provider"] in (cell.wire, "simulator"):
                 sums[its[label]] += value
         return dict(sums)
 
