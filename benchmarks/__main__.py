@@ -25,6 +25,9 @@ COMMANDS = {
     "places": "the adaptive limit of calls beside fixed ones, on a provider that bears only so many",
     "hedges": "second attempts beside slow first ones: answers in time, and what they cost",
     "faults": "whatever can go wrong at a provider: outcomes, lateness, our books and the simulator's",
+    "behaviours": "whatever servers send: outcome, calls and tokens of every behaviour of the fake vendors",
+    "endless": "providers that never end: the service's memory, and its other answers meanwhile",
+    "budget": "what stays reserved of a budget after many requests of every behaviour of the fake vendors",
     "compare": "this work tree beside another commit, measured in turns: is anything slower",
 }
 """Subcommand -> what it does. Module ``benchmarks.<name>`` has ``add_arguments`` and ``run``; it is imported

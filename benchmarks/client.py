@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -32,6 +33,13 @@ HUNG_UP_WAIT = 0.2
 LONGEST_WAIT = 30.0
 """Seconds; a longer ``Retry-After`` is shortened to this."""
 
+EVENTS = "text/event-stream"
+ANSWER = "answer"
+"""The last event of a stream; its content is what a request without events is answered with."""
+
+Event = tuple[str, dict[str, Any]]
+"""Kind and content of a server-sent event."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -43,6 +51,7 @@ class Reply:
         seconds: from sending the last attempt to its last byte; waiting after a 429 or 503 is left out.
         attempts: how often the request was sent.
         error: why there is no usable answer; None for a 200 with a JSON object.
+        events: everything that a watched request was told, in order; the body is that of the last one.
     """
 
     status: int | None
@@ -50,6 +59,7 @@ class Reply:
     seconds: float
     attempts: int
     error: str | None
+    events: tuple[Event, ...] = ()
 
 
 class ServiceClient:
@@ -137,7 +147,9 @@ class ServiceClient:
             raise BenchmarkError(f"cannot read {self.url}/metrics: {_reason(error)}") from error
         return response.text
 
-    async def recommend(self, payload: Mapping[str, Any], options: Mapping[str, str]) -> Reply:
+    async def recommend(
+        self, payload: Mapping[str, Any], options: Mapping[str, str], *, watched: bool = False
+    ) -> Reply:
         """Send ``POST /recommend`` until the service takes it, and report what came back.
 
         A 429 or 503 is not an answer but a request to come back: its ``Retry-After`` is honoured, and the
@@ -148,22 +160,29 @@ class ServiceClient:
         Args:
             payload: the JSON body.
             options: the query parameters, ``strategy`` among them.
+            watched: ask for events, as the page does, and keep them.
 
         Raises:
             BenchmarkError: the service is gone.
         """
         for attempt in range(1, ATTEMPTS + 1):
-            reply, wait = await self._attempt(payload, options, attempt)
+            reply, wait = await self._attempt(payload, options, attempt, watched)
             if wait is None or attempt == ATTEMPTS:
                 break
             await asyncio.sleep(wait)
         return reply
 
     async def _attempt(
-        self, payload: Mapping[str, Any], options: Mapping[str, str], attempt: int
+        self, payload: Mapping[str, Any], options: Mapping[str, str], attempt: int, watched: bool
     ) -> tuple[Reply, float | None]:
         """One attempt: what came back, and the seconds to wait before another one that makes sense."""
-        request = self._http.build_request("POST", "/recommend", json=payload, params=dict(options))
+        request = self._http.build_request(
+            "POST",
+            "/recommend",
+            json=payload,
+            params=dict(options),
+            headers={"accept": EVENTS} if watched else {},
+        )
         begun = time.perf_counter()  # writing the JSON down is not the service's time
         try:
             response = await self._http.send(request)
@@ -172,11 +191,15 @@ class ServiceClient:
                 f"the service at {self.url} is gone ({_reason(error)}): start it again and repeat the command"
             ) from error
         except httpx.HTTPError as error:
-            wait = HUNG_UP_WAIT if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError) else None
+            broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
+            wait = HUNG_UP_WAIT if broken and not watched else None  # a broken stream is a finding by itself
             return Reply(None, {}, time.perf_counter() - begun, attempt, _reason(error)), wait
         seconds = time.perf_counter() - begun
-        body, error_text = _read(response)
-        reply = Reply(response.status_code, body, seconds, attempt, error_text)
+        if response.headers.get("content-type", "").startswith(EVENTS):
+            reply = _told(response, seconds, attempt)
+        else:
+            body, error_text = _read(response)
+            reply = Reply(response.status_code, body, seconds, attempt, error_text)
         return reply, _retry_after(response) if response.status_code in COME_BACK else None
 
 
@@ -190,6 +213,26 @@ def _read(response: httpx.Response) -> tuple[dict[str, Any], str | None]:
     if response.status_code != httpx.codes.OK:
         return body, f"{response.status_code}: {body.get('detail') or body.get('title') or 'no detail'}"
     return body, None
+
+
+def _told(response: httpx.Response, seconds: float, attempt: int) -> Reply:
+    try:
+        events = tuple(event for block in response.content.split(b"\n\n") if (event := _event(block)))
+    except ValueError:
+        return Reply(response.status_code, {}, seconds, attempt, "an event that is not JSON")
+    kind, body = events[-1] if events else ("", {})
+    if kind == ANSWER:
+        return Reply(response.status_code, body, seconds, attempt, None, events)
+    error = f"the event stream ends with {kind or 'nothing'} instead of its answer"
+    return Reply(response.status_code, {}, seconds, attempt, error, events)
+
+
+def _event(block: bytes) -> Event | None:
+    """Kind and content; None for a comment."""
+    fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if line and not line.startswith(b":"))
+    if b"data" not in fields:
+        return None
+    return fields.get(b"event", b"").decode(), json.loads(fields[b"data"])
 
 
 def _retry_after(response: httpx.Response) -> float:

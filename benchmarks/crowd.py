@@ -26,6 +26,7 @@ from benchmarks import machine
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import write_text
 from benchmarks.load import encode_post
+from benchmarks.memory import NOW, PEAK, resident
 from benchmarks.options import add_bundle_argument, bundle_of, positive
 from benchmarks.rounds import Limit, Ratio
 from benchmarks.servers import free_port, running
@@ -205,9 +206,9 @@ def play(bundle: Path, scene: Scene, bodies: Sequence[bytes]) -> Seen:
         asyncio.run(_ask_all(service, bodies[:1], f"{PATH}&cache=off"))  # the first call warms everything up
         _forget(address)
         alone = settings["MSR_WORKERS"] == "1"
-        idle = _resident(process.pid, "VmRSS") if alone else None
+        idle = resident(process.pid, NOW) if alone else None
         answers = asyncio.run(_ask_all(service, bodies, PATH))
-        peak = _resident(process.pid, "VmHWM") if alone else None
+        peak = resident(process.pid, PEAK) if alone else None
         calls = _read_json(f"{address}/ledger")
         in_flight = _read_json(f"{address}/health")["peak_in_flight"]
     return Seen(
@@ -272,15 +273,6 @@ def _forget(address: str) -> None:
     request = urllib.request.Request(f"{address}/ledger", method="DELETE")  # noqa: S310 - our own server
     with urllib.request.urlopen(request, timeout=30):  # noqa: S310
         pass
-
-
-def _resident(pid: int, field: str) -> int | None:
-    """Bytes of resident memory: now (``VmRSS``) or the most so far (``VmHWM``); None where nobody tells."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.client import Reply
+from benchmarks.telling import wrong_telling
 from service.lvlm.breaker import VERDICTS
+from service.simulator.faults import NO_SCHEMA, USAGES
 
 WIRES = {"openai": "gpt-4o", "anthropic": "claude-haiku-4-5"}
 MODES = ("stream", "plain")
@@ -32,15 +34,20 @@ DEADLINE_STREAM = {"stream": ("partial",), "plain": ("fallback_deadline",)}
 EXPECTED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     name: outcomes if isinstance(outcomes, dict) else dict.fromkeys(MODES, outcomes)
     for names, outcomes in (
-        ((HEALTHY, "prose", "fence", "lowercase", "titles"), ("ok",)),
+        ((HEALTHY, "prose", "fence", "lowercase", "titles", "thoughts"), ("ok",)),
+        # A good answer that is told oddly, and a field that is refused by its name: no matter.
+        (("no_finish", "object", "parts", "tool_call", "keepalive", "bom", *USAGES, NO_SCHEMA), ("ok",)),
         # Refused or broken: tried again as far as that makes sense, then the candidate order.
         (("400", "401", "413", "429", "500", "504", "529"), ("fallback_provider",)),
-        (("reset", "reset_midstream", "error_in_stream", "truncated"), ("fallback_provider",)),
+        (("reset", "reset_midstream", "error_in_stream", "error_text"), ("fallback_provider",)),
+        (("truncated", "no_finish_half"), ("fallback_provider",)),
         (("black_hole", "straggler"), ("fallback_deadline",)),
         # What had arrived of a stream at the deadline is kept; a plain answer has no half.
         (("drip", "stall", "endless"), DEADLINE_STREAM),
-        (("refusal", "empty", "no_json"), ("fallback_answer",)),
+        (("refusal", "empty", "no_json", "mention"), ("fallback_answer",)),
         (("duplicate", "missing", "unknown", "half_label"), ("repaired",)),
+        # A whole ranking in a form that was not asked for.
+        (("arrow", "numbered", "single_quotes", "objects", "one_based"), ("repaired",)),
     )
     for name in names
 }
@@ -49,7 +56,7 @@ EXPECTED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 HANGING = ("black_hole", "drip", "straggler", "stall", "endless")
 REFUSALS = ("429", "500", "504", "529")
 """Come with a Retry-After, and are worth another attempt."""
-BREAKS = ("reset", "reset_midstream", "error_in_stream", "truncated")
+BREAKS = ("reset", "reset_midstream", "error_in_stream", "error_text", "truncated", "no_finish_half")
 """Are worth another attempt at once."""
 
 REPAIR_KINDS = ("invented", "duplicated", "missing")
@@ -113,10 +120,12 @@ class Asked:
 
     Attributes:
         pool: item ids that were to be ranked.
+        watched: events were asked for.
     """
 
     pool: frozenset[str]
     reply: Reply
+    watched: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,6 +157,11 @@ class Books:
 NOTHING = Books(0.0, dict.fromkeys(BOOKS, 0.0), 0.0)
 
 
+def refused_field(row: Row) -> bool:
+    """Whether a call was refused for a field that is then left out, which is no attempt of its own."""
+    return bool(row["fault"] == NO_SCHEMA and row["outcome"] == "rejected")
+
+
 def cut(rows: Iterable[Row]) -> list[Row]:
     """Calls that are billed although their usage never went out."""
     return [row for row in rows if row["billed_input_tokens"] and not row["usage_sent"]]
@@ -163,6 +177,8 @@ def wrong_answers(cell: Cell, asked: Iterable[Asked]) -> Iterator[str]:
         if reply.status != 200 or len(ids) != K or len(set(ids)) != K:
             yield reply.error or f"{len(set(ids))} different items among {len(ids)}"
             continue
+        if one.watched:
+            yield from wrong_telling(reply.events)
         if strangers := set(ids) - one.pool:
             yield f"{len(strangers)} items are not of the pool, {min(strangers)} for one"
         yield from _wrong_outcome(cell, reply.body)
@@ -198,6 +214,13 @@ def wrong_attempts(cell: Cell, asks: int, rows: Sequence[Row], retries: float) -
     # A retry that the breaker stops at the last moment is counted and not made.
     if not max(0, len(rows) - asks) <= retries <= (cell.attempts - 1) * asks:
         yield f"{len(rows)} attempts for {asks} requests, and {retries:g} counted as retries"
+
+
+def wrong_refusals(cell: Cell, refused: int) -> Iterator[str]:
+    """Calls that were refused for a field: one in the life of a process, where the fault is to do so."""
+    wanted = int(cell.fault == NO_SCHEMA)
+    if refused != wanted:
+        yield f"a field was refused {refused} times, not {wanted}"
 
 
 def _attempts(cell: Cell, asks: int) -> tuple[int, int]:

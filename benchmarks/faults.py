@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import sys
 import urllib.request
 from collections import Counter, defaultdict
@@ -44,9 +45,11 @@ from benchmarks.fault_checks import (
     K,
     Row,
     cut,
+    refused_field,
     wrong_answers,
     wrong_attempts,
     wrong_books,
+    wrong_refusals,
     wrong_repairs,
 )
 from benchmarks.files import write_text
@@ -62,6 +65,9 @@ STRATEGIES = ("s1", "s3", "s4", "s5")
 HISTORY = 10
 CALL_SECONDS = 8.0
 """For which a call may go on when nobody waits."""
+MOST_SHOWN = 40
+"""Sentences about single cells."""
+_CELL = re.compile(r"^\S+@(\w+)-s\d-(?:stream|plain)")
 LATENESS = Limit("worst median lateness in ms", most=50)
 TOTALS = Limit("our total by the simulator's, with estimates", least=0.98, most=1.02)
 CUT = Limit("ours by the simulator's, of calls whose usage never arrived", least=0.98, most=1.02)
@@ -157,17 +163,18 @@ class Matrix:
             before = {mode: await client.metrics() for mode, client in clients.items()}
             with tqdm(total=len(self.cells) * self.rounds, unit="answer", disable=None) as bar:
 
-                async def one(cell: Cell) -> None:
-                    body = self._body(draw, cell.deadline)
+                async def one(cell: Cell, watched: bool) -> None:
+                    body, client = self._body(draw, cell.deadline), clients[cell.mode]
                     async with gate:
-                        await self._ask(clients[cell.mode], cell, body)
+                        await self._ask(client, cell, body, watched=watched)
                         if cell.fault == HEALTHY:  # once more, so that the vendor bills cached tokens
-                            await self._ask(clients[cell.mode], cell, body, cache="refresh")
+                            await self._ask(client, cell, body, cache="refresh", watched=watched)
                     bar.update()
 
-                for _ in range(self.rounds):
-                    order = draw.sample(self.cells, len(self.cells))
-                    await asyncio.gather(*map(one, order))
+                for number in range(self.rounds):
+                    order = draw.sample(range(len(self.cells)), len(self.cells))
+                    # In each round every other cell is watched, and in the next round the others are.
+                    await asyncio.gather(*(one(self.cells[at], (at + number) % 2 == 1) for at in order))
             await asyncio.sleep(CALL_SECONDS + 1)  # what is still under way ends
             after = {mode: await client.metrics() for mode, client in clients.items()}
         self._metrics = {mode: _delta(before[mode], after[mode]) for mode in MODES}
@@ -175,8 +182,12 @@ class Matrix:
     def compare(self) -> dict[tuple[str, str], Side]:
         """Our books and the simulator's, by wire and mode; everything that is wrong is noted."""
         self._rows: defaultdict[str, list[Row]] = defaultdict(list)
+        self._refused: Counter[str] = Counter()
         for row in json.loads(send("GET", f"{self._simulator}/ledger")):
-            self._rows[row["model"]].append(row)
+            if refused_field(row):
+                self._refused[row["model"]] += 1
+            else:
+                self._rows[row["model"]].append(row)
         for model in self._rows.keys() - {cell.model for cell in self.cells}:
             self.wrong.append(f"{model}: {len(self._rows[model])} calls that nobody asked for")
         for cell in self.cells:
@@ -188,6 +199,7 @@ class Matrix:
         asked, rows = self.asked[cell], self._rows[cell.model]
         yield from wrong_answers(cell, asked)
         yield from wrong_attempts(cell, len(asked), rows, sum(self._sums(cell, "retries", "reason").values()))
+        yield from wrong_refusals(cell, self._refused[cell.model])
         yield from wrong_repairs(cell, asked, self._sums(cell, "repairs", "kind"))
         yield from self._wrong_books(cell)
 
@@ -275,16 +287,28 @@ class Matrix:
         }
 
     async def _ask(
-        self, client: ServiceClient, cell: Cell, body: Mapping[str, Any], cache: str = "use"
+        self,
+        client: ServiceClient,
+        cell: Cell,
+        body: Mapping[str, Any],
+        *,
+        cache: str = "use",
+        watched: bool = False,
     ) -> None:
-        reply = await self._send(client, cell, body, cache)
-        self.asked[cell].append(Asked(frozenset(body["candidates"]), reply))
+        reply = await self._send(client, cell, body, cache=cache, watched=watched)
+        self.asked[cell].append(Asked(frozenset(body["candidates"]), reply, watched))
 
     async def _send(
-        self, client: ServiceClient, cell: Cell, body: Mapping[str, Any], cache: str = "use"
+        self,
+        client: ServiceClient,
+        cell: Cell,
+        body: Mapping[str, Any],
+        *,
+        cache: str = "use",
+        watched: bool = False,
     ) -> Reply:
         options = {"strategy": cell.strategy, "provider": cell.wire, "model": cell.model, "cache": cache}
-        return await client.recommend(body, options)
+        return await client.recommend(body, options, watched=watched)
 
     def _url(self, mode: str) -> str:
         return f"http://{HOST}:{self._services[mode]}"
@@ -378,10 +402,11 @@ def _page(
     limits = held(max(map(matrix.lateness, faults)), sides)
     said = [
         f"- every answer is a 200 at once with {K} different items of its pool, with the right outcome; "
-        "attempts, retries, repairs, fallbacks and books are counted right: "
+        "half of them are watched, and nothing that was told as the LVLM's is taken back; attempts, "
+        "retries, refused fields, repairs, fallbacks and books are counted right: "
         + ("yes" if not matrix.wrong else f"NO, {len(matrix.wrong)} things are wrong"),
         *(f"- {what}: {limit.verdict(ratio)}" for what, limit, ratio in limits),
-        *(f"- {sentence}" for sentence in matrix.wrong[:40]),
+        *(f"- {sentence}" for sentence in _shown(matrix.wrong)),
     ]
     page = "\n".join(
         (
@@ -405,6 +430,14 @@ def _page(
         )
     )
     return page, not matrix.wrong and not any(limit.broken_by(ratio) for _, limit, ratio in limits)
+
+
+def _shown(wrong: Sequence[str]) -> list[str]:
+    """What is wrong, cell by cell; if that is too much to read, how often what is wrong with each fault."""
+    if len(wrong) <= MOST_SHOWN:
+        return list(wrong)
+    counted = Counter(_CELL.sub(r"\1", sentence) for sentence in wrong)
+    return [f"{sentence} ({count} times)" for sentence, count in counted.most_common(2 * MOST_SHOWN)]
 
 
 def _outcome_table(matrix: Matrix, faults: Sequence[str]) -> Table:

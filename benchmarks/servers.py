@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
 
@@ -55,14 +56,42 @@ def running(
     Raises:
         BenchmarkError: it does not start to listen; the sentence ends with its last words.
     """
+    with started(module, ["-m", module, *arguments], environment, port, cores=cores) as process:
+        yield process
+
+
+@contextmanager
+def started(
+    name: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    port: int,
+    *,
+    cores: set[int] | None = None,
+    output: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a Python program that listens until the block ends.
+
+    Args:
+        name: for the sentence that says that it did not start.
+        arguments: of the interpreter.
+        environment: added to this process's.
+        port: that the server will listen on.
+        cores: to pin it to; None for no pinning.
+        output: file for what it prints; None keeps it only for that sentence.
+
+    Raises:
+        BenchmarkError: it does not start to listen; the sentence ends with its last words.
+    """
 
     def pin() -> None:
         if cores is not None:
             os.sched_setaffinity(0, cores)
 
-    with tempfile.TemporaryFile() as words:  # a pipe that nobody reads would stop a server that logs
+    # A file, since a pipe that is not read would stop a server that logs.
+    with tempfile.TemporaryFile() if output is None else output.open("w+b") as words:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, *arguments],
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment},
             stdout=words,
             stderr=words,
@@ -72,7 +101,7 @@ def running(
             if not _listens(process, port):
                 words.seek(0)
                 said = words.read().decode(errors="replace").strip().splitlines()
-                raise BenchmarkError(f"{module} did not start: {said[-1] if said else 'it gave no reason'}")
+                raise BenchmarkError(f"{name} did not start: {said[-1] if said else 'it gave no reason'}")
             yield process
         finally:
             process.terminate()

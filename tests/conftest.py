@@ -49,6 +49,15 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def fake_vendors() -> Path:
+    """The folder of the fake vendors; a test that asks for it is skipped where there is none."""
+    folder = Path(os.environ.get("MSR_TEST_FAULTS", REPOSITORY / ".." / "shared" / "faults"))
+    if not (folder / "fake_openai.py").is_file():
+        pytest.skip(f"no fake vendors in {folder}: set MSR_TEST_FAULTS to their folder")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of coloured blocks; do not change it."""
     return write_bundle(tmp_path_factory.mktemp("bundles") / "blocks")

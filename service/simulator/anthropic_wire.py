@@ -92,6 +92,10 @@ class AnthropicWire:
         said = f"Simulated fault {status}."
         return RejectedError(int(status), _FAULTS[status], said, retry_after=retry_after)
 
+    def no_schema(self) -> RejectedError:
+        """See Wire."""
+        return _refusal("output_config: Extra inputs are not permitted")
+
     def error_event(self, reply: Reply) -> bytes:
         """See Wire."""
         return _event("error", error={"type": "api_error", "message": "Simulated fault."})

@@ -19,7 +19,11 @@ def bend(name: str, text: str, question: Question) -> str:
     if name in _TEXTS:
         return _TEXTS[name](text)
     key = _LISTS.get(question.form)
-    if key is None or name not in _ENTRIES:
+    if key is None:
+        return text
+    if name in _FORMS:
+        return _FORMS[name](json.loads(text)[key], question)
+    if name not in _ENTRIES:
         return text
     proposal = json.loads(text)
     proposal[key] = _ENTRIES[name](proposal[key], question)
@@ -44,7 +48,38 @@ _TEXTS: Mapping[str, Callable[[str], str]] = {
     "prose": lambda text: PROSE + text,
     "fence": lambda text: f"```json\n{text}\n```",
     "no_json": lambda text: PROSE * 2,
+    "no_finish_half": lambda text: text[: len(text) // 2],
 }
+
+
+def _thoughts(entries: list[str], question: Question) -> str:
+    """A draft that names candidates, and then a bare list."""
+    first, *_, last = question.candidates
+    draft = f"[{first.name}] and [{last.name}] look fine, perhaps {json.dumps([last.name, first.name])}."
+    return f"<think>{draft}</think>\n{json.dumps(entries)}"
+
+
+def _one_based(entries: list[str], question: Question) -> str:
+    places = {candidate.name: place for place, candidate in enumerate(question.candidates, start=1)}
+    return json.dumps({"ranking": [places[entry] for entry in entries]})
+
+
+def _mention(entries: list[str], question: Question) -> str:
+    """Prose in which some of the candidates are named, in no order."""
+    first, *_, last = entries
+    return f"Of these, {first} and {last} seem to suit the user, though {first} is dear. I cannot say more."
+
+
+_FORMS: Mapping[str, Callable[[list[str], Question], str]] = {
+    "thoughts": _thoughts,
+    "arrow": lambda entries, _: " > ".join(f"[{entry}]" for entry in entries),
+    "numbered": lambda entries, _: "\n".join(f"{at}. {entry}" for at, entry in enumerate(entries, start=1)),
+    "single_quotes": lambda entries, _: repr({"ranking": entries}),
+    "objects": lambda entries, _: json.dumps({"ranking": [{"label": e, "reason": "fits"} for e in entries]}),
+    "one_based": _one_based,
+    "mention": _mention,
+}
+"""The whole text, made of the ranking."""
 
 
 def _titles(entries: list[str], question: Question) -> list[str]:

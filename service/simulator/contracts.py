@@ -178,6 +178,10 @@ class Wire(Protocol):
         """The refusal that the vendor sends for a status, as a scripted fault names it."""
         ...
 
+    def no_schema(self) -> RejectedError:
+        """The refusal of a server that knows no JSON schemas: it names the field."""
+        ...
+
     def error_event(self, reply: Reply) -> bytes:
         """An error in the middle of a stream that began with 200."""
         ...

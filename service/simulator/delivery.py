@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Sequence
 
 from starlette.types import Scope, Send
@@ -12,6 +11,7 @@ from service.simulator.connection import break_off, hang_up
 from service.simulator.contracts import MARK, Allowance, Reply, Wire
 from service.simulator.faults import Fault
 from service.simulator.ledger import Call
+from service.simulator.telling import telling
 from service.simulator.timing import Timing, paced
 
 _FOR_EVER = 86_400.0
@@ -56,6 +56,7 @@ class Delivery:
         self._send = send
         self._scope = scope
         self._allowance = allowance
+        self._telling = telling(wire, None)
         self.worthless = False
 
     async def run(self, fault: Fault | None) -> None:
@@ -70,7 +71,8 @@ class Delivery:
         if name == "reset":
             break_off(self._scope)
             raise BrokenOffError
-        if self._reply.ask.stream:
+        self._telling = telling(self._wire, name)
+        if self._reply.ask.stream and not self._telling.at_once:
             await self._stream(name, fault.delay if fault else 0.0)
         else:
             await self._whole(name, fault.delay if fault else 0.0)
@@ -89,10 +91,9 @@ class Delivery:
 
     async def _whole(self, fault: str | None, delay: float) -> None:
         reply = self._reply
-        body = json.dumps(self._wire.message(reply)).encode()
-        if fault == "error_in_stream":
-            error = self._wire.fault("500", None)
-            body = json.dumps(self._wire.rejection(error, reply.request_id)).encode()
+        body = self._telling.body(reply)
+        if fault in _ERRORS:
+            body = self._telling.error_body(reply)
             self.worthless = True
         if fault == "drip":
             await self._start("application/json")
@@ -107,10 +108,10 @@ class Delivery:
             await self._break(fault)
         await self._write(body, more=False)
         self._call.tokens_sent = len(reply.tokens)
-        self._call.usage_sent = fault != "error_in_stream"
+        self._call.usage_sent = self._telling.tells_usage and not self.worthless
 
     async def _stream(self, fault: str | None, delay: float) -> None:
-        reply, wire, call = self._reply, self._wire, self._call
+        reply, wire, call = self._reply, self._telling, self._call
         half = len(reply.tokens) // 2
         pieces = reply.tokens if fault not in _HALF_WAY else reply.tokens[: max(1, half)]
         opened = False
@@ -129,7 +130,7 @@ class Delivery:
             while True:
                 await asyncio.sleep(delay)
                 await self._write(b": still there\n\n", more=True)
-        if fault == "error_in_stream":
+        if fault in _ERRORS:
             await self._write(wire.error_event(reply), more=False)
             raise BrokenOffError
         if fault == "truncated":
@@ -138,7 +139,7 @@ class Delivery:
         if fault == "reset_midstream":
             await self._break(fault)
         await self._write(wire.closing(reply), more=False)
-        call.usage_sent = reply.ask.include_usage
+        call.usage_sent = reply.ask.include_usage and wire.tells_usage
 
     async def _due(
         self, pieces: Sequence[str], fault: str | None, delay: float, half: int
@@ -174,7 +175,8 @@ class Delivery:
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-_HALF_WAY = ("reset_midstream", "error_in_stream", "truncated", "drip")
+_ERRORS = ("error_in_stream", "error_text")
+_HALF_WAY = ("reset_midstream", *_ERRORS, "truncated", "drip")
 
 
 async def _until(moment: float) -> None:

@@ -15,7 +15,7 @@ from service.simulator.billing import Biller
 from service.simulator.bodies import read_body
 from service.simulator.contracts import Ask, RejectedError, Reply, Wire
 from service.simulator.delivery import BrokenOffError, Delivery
-from service.simulator.faults import REJECTIONS, Fault, Faults
+from service.simulator.faults import NO_SCHEMA, REJECTIONS, Fault, Faults
 from service.simulator.ledger import Ledger
 from service.simulator.prompt_cache import PromptCache
 from service.simulator.replying import Replier
@@ -95,6 +95,8 @@ class Endpoint:
         """
         if fault and fault.name in REJECTIONS:
             raise self._wire.fault(fault.name, fault.retry_after)
+        if fault and fault.name == NO_SCHEMA and ask.schema is not None:
+            raise self._wire.no_schema()
         capacity = self._faults.script.capacity
         if capacity is not None and self._ledger.in_flight > capacity:
             raise self._wire.fault("429", 1.0)

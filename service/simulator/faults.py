@@ -42,8 +42,44 @@ ANSWERS = (
     "half_label",
     "no_json",
     "endless",
+    "thoughts",
+    "arrow",
+    "numbered",
+    "single_quotes",
+    "objects",
+    "one_based",
+    "mention",
 )
-"""The answer itself is not what was asked for."""
+"""The answer itself is not what was asked for, or not in its form: ``thoughts`` come before a bare list,
+``one_based`` gives places instead of labels, and ``mention`` is prose that names labels."""
+
+USAGES = (
+    "usage_missing",
+    "usage_text",
+    "usage_nan",
+    "usage_inflated",
+    "usage_absurd",
+    "usage_negative",
+)
+"""A good answer, with a usage that is no bill."""
+
+TELLINGS = (
+    "no_finish",
+    "no_finish_half",
+    "object",
+    "error_text",
+    "parts",
+    "tool_call",
+    "keepalive",
+    "bom",
+    *USAGES,
+)
+"""The answer is told oddly: without the reason why it ended (the whole of it, or half), as one JSON object
+though a stream was asked for, as an error that is a mere string in a success, in a list of parts, as a tool's
+arguments, between keep-alives that are no JSON, after a byte order mark and with CR line ends."""
+
+NO_SCHEMA = "no_schema"
+"""A request with a JSON schema is refused, by the name of its field."""
 
 BATCHES = "batches"
 """Stands among the models for the calls about files and batches: they meet a fault only by this name."""
@@ -51,7 +87,7 @@ BATCHES = "batches"
 _SHORTEST = 0.01
 """Seconds: a script that repeats sooner would be over again before it is asked what plays now."""
 
-NAMES = (*REJECTIONS, *CONNECTIONS, *ANSWERS)
+NAMES = (*REJECTIONS, *CONNECTIONS, *ANSWERS, *TELLINGS, NO_SCHEMA)
 
 
 class ScriptError(Exception):

@@ -105,6 +105,11 @@ class OpenAIWire:
         said = f"Simulated fault {status}."
         return RejectedError(number, kind, said, code=code, retry_after=retry_after)
 
+    def no_schema(self) -> RejectedError:
+        """See Wire."""
+        said = "Unsupported parameter: 'response_format' is not supported with this model."
+        return _refusal(said, "response_format", "unsupported_parameter")
+
     def error_event(self, reply: Reply) -> bytes:
         """See Wire."""
         error = {"message": "Simulated fault.", "type": "server_error", "param": None, "code": None}

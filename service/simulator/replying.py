@@ -55,7 +55,7 @@ class Replier:
             raise RejectedError(400, "invalid_request_error", f"Could not process image: {error}") from error
         if orders:
             text = obey(orders, text, question)
-        if fault and fault.name in ANSWERS:
+        if fault and (fault.name in ANSWERS or fault.name == "no_finish_half"):
             text = bend(fault.name, text, question)
         pieces = tokens.split(text)
         cut = ask.max_tokens is not None and ask.max_tokens < len(pieces)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
@@ -29,7 +30,16 @@ from service.lvlm.providers.base import (
     Usage,
 )
 from service.simulator.__main__ import main
-from service.simulator.faults import ANSWERS, NAMES, REJECTIONS, Faults, ScriptError, read_script
+from service.simulator.faults import (
+    ANSWERS,
+    NAMES,
+    NO_SCHEMA,
+    REJECTIONS,
+    TELLINGS,
+    Faults,
+    ScriptError,
+    read_script,
+)
 
 WIRES = ("openai", "anthropic")
 TITLES = ["Red mug", "Blue lamp", "Green bowl", "White vase", "Black tray"]
@@ -49,6 +59,15 @@ KINDS = {
     "truncated": {FailureKind.CONNECTION, None},
 }
 """What an adapter makes of a fault. ``truncated``: a stream without a finish, or a body that breaks off."""
+
+FORMS = {
+    "thoughts": r"<think>.*\[A\] and \[E\].*</think>\n\[\"[A-E]\"(, \"[A-E]\"){3}\]",
+    "arrow": r"\[[A-E]\]( > \[[A-E]\]){3}",
+    "numbered": r"1\. [A-E]\n2\. [A-E]\n3\. [A-E]\n4\. [A-E]",
+    "single_quotes": r"\{'ranking': \['[A-E]'(, '[A-E]'){3}\]\}",
+    "mention": r"Of these, [A-E] and [A-E] seem .*",
+}
+"""Answers that are no JSON -> what they look like."""
 
 HANGS = ("black_hole", "drip")
 LATE = ("straggler", "stall")
@@ -126,8 +145,8 @@ async def play(admin: httpx.AsyncClient, **script: Any) -> None:
     assert response.status_code == 204, response.text
 
 
-def test_every_fault_is_tried_here() -> None:
-    assert {*KINDS, *HANGS, *LATE, *ANSWERS} == set(NAMES)
+def test_every_fault_is_tried_here_or_among_the_tellings() -> None:
+    assert {*KINDS, *HANGS, *LATE, *ANSWERS, *TELLINGS, NO_SCHEMA} == set(NAMES)
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
@@ -207,12 +226,18 @@ def _is_bent(fault: str, heard: Heard) -> bool:
     if fault in ("empty", "no_json", "prose", "fence"):
         found = {"empty": "", "no_json": text.replace("{", ""), "prose": text, "fence": text}[fault]
         return reason is FinishReason.STOP and text == found and text[:1] in ("", "T", "`")
+    if fault in FORMS:
+        return reason is FinishReason.STOP and re.fullmatch(FORMS[fault], text) is not None
     ranking = json.loads(text)["ranking"]
+    if fault == "objects":
+        ranking = [entry["label"] for entry in ranking]
     return {
+        "objects": set(ranking) <= set("ABCDE"),
+        "one_based": set(ranking) <= {1, 2, 3, 4, 5},
         "duplicate": len(set(ranking)) < len(ranking),
         "missing": len(ranking) == 2,
         "unknown": "ZZ" in ranking,
-        "lowercase": ranking == [entry.lower() for entry in ranking],
+        "lowercase": ranking == [str(entry).lower() for entry in ranking],
         "titles": set(ranking) <= set(TITLES),
     }[fault]
 
