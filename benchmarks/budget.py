@@ -37,7 +37,8 @@ from service.lvlm.pricing import Model, Prices
 from service.lvlm.providers.base import Call
 from service.lvlm.tokens import UNKNOWN_FAMILY
 from service.metrics import Metrics
-from service.settings import CompatibleProvider, Settings
+from service.server_options import CompatibleProvider
+from service.settings import Settings
 from service.stores.base import Sum
 from service.stores.memory import MemoryCache, MemoryEvents, MemoryMeters
 from service.strategies import STRATEGIES
