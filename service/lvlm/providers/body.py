@@ -55,13 +55,11 @@ class Body:
         if self.plain:
             yield await self._value(chunk)
             return
-        parser, size, events = EventParser(), 0, 0
+        parser, size = EventParser(), 0
         while chunk:
             size += len(chunk)
             self._check(size, self._bounds.body, "a stream")
             for data in parser.feed(chunk):
-                events += 1
-                self._check(events, self._bounds.events, "events")
                 try:
                     told = load(data)
                 except ValueError:
@@ -69,6 +67,7 @@ class Body:
                         yield told
                 else:
                     yield told
+            self._check(parser.lines, self._bounds.lines, "events")
             chunk = await self._next()
         for data in parser.end():
             for told in self._unclear(data):

@@ -17,7 +17,7 @@ import httpx2
 from service.lvlm.providers.base import FailureKind, ProviderError
 from service.lvlm.providers.bounds import KIB, MIB, oversized
 
-HEAD = 256 * KIB
+HEAD = 64 * KIB
 """Bytes before a body begins: informational responses and the head."""
 
 ERROR_BODY = 64 * KIB
@@ -29,8 +29,8 @@ LARGEST = 256 * MIB
 PIECE = 64 * KIB
 """Bytes inflated at once."""
 
-READ = 8 * KIB
-"""Bytes taken from a connection at once, so that a flood on one leaves the event loop to the others."""
+READ = 2 * KIB
+"""Bytes taken from a connection at once: what comes of them is all that others wait for under a flood."""
 
 
 class BoundedStream(httpcore2.AsyncNetworkStream):

@@ -19,13 +19,13 @@ class Bounds:
     Attributes:
         body: bytes of a streamed body, after inflating, comments included. Vendors wrap a token in 200 to 600
             bytes.
-        events: server-sent events, keep-alives included.
+        lines: of a stream: an event is two to five, and one of them may be a comment.
         plain: bytes of a body that is one JSON object.
         text: characters of the answer; a long word of a rare script may be one token.
     """
 
     body: int
-    events: int
+    lines: int
     plain: int
     text: int
 
@@ -35,7 +35,7 @@ class Bounds:
         tokens = call.max_output_tokens
         return cls(
             body=MIB + 2 * KIB * tokens,
-            events=4 * KIB + 4 * tokens,
+            lines=4 * KIB + 8 * tokens,
             plain=MIB + 64 * tokens,
             text=32 * KIB + 32 * tokens,
         )

@@ -17,13 +17,18 @@ _PER_LINE = 64  # bytes that Python keeps beside those of a line
 
 
 class EventParser:
-    """Takes a body apart as it arrives; lines may end with LF, CR LF or CR."""
+    """Takes a body apart as it arrives; lines may end with LF, CR LF or CR.
+
+    Attributes:
+        lines: that have come.
+    """
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []  # of the line under way
         self._data: list[bytes] = []  # of the event under way
         self._line_size = self._data_size = 0
         self._after_cr = False
+        self.lines = 0
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Yield the data of each event that the chunk completes, and ``KEEP_ALIVE`` once for its comments.
@@ -54,6 +59,7 @@ class EventParser:
         lines = b"".join(self._parts).splitlines()
         self._parts = [] if ended else [lines.pop()]
         self._line_size = sum(map(len, self._parts))
+        self.lines += len(lines)
         commented = False
         for line in lines:
             if line.startswith(b"data:"):
