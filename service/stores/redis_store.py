@@ -99,8 +99,8 @@ class RedisConnection:
 
     def _failed(self, why: str) -> None:
         self._outage.failed(
-            "Redis failed (%s): without it, caches miss, recent events are left out and limits hold for each "
-            "worker alone",
+            "Redis failed (%s): without it, caches miss, recent events are left out and limits hold for this "
+            "process alone",
             why,
         )
 

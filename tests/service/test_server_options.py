@@ -7,7 +7,10 @@ import os
 from dataclasses import fields
 from pathlib import Path
 
+import httpx
 import pytest
+from lvlm_parts import SCRIPTS
+from scripted_server import scripted_server_thread
 from service_process import start_service
 
 from service.errors import ConfigurationError
@@ -102,6 +105,22 @@ def test_the_address_of_a_compatible_provider_is_checked_too(monkeypatch: pytest
     said = refusal(monkeypatch, MSR_COMPATIBLE=compatible(base_url=url))
     assert said.startswith("MSR_COMPATIBLE.vllm.base_url: must not hold a query (api-version)")
     assert "the option 'query'" in said
+
+
+@pytest.mark.parametrize("vendor", ["openai", "anthropic"])
+@pytest.mark.parametrize("path", ["", "/v1", "/v1/"])
+def test_calls_and_keys_go_to_the_address_that_the_sdks_name(
+    vendor: str, path: str, bundle_folder: Path
+) -> None:
+    endpoint = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}[vendor]
+    with scripted_server_thread(SCRIPTS[vendor].plain('{"ranking": ["B", "A"]}')) as server:
+        variables = {f"{vendor.upper()}_BASE_URL": server.url + path, f"{vendor.upper()}_API_KEY": "sk-1"}
+        with start_service(bundle_folder, variables, provider=vendor, lvlm_stream="false") as service:
+            url, body = f"{service.url}/recommend?strategy=s3", {"user_id": "u1", "k": 2}
+            assert httpx.post(url, json=body, trust_env=False).json()["outcome"] == "ok"
+        (request,) = server.requests
+    assert request.path == endpoint
+    assert "sk-1" in (request.headers.get("authorization", "") + request.headers.get("x-api-key", ""))
 
 
 # --- options ------------------------------------------------------------------------------------------------
