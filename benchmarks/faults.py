@@ -67,6 +67,7 @@ CALL_SECONDS = 8.0
 """For which a call may go on when nobody waits."""
 MOST_SHOWN = 40
 """Sentences about single cells."""
+_FIGURES = re.compile(r"\{.*?\}")
 _CELL = re.compile(r"^\S+@(\w+)-s\d-(?:stream|plain)")
 LATENESS = Limit("worst median lateness in ms", most=50)
 TOTALS = Limit("our total by the simulator's, with estimates", least=0.98, most=1.02)
@@ -406,7 +407,7 @@ def _page(
         "retries, refused fields, repairs, fallbacks and books are counted right: "
         + ("yes" if not matrix.wrong else f"NO, {len(matrix.wrong)} things are wrong"),
         *(f"- {what}: {limit.verdict(ratio)}" for what, limit, ratio in limits),
-        *(f"- {sentence}" for sentence in _shown(matrix.wrong)),
+        *(f"- {sentence}" for sentence in shown(matrix.wrong)),
     ]
     page = "\n".join(
         (
@@ -432,11 +433,11 @@ def _page(
     return page, not matrix.wrong and not any(limit.broken_by(ratio) for _, limit, ratio in limits)
 
 
-def _shown(wrong: Sequence[str]) -> list[str]:
+def shown(wrong: Sequence[str]) -> list[str]:
     """What is wrong, cell by cell; if that is too much to read, how often what is wrong with each fault."""
     if len(wrong) <= MOST_SHOWN:
         return list(wrong)
-    counted = Counter(_CELL.sub(r"\1", sentence) for sentence in wrong)
+    counted = Counter(_FIGURES.sub("{…}", _CELL.sub(r"\1", sentence)) for sentence in wrong)
     return [f"{sentence} ({count} times)" for sentence, count in counted.most_common(2 * MOST_SHOWN)]
 
 
