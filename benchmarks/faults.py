@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from benchmarks import machine
 from benchmarks.client import Reply, ServiceClient
+from benchmarks.dollars import SIMULATED
 from benchmarks.errors import BenchmarkError
 from benchmarks.fault_checks import (
     ATTEMPTS,
@@ -465,7 +466,9 @@ def _ledger_table(sides: Mapping[tuple[str, str], Side]) -> Table:
     ours, theirs = _cut(sides.values())
     rows.append(("service: where usage was cut", *_figures(ours), ""))
     rows.append(("simulator: where usage was cut", *_figures(theirs), ""))
-    return Table(("books of", "calls", *BOOKS, "US dollars", "equal where usage arrived"), tuple(rows))
+    return Table(
+        ("books of", "calls", *BOOKS, f"US dollars {SIMULATED}", "equal where usage arrived"), tuple(rows)
+    )
 
 
 def held(worst: float, sides: Mapping[tuple[str, str], Side]) -> list[tuple[str, Limit, Ratio | None]]:

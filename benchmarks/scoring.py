@@ -152,6 +152,8 @@ def score(strategy: str, records: Sequence[Record]) -> Score:
 
 def is_simulated(call: Mapping[str, Any]) -> bool:
     """Whether the ``lvlm`` block of an answer comes from the simulator."""
+    if call.get("simulated"):
+        return True
     return str(call.get("provider")) in SIMULATORS or str(call.get("model")).startswith("simulator/")
 
 
