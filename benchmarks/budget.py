@@ -269,7 +269,7 @@ def _page(found: dict[Cell, Spent], arguments: argparse.Namespace) -> str:
             _table(found).markdown(),
             "Requests by how they ended; a model that keeps failing is left alone, so not each of them is a "
             "call. At the peak: drawn from the budget at one moment. Reserved: drawn and in no book when all "
-            "was over.\n",
+            "was over. The fakes have no account: nothing of it was spent.\n",
             f"- requests refused for the budget: {requests[Ending.BUDGET]}\n"
             f"- most that stays reserved, US dollars: {reserved:.6f}\n"
             f"- cells that are not as they must be: {len(sentences)}\n" + "".join(sentences),

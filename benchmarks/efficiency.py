@@ -19,6 +19,7 @@ from tqdm import tqdm
 from benchmarks import machine
 from benchmarks.cases import Case, Cohort
 from benchmarks.client import Reply, ServiceClient
+from benchmarks.dollars import dollars
 from benchmarks.errors import BenchmarkError
 from benchmarks.exposition import REQUEST_DURATION, Total, histogram_total
 from benchmarks.files import write_text
@@ -257,7 +258,7 @@ def _cells(row: Row, paper: float | None) -> tuple[str, ...]:
         UNKNOWN if paper is None else f"{paper:g}",
         f"{row.input_tokens:.0f}",
         f"{row.output_tokens:.0f}",
-        UNKNOWN if row.cost_usd is None else f"{row.cost_usd:.6f}",
+        dollars(row.cost_usd, 6, simulated=row.simulated),
         ", ".join(f"{outcome} {count}" for outcome, count in row.outcomes.items()),
     )
 

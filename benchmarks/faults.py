@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from benchmarks import machine
 from benchmarks.client import Reply, ServiceClient
+from benchmarks.dollars import SIMULATED
 from benchmarks.errors import BenchmarkError
 from benchmarks.fault_checks import (
     ATTEMPTS,
@@ -67,6 +68,7 @@ CALL_SECONDS = 8.0
 """For which a call may go on when nobody waits."""
 MOST_SHOWN = 40
 """Sentences about single cells."""
+_FIGURES = re.compile(r"\{.*?\}")
 _CELL = re.compile(r"^\S+@(\w+)-s\d-(?:stream|plain)")
 LATENESS = Limit("worst median lateness in ms", most=50)
 TOTALS = Limit("our total by the simulator's, with estimates", least=0.98, most=1.02)
@@ -406,7 +408,7 @@ def _page(
         "retries, refused fields, repairs, fallbacks and books are counted right: "
         + ("yes" if not matrix.wrong else f"NO, {len(matrix.wrong)} things are wrong"),
         *(f"- {what}: {limit.verdict(ratio)}" for what, limit, ratio in limits),
-        *(f"- {sentence}" for sentence in _shown(matrix.wrong)),
+        *(f"- {sentence}" for sentence in shown(matrix.wrong)),
     ]
     page = "\n".join(
         (
@@ -432,11 +434,11 @@ def _page(
     return page, not matrix.wrong and not any(limit.broken_by(ratio) for _, limit, ratio in limits)
 
 
-def _shown(wrong: Sequence[str]) -> list[str]:
+def shown(wrong: Sequence[str]) -> list[str]:
     """What is wrong, cell by cell; if that is too much to read, how often what is wrong with each fault."""
     if len(wrong) <= MOST_SHOWN:
         return list(wrong)
-    counted = Counter(_CELL.sub(r"\1", sentence) for sentence in wrong)
+    counted = Counter(_FIGURES.sub("{…}", _CELL.sub(r"\1", sentence)) for sentence in wrong)
     return [f"{sentence} ({count} times)" for sentence, count in counted.most_common(2 * MOST_SHOWN)]
 
 
@@ -464,7 +466,9 @@ def _ledger_table(sides: Mapping[tuple[str, str], Side]) -> Table:
     ours, theirs = _cut(sides.values())
     rows.append(("service: where usage was cut", *_figures(ours), ""))
     rows.append(("simulator: where usage was cut", *_figures(theirs), ""))
-    return Table(("books of", "calls", *BOOKS, "US dollars", "equal where usage arrived"), tuple(rows))
+    return Table(
+        ("books of", "calls", *BOOKS, f"US dollars {SIMULATED}", "equal where usage arrived"), tuple(rows)
+    )
 
 
 def held(worst: float, sides: Mapping[tuple[str, str], Side]) -> list[tuple[str, Limit, Ratio | None]]:

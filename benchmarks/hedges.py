@@ -17,6 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks import machine
+from benchmarks.dollars import SIMULATED
 from benchmarks.faults import send
 from benchmarks.files import write_text
 from benchmarks.gateway_load import Load, load
@@ -134,7 +135,7 @@ def _page(found: dict[float, list[Found]], arguments: argparse.Namespace) -> str
         "p50 s",
         "p99 s",
         "calls per request",
-        "USD per 1,000 answers",
+        f"USD per 1,000 answers {SIMULATED}",
     )
     return "\n".join(
         (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
+from benchmarks.dollars import dollars
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import write_text
 from benchmarks.records import Run, read_run
@@ -76,7 +77,8 @@ def behaviour_table(scores: Iterable[Score]) -> Table:
     )  # fmt: skip
     rows = []
     for found in scores:
-        estimated = f" ({found.estimated} estimated)" if found.estimated else ""
+        untold = found.estimated and found.cost_usd is not None
+        estimated = f" ({found.estimated} estimated)" if untold else ""
         rows.append(
             (
                 found.strategy,
@@ -84,7 +86,7 @@ def behaviour_table(scores: Iterable[Score]) -> Table:
                 str(found.fallbacks),
                 *(str(found.repairs[kind]) for kind in ("invented", "duplicated", "missing")),
                 *(str(found.tokens[kind]) for kind in ("input_tokens", "output_tokens")),
-                UNKNOWN if found.cost_usd is None else f"{found.cost_usd:.4f}{estimated}",
+                dollars(found.cost_usd, 4, simulated=found.simulated) + estimated,
                 str(found.cache_hits),
                 f"{found.mean_seconds:.4f}",
                 f"{found.p95_seconds:.4f}",

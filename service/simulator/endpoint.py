@@ -79,7 +79,7 @@ class Endpoint:
                 call.outcome = "broken"
             else:
                 if finished:
-                    if self._cache:
+                    if self._cache and call.usage_sent:  # no estimate knows a discount that is not told
                         self._cache.remember(ask)
                     call.outcome = "length" if reply.cut else "ok"
                 else:

@@ -32,6 +32,7 @@ class FakeService:
         turned: after so many requests every one is answered with ``turned_status``; None never.
         cache: what an LVLM answer says of the cache.
         model: the LVLM's name.
+        provider: under which it is configured.
         broken: targets of the failure: requests whose candidates hold one of these ids get a 500.
         refused: strategies that are answered with 422.
         slow: seconds that a request takes.
@@ -48,6 +49,7 @@ class FakeService:
     turned_status: int = 503
     cache: str = "off"
     model: str = "simulator/gpt-4o"
+    provider: str = "simulator"
     broken: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     slow: float = 0.0
@@ -134,11 +136,15 @@ class FakeService:
                 for rank, item_id in enumerate(order[: body["k"]], start=1)
             ],
             "explanation": None,
-            "lvlm": _usage(self.model, self.cache) if asked else None,
+            "lvlm": self._lvlm() if asked else None,
             "warnings": [],
             "timings_ms": {"total": 1.0},
         }
         return JSONResponse(answer), outcome
+
+    def _lvlm(self) -> dict[str, Any]:
+        simulated = self.provider == "simulator"
+        return {**_usage(self.model, self.cache), "provider": self.provider, "simulated": simulated}
 
     @contextmanager
     def running(self) -> Iterator[FakeService]:

@@ -17,12 +17,15 @@ from benchmarks.fault_checks import (
     Books,
     Cell,
     K,
+    refused_field,
     wrong_answers,
     wrong_attempts,
     wrong_books,
+    wrong_refusals,
     wrong_repairs,
 )
-from benchmarks.faults import CUT, Side, held
+from benchmarks.faults import CUT, MOST_SHOWN, Side, held, shown
+from service.simulator.faults import NAMES
 
 POOL = frozenset(f"I{row}" for row in range(30))
 
@@ -81,6 +84,47 @@ def test_a_good_answer_has_nothing_wrong() -> None:
 )
 def test_an_answer_that_is_wrong_is_told(asked: Asked, said: str) -> None:
     assert any(said in sentence for sentence in wrong_answers(cell(), [answered(), asked]))
+
+
+def test_every_fault_of_the_simulator_is_in_the_matrix() -> None:
+    assert set(EXPECTED) == {"healthy", *NAMES}
+
+
+def test_a_watched_answer_must_not_take_back_what_was_told() -> None:
+    good = answered()
+    events = (
+        ("candidates", {"items": []}),
+        *(("item", {**item, "rank": rank}) for rank, item in enumerate(good.reply.body["items"], start=1)),
+    )
+    for rank, item in enumerate(good.reply.body["items"], start=1):
+        item["rank"] = rank
+    told = dataclasses.replace(good.reply, events=(*events, ("answer", good.reply.body)))
+    watched = dataclasses.replace(good, reply=told, watched=True)
+    assert list(wrong_answers(cell(), [watched])) == []
+    body = answered("fallback_provider", (0, 0, K)).reply.body
+    for rank, item in enumerate(body["items"], start=1):
+        item["rank"] = rank
+    failed = dataclasses.replace(told, body=body, events=(*events, ("answer", body)))
+    found = list(wrong_answers(cell("500"), [dataclasses.replace(watched, reply=failed)]))
+    assert found == ["10 items were told as the LVLM's, and the answer takes them back"]
+
+
+def test_a_field_is_refused_once_where_the_fault_does_so_and_never_else() -> None:
+    refused = {**REFUSED, "fault": "no_schema", "outcome": "rejected"}
+    assert refused_field(refused)
+    assert not refused_field({**refused, "outcome": "ok"})
+    assert not refused_field({**refused, "fault": "400"})
+    assert list(wrong_refusals(cell("no_schema"), 1)) == list(wrong_refusals(cell(), 0)) == []
+    assert list(wrong_refusals(cell("no_schema"), 2)) != []
+    assert list(wrong_refusals(cell("no_schema"), 0)) != []
+    assert list(wrong_refusals(cell(), 1)) != []
+
+
+def test_what_is_wrong_in_many_cells_is_said_once_for_each_fault() -> None:
+    few = [f"gpt-4o@arrow-s{number}-plain: outcome ok" for number in (1, 3)]
+    assert shown(few) == few
+    many = [f"gpt-4o@bom-s{at % 4 + 1}-stream: estimate {{'input': {at}}}" for at in range(MOST_SHOWN)]
+    assert shown([*many, *few]) == ["bom: estimate {…} (40 times)", "arrow: outcome ok (2 times)"]
 
 
 def test_half_a_label_that_was_placed_is_told() -> None:
