@@ -41,9 +41,9 @@ async def served(app: Any, **options: Any) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def simulator_served(profile: Profile | None = None) -> AsyncIterator[str]:
+async def simulator_served(profile: Profile | None = None, **options: Any) -> AsyncIterator[str]:
     """The simulator, as ``python -m service.simulator`` serves it."""
-    app = simulator.create_app(profile or Instant(), 0, RULES["patches"])
+    app = simulator.create_app(profile or Instant(), 0, RULES["patches"], **options)
     async with served(app, http=BreakableProtocol, lifespan="off") as url:
         yield url
 
