@@ -88,7 +88,8 @@ class Hedging:
         await asyncio.sleep(0)  # the first attempt has its grant
         await asyncio.sleep(0)
         self.meters.go = asyncio.Event()
-        await self.meters.asked.wait()
+        async with asyncio.timeout(10):
+            await self.meters.asked.wait()
         gate.set()
         await asyncio.sleep(0.001)
         self.meters.go.set()
