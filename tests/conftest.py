@@ -11,9 +11,14 @@ import moved_clock  # isort: skip - before anything of ours
 
 import pytest
 from bundles import write_bundle
+from hypothesis import HealthCheck, settings
 from redis_process import RedisServer, redis_binary
 
 REPOSITORY = Path(__file__).parents[1]
+
+# How long an example takes says something about the machine alone.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_asyncio_loop_factories(

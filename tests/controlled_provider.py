@@ -91,7 +91,7 @@ def fails(kind: FailureKind, retry_after: float | None = None) -> list[Step]:
     return [ProviderError(kind, "no", retry_after)]
 
 
-async def eventually(true: Callable[[], bool | Awaitable[bool]], seconds: float = 5.0) -> None:
+async def eventually(true: Callable[[], bool | Awaitable[bool]], seconds: float = 30.0) -> None:
     """Wait until something becomes true; fail if it does not."""
     async with asyncio.timeout(seconds):
         while True:

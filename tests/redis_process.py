@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
 import socket
@@ -11,10 +12,15 @@ from pathlib import Path
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that is free now and that no outgoing connection is given meanwhile."""
+    while True:
+        port = random.randrange(10_000, 32_000)  # below what systems give to clients
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class RedisServer:
@@ -45,7 +51,7 @@ class RedisServer:
             ],
             stdout=subprocess.DEVNULL,
         )
-        for _ in range(100):
+        for _ in range(600):
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=1):
                     return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,27 @@ class RunningService:
     @property
     def log(self) -> str:
         return self.output.read_text(errors="replace")
+
+    def children(self, word: str) -> list[int]:
+        """Its child processes whose command has this word."""
+        found = []
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            try:
+                of_thread = (task / "children").read_text().split()
+            except FileNotFoundError:  # the thread has ended since
+                continue
+            found += [int(pid) for pid in of_thread if word in Path(f"/proc/{pid}/cmdline").read_text()]
+        return found
+
+    @contextmanager
+    def silent_simulator(self) -> Iterator[None]:
+        """The simulator beside it answers no call until the block ends."""
+        (pid,) = self.children("service.simulator")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager
@@ -76,7 +98,8 @@ def start_service(
 
 
 def _wait(service: RunningService) -> None:
-    for _ in range(300):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
         if service.process.poll() is not None:
             raise RuntimeError(f"the service stopped with {service.process.returncode}:\n{service.log}")
         try:

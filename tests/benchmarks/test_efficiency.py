@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,7 @@ def test_client_and_histogram_agree_on_what_a_request_takes(service: FakeService
     assert measure(service, "--strategies", "none,s3", "--json", str(tmp_path / "e.json")) == 0
     for row in rows(tmp_path / "e.json").values():
         assert row["histogram_count"] == row["users"] == 4
-        assert 0.03 <= row["histogram_mean"] <= row["client_mean"] < 0.2
+        assert 0.03 <= row["histogram_mean"] <= row["client_mean"]
         assert row["client_p50"] <= row["client_p95"]
     assert rows(tmp_path / "e.json")["s3"]["input_tokens"] == 100
 
@@ -73,6 +74,8 @@ def test_requests_of_somebody_else_are_noticed(
     stop = threading.Event()
     other = threading.Thread(target=_use, args=(service.url, stop))
     other.start()
+    while not service.requests:
+        time.sleep(0.001)
     try:
         measure(service, "--strategies", "none")
     finally:

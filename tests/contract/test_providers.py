@@ -130,6 +130,7 @@ async def test_a_stream_and_a_plain_answer_report_the_same_usage(wire: Wire, sim
     assert text_of(streamed) == text_of(plain)
 
 
+@pytest.mark.usefixtures("clock")
 async def test_text_arrives_while_the_model_still_writes(wire: Wire) -> None:
     async with scripted_server(Reply(wire.script.stream(b"first", 30.0, b"second"))) as server:
         provider = wire.connect(server.url)
@@ -141,6 +142,7 @@ async def test_text_arrives_while_the_model_still_writes(wire: Wire) -> None:
         await provider.close()
 
 
+@pytest.mark.usefixtures("clock")
 async def test_closing_the_iterator_closes_the_connection(wire: Wire) -> None:
     async with scripted_server(Reply(wire.script.stream(b"first", 30.0, b"second"))) as server:
         provider = wire.connect(server.url)
@@ -153,6 +155,7 @@ async def test_closing_the_iterator_closes_the_connection(wire: Wire) -> None:
         await provider.close()
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("pause", [0.0, 0.01], ids=["at-once", "piece-by-piece"])
 async def test_calls_in_turn_use_one_connection(wire: Wire, pause: float) -> None:
     connections = 0
@@ -184,6 +187,7 @@ async def test_calls_in_turn_use_one_connection(wire: Wire, pause: float) -> Non
     assert connections == 1
 
 
+@pytest.mark.usefixtures("clock")
 async def test_cancelling_a_call_closes_the_connection(wire: Wire) -> None:
     async with scripted_server(Reply([30.0])) as server:
         provider = wire.connect(server.url)
@@ -237,6 +241,7 @@ async def test_each_status_has_its_kind_and_is_tried_once(
     assert error.kind.retryable is retryable
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
     ("header", "value", "seconds"),
     [("retry_after", "7", 7.0), ("retry_after_ms", "250", 0.25), ("retry_after", "soon", None)],
@@ -250,6 +255,7 @@ async def test_retry_after_is_reported_and_not_waited_for(
     assert error.retry_after == seconds
 
 
+@pytest.mark.usefixtures("clock")
 async def test_a_retry_after_date_is_the_time_until_then(wire: Wire) -> None:
     reply = wire.script.error(429, "rate_limit_error", retry_after="Fri, 31 Dec 2100 23:59:59 GMT")
     async with scripted_server(reply) as server:

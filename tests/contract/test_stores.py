@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from controlled_provider import eventually
+from moved_clock import MovedClock
 from redis_process import RedisServer
 
 from service.stores.base import Cache, Events, StoreError
@@ -34,6 +36,7 @@ async def test_a_cache_gives_back_what_it_was_given(stores: Stores) -> None:
     assert await cache.get_many([]) == []
 
 
+@pytest.mark.clock
 async def test_a_cached_value_expires(stores: Stores) -> None:
     cache, _ = stores
     await cache.set("a", b"1", ttl=0.05)
@@ -94,8 +97,9 @@ async def test_a_value_larger_than_the_memory_cache_is_not_kept() -> None:
     assert await cache.get_many(["a", "b"]) == [b"1", None]
 
 
+@pytest.mark.clock
 async def test_a_dead_redis_is_a_store_error_and_a_new_one_is_found_again(redis_server: RedisServer) -> None:
-    connection = RedisConnection(redis_server.url, timeout=0.5)
+    connection = RedisConnection(redis_server.url, timeout=5)
     cache, events = RedisCache(connection), RedisEvents(connection, ttl=60)
     await cache.set("a", b"1", ttl=60)
     redis_server.stop()
@@ -103,12 +107,18 @@ async def test_a_dead_redis_is_a_store_error_and_a_new_one_is_found_again(redis_
         with pytest.raises(StoreError):
             await operation
     redis_server.start()
-    await asyncio.sleep(1.1)
-    assert await cache.get("a") is None
+
+    async def found() -> bool:
+        try:
+            return await cache.get("a") is None
+        except StoreError:
+            return False
+
+    await eventually(found)
     await connection.close()
 
 
-async def test_a_redis_that_never_answers_costs_one_timeout_and_not_one_per_call() -> None:
+async def test_a_redis_that_never_answers_costs_one_timeout_and_not_one_per_call(clock: MovedClock) -> None:
     async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
@@ -117,12 +127,11 @@ async def test_a_redis_that_never_answers_costs_one_timeout_and_not_one_per_call
     port = server.sockets[0].getsockname()[1]
     connection = RedisConnection(f"redis://127.0.0.1:{port}/0", timeout=0.2)
     cache = RedisCache(connection)
-    loop = asyncio.get_running_loop()
-    started = loop.time()
+    started = clock.now()
     for _ in range(20):
         with pytest.raises(StoreError):
             await cache.get("a")
-    assert loop.time() - started < 1.0
+    assert clock.now() - started == pytest.approx(0.2)
     await connection.close()
     server.close()
     await server.wait_closed()

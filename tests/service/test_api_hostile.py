@@ -183,7 +183,7 @@ def test_what_is_hardly_http_gets_no_500_and_the_service_lives_on(
     raw: bytes, service: RunningService, client: httpx.Client
 ) -> None:
     port = int(service.url.rsplit(":", 1)[1])
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(raw)
         connection.shutdown(socket.SHUT_WR)
         answer = connection.recv(65_536)
@@ -198,6 +198,6 @@ def test_a_client_that_goes_away_in_the_middle_harms_nobody(
     body = b'{"user_id": "u1"}'
     for length in range(1, 120, 7):
         request = b"POST /recommend?strategy=s3 HTTP/1.1\r\nhost: x\r\ncontent-length: 17\r\n\r\n" + body
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             connection.sendall(request[:length])
     assert client.post("/recommend", json={"user_id": "u1"}).status_code == 200

@@ -1,6 +1,9 @@
 """The histograms tell the truth, with one worker and with two."""
 
+import os
 import re
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -70,53 +73,38 @@ def test_no_label_ever_holds_a_user_or_an_item(bundle_folder: Path) -> None:
     assert not re.search(r'="(u\d+|I\d+|secret-u1)"', text)
 
 
+@pytest.mark.clock
 def test_a_worker_that_died_leaves_no_request_in_flight(
     bundle_folder: Path, redis_server: RedisServer
 ) -> None:
-    import os
-    import signal
-    import time
-
     with start_service(
-        bundle_folder, workers="2", redis_url=redis_server.url, simulator_profile="fast"
+        bundle_folder, workers="2", redis_url=redis_server.url, redis_timeout_ms="5000"
     ) as service:
-        before = children(service.process.pid)
-        with ThreadPoolExecutor(8) as pool:
+        before = service.children("spawn_main")
+        assert len(before) == 2
+        with service.silent_simulator(), ThreadPoolExecutor(8) as pool:
             futures = [
                 pool.submit(
                     httpx.post,
                     f"{service.url}/recommend?strategy=s3&cache=off",
-                    json={"user_id": "u1"},
-                    timeout=30,
+                    json={"user_id": "u1", "deadline_ms": 60_000},
+                    timeout=60,
                 )
                 for _ in range(8)
             ]
-            time.sleep(0.1)
+            while total(scrape(service.url), "msr_inflight_requests") < 8:
+                time.sleep(0.05)
             for pid in before:
                 os.kill(pid, signal.SIGKILL)
             for future in futures:
                 future.exception()
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:  # the supervisor starts new workers
-            try:
-                if httpx.get(f"{service.url}/health/ready", timeout=5).status_code == 200:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.1)
+        while not answers(f"{service.url}/health/ready"):  # the supervisor starts new workers
+            time.sleep(0.1)
         assert total(scrape(service.url), "msr_inflight_requests") == 0
 
 
-def children(pid: int) -> list[int]:
-    """Worker processes: children that are neither the simulator nor Python's resource tracker."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        try:
-            of_thread = (task / "children").read_text().split()
-        except FileNotFoundError:  # the thread has ended since
-            continue
-        for child in of_thread:
-            command = Path(f"/proc/{child}/cmdline").read_text()
-            if "spawn_main" in command and "resource_tracker" not in command:
-                found.append(int(child))
-    assert found
-    return found
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis_process import RedisServer
 from service_process import start_service
 from simulator_process import start_simulator
+
+SHARING = {"workers": "2", "redis_timeout_ms": "5000", "deadline_ms": "60000"}
+"""Two workers who wait for each other however busy the machine is."""
 
 ITEMS = [f"I{row:03d}" for row in range(48)]
 
@@ -27,7 +32,7 @@ def bodies(count: int, start: int = 0) -> list[dict[str, Any]]:
 
 async def ask_all(url: str, requests: Sequence[dict[str, Any]]) -> list[httpx.Response]:
     limits = httpx.Limits(max_connections=64)
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=30, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=120, trust_env=False) as http:
         return await asyncio.gather(*(http.post("/recommend?strategy=s3", json=body) for body in requests))
 
 
@@ -41,13 +46,14 @@ def total(url: str, name: str, **labels: str) -> float:
     )
 
 
+@pytest.mark.clock
 def test_two_workers_make_one_call_of_many_equal_requests(
     bundle_folder: Path, redis_server: RedisServer
 ) -> None:
     with (
         start_simulator(profile="fast", ttft=0.6, tokens_per_second=200) as simulator,
         start_service(
-            bundle_folder, workers="2", redis_url=redis_server.url, simulator_url=simulator
+            bundle_folder, redis_url=redis_server.url, simulator_url=simulator, **SHARING
         ) as service,
     ):
         answers = asyncio.run(ask_all(service.url, bodies(1) * 200))
@@ -60,25 +66,26 @@ def test_two_workers_make_one_call_of_many_equal_requests(
     assert sum(answer["lvlm"]["input_tokens"] > 0 for answer in found) == 1
 
 
+@pytest.mark.clock
 def test_two_workers_keep_to_one_limit(bundle_folder: Path, redis_server: RedisServer) -> None:
-    limits = json.dumps({"simulator": {"requests_per_minute": 60}})  # ten at once, then one a second
+    limits = json.dumps({"simulator": {"requests_per_minute": 30}})  # five at once, then one in two seconds
     with (
         start_simulator() as simulator,
         start_service(
             bundle_folder,
-            workers="2",
             redis_url=redis_server.url,
             simulator_url=simulator,
             lvlm_limits=limits,
-            deadline_ms="2000",
+            **{**SHARING, "deadline_ms": "2000"},
         ) as service,
     ):
+        began = time.monotonic()
         answers = asyncio.run(ask_all(service.url, bodies(40)))
+        seconds = time.monotonic() - began
         calls = httpx.get(f"{simulator}/ledger", trust_env=False).json()
     outcomes = [answer.json()["outcome"] for answer in answers]
-    assert {*outcomes} <= {"ok", "fallback_limit"}
-    assert 8 <= len(calls) <= 18
-    assert outcomes.count("fallback_limit") >= 20
+    assert {*outcomes} == {"ok", "fallback_limit"}
+    assert 4 <= len(calls) <= 5 + seconds / 2 + 1
 
 
 def test_a_budget_of_all_workers_is_not_passed(bundle_folder: Path, redis_server: RedisServer) -> None:
@@ -86,12 +93,12 @@ def test_a_budget_of_all_workers_is_not_passed(bundle_folder: Path, redis_server
         start_simulator() as simulator,
         start_service(
             bundle_folder,
-            workers="2",
             redis_url=redis_server.url,
             provider="openai",
             openai_base_url=f"{simulator}/v1",
             openai_models="gpt-4o",
             OPENAI_API_KEY="rehearsal",
+            **SHARING,
             simulator_bills="true",
             budget_usd_per_day="0.02",
         ) as service,
@@ -105,6 +112,7 @@ def test_a_budget_of_all_workers_is_not_passed(bundle_folder: Path, redis_server
     assert abs(spent - counted) < 1e-9
 
 
+@pytest.mark.clock
 def test_no_request_fails_while_redis_is_killed_and_started_again_under_load(
     bundle_folder: Path, redis_server: RedisServer
 ) -> None:
@@ -125,10 +133,10 @@ def test_no_request_fails_while_redis_is_killed_and_started_again_under_load(
         start_simulator() as simulator,
         start_service(
             bundle_folder,
-            workers="2",
             redis_url=redis_server.url,
             simulator_url=simulator,
             lvlm_limits=limits,
+            **SHARING,
         ) as service,
     ):
         answers = asyncio.run(load(service.url))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import httpx
+from moved_clock import MovedClock
 from prometheus_client.parser import text_string_to_metric_families
-from service_process import start_service
-from simulator_process import start_simulator
+from served import service_served, simulator_served
 
 from service.lvlm.breaker import FIRST_REST, VERDICTS
 
@@ -45,45 +45,45 @@ class Visit:
         return outcome
 
 
-def trickle(http: httpx.Client) -> Iterator[Visit]:
+async def trickle(http: httpx.AsyncClient, clock: MovedClock) -> AsyncIterator[Visit]:
     """Different people, one after the other."""
     for number in range(200):
-        began = time.monotonic()
+        began = clock.now()
         history = [f"I{number % 48:03d}", f"I{number // 48 + 1:03d}"]
         body = {"history": history, "k": 5, "deadline_ms": DEADLINE_MS}
-        response = http.post("/recommend?strategy=s3", json=body)
-        seconds = time.monotonic() - began
+        response = await http.post("/recommend?strategy=s3", json=body)
+        seconds = clock.now() - began
         assert response.status_code == 200, response.text
-        yield Visit(seconds, response.json(), breaker_open(http))
-        time.sleep(max(0.0, began + EVERY - time.monotonic()))
+        yield Visit(seconds, response.json(), await breaker_open(http))
+        await asyncio.sleep(max(0.0, began + EVERY - clock.now()))
 
 
-def breaker_open(http: httpx.Client) -> bool:
+async def breaker_open(http: httpx.AsyncClient) -> bool:
+    metrics = (await http.get("/metrics")).text
     return any(
         sample.value
-        for family in text_string_to_metric_families(http.get("/metrics").text)
+        for family in text_string_to_metric_families(metrics)
         for sample in family.samples
         if sample.name == "msr_lvlm_breaker_open"
     )
 
 
-def test_in_a_storm_and_an_outage_every_answer_comes_in_time_and_after_them_the_lvlm_is_back(
-    bundle_folder: Path,
+async def test_in_a_storm_and_an_outage_every_answer_comes_in_time_and_after_them_the_lvlm_is_back(
+    bundle_folder: Path, clock: MovedClock
 ) -> None:
     visits: list[Visit] = []
-    with (
-        start_simulator() as simulator,
-        start_service(bundle_folder, simulator_url=simulator) as service,
-        httpx.Client(base_url=service.url, timeout=10, trust_env=False) as http,
+    async with (
+        simulator_served() as simulator,
+        service_served(bundle_folder, simulator_url=simulator) as http,
     ):
-        assert httpx.put(f"{simulator}/faults", json=SCRIPT, trust_env=False).status_code == 204
-        end = time.monotonic() + OUTAGE + 3 * FIRST_REST
-        for visit in trickle(http):
+        assert (await http.put(f"{simulator}/faults", json=SCRIPT)).status_code == 204
+        end = clock.now() + OUTAGE + 3 * FIRST_REST
+        async for visit in trickle(http, clock):
             visits.append(visit)
             back = len(visits) > 2 * HEALTHY and all(late.outcome == "ok" for late in visits[-HEALTHY:])
-            if back or time.monotonic() > end:
+            if back or clock.now() > end:
                 break
-        calls = httpx.get(f"{simulator}/ledger", trust_env=False).json()
+        calls = (await http.get(f"{simulator}/ledger")).json()
     assert max(visit.seconds for visit in visits) < DEADLINE_MS / 1000
     assert {len(visit.answer["items"]) for visit in visits} == {5}
     assert [outcome for outcome, _ in groupby(visit.outcome for visit in visits)] == [

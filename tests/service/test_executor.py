@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+from controlled_provider import eventually
 
 from service.errors import OverloadedError
 from service.executor import BoundedExecutor
@@ -33,7 +34,7 @@ async def test_an_error_of_the_work_reaches_the_caller() -> None:
 async def test_what_does_not_fit_is_refused_and_fits_again_later(gate: threading.Event) -> None:
     executor = BoundedExecutor(threads=1, queue=2)
     waiting = [asyncio.create_task(executor.run(gate.wait)) for _ in range(3)]
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
     with pytest.raises(OverloadedError) as caught:
         await executor.run(gate.wait)
     assert caught.value.status == 429
@@ -47,35 +48,37 @@ async def test_what_does_not_fit_is_refused_and_fits_again_later(gate: threading
 async def test_a_request_that_goes_away_gives_its_place_back_only_when_its_thread_is_free(
     gate: threading.Event,
 ) -> None:
-    executor = BoundedExecutor(threads=1, queue=0)
-    running = asyncio.create_task(executor.run(gate.wait))
-    await asyncio.sleep(0.01)
+    executor, begun = BoundedExecutor(threads=1, queue=0), threading.Event()
+    running = asyncio.create_task(executor.run(lambda: begun.set() or gate.wait()))
+    await eventually(begun.is_set)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     with pytest.raises(OverloadedError):
         await executor.run(lambda: None)
     gate.set()
-    for _ in range(100):
+
+    async def fits() -> bool:
         try:
             await executor.run(lambda: None)
-            break
         except OverloadedError:
-            await asyncio.sleep(0.01)
-    else:
-        pytest.fail("the place never came back")
+            return False
+        return True
+
+    await eventually(fits)
     executor.close()
 
 
 async def test_a_queued_request_that_goes_away_frees_its_place(gate: threading.Event) -> None:
-    executor = BoundedExecutor(threads=1, queue=1)
-    running = asyncio.create_task(executor.run(gate.wait))
+    executor, begun = BoundedExecutor(threads=1, queue=1), threading.Event()
+    running = asyncio.create_task(executor.run(lambda: begun.set() or gate.wait()))
+    await eventually(begun.is_set)
     queued = asyncio.create_task(executor.run(lambda: "never"))
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
     queued.cancel()
     await asyncio.gather(queued, return_exceptions=True)
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0)  # the place is given back by the loop
     following = asyncio.create_task(executor.run(lambda: "next"))
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
     gate.set()
     assert await following == "next"
     await running

@@ -16,6 +16,8 @@ from service.lvlm.captions import WAITING, captioner_name
 from service.stores.base import BURST
 from service.stores.memory import MemoryCache
 
+pytestmark = pytest.mark.usefixtures("clock")
+
 MUG = SCRIPTS["openai"].plain("A blue\nmug.")
 
 

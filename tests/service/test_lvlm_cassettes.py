@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from lvlm_parts import SCRIPTS, connect
+from moved_clock import MovedClock
 from scripted_server import Reply, Step, scripted_server
 
 from service.errors import ConfigurationError
@@ -30,6 +30,8 @@ from service.lvlm.providers.base import (
     TextDelta,
 )
 from service.lvlm.providers.openai_chat import OpenAIChat
+
+pytestmark = pytest.mark.usefixtures("clock")
 
 KEY, TITLE = "sk-very-secret", "A recognisable blue mug"
 WIRES = ("openai", "anthropic")
@@ -95,17 +97,16 @@ async def test_an_attempt_that_was_cut_stops_at_the_same_place_and_hangs(tmp_pat
     assert TextDelta('{"ranking": ["A"') in recorded
 
 
-async def test_it_is_played_at_the_pace_of_the_recording(tmp_path: Path) -> None:
+async def test_it_is_played_at_the_pace_of_the_recording(tmp_path: Path, clock: MovedClock) -> None:
     steps = SCRIPTS["openai"].stream(b'{"ranking"', 0.4, b': ["A"]}')
     await record(tmp_path, "openai", Reply(steps))
     cassette = Cassette.read(tmp_path)
     times = []
     for speed in (1.0, 100.0):
-        began = time.monotonic()
+        began = clock.now()
         await listen(Player("openai", cassette, speed))
-        times.append(time.monotonic() - began)
-    assert times[0] >= 0.4
-    assert times[1] < times[0] / 2
+        times.append(clock.now() - began)
+    assert times == pytest.approx([0.4, 0.004])
 
 
 async def test_several_recordings_of_one_request_are_played_in_turn(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_every_image_is_captioned_once_over_several_runs(
     assert len(served) == IMAGES
 
 
+@pytest.mark.clock
 def test_a_run_that_is_killed_again_and_again_pays_for_no_image_twice(bundle: Path) -> None:
     path = bundle / "catalogue" / "captions" / "test.jsonl"
     with start_simulator(profile="fast", ttft=0.05, tokens_per_second=1000) as url:
@@ -141,11 +142,13 @@ def test_a_dry_run_calls_nobody_and_says_what_it_would_take(
     assert not list((bundle / "catalogue").rglob("openai-gpt-4o*"))
 
 
+@pytest.mark.clock
 @pytest.mark.parametrize("fault", ["429", "529"])
 def test_no_image_is_given_up_because_the_provider_has_too_much_to_do(
     bundle: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.enhance.one_by_one.FIRST_PAUSE", 0.2)
+    monkeypatch.setattr("service.lvlm.breaker.FIRST_REST", 0.2)
     with start_simulator() as url:
         monkeypatch.setenv("MSR_SIMULATOR_URL", url)
         storm = {"phases": [{"fault": None, "calls": 5}, {"fault": fault, "seconds": 1.5}]}
@@ -191,6 +194,7 @@ def test_a_budget_without_a_price_is_refused(
     assert "no price is known for the model gpt-99" in capfd.readouterr().err
 
 
+@pytest.mark.clock
 def test_an_interrupted_run_says_how_to_go_on(bundle: Path) -> None:
     with start_simulator(profile="fast", ttft=0.05) as url:
         process = subprocess.Popen(
@@ -205,7 +209,7 @@ def test_an_interrupted_run_says_how_to_go_on(bundle: Path) -> None:
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=20)
+        _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "calls under way are being finished" in told
     assert "the same command goes on" in told

@@ -42,6 +42,13 @@ def slow() -> Iterator[str]:
 
 
 @pytest.fixture
+def slower() -> Iterator[str]:
+    """A simulator whose batches last longer than it takes a busy machine to interrupt a run."""
+    with start_simulator(batch_seconds=4) as url:
+        yield url
+
+
+@pytest.fixture
 def bundle(bundle_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle_folder, tmp_path / "bundle"))
 
@@ -143,6 +150,7 @@ def test_a_limit_hands_in_no_more_and_fetches_all(bundle: Path, vendor: str) -> 
     assert_each_image_was_paid_for_once(bundle, vendor)
 
 
+@pytest.mark.clock
 @pytest.mark.parametrize("wire", ["openai", "anthropic"])
 def test_a_run_that_is_killed_again_and_again_hands_nothing_in_twice(
     bundle: Path, slow: str, wire: str
@@ -162,12 +170,14 @@ def test_a_run_that_is_killed_again_and_again_hands_nothing_in_twice(
     assert_each_image_was_paid_for_once(bundle, slow)
 
 
-def test_an_interrupted_run_leaves_its_batches_and_the_next_one_fetches_them(bundle: Path, slow: str) -> None:
-    send(slow, "DELETE", "ledger")
+@pytest.mark.clock
+def test_an_interrupted_run_leaves_its_batches_and_the_next_one_fetches_them(
+    bundle: Path, slower: str
+) -> None:
     command = [sys.executable, "-m", "service", "enhance", *arguments(bundle, "openai")]
     process = subprocess.Popen(
         command,
-        env={**os.environ, **settings_for(slow)},
+        env={**os.environ, **settings_for(slower)},
         cwd=REPOSITORY,
         stderr=subprocess.PIPE,
         text=True,
@@ -176,14 +186,14 @@ def test_an_interrupted_run_leaves_its_batches_and_the_next_one_fetches_them(bun
     while "handed in" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "goes on there" in told
     assert "the same command goes on" in told
     assert not captions(bundle)
-    run = subprocess.run(command, env={**os.environ, **settings_for(slow)}, cwd=REPOSITORY, check=False)
+    run = subprocess.run(command, env={**os.environ, **settings_for(slower)}, cwd=REPOSITORY, check=False)
     assert run.returncode == 0
-    assert_each_image_was_paid_for_once(bundle, slow)
+    assert_each_image_was_paid_for_once(bundle, slower)
 
 
 @pytest.mark.parametrize("wire", ["openai", "anthropic"])
@@ -198,6 +208,7 @@ def test_a_batch_whose_acceptance_got_lost_is_found_and_not_handed_in_again(
     assert_each_image_was_paid_for_once(bundle, vendor)
 
 
+@pytest.mark.clock
 def test_a_batch_that_is_listed_late_is_not_handed_in_twice(
     bundle: Path, vendor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +288,7 @@ def test_a_request_that_failed_is_named_and_asked_again_by_the_next_run(
     assert len(captions(bundle)) == IMAGES
 
 
+@pytest.mark.clock
 def test_a_provider_that_is_busy_is_asked_again(bundle: Path, vendor: str) -> None:
     busy = {"fault": "429", "models": ["batches"], "calls": 2, "retry_after": 0.1}
     send(vendor, "PUT", "faults", {"phases": [busy]})
