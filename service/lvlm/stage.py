@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from service.bundle import Catalogue
 from service.lvlm import montage, prompts
 from service.lvlm.answer_cache import AnswerCache, StoredAnswer, answer_key
-from service.lvlm.answers import Answer, parse_labels, parse_titles
+from service.lvlm.answers import Answer, read_answer, under_way
 from service.lvlm.captions import Captions
 from service.lvlm.contracts import HISTORY_SHOWN, CacheResult, Outcome, Shown, StageRequest, StageResult
 from service.lvlm.elsewhere import Elsewhere
+from service.lvlm.entries import Candidates
 from service.lvlm.flights import Flight, Flights
 from service.lvlm.gateway import Completion, Ending, Gateway
 from service.lvlm.pictures import Pictured, Pictures
@@ -84,7 +85,7 @@ class _Visit:
         leads: whether the call is this request's own, and so its bill.
         cache: what the cache did for it.
         stale: the old answer that a new one is fetched for.
-        names: of the pool as shown; None until somebody needs them.
+        candidates: the pool as the prompt shows it; None until an answer is read.
     """
 
     request: StageRequest
@@ -96,7 +97,7 @@ class _Visit:
     leads: bool = True
     cache: CacheResult = "miss"
     stale: StoredAnswer | None = None
-    names: tuple[str, ...] | None = None
+    candidates: Candidates | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 
@@ -338,7 +339,7 @@ class LvlmStage:
             nonlocal told
             if progress.attempt is None:
                 return
-            order = self._read(visit, progress.attempt.text).order[: visit.request.k]
+            order = under_way(progress.attempt.text, self._candidates(visit)).order[: visit.request.k]
             # Only ever more of the same: a second attempt may say something else, and the end result has it.
             if len(order) > len(told) and order[: len(told)] == told:
                 told = order
@@ -446,24 +447,24 @@ class LvlmStage:
             return nothing, _NO_ANSWER[completion.ending]
         if completion.reason is FinishReason.REFUSAL:
             return nothing, Outcome.FALLBACK_ANSWER
-        answer = self._read(visit, completion.text)
+        whole = completion.ending is Ending.FINISHED and completion.reason is FinishReason.STOP
+        answer = read_answer(completion.text, self._candidates(visit), visit.top, finished=whole)
         if completion.ending is Ending.DEADLINE:
             return answer, Outcome.PARTIAL if answer.order else Outcome.FALLBACK_DEADLINE
         if not answer.order:
             return answer, Outcome.FALLBACK_ANSWER
         return answer, Outcome.REPAIRED if answer.repaired else Outcome.OK
 
-    def _read(self, visit: _Visit, text: str) -> Answer:
-        if visit.names is None:
-            visit.names = prompts.shown_names([self._catalogue.items[row].name for row in visit.pool])
-        if visit.request.form == "label":
-            return parse_labels(text, visit.names, visit.top)
-        return parse_titles(text, visit.names)
+    def _candidates(self, visit: _Visit) -> Candidates:
+        if visit.candidates is None:
+            names = prompts.shown_names([self._catalogue.items[row].name for row in visit.pool])
+            visit.candidates = Candidates(names, visit.request.form)
+        return visit.candidates
 
     def _count_repairs(self, completion: Completion, answer: Answer, outcome: Outcome) -> None:
         if completion.ending is not Ending.FINISHED or completion.reason is FinishReason.REFUSAL:
             return
-        for kind in ("invented", "duplicated", "missing"):
+        for kind in ("invented", "duplicated", "missing", "form"):
             self._metrics.lvlm_repairs.labels(completion.provider, completion.model, kind).inc(
                 getattr(answer, kind)
             )
