@@ -9,21 +9,24 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from service.bundle import Catalogue
 from service.lvlm import montage, prompts
 from service.lvlm.answer_cache import AnswerCache, StoredAnswer, answer_key
-from service.lvlm.answers import Answer, read_answer, under_way
+from service.lvlm.answers import Answer, is_complete, read_answer, under_way
 from service.lvlm.captions import Captions
 from service.lvlm.contracts import HISTORY_SHOWN, CacheResult, Outcome, Shown, StageRequest, StageResult
 from service.lvlm.elsewhere import Elsewhere
 from service.lvlm.entries import Candidates
 from service.lvlm.flights import Flight, Flights
 from service.lvlm.gateway import Completion, Ending, Gateway
+from service.lvlm.history_view import view_history, without_pictures
 from service.lvlm.pictures import Pictured, Pictures
 from service.lvlm.progress import Progress, Step
 from service.lvlm.providers.base import Call, FinishReason, Prompt, Usage
+from service.lvlm.stage_warnings import model_warnings, view_warnings
 from service.metrics import Metrics
 from service.stores.base import reading_time
 from service.strategies import Task
@@ -273,6 +276,8 @@ class LvlmStage:
             alternatives=request.alternatives,
             progress=progress,
         )
+        if completion.blind:
+            visit.shown = without_pictures(visit.shown, visit.history)
         answer, outcome = self._judge(visit, completion)
         self._count_repairs(completion, answer, outcome)
         flight.land(_Landing(completion, answer, outcome, visit.shown))
@@ -292,6 +297,7 @@ class LvlmStage:
             completion.simulated,
             completion.provider,
             completion.model,
+            completion.blind,
         )
         # An answer that the token cap cut off is used, and is not worth keeping for long.
         whole = finished and outcome.good and completion.reason is FinishReason.STOP
@@ -329,6 +335,8 @@ class LvlmStage:
             return self._result(visit, landing.outcome, landing.answer)
         visit.completion = self._gateway.completion(flight.progress, _ENDINGS[flight.progress.step])
         visit.shown = flight.progress.shown
+        if visit.completion.blind and visit.shown:
+            visit.shown = without_pictures(visit.shown, visit.history)
         answer, outcome = self._judge(visit, visit.completion)
         return self._result(visit, outcome, answer)
 
@@ -370,37 +378,30 @@ class LvlmStage:
         Raises:
             TimeoutError: its pictures' turn came when it was not wanted any more.
         """
-        request, items = visit.request, self._catalogue.items
-        raw = request.strategy.view == "raw"
+        request = visit.request
         pictured = Pictured()
-        if raw and "image" in request.modality:
+        if request.strategy.view == "raw" and "image" in request.modality:
             pictured = await self._pictures.history(visit.history, request.image_mode, wanted)
-        titled = not raw or "title" in request.modality
-        entries = tuple(
-            prompts.Entry(
-                title=items[row].name if titled else None,
-                caption=visit.captions.get(row),
-                cell=pictured.cell(position),
-            )
-            for position, row in enumerate(visit.history)
+        prompt, visit.shown = self._prompt(visit, pictured)
+        if not pictured.images:
+            return prompt
+        return replace(prompt, without_images=lambda: self._prompt(visit, None)[0])
+
+    def _prompt(self, visit: _Visit, pictured: Pictured | None) -> tuple[Prompt, Shown]:
+        """The prompt with these pictures, or the one for a server that takes none."""
+        request, items = visit.request, self._catalogue.items
+        view = view_history(self._catalogue, request, visit.history, visit.captions, pictured)
+        question = prompts.Question(
+            task=request.strategy.task,
+            form=request.form,
+            history=view.entries,
+            candidates=tuple(items[row].name for row in visit.pool),
+            top=visit.top,
+            explain=request.explain,
+            images=pictured.images if pictured else (),
+            image_mode=request.image_mode,
         )
-        visit.shown = Shown(
-            titles=len(entries) if titled else 0,
-            images=len(pictured.cells or ()),
-            captions=sum(entry.caption is not None for entry in entries),
-        )
-        return prompts.ranking_prompt(
-            prompts.Question(
-                task=request.strategy.task,
-                form=request.form,
-                history=entries,
-                candidates=tuple(items[row].name for row in visit.pool),
-                top=visit.top,
-                explain=request.explain,
-                images=pictured.images,
-                image_mode=request.image_mode,
-            )
-        )
+        return prompts.ranking_prompt(question), view.shown
 
     def _call(self, visit: _Visit, prompt: Prompt) -> Call:
         request = visit.request
@@ -410,6 +411,7 @@ class LvlmStage:
             self._options.max_output_tokens,
             stream=self._options.stream,
             context={"strategy": request.strategy.name},
+            complete=partial(self._is_complete, visit),
         )
 
     def _key(self, visit: _Visit, provider: str, model: str) -> str:
@@ -447,9 +449,9 @@ class LvlmStage:
             return nothing, _NO_ANSWER[completion.ending]
         if completion.reason is FinishReason.REFUSAL:
             return nothing, Outcome.FALLBACK_ANSWER
-        whole = completion.ending is Ending.FINISHED and completion.reason is FinishReason.STOP
+        whole = completion.reason is FinishReason.STOP or self._is_complete(visit, completion.text)
         answer = read_answer(completion.text, self._candidates(visit), visit.top, finished=whole)
-        if completion.ending is Ending.DEADLINE:
+        if completion.ending is Ending.DEADLINE and not whole:
             return answer, Outcome.PARTIAL if answer.order else Outcome.FALLBACK_DEADLINE
         if not answer.order:
             return answer, Outcome.FALLBACK_ANSWER
@@ -460,6 +462,9 @@ class LvlmStage:
             names = prompts.shown_names([self._catalogue.items[row].name for row in visit.pool])
             visit.candidates = Candidates(names, visit.request.form)
         return visit.candidates
+
+    def _is_complete(self, visit: _Visit, text: str) -> bool:
+        return is_complete(text, self._candidates(visit), visit.top)
 
     def _count_repairs(self, completion: Completion, answer: Answer, outcome: Outcome) -> None:
         if completion.ending is not Ending.FINISHED or completion.reason is FinishReason.REFUSAL:
@@ -509,22 +514,10 @@ class LvlmStage:
         price = self._gateway.warning(provider, model)
         if price and visit.leads and not completion.simulated:
             yield price
-        if (provider, model) != (request.provider, request.model) and outcome.good:
-            yield f"{request.provider}/{request.model} could not answer: {provider}/{model} did"
-        if not visit.history or shown is None:
-            return  # nothing was to be shown, or nothing was shown yet
-        if request.strategy.view == "enhanced":
-            bare = len(visit.history) - shown.captions
-            if shown.captions == 0:
-                yield "no captions: the history is shown by title alone"
-            elif bare:
-                yield f"{bare} items of the history have no caption yet and are shown by title"
-        elif "image" in request.modality:
-            bare = len(visit.history) - shown.images
-            if shown.images == 0:
-                yield "no images: none of the history's items has a readable image"
-            elif bare:
-                yield f"{bare} items of the history have no readable image"
+        if outcome.good:
+            yield from model_warnings(request, completion)
+        if visit.history and shown is not None:  # else nothing was to be shown, or nothing was shown yet
+            yield from view_warnings(request, completion, shown, len(visit.history))
 
 
 _NO_ANSWER = {
@@ -544,6 +537,10 @@ _ENDINGS = {
 
 def _landing(stored: StoredAnswer) -> _Landing:
     completion = Completion(
-        Ending.FINISHED, simulated=stored.simulated, provider=stored.provider, model=stored.model
+        Ending.FINISHED,
+        simulated=stored.simulated,
+        blind=stored.blind,
+        provider=stored.provider,
+        model=stored.model,
     )
     return _Landing(completion, stored.answer, stored.outcome, stored.shown, elsewhere=True)
