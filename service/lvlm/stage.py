@@ -7,7 +7,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,7 +15,7 @@ from functools import partial
 from service.bundle import Catalogue
 from service.lvlm import montage, prompts
 from service.lvlm.answer_cache import AnswerCache, StoredAnswer, answer_key
-from service.lvlm.answers import Answer, is_complete, read_answer, under_way
+from service.lvlm.answers import Answer, is_complete, read_answer
 from service.lvlm.captions import Captions
 from service.lvlm.contracts import HISTORY_SHOWN, CacheResult, Outcome, Shown, StageRequest, StageResult
 from service.lvlm.elsewhere import Elsewhere
@@ -24,9 +24,10 @@ from service.lvlm.flights import Flight, Flights
 from service.lvlm.gateway import Completion, Ending, Gateway
 from service.lvlm.history_view import view_history, without_pictures
 from service.lvlm.pictures import Pictured, Pictures
-from service.lvlm.progress import Progress, Step
+from service.lvlm.progress import Step
 from service.lvlm.providers.base import Call, FinishReason, Prompt, Usage
 from service.lvlm.stage_warnings import model_warnings, view_warnings
+from service.lvlm.told import Placed, Told
 from service.metrics import Metrics
 from service.stores.base import reading_time
 from service.strategies import Task
@@ -40,9 +41,6 @@ MARGIN = 0.02
 
 IN_BACKGROUND = 256
 """Calls under way at which none is begun any more that nobody waits for."""
-
-Placed = Callable[[Sequence[int]], None]
-"""Told the rows that the LVLM has placed so far, best first, whenever there are more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +87,7 @@ class _Visit:
         cache: what the cache did for it.
         stale: the old answer that a new one is fetched for.
         candidates: the pool as the prompt shows it; None until an answer is read.
+        told: what it has seen of the answer; None for a request that does not watch.
     """
 
     request: StageRequest
@@ -101,6 +100,7 @@ class _Visit:
     cache: CacheResult = "miss"
     stale: StoredAnswer | None = None
     candidates: Candidates | None = None
+    told: Told | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 
@@ -315,7 +315,10 @@ class LvlmStage:
         if flight is None:
             return self._fallback(visit, Outcome.FALLBACK_DEADLINE)
         began, built = time.perf_counter(), visit.seconds.get("prompt", 0.0)
-        watcher = self._watcher(visit, flight.progress, placed) if placed else None
+        watcher = None
+        if placed:
+            visit.told = Told(visit.pool, self._candidates(visit), visit.request.k, placed)
+            watcher = partial(visit.told.look, flight.progress)
         until = asyncio.get_running_loop().time() + max(0.0, visit.time_left)
         try:
             landed = await flight.wait(until, watcher)
@@ -339,21 +342,6 @@ class LvlmStage:
             visit.shown = without_pictures(visit.shown, visit.history)
         answer, outcome = self._judge(visit, visit.completion)
         return self._result(visit, outcome, answer)
-
-    def _watcher(self, visit: _Visit, progress: Progress, placed: Placed) -> Callable[[], None]:
-        told: tuple[int, ...] = ()
-
-        def look() -> None:
-            nonlocal told
-            if progress.attempt is None:
-                return
-            order = under_way(progress.attempt.text, self._candidates(visit)).order[: visit.request.k]
-            # Only ever more of the same: a second attempt may say something else, and the end result has it.
-            if len(order) > len(told) and order[: len(told)] == told:
-                told = order
-                placed([visit.pool[position] for position in order])
-
-        return look
 
     # --- what is shown ----------------------------------------------------------------------------------
 
@@ -487,7 +475,10 @@ class LvlmStage:
         return self._result(visit, outcome, Answer((), 0, 0, visit.top))
 
     def _result(self, visit: _Visit, outcome: Outcome, answer: Answer) -> StageResult:
-        request, completion = visit.request, visit.completion
+        request, completion, mixed = visit.request, visit.completion, None
+        if visit.told:
+            settled = visit.told.settle(outcome, answer, visit.top)
+            outcome, answer, mixed = settled.outcome, settled.answer, settled.warning
         if not outcome.good:
             self._metrics.fallbacks.labels(outcome.value).inc()
         return StageResult(
@@ -504,7 +495,7 @@ class LvlmStage:
             duplicated=answer.duplicated,
             missing=answer.missing,
             explanation=answer.explanation if request.explain else None,
-            warnings=tuple(self._warnings(visit, outcome)),
+            warnings=(*self._warnings(visit, outcome), *([mixed] if mixed else [])),
             seconds=visit.seconds,
         )
 
