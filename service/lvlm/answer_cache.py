@@ -34,6 +34,7 @@ class StoredAnswer:
         answer: its order refers to the pool as shown; empty if the model gave nothing usable.
         provider: who gave it.
         model: of the provider.
+        blind: it took no pictures.
         at: seconds since the epoch when it was stored.
     """
 
@@ -43,6 +44,7 @@ class StoredAnswer:
     simulated: bool
     provider: str
     model: str
+    blind: bool = False
     at: float = field(default_factory=time.time)
 
 
@@ -169,6 +171,7 @@ def _load(value: bytes, pool_size: int) -> StoredAnswer:
             simulated=bool(record["simulated"]),
             provider=str(record["provider"]),
             model=str(record["model"]),
+            blind=bool(record.get("blind", False)),
             at=float(record["at"]),
         )
     except (KeyError, TypeError, AttributeError) as error:

@@ -7,22 +7,27 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from service.bundle import Catalogue
 from service.lvlm import montage, prompts
 from service.lvlm.answer_cache import AnswerCache, StoredAnswer, answer_key
-from service.lvlm.answers import Answer, parse_labels, parse_titles
+from service.lvlm.answers import Answer, is_complete, read_answer
 from service.lvlm.captions import Captions
 from service.lvlm.contracts import HISTORY_SHOWN, CacheResult, Outcome, Shown, StageRequest, StageResult
 from service.lvlm.elsewhere import Elsewhere
+from service.lvlm.entries import Candidates
 from service.lvlm.flights import Flight, Flights
 from service.lvlm.gateway import Completion, Ending, Gateway
+from service.lvlm.history_view import view_history, without_pictures
 from service.lvlm.pictures import Pictured, Pictures
-from service.lvlm.progress import Progress, Step
+from service.lvlm.progress import Step
 from service.lvlm.providers.base import Call, FinishReason, Prompt, Usage
+from service.lvlm.stage_warnings import model_warnings, view_warnings
+from service.lvlm.told import Placed, Told
 from service.metrics import Metrics
 from service.stores.base import reading_time
 from service.strategies import Task
@@ -36,9 +41,6 @@ MARGIN = 0.02
 
 IN_BACKGROUND = 256
 """Calls under way at which none is begun any more that nobody waits for."""
-
-Placed = Callable[[Sequence[int]], None]
-"""Told the rows that the LVLM has placed so far, best first, whenever there are more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ class _Visit:
         leads: whether the call is this request's own, and so its bill.
         cache: what the cache did for it.
         stale: the old answer that a new one is fetched for.
-        names: of the pool as shown; None until somebody needs them.
+        candidates: the pool as the prompt shows it; None until an answer is read.
+        told: what it has seen of the answer; None for a request that does not watch.
     """
 
     request: StageRequest
@@ -98,7 +101,8 @@ class _Visit:
     leads: bool = True
     cache: CacheResult = "miss"
     stale: StoredAnswer | None = None
-    names: tuple[str, ...] | None = None
+    candidates: Candidates | None = None
+    told: Told | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 
@@ -274,6 +278,8 @@ class LvlmStage:
             alternatives=request.alternatives,
             progress=progress,
         )
+        if completion.blind:
+            visit.shown = without_pictures(visit.shown, visit.history)
         answer, outcome = self._judge(visit, completion)
         self._count_repairs(completion, answer, outcome)
         flight.land(_Landing(completion, answer, outcome, visit.shown))
@@ -293,6 +299,7 @@ class LvlmStage:
             completion.simulated,
             completion.provider,
             completion.model,
+            completion.blind,
         )
         # An answer that the token cap cut off is used, and is not worth keeping for long.
         whole = finished and outcome.good and completion.reason is FinishReason.STOP
@@ -310,7 +317,10 @@ class LvlmStage:
         if flight is None:
             return self._fallback(visit, Outcome.FALLBACK_DEADLINE)
         began, built = time.perf_counter(), visit.seconds.get("prompt", 0.0)
-        watcher = self._watcher(visit, flight.progress, placed) if placed else None
+        watcher = None
+        if placed:
+            visit.told = Told(visit.pool, self._candidates(visit), visit.request.k, placed)
+            watcher = partial(visit.told.look, flight.progress)
         until = asyncio.get_running_loop().time() + max(0.0, visit.time_left)
         try:
             landed = await flight.wait(until, watcher)
@@ -330,23 +340,10 @@ class LvlmStage:
             return self._result(visit, landing.outcome, landing.answer)
         visit.completion = self._gateway.completion(flight.progress, _ENDINGS[flight.progress.step])
         visit.shown = flight.progress.shown
+        if visit.completion.blind and visit.shown:
+            visit.shown = without_pictures(visit.shown, visit.history)
         answer, outcome = self._judge(visit, visit.completion)
         return self._result(visit, outcome, answer)
-
-    def _watcher(self, visit: _Visit, progress: Progress, placed: Placed) -> Callable[[], None]:
-        told: tuple[int, ...] = ()
-
-        def look() -> None:
-            nonlocal told
-            if progress.attempt is None:
-                return
-            order = self._read(visit, progress.attempt.text).order[: visit.request.k]
-            # Only ever more of the same: a second attempt may say something else, and the end result has it.
-            if len(order) > len(told) and order[: len(told)] == told:
-                told = order
-                placed([visit.pool[position] for position in order])
-
-        return look
 
     # --- what is shown ----------------------------------------------------------------------------------
 
@@ -371,37 +368,30 @@ class LvlmStage:
         Raises:
             TimeoutError: its pictures' turn came when it was not wanted any more.
         """
-        request, items = visit.request, self._catalogue.items
-        raw = request.strategy.view == "raw"
+        request = visit.request
         pictured = Pictured()
-        if raw and "image" in request.modality:
+        if request.strategy.view == "raw" and "image" in request.modality:
             pictured = await self._pictures.history(visit.history, request.image_mode, wanted)
-        titled = not raw or "title" in request.modality
-        entries = tuple(
-            prompts.Entry(
-                title=items[row].name if titled else None,
-                caption=visit.captions.get(row),
-                cell=pictured.cell(position),
-            )
-            for position, row in enumerate(visit.history)
+        prompt, visit.shown = self._prompt(visit, pictured)
+        if not pictured.images:
+            return prompt
+        return replace(prompt, without_images=lambda: self._prompt(visit, None)[0])
+
+    def _prompt(self, visit: _Visit, pictured: Pictured | None) -> tuple[Prompt, Shown]:
+        """The prompt with these pictures, or the one for a server that takes none."""
+        request, items = visit.request, self._catalogue.items
+        view = view_history(self._catalogue, request, visit.history, visit.captions, pictured)
+        question = prompts.Question(
+            task=request.strategy.task,
+            form=request.form,
+            history=view.entries,
+            candidates=tuple(items[row].name for row in visit.pool),
+            top=visit.top,
+            explain=request.explain,
+            images=pictured.images if pictured else (),
+            image_mode=request.image_mode,
         )
-        visit.shown = Shown(
-            titles=len(entries) if titled else 0,
-            images=len(pictured.cells or ()),
-            captions=sum(entry.caption is not None for entry in entries),
-        )
-        return prompts.ranking_prompt(
-            prompts.Question(
-                task=request.strategy.task,
-                form=request.form,
-                history=entries,
-                candidates=tuple(items[row].name for row in visit.pool),
-                top=visit.top,
-                explain=request.explain,
-                images=pictured.images,
-                image_mode=request.image_mode,
-            )
-        )
+        return prompts.ranking_prompt(question), view.shown
 
     def _call(self, visit: _Visit, prompt: Prompt) -> Call:
         request = visit.request
@@ -411,6 +401,7 @@ class LvlmStage:
             self._options.max_output_tokens,
             stream=self._options.stream,
             context={"strategy": request.strategy.name},
+            complete=partial(self._is_complete, visit),
         )
 
     def _key(self, visit: _Visit, provider: str, model: str) -> str:
@@ -448,24 +439,27 @@ class LvlmStage:
             return nothing, _NO_ANSWER[completion.ending]
         if completion.reason is FinishReason.REFUSAL:
             return nothing, Outcome.FALLBACK_ANSWER
-        answer = self._read(visit, completion.text)
-        if completion.ending is Ending.DEADLINE:
+        whole = completion.reason is FinishReason.STOP or self._is_complete(visit, completion.text)
+        answer = read_answer(completion.text, self._candidates(visit), visit.top, finished=whole)
+        if completion.ending is Ending.DEADLINE and not whole:
             return answer, Outcome.PARTIAL if answer.order else Outcome.FALLBACK_DEADLINE
         if not answer.order:
             return answer, Outcome.FALLBACK_ANSWER
         return answer, Outcome.REPAIRED if answer.repaired else Outcome.OK
 
-    def _read(self, visit: _Visit, text: str) -> Answer:
-        if visit.names is None:
-            visit.names = prompts.shown_names([self._catalogue.items[row].name for row in visit.pool])
-        if visit.request.form == "label":
-            return parse_labels(text, visit.names, visit.top)
-        return parse_titles(text, visit.names)
+    def _candidates(self, visit: _Visit) -> Candidates:
+        if visit.candidates is None:
+            names = prompts.shown_names([self._catalogue.items[row].name for row in visit.pool])
+            visit.candidates = Candidates(names, visit.request.form)
+        return visit.candidates
+
+    def _is_complete(self, visit: _Visit, text: str) -> bool:
+        return is_complete(text, self._candidates(visit), visit.top)
 
     def _count_repairs(self, completion: Completion, answer: Answer, outcome: Outcome) -> None:
         if completion.ending is not Ending.FINISHED or completion.reason is FinishReason.REFUSAL:
             return
-        for kind in ("invented", "duplicated", "missing"):
+        for kind in ("invented", "duplicated", "missing", "form"):
             self._metrics.lvlm_repairs.labels(completion.provider, completion.model, kind).inc(
                 getattr(answer, kind)
             )
@@ -483,7 +477,10 @@ class LvlmStage:
         return self._result(visit, outcome, Answer((), 0, 0, visit.top))
 
     def _result(self, visit: _Visit, outcome: Outcome, answer: Answer) -> StageResult:
-        request, completion = visit.request, visit.completion
+        request, completion, mixed = visit.request, visit.completion, None
+        if visit.told:
+            settled = visit.told.settle(outcome, answer, visit.top)
+            outcome, answer, mixed = settled.outcome, settled.answer, settled.warning
         if not outcome.good:
             self._metrics.fallbacks.labels(outcome.value).inc()
         return StageResult(
@@ -501,7 +498,7 @@ class LvlmStage:
             duplicated=answer.duplicated,
             missing=answer.missing,
             explanation=answer.explanation if request.explain else None,
-            warnings=tuple(self._warnings(visit, outcome)),
+            warnings=(*self._warnings(visit, outcome), *([mixed] if mixed else [])),
             seconds=visit.seconds,
         )
 
@@ -511,22 +508,10 @@ class LvlmStage:
         price = self._gateway.warning(provider, model)
         if price and visit.leads and not completion.simulated:
             yield price
-        if (provider, model) != (request.provider, request.model) and outcome.good:
-            yield f"{request.provider}/{request.model} could not answer: {provider}/{model} did"
-        if not visit.history or shown is None:
-            return  # nothing was to be shown, or nothing was shown yet
-        if request.strategy.view == "enhanced":
-            bare = len(visit.history) - shown.captions
-            if shown.captions == 0:
-                yield "no captions: the history is shown by title alone"
-            elif bare:
-                yield f"{bare} items of the history have no caption yet and are shown by title"
-        elif "image" in request.modality:
-            bare = len(visit.history) - shown.images
-            if shown.images == 0:
-                yield "no images: none of the history's items has a readable image"
-            elif bare:
-                yield f"{bare} items of the history have no readable image"
+        if outcome.good:
+            yield from model_warnings(request, completion)
+        if visit.history and shown is not None:  # else nothing was to be shown, or nothing was shown yet
+            yield from view_warnings(request, completion, shown, len(visit.history))
 
 
 _NO_ANSWER = {
@@ -546,6 +531,10 @@ _ENDINGS = {
 
 def _landing(stored: StoredAnswer) -> _Landing:
     completion = Completion(
-        Ending.FINISHED, simulated=stored.simulated, provider=stored.provider, model=stored.model
+        Ending.FINISHED,
+        simulated=stored.simulated,
+        blind=stored.blind,
+        provider=stored.provider,
+        model=stored.model,
     )
     return _Landing(completion, stored.answer, stored.outcome, stored.shown, elsewhere=True)

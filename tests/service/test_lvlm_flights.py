@@ -638,7 +638,7 @@ async def test_a_fault_of_our_own_inside_a_call_leaves_nobody_hanging(
 ) -> None:
     async with asking(catalogue, ranks(*GOOD)) as (opened, _):
         with monkeypatch.context() as broken:
-            broken.setattr(stage_module, "parse_labels", lambda *_: 1 / 0)
+            broken.setattr(stage_module, "read_answer", lambda *_, **__: 1 / 0)
             async with asyncio.timeout(2):
                 results = await asyncio.gather(*(opened.stage.rerank(ask()) for _ in range(3)))
         await landed(opened)

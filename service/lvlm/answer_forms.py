@@ -1,0 +1,125 @@
+"""Rankings in other forms than the one that was asked for: which of them a text holds, if any.
+
+Prose mentions candidates too, and some models repeat what they were asked. So of several listings the last
+one counts only if all that was asked for is in it, and the prompt's own list of candidates never does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from service.lvlm import listings
+from service.lvlm.entries import Candidates
+from service.lvlm.listings import MAX_LISTINGS, Listing
+from service.lvlm.loose_json import (
+    Array,
+    Member,
+    Object,
+    Structure,
+    Value,
+    deep_members,
+    is_last,
+    name_before,
+    structures,
+)
+from service.lvlm.positions import Answer, place
+
+
+MAX_SAID = 16_384
+"""Characters at the end of a text in which other forms are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An answer, and whether its text could go on."""
+
+    answer: Answer
+    closed: bool = False
+
+
+def read_form(said: str, candidates: Candidates, asked: int, *, finished: bool) -> Reading | None:
+    """A ranking in another form; the first kind that has one."""
+    said = said[-MAX_SAID:]
+    found = list(structures(said))
+    bare = [each for each in found if not name_before(said, each)]
+    kinds: tuple[Callable[[], list[Listing]], ...] = (
+        lambda: listings.arrays(said, bare, plain=True),
+        lambda: _other_keys(said, found),
+        lambda: listings.chains(said, candidates, finished=finished),
+        lambda: listings.numbered(said, candidates, finished=finished),
+        lambda: listings.arrays(said, bare, plain=False),
+        lambda: listings.enumeration(said, candidates),
+    )
+    readings = (_chosen(kind(), candidates, asked) for kind in kinds)
+    return next((reading for reading in readings if reading), None)
+
+
+def _other_keys(said: str, found: Iterable[Structure]) -> list[Listing]:
+    """Arrays under names that mean a ranking too."""
+    last: deque[tuple[Structure, Array]] = deque(maxlen=MAX_LISTINGS)
+    for structure in found:
+        held = list(deep_members(structure.value, _is_other_key))
+        if _is_other_key(name_before(said, structure)):
+            held.append(Member(structure.value))
+        for each in held:
+            if isinstance(each.value, Array) and not _numbers(each.value):  # those may be scores
+                last.append((structure, each.value))
+    return [
+        Listing(array.entries, alone=True, closed=structure.value.closed, rest=not is_last(said, structure))
+        for structure, array in last
+    ]
+
+
+def _numbers(array: Array) -> bool:
+    return any(isinstance(entry, int | float) for entry in array.entries)
+
+
+def _is_other_key(name: str) -> bool:
+    return _OTHER_KEY.fullmatch(name) is not None
+
+
+def _chosen(listings: Sequence[Listing], candidates: Candidates, asked: int) -> Reading | None:
+    """The last listing if it has all that was asked for, or if it is the only one and stands alone."""
+    usable = []
+    for listing in listings:
+        answer = place(listing.entries, candidates, asked)
+        plausible = answer.order and len(answer.order) >= answer.invented
+        if plausible and not _is_echo(listing, answer.order, candidates, asked):
+            usable.append((listing, answer))
+    if not usable:
+        return None
+    listing, answer = usable[-1]
+    only = all(other.order == answer.order for _, other in usable)
+    if answer.missing and not (listing.alone and only):
+        return None
+    form = answer.form or not listing.plain
+    return Reading(replace(answer, form=form), listing.closed and not listing.rest)
+
+
+def _is_echo(listing: Listing, order: Sequence[int], candidates: Candidates, asked: int) -> bool:
+    """Whether it repeats the prompt's list of candidates: titles, in the order shown, to the end of the list.
+
+    More than were asked for, or a list that was cut off, are enough to tell.
+    """
+    if candidates.size < 2 or list(order) != list(range(len(order))):
+        return False
+    entries = listing.entries if listing.closed else listing.entries[:-1]  # the last one may be cut off
+    if not (listing.titled or all(_is_titled(entry, candidates) for entry in entries)):
+        return False
+    return len(order) == candidates.size or len(order) > asked or not listing.closed
+
+
+def _is_titled(entry: Value, candidates: Candidates) -> bool:
+    if isinstance(entry, Object):
+        return any(name.casefold() in ("title", "name") for name, _ in entry.members)
+    heading = candidates.heading(entry) if isinstance(entry, str) else None
+    return heading is not None and heading.titled
+
+
+_OTHER_KEY = re.compile(
+    r"(?:final_?)?(?:rank\w*|order\w*|recommend\w*|answers?|results?|labels?|items?|output|list)",
+    re.IGNORECASE,
+)

@@ -1,0 +1,59 @@
+"""What a prompt shows of a history: titles, captions, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from service.bundle import Catalogue
+from service.lvlm.contracts import Shown, StageRequest
+from service.lvlm.pictures import Pictured
+from service.lvlm.prompts import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryView:
+    """The entries of a prompt's history, oldest first, and how many of them show what."""
+
+    entries: tuple[Entry, ...]
+    shown: Shown
+
+
+def view_history(
+    catalogue: Catalogue,
+    request: StageRequest,
+    history: Sequence[int],
+    captions: Mapping[int, str],
+    pictured: Pictured | None,
+) -> HistoryView:
+    """Show a history as a request wants it.
+
+    Args:
+        catalogue: of the items.
+        request: says which view.
+        history: rows, oldest first.
+        captions: row -> caption.
+        pictured: its pictures; None for a server that takes none, which is shown the titles in any case.
+    """
+    titled = pictured is None or request.strategy.view != "raw" or "title" in request.modality
+    entries = tuple(
+        Entry(
+            title=catalogue.items[row].name if titled else None,
+            caption=captions.get(row),
+            cell=pictured.cell(position) if pictured else None,
+        )
+        for position, row in enumerate(history)
+    )
+    return HistoryView(
+        entries,
+        Shown(
+            titles=len(entries) if titled else 0,
+            images=len(pictured.cells or ()) if pictured else 0,
+            captions=sum(entry.caption is not None for entry in entries),
+        ),
+    )
+
+
+def without_pictures(shown: Shown, history: Sequence[int]) -> Shown:
+    """What is shown of a history by the prompt for a server that takes no pictures."""
+    return Shown(titles=len(history), images=0, captions=shown.captions)

@@ -1,0 +1,84 @@
+"""What a model thinks aloud before it answers is no part of the answer.
+
+Models that reason write their thoughts between tags: ``<think>`` of DeepSeek and Qwen, ``[THINK]`` of
+Mistral, ``◁think▷`` of Kimi, the channels of gpt-oss. Where the chat template has begun the thoughts, the
+closing tag stands alone.
+"""
+
+from __future__ import annotations
+
+import re
+
+_OPENING = (
+    r"<(?:think(?:ing)?|thoughts?|reasoning|reflection|seed:think)>"
+    r"|\[think\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|>analysis<\|message\|>"
+)
+_CLOSING = (
+    r"</(?:think(?:ing)?|thoughts?|reasoning|reflection|seed:think)>"
+    r"|\[/think\]|◁/think▷|<\|end_of_thought\|>|<\|channel\|>final<\|message\|>"
+)
+_OPEN = re.compile(_OPENING, re.IGNORECASE)
+_CLOSE = re.compile(_CLOSING, re.IGNORECASE)
+_TAG = re.compile(f"(?P<open>{_OPENING})|{_CLOSING}", re.IGNORECASE)
+
+_MARK = re.compile(
+    r"</?(?:answer|final_answer|final|output|result|response|json|s)>|<\|[\w ]{1,30}\|>|\\boxed(?=\{)",
+    re.IGNORECASE,
+)
+"""What some models put around their answers, and special tokens that a server let through."""
+
+_SPACE = re.compile(r"[\s\ufeff]*+")
+_FENCE = re.compile(r"```[a-z0-9]*+", re.IGNORECASE)
+
+
+def answer_start(text: str) -> int:
+    """Where an answer begins after thoughts, a fence and marks; the end of a text that is all thoughts.
+
+    A brace that stands there stays the beginning, however the text goes on.
+    """
+    at = 0
+    while True:
+        at = _end(_SPACE, text, at) or at
+        if text.startswith("{", at):
+            return at
+        if opening := _OPEN.match(text, at):
+            closing = _CLOSE.search(text, opening.end())
+            if closing is None:
+                return len(text)
+            at = closing.end()
+            continue
+        after = next(filter(None, (_end(each, text, at) for each in (_CLOSE, _FENCE, _MARK))), None)
+        if after is None and (closing := _CLOSE.search(text, at)):  # the chat template began the thoughts
+            after = closing.end()
+        if after is None:
+            return at
+        at = after
+
+
+def spoken(text: str) -> str:
+    """A text without its thoughts, closed or not."""
+    pieces: list[str] = []
+    at, thinking = 0, False
+    for tag in _TAG.finditer(text):
+        if tag["open"] is not None:
+            if not thinking:
+                pieces.append(text[at : tag.start()])
+            thinking = True
+        else:
+            if not thinking:  # a closing tag alone: all before it were thoughts
+                pieces.clear()
+            thinking = False
+        at = tag.end()
+    if not thinking:
+        pieces.append(text[at:])
+    return "\n".join(pieces)
+
+
+def unmarked(text: str) -> str:
+    """A text without the marks that some models put around their answers."""
+    return _MARK.sub("\n", text)
+
+
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int | None:
+    found = pattern.match(text, at)
+    return found.end() if found else None
