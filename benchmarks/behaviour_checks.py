@@ -175,8 +175,8 @@ _ANTHROPIC = _table(
         "cut",
         Expected(
             ("fallback_provider",),
-            "broken off in the middle of the ranking: tried again, then the candidate order; what an event stream "
-            "had told by then stands (partial)",
+            "broken off in the middle of the ranking: tried again, then the candidate order; what an event "
+            "stream had told by then stands (partial)",
             (ATTEMPTS, ATTEMPTS),
             (ATTEMPTS, ATTEMPTS),
             watched=("partial",),

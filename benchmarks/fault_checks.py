@@ -190,7 +190,7 @@ def wrong_answers(cell: Cell, asked: Iterable[Asked]) -> Iterator[str]:
 def _wrong_outcome(cell: Cell, body: Mapping[str, Any], watched: bool) -> Iterator[str]:
     outcome, lvlm = body["outcome"], body["lvlm"]
     # What an event stream has told stands when the attempt that it is from breaks off.
-    told = ("partial",) if watched and cell.fault in HALVES and cell.mode == "stream" else ()
+    told = ("partial",) if watched and cell.fault in HALVES else ()
     if outcome not in EXPECTED[cell.fault][cell.mode] + told:
         yield f"outcome {outcome}"
     if body["served"] != ("none" if outcome.startswith("fallback") else cell.strategy):

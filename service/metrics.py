@@ -125,8 +125,8 @@ class Metrics:
         )
         self.lvlm_repairs = Counter(
             "msr_lvlm_repairs_total",
-            "Faults in answers that were repaired: invented, duplicated and missing items, and a form that was "
-            "not asked for",
+            "Faults in answers that were repaired: invented, duplicated and missing items, and another form "
+            "than the one asked for",
             ("provider", "model", "kind"),
             registry=registry,
         )

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable
 
 from service.lvlm.providers.base import FailureKind, ProviderError
-from service.lvlm.providers.bounds import Bounds, oversized
+from service.lvlm.providers.bounds import PAUSE, Bounds, oversized
 from service.lvlm.providers.sse import KEEP_ALIVE, EventParser
 from service.lvlm.providers.untrusted import load
 
@@ -15,6 +15,9 @@ LINGER = 0.25
 
 A body that is left unread costs its connection, and a server that does not hang up must not keep the answer.
 """
+
+TURN, BURST = 16, 64
+"""Events of one chunk after which others get their turn on the loop, and turns of an answer that are no flood."""
 
 _BOM = b"\xef\xbb\xbf"
 _DONE = b"[DONE]"
@@ -55,11 +58,14 @@ class Body:
         if self.plain:
             yield await self._value(chunk)
             return
-        parser, size = EventParser(), 0
+        parser, size, turns = EventParser(), 0, 0
         while chunk:
             size += len(chunk)
             self._check(size, self._bounds.body, "a stream")
-            for data in parser.feed(chunk):
+            for number, data in enumerate(parser.feed(chunk), start=1):
+                if number % TURN == 0:
+                    turns += 1
+                    await asyncio.sleep(0 if turns < BURST else PAUSE)
                 try:
                     told = load(data)
                 except ValueError:

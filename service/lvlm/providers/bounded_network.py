@@ -6,6 +6,7 @@ Here each has a size, and what is compressed is inflated piece by piece.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -15,7 +16,7 @@ import httpcore2
 import httpx2
 
 from service.lvlm.providers.base import FailureKind, ProviderError
-from service.lvlm.providers.bounds import KIB, MIB, oversized
+from service.lvlm.providers.bounds import KIB, MIB, PAUSE, oversized
 
 HEAD = 64 * KIB
 """Bytes before a body begins: informational responses and the head."""
@@ -29,8 +30,17 @@ LARGEST = 256 * MIB
 PIECE = 64 * KIB
 """Bytes inflated at once."""
 
-READ = 2 * KIB
-"""Bytes taken from a connection at once: what comes of them is all that others wait for under a flood."""
+READ = 64 * KIB
+"""Bytes taken from a socket at once."""
+
+HEAD_SLICE, BODY_SLICE = KIB // 2, 4 * KIB
+"""Bytes of them that are handed on at once: what comes of these is all that others wait for under a flood.
+
+A byte of a head costs more: twenty informational responses fit into half a kibibyte.
+"""
+
+HEAD_BURST, BODY_BURST = 4 * KIB, 64 * KIB
+"""Bytes of a head, and of a body, beyond which what comes faster than it is read is a flood."""
 
 
 class BoundedStream(httpcore2.AsyncNetworkStream):
@@ -39,10 +49,13 @@ class BoundedStream(httpcore2.AsyncNetworkStream):
     def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
         self._stream = stream
         self._head_left: int | None = HEAD
+        self._taken, self._given = b"", 0  # from the socket, and how much of it has been handed on
+        self._burst = HEAD_BURST
 
     def head_ended(self) -> None:
         """A head has been read: what follows is a body."""
         self._head_left = None
+        self._burst = BODY_BURST
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
         """See AsyncNetworkStream.
@@ -50,7 +63,14 @@ class BoundedStream(httpcore2.AsyncNetworkStream):
         Raises:
             ProviderError: a head has no end.
         """
-        data = await self._stream.read(min(max_bytes, READ), timeout)
+        if self._given < len(self._taken):  # nothing is waited for: leave the loop to others
+            await asyncio.sleep(0 if self._burst > 0 else PAUSE)
+        else:
+            self._taken, self._given = await self._stream.read(READ, timeout), 0
+        size = min(max_bytes, BODY_SLICE if self._head_left is None else HEAD_SLICE)
+        data = self._taken[self._given : self._given + size]
+        self._given += len(data)
+        self._burst -= len(data)
         if self._head_left is not None:
             self._head_left -= len(data)
             if self._head_left < 0:
@@ -58,8 +78,14 @@ class BoundedStream(httpcore2.AsyncNetworkStream):
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        """See AsyncNetworkStream; what is read next is another head."""
-        self._head_left = HEAD
+        """See AsyncNetworkStream; what is read next is another head.
+
+        Raises:
+            ProviderError: the server sent more than its last answer, so that it and we have lost step.
+        """
+        if self._given < len(self._taken):
+            raise ProviderError(FailureKind.CONNECTION, "the provider sent more than its answer")
+        self._head_left, self._burst = HEAD, HEAD_BURST
         await self._stream.write(buffer, timeout)
 
     async def aclose(self) -> None:

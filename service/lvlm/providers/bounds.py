@@ -8,6 +8,12 @@ from service.lvlm.providers.base import Call, FailureKind, ProviderError
 
 KIB, MIB = 2**10, 2**20
 
+PAUSE = 0.001
+"""Seconds between two pieces of a flood.
+
+A loop that is never idle holds Python's lock, for which every thread that scores candidates then waits 5 ms.
+"""
+
 EVENT = MIB
 """Bytes of one server-sent event."""
 
