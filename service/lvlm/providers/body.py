@@ -17,7 +17,7 @@ A body that is left unread costs its connection, and a server that does not hang
 """
 
 TURN, BURST = 16, 64
-"""Events of one chunk after which others get their turn on the loop, and turns of an answer that are no flood."""
+"""Events of a chunk after which others get their turn on the loop, and turns of an answer without pauses."""
 
 _BOM = b"\xef\xbb\xbf"
 _DONE = b"[DONE]"
