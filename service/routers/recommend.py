@@ -25,7 +25,7 @@ router = APIRouter(tags=["recommend"])
         200: {
             "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
             "description": "The recommendation; as events for who accepts text/event-stream: "
-            "candidates, item …, explanation, answer",
+            "candidates, item …, explanation, answer (or error, with problem details)",
         },
         422: {"model": Problem, "description": "Says what is wrong and names it"},
         429: {"model": Problem, "description": "Too many requests are waiting; see Retry-After"},
@@ -51,7 +51,12 @@ async def recommend(request: Request) -> Response:
 
 async def _watched(request: Request, body: RecommendBody, query: RecommendQuery) -> Response:
     state, services = request.scope["state"], await services_of(request)
-    stream = EventStream(services.bundle.catalogue, state["request_id"])
+
+    def broke(recommendation: Recommendation) -> None:
+        services.metrics.fallbacks.labels(str(recommendation.outcome)).inc()
+        state["labels"] = labels(recommendation)
+
+    stream = EventStream(services.bundle.catalogue, state["request_id"], broke)
 
     async def recommending() -> Recommendation:
         recommendation = await services.recommender.recommend(body, query, stream)
