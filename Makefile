@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTRAS := models,features,benchmarks,loadtest,dev
+# A file's tests share its servers, so a file stays with one process.
+PARALLEL := --numprocesses 2 --dist loadfile
 URL ?= http://127.0.0.1:8000
 # The version of a build of torch without CUDA ends in +cpu. On Linux an index that lacks it gives the one with CUDA.
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
@@ -21,10 +23,10 @@ run: $(VENV)/service ## serve the demo bundle, or MSR_BUNDLE, with all that .env
 	@$(ENVIRONMENT); exec $(BIN)/python -m service
 
 test: $(VENV)/all ## the tests, in minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: $(VENV)/all ## the slow tests too
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest $(PARALLEL) -m ''
 
 check: $(VENV)/all ## lint, format, types, import rules
 	$(BIN)/ruff check
