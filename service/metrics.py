@@ -125,7 +125,7 @@ class Metrics:
         )
         self.lvlm_repairs = Counter(
             "msr_lvlm_repairs_total",
-            "Faults in answers that were repaired: invented, duplicated and missing items, and another form (form) "
+            "Faults in answers that were repaired: invented, duplicated and missing items, and another form "
             "than the one asked for",
             ("provider", "model", "kind"),
             registry=registry,

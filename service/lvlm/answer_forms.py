@@ -27,7 +27,6 @@ from service.lvlm.loose_json import (
 )
 from service.lvlm.positions import Answer, place
 
-
 MAX_SAID = 16_384
 """Characters at the end of a text in which other forms are looked for."""
 
