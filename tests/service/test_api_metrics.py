@@ -73,7 +73,6 @@ def test_no_label_ever_holds_a_user_or_an_item(bundle_folder: Path) -> None:
     assert not re.search(r'="(u\d+|I\d+|secret-u1)"', text)
 
 
-@pytest.mark.clock
 def test_a_worker_that_died_leaves_no_request_in_flight(
     bundle_folder: Path, redis_server: RedisServer
 ) -> None:

@@ -75,7 +75,6 @@ def test_a_wrong_setting_stops_the_start_with_one_sentence(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.clock
 def test_requests_under_way_are_answered_when_the_service_is_told_to_stop(bundle_folder: Path) -> None:
     with start_service(bundle_folder) as service, ThreadPoolExecutor(8) as pool:
         url = f"{service.url}/recommend?strategy=s3&cache=off"

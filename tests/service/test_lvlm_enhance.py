@@ -77,7 +77,6 @@ def test_every_image_is_captioned_once_over_several_runs(
     assert len(served) == IMAGES
 
 
-@pytest.mark.clock
 def test_a_run_that_is_killed_again_and_again_pays_for_no_image_twice(bundle: Path) -> None:
     path = bundle / "catalogue" / "captions" / "test.jsonl"
     with start_simulator(profile="fast", ttft=0.05, tokens_per_second=1000) as url:
@@ -194,7 +193,6 @@ def test_a_budget_without_a_price_is_refused(
     assert "no price is known for the model gpt-99" in capfd.readouterr().err
 
 
-@pytest.mark.clock
 def test_an_interrupted_run_says_how_to_go_on(bundle: Path) -> None:
     with start_simulator(profile="fast", ttft=0.05) as url:
         process = subprocess.Popen(
