@@ -236,7 +236,16 @@ class Settings(BaseSettings):
         return models
 
     def address(self, provider: str) -> str:
-        """The base URL of a configured provider's server, as its wire format needs it."""
+        """The base URL of a configured provider's server, as its wire format needs it.
+
+        Raises:
+            ConfigurationError: the simulator is the provider, and none runs.
+        """
+        if provider in SIMULATORS and not self.simulator_url:
+            raise ConfigurationError(
+                "no simulator runs: `python -m service` starts one beside itself; otherwise set "
+                "MSR_SIMULATOR_URL to the address that `python -m service.simulator` prints"
+            )
         match provider:
             case "openai":
                 return normalised(self.openai_base_url or OPENAI_URL, "openai")

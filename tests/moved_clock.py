@@ -58,6 +58,10 @@ class MovedLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now()
 
+    def close(self) -> None:
+        super().close()
+        give_back()
+
     def move(self, seconds: float) -> None:
         self._clock.move(seconds)
 

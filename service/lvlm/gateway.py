@@ -330,6 +330,7 @@ class Gateway:
             self._metrics.lvlm_hedges.labels(attempt.provider, call.model, "made").inc()
         self._metrics.lvlm_inflight.inc()
         silence = SILENCE if call.stream else hard
+        line = self._line(attempt.provider, call.model)
         try:
             async with (
                 asyncio.timeout_at(min(hard, _now() + silence, patience.first_word)) as limit,
@@ -342,19 +343,20 @@ class Gateway:
                     heard(event)
             attempt.end()
             if attempt.failure is None:
-                self._line(attempt.provider, call.model).outage.works()
+                line.outage.works()
+            else:
+                line.outage.failed("a call to %s/%s was cut off", attempt.provider, call.model)
         except TimeoutError:
             if _now() >= hard:
                 attempt.cut()
             else:
                 attempt.fail(FailureKind.SILENT)
+                line.outage.failed("a call to %s/%s fell silent", attempt.provider, call.model)
         except ProviderError as error:
-            outage = self._line(attempt.provider, call.model).outage
-            outage.failed("a call to %s/%s failed: %s", attempt.provider, call.model, error)
+            line.outage.failed("a call to %s/%s failed: %s", attempt.provider, call.model, error)
             attempt.fail(error.kind, error.retry_after)
         except Exception as error:  # our fault or an SDK's: the request still gets the candidate order
-            faults = self._line(attempt.provider, call.model).faults
-            faults.failed("a call to %s/%s broke", attempt.provider, call.model, error=error)
+            line.faults.failed("a call to %s/%s broke", attempt.provider, call.model, error=error)
             attempt.fail(FailureKind.SERVER)
         finally:
             self._metrics.lvlm_inflight.dec()

@@ -443,3 +443,24 @@ async def test_a_server_that_is_busy_when_it_is_asked_again_is_taught_later() ->
         assert any(isinstance(event, TextDelta) for event in await ask(provider))
         await provider.close()
     assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize("account", [True, False], ids=["OpenAI's own", "another server"])
+async def test_the_account_that_the_sdks_variables_name_is_told_to_openai_alone(
+    account: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-1")
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", "admin-1")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-secret: 1")
+    async with picky() as server:
+        url = f"{server.url}/v1"
+        provider = OpenAIChat("mine", api_key="k", prices=Prices.read(), base_url=url, account=account)
+        await ask(provider)
+        await provider.close()
+    ((_, headers, _),) = server.requests
+    assert headers["authorization"] == "Bearer k"
+    assert ("org-1" in headers.values()) is account
+    assert ("proj-1" in headers.values()) is account
+    assert ("x-secret" in headers) is account
+    assert "admin-1" not in str(headers)

@@ -50,6 +50,8 @@ class OpenAIChat(SdkProvider):
         prices: knows which image detail to ask for.
         dialect: what the server understands, as far as it is known.
         tell_strategy: send the call's context as metadata. For the simulator alone.
+        account: send what the SDK's own variables say of the account (organization, project, headers): they
+            are meant for OpenAI, and no other server is to see them.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class OpenAIChat(SdkProvider):
         base_url: str = OPENAI_URL,
         dialect: Dialect | None = None,
         tell_strategy: bool = False,
+        account: bool = False,
     ) -> None:
         import openai  # slow: only who uses it pays
 
@@ -74,6 +77,9 @@ class OpenAIChat(SdkProvider):
             timeout=None,
             http_client=http_client(base_url, key_header=dialect.api_key_header, api_key=api_key),
         )
+        if not account:
+            client.organization = client.project = client.admin_api_key = None
+            client._custom_headers = dict(dialect.headers)
         super().__init__(name, openai, client, _PATH, dialect)
         self._prices = prices
         self._tell_strategy = tell_strategy
