@@ -209,7 +209,7 @@ def play(bundle: Path, scene: Scene, bodies: Sequence[bytes]) -> Seen:
         idle = resident(process.pid, NOW) if alone else None
         answers = asyncio.run(_ask_all(service, bodies, PATH))
         peak = resident(process.pid, PEAK) if alone else None
-        calls = _read_json(f"{address}/ledger")
+        calls = _ended_calls(address)
         in_flight = _read_json(f"{address}/health")["peak_in_flight"]
     return Seen(
         slowest=max(seconds for seconds, _ in answers),
@@ -219,6 +219,15 @@ def play(bundle: Path, scene: Scene, bodies: Sequence[bytes]) -> Seen:
         megabytes=None if idle is None or peak is None else (peak - idle) / MEGABYTE,
         ordered=sum(answer["served"] == "s3" for _, answer in answers),
     )
+
+
+def _ended_calls(address: str) -> list[dict[str, Any]]:
+    """The simulator's calls, once it has closed the books of the last one: an answer may be there before."""
+    while True:
+        calls: list[dict[str, Any]] = _read_json(f"{address}/ledger")
+        if all(call["seconds"] is not None for call in calls):
+            return calls
+        time.sleep(0.02)
 
 
 async def _ask_all(port: int, bodies: Sequence[bytes], path: str) -> list[tuple[float, dict[str, Any]]]:

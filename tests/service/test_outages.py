@@ -43,25 +43,25 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
+def ticking() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def outage(clock: Clock) -> Outage:
-    return Outage("it", log, clock=clock)
+def outage(ticking: Clock) -> Outage:
+    return Outage("it", log, clock=ticking)
 
 
 # --- when a line is written -----------------------------------------------------------------------------
 
 
 def test_the_first_failure_is_said_at_once_and_the_next_ones_with_their_number(
-    outage: Outage, clock: Clock, caplog: pytest.LogCaptureFixture
+    outage: Outage, ticking: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     outage.failed("it failed: %s", "no")
     assert caplog.messages == ["it failed: no"]
     for _ in range(HOUR):
-        clock.now += 1
+        ticking.now += 1
         outage.failed("it failed: %s", "no")
     left_out = [f" ({number} more failures since the last line)" for number in (59, 119, 239, 479, 599)]
     assert caplog.messages[1:6] == [f"it failed: no{more}" for more in left_out]
@@ -69,62 +69,62 @@ def test_the_first_failure_is_said_at_once_and_the_next_ones_with_their_number(
 
 
 def test_what_works_again_is_said_once_with_the_length_of_the_outage(
-    outage: Outage, clock: Clock, caplog: pytest.LogCaptureFixture
+    outage: Outage, ticking: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(30):
         outage.failed("it failed")
-        clock.now += 1
+        ticking.now += 1
     for _ in range(100):
         outage.works()
-        clock.now += 1
+        ticking.now += 1
     assert caplog.messages == ["it failed", "it works again, after 30 s and 30 failures"]
 
 
 def test_one_success_between_failures_ends_no_outage(
-    outage: Outage, clock: Clock, caplog: pytest.LogCaptureFixture
+    outage: Outage, ticking: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(50):
         outage.failed("it failed")
         outage.works()
-        clock.now += CALM / 2
+        ticking.now += CALM / 2
         outage.works()
     assert not any("again" in message for message in caplog.messages)
 
 
-def test_a_new_outage_is_news(outage: Outage, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_new_outage_is_news(outage: Outage, ticking: Clock, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         outage.failed("it failed")
-        clock.now += FORGOTTEN
+        ticking.now += FORGOTTEN
         outage.works()
     assert caplog.messages == ["it failed", "it works again, after 300 s and 1 failures"] * 3
 
 
 def test_whatever_it_does_it_writes_at_most_60_lines_in_any_hour(
-    clock: Clock, caplog: pytest.LogCaptureFixture
+    ticking: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     most = 0
     for seed in range(300):
-        chance, outage, end = random.Random(seed), Outage("it", log, clock=clock), clock.now + 3 * HOUR
+        chance, outage, end = random.Random(seed), Outage("it", log, clock=ticking), ticking.now + 3 * HOUR
         pace, share = 10 ** chance.uniform(-0.5, 2.7), chance.random()
         caplog.clear()
         times: list[float] = []
-        while clock.now < end:
-            clock.now += chance.expovariate(1 / pace)
+        while ticking.now < end:
+            ticking.now += chance.expovariate(1 / pace)
             if chance.random() < share:
                 outage.failed("it failed")
             else:
                 outage.works()
-            times += [clock.now] * (len(caplog.records) - len(times))
+            times += [ticking.now] * (len(caplog.records) - len(times))
         most = max([most, *(sum(at <= later < at + HOUR for later in times) for at in times)])
     assert 10 < most <= 60
 
 
 def test_only_the_first_line_of_an_outage_brings_the_traceback(
-    outage: Outage, clock: Clock, caplog: pytest.LogCaptureFixture
+    outage: Outage, ticking: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
         outage.failed("it broke", error=KeyError("x"))
-        clock.now += FIRST_PAUSE
+        ticking.now += FIRST_PAUSE
     assert [bool(record.exc_info) for record in caplog.records] == [True, False]
 
 
@@ -133,44 +133,44 @@ def test_only_the_first_line_of_an_outage_brings_the_traceback(
 
 @pytest.mark.parametrize("kind", [FailureKind.RATE_LIMITED, FailureKind.REQUEST, FailureKind.SERVER])
 async def test_a_provider_that_fails_for_an_hour_writes_at_most_60_lines(
-    kind: FailureKind, clock: Clock, caplog: pytest.LogCaptureFixture
+    kind: FailureKind, ticking: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider = ControlledProvider(*[fails(kind)] * HOUR, says("abc"))
-    gateway = open_gateway([provider], clock=clock)
+    gateway = open_gateway([provider], clock=ticking)
     for second in range(HOUR):
         assert (await gateway.call("fake", CALL, 5)).ending is not Ending.FINISHED
         assert second or caplog.messages == ["a call to fake/gpt-4o failed: no"]
-        clock.now += 1
+        ticking.now += 1
     assert 1 < len(caplog.records) <= 60 or kind is FailureKind.SERVER  # the breaker leaves that one alone
     assert len(caplog.records) <= 60
 
 
 async def test_a_provider_that_answers_again_is_said_to(
-    clock: Clock, caplog: pytest.LogCaptureFixture
+    ticking: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider = ControlledProvider(*[fails(FailureKind.RATE_LIMITED)] * 5, says("abc"))
-    gateway = open_gateway([provider], clock=clock)
+    gateway = open_gateway([provider], clock=ticking)
     for _ in range(30):
         await gateway.call("fake", CALL, 5)
-        clock.now += 1
+        ticking.now += 1
     assert caplog.messages[-1] == "fake/gpt-4o works again, after 5 s and 5 failures"
     assert len(caplog.messages) == 2
 
 
-async def test_each_model_has_its_own_lines(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    gateway = open_gateway([ControlledProvider(fails(FailureKind.RATE_LIMITED))], clock=clock)
+async def test_each_model_has_its_own_lines(ticking: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    gateway = open_gateway([ControlledProvider(fails(FailureKind.RATE_LIMITED))], clock=ticking)
     for model in ("gpt-4o", "gpt-4o-mini", "gpt-4o"):
         await gateway.call("fake", replace(CALL, model=model), 5)
     assert caplog.messages == [f"a call to fake/{model} failed: no" for model in ("gpt-4o", "gpt-4o-mini")]
 
 
 async def test_a_fault_inside_a_provider_is_said_with_its_traceback_and_bounded(
-    clock: Clock, caplog: pytest.LogCaptureFixture
+    ticking: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gateway = open_gateway([ControlledProvider([KeyError("x")])], clock=clock)
+    gateway = open_gateway([ControlledProvider([KeyError("x")])], clock=ticking)
     for _ in range(100):
         await gateway.call("fake", CALL, 5)
-        clock.now += 1
+        ticking.now += 1
     assert caplog.messages[0] == "a call to fake/gpt-4o broke"
     assert caplog.records[0].exc_info
     assert len(caplog.records) <= 3
@@ -181,13 +181,13 @@ async def test_a_fault_inside_a_provider_is_said_with_its_traceback_and_bounded(
 
 async def test_a_redis_that_is_away_for_an_hour_writes_at_most_60_lines_and_is_said_to_be_back(
     redis_server: RedisServer,
-    clock: Clock,
+    ticking: Clock,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(redis_store, "PAUSE_AFTER_FAILURE", 0.0)  # ask it every time
     redis_server.stop()
-    connection = RedisConnection(redis_server.url, 5.0, clock)
+    connection = RedisConnection(redis_server.url, 5.0, ticking)
     cache = RedisCache(connection)
     for second in range(HOUR):
         with pytest.raises(StoreError):
@@ -195,12 +195,12 @@ async def test_a_redis_that_is_away_for_an_hour_writes_at_most_60_lines_and_is_s
         assert second or caplog.messages[0].startswith(
             "Redis failed (ConnectionError): without it, caches miss"
         )
-        clock.now += 1
+        ticking.now += 1
     assert 1 < len(caplog.records) <= 60
     redis_server.start()
     for _ in range(20):
         await cache.get("x")
-        clock.now += 1
+        ticking.now += 1
     assert caplog.messages[-1] == "Redis works again, after 3600 s and 3600 failures"
     await connection.close()
 
