@@ -101,8 +101,8 @@ class Delivery:
                 await asyncio.sleep(delay)
                 await self._write(b" ", more=True)
         total = self._timing.total(len(reply.tokens))
+        await self._start("application/json", length=len(body))  # who answers is known from the beginning
         await _until(self._started + total + (delay if fault == "stall" else 0.0))
-        await self._start("application/json", length=len(body))
         if fault in ("reset_midstream", "truncated"):
             await self._write(body[: len(body) // 2], more=True)
             await self._break(fault)
@@ -115,16 +115,14 @@ class Delivery:
         half = len(reply.tokens) // 2
         pieces = reply.tokens if fault not in _HALF_WAY else reply.tokens[: max(1, half)]
         opened = False
+        await self._start("text/event-stream; charset=utf-8")  # who answers is known from the beginning
         async for due in self._due(pieces, fault, delay, half):
-            if not opened:
-                await self._start("text/event-stream; charset=utf-8")
             events = b"".join(wire.piece(reply, token) for token in due)
             await self._write((b"" if opened else wire.opening(reply)) + events, more=True)
             opened = True
             call.tokens_sent += len(due)
         if not opened:  # an answer without a single token
             await _until(self._started + self._timing.first)
-            await self._start("text/event-stream; charset=utf-8")
             await self._write(wire.opening(reply), more=True)
         if fault == "drip":
             while True:

@@ -91,6 +91,9 @@ STREAMS = {
     "as vendors do": sse(*HALVES),
     "CR LF": sse(*HALVES, end=b"\r\n\r\n"),
     "CR": sse(*HALVES, end=b"\r\r"),
+    "CR, LF and LF apart": [
+        piece for step in sse(*HALVES, end=b"\r\n\n") for piece in (step[:-2], step[-2:-1], step[-1:])
+    ],
     "CR LF cut in two": [piece for step in sse(*HALVES, end=b"\r\n\r\n") for piece in (step[:-3], step[-3:])],
     "no blank lines": sse(*HALVES, end=b"\n"),
     "no space": sse(*HALVES, field=b"data:"),
@@ -118,6 +121,22 @@ STREAMS = {
         ).encode()
     ),
     "an unknown reason": sse(chunk(ANSWER, "eos_token")),
+    "a reason on every chunk": sse(chunk(ANSWER[:9], "stop"), chunk(ANSWER[9:], "stop"), b"[DONE]"),
+    "a null in words": sse(chunk(ANSWER[:9], "null"), chunk(ANSWER[9:], "null"), chunk(reason="stop")),
+    "a tool's arguments as they are": sse(
+        chunk(tool_calls=[{"function": {"arguments": json.loads(ANSWER)}}], reason="tool_calls")
+    ),
+    "a function's arguments": sse(chunk(function_call={"arguments": ANSWER}, reason="function_call")),
+    "one part": sse(chunk({"type": "text", "text": ANSWER}, "stop")),
+    "a part of no type": sse(chunk([{"type": None, "text": ANSWER}], "stop")),
+    "a thought among the parts": sse(
+        chunk([{"type": "text", "text": "A?", "thought": True}, {"type": "text", "text": ANSWER}], "stop")
+    ),
+    "an empty choice before it": sse(
+        json.dumps(
+            {"choices": [{}, {"index": 0, "delta": {"content": ANSWER}, "finish_reason": "stop"}]}
+        ).encode()
+    ),
     "one JSON object": [json.dumps(WHOLE).encode()],
     "one JSON object, indented": [b"\n\n" + json.dumps(WHOLE, indent=2).encode()],
 }
@@ -248,6 +267,46 @@ async def test_an_answer_that_is_complete_does_not_wait_for_a_server_that_stays(
     usage = json.dumps({"choices": [], "usage": USAGE}).encode()
     events = await answered("openai", Reply([*sse(*HALVES[:-1], usage), 60.0]))
     assert text_of(events) == ANSWER
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        *(
+            ("MAX_TOKENS", FinishReason.LENGTH),
+            ("LENGTH", FinishReason.LENGTH),
+            ("SAFETY", FinishReason.REFUSAL),
+        ),
+        *(("abort", None), ("cancelled", None), ("null", None), ("eos", FinishReason.STOP)),
+    ],
+)
+async def test_a_finish_reason_is_known_by_its_word(told: str, reason: FinishReason | None) -> None:
+    assert finish_of(await answered("openai", Reply(sse(chunk(ANSWER, told))))) is reason
+    block = [{"type": "text", "text": ANSWER}]
+    assert finish_of(await answered("anthropic", message(block, told))) is reason
+
+
+async def test_a_message_in_one_event_is_read() -> None:
+    told = message([{"type": "tool_use", "input": json.loads(ANSWER)}]).steps[0]
+    assert isinstance(told, bytes)
+    assert text_of(await answered("anthropic", Reply(sse(told)))) == ANSWER
+
+
+async def test_a_text_that_is_complete_does_not_wait_for_a_server_that_never_says_so() -> None:
+    call = Call(PROMPT, "m", 200, complete=lambda text: text == ANSWER)
+    async with scripted_server(Reply([*sse(chunk(ANSWER[:9]), chunk(ANSWER[9:])), 60.0])) as server:
+        provider = connect("openai", server.url)
+        async with asyncio.timeout(30):
+            events = [event async for event in provider.stream(call)]
+        await provider.close()
+    assert text_of(events) == ANSWER
+
+
+@pytest.mark.parametrize("body", [b"OK", b"null", b'"hi"', b"", "nein, später".encode("utf-16")], ids=repr)
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
+async def test_a_200_that_is_no_answer_is_a_server_failure(body: bytes, stream: bool) -> None:
+    error = await failed("openai", Reply([body], content_type=JSON), stream=stream)
+    assert error.kind is FailureKind.SERVER
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate"])

@@ -23,6 +23,7 @@ from service.lvlm.providers.base import (
     Text,
     TextDelta,
     Usage,
+    finish_reason,
 )
 from service.lvlm.providers.body import LINGER
 from service.lvlm.providers.dialect import Dialect
@@ -33,12 +34,7 @@ from service.lvlm.providers.untrusted import count, record, text
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 _PATH = "/v1/messages"
-
-_FINISH = {
-    "max_tokens": FinishReason.LENGTH,
-    "model_context_window_exceeded": FinishReason.LENGTH,
-    "refusal": FinishReason.REFUSAL,
-}
+_DELTAS = {"text_delta": "text", "input_json_delta": "partial_json"}  # thoughts are no answer
 
 
 class AnthropicMessages(SdkProvider):
@@ -112,7 +108,7 @@ class AnthropicReading:
     def __init__(self, model: str) -> None:
         self.model = model
         self.lingers: float | None = None
-        self._reason = ""
+        self._reason: FinishReason | None = None
         self._usage = Usage()
 
     @property
@@ -126,7 +122,7 @@ class AnthropicReading:
         kind = event.get("type")
         if kind == "error" or event.get("error"):
             raise failure(200, event)
-        if plain:
+        if plain or kind == "message":
             return self._whole(event)
         match kind:
             case "message_start":
@@ -134,12 +130,14 @@ class AnthropicReading:
                 self.model = text(message.get("model")) or self.model
                 return self._billed(message.get("usage"))
             case "content_block_start":
-                return _text(text(record(event.get("content_block")).get("text")))
+                return _text(_block(event.get("content_block")))
             case "content_block_delta":
                 delta = record(event.get("delta"))
-                return _text(text(delta.get("text")) or text(delta.get("partial_json")))
+                written = _DELTAS.get(str(delta.get("type")), "")
+                return _text(text(delta.get(written)))
             case "message_delta":
-                self._reason = text(record(event.get("delta")).get("stop_reason")).strip() or self._reason
+                reason = text(record(event.get("delta")).get("stop_reason"))
+                self._reason = finish_reason(reason) or self._reason
                 return self._billed(event.get("usage"))
             case "message_stop":
                 self.lingers = LINGER
@@ -147,16 +145,17 @@ class AnthropicReading:
 
     def finish(self) -> Finish | None:
         """See Reading."""
-        if not self._reason:
+        if self._reason is None:
             return None
-        return Finish(_FINISH.get(self._reason, FinishReason.STOP), self.model, self.simulated)
+        return Finish(self._reason, self.model, self.simulated)
 
     def _whole(self, message: Mapping[str, Any]) -> list[Event]:
-        if not isinstance(message.get("content"), list):
+        content = message.get("content")
+        if not isinstance(content, list | str):
             raise ProviderError(FailureKind.SERVER, "the provider's answer is not a message")
         self.model = text(message.get("model")) or self.model
-        self._reason = text(message.get("stop_reason")).strip()
-        written = "".join(map(_block, message["content"]))
+        self._reason = finish_reason(text(message.get("stop_reason")))
+        written = text(content) if isinstance(content, str) else "".join(map(_block, content))
         billed = self._billed(message["usage"]) if record(message.get("usage")) else []
         return [*([TextDelta(written)] if written else []), *billed]
 
@@ -174,7 +173,8 @@ def _block(block: object) -> str:
     told = record(block)
     if told.get("type") == "text":
         return text(told.get("text"))
-    return json.dumps(record(told.get("input"))) if told.get("type") == "tool_use" else ""
+    given = record(told.get("input")) if told.get("type") == "tool_use" else {}
+    return json.dumps(given) if given else ""
 
 
 def _part(part: Text | Image) -> dict[str, Any]:

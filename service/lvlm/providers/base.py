@@ -122,6 +122,25 @@ class FinishReason(StrEnum):
     REFUSAL = "refusal"
 
 
+_REASONS = {
+    **dict.fromkeys(
+        ("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"),
+        FinishReason.LENGTH,
+    ),
+    **dict.fromkeys(
+        ("content_filter", "refusal", "safety", "recitation", "blocklist", "prohibited_content", "spii"),
+        FinishReason.REFUSAL,
+    ),
+}
+_UNSAID = ("", "null", "none", "abort", "aborted", "cancelled", "canceled", "incomplete", "unknown")
+
+
+def finish_reason(told: str) -> FinishReason | None:
+    """What a server's word for the end of an answer means; None for one that does not say it is whole."""
+    word = told.strip().lower()
+    return None if word in _UNSAID else _REASONS.get(word, FinishReason.STOP)
+
+
 @dataclass(frozen=True, slots=True)
 class Finish:
     """The last event of an answer that the provider says is over.

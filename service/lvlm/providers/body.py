@@ -33,6 +33,7 @@ class Body:
     Attributes:
         plain: it is one JSON value and no stream.
         noise: events that were no JSON.
+        events: that were.
     """
 
     def __init__(self, chunks: AsyncIterable[bytes], bounds: Bounds) -> None:
@@ -40,12 +41,16 @@ class Body:
         self._bounds = bounds
         self._until: float | None = None
         self.plain = False
-        self.noise = 0
+        self.noise = self.events = 0
 
     def linger(self, seconds: float) -> None:
         """The answer is complete: wait no longer than this for what else comes."""
         until = asyncio.get_running_loop().time() + seconds
         self._until = until if self._until is None else min(until, self._until)
+
+    def carry_on(self) -> None:
+        """More of the answer has come: wait for it as before."""
+        self._until = None
 
     async def records(self) -> AsyncGenerator[object]:
         """Yield each JSON value; None for a sign of life and for what is no JSON among events.
@@ -72,6 +77,7 @@ class Body:
                     for told in self._unclear(data):
                         yield told
                 else:
+                    self.events += 1
                     yield told
             self._check(parser.lines, self._bounds.lines, "events")
             chunk = await self._next()
@@ -119,7 +125,9 @@ class Body:
             self.linger(LINGER)
             return ()
         try:
-            return (load(data),)
+            told = load(data)
+            self.events += 1
+            return (told,)
         except ValueError:
             lines = data.split(b"\n")
             if len(lines) > 1:

@@ -6,6 +6,7 @@ The one home of ``openai``, which takes a second to import: it is loaded by the 
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from service.lvlm.providers.base import (
     Text,
     TextDelta,
     Usage,
+    finish_reason,
 )
 from service.lvlm.providers.body import LINGER
 from service.lvlm.providers.dialect import Dialect
@@ -36,7 +38,6 @@ _PATH = "/chat/completions"
 _USAGE_LINGER = 2.0
 """Seconds for which usage is waited for after the finish reason."""
 
-_FINISH = {"length": FinishReason.LENGTH, "content_filter": FinishReason.REFUSAL}
 _BROKEN_OFF = "error"  # the finish reason by which gateways tell that the model behind them failed
 
 
@@ -134,21 +135,21 @@ class OpenAIReading:
     def __init__(self, model: str) -> None:
         self.model = model
         self.simulated = False
-        self._reason = ""
+        self._reason: FinishReason | None = None
         self._refused = False
         self._billed = False
 
     @property
     def lingers(self) -> float | None:
         """See Reading; usage comes after the reason, where it comes at all."""
-        if not self._reason:
+        if self._reason is None:
             return None
         return LINGER if self._billed else _USAGE_LINGER
 
     def take(self, told: object, *, plain: bool) -> list[Event]:
         """See Reading."""
         chunk: Mapping[str, Any] = told if isinstance(told, dict) else {}
-        if chunk.get("error") or chunk.get("object") == "error":
+        if chunk.get("error") or "error" in (chunk.get("object"), chunk.get("type")):
             raise failure(200, chunk)
         choices = sequence(chunk.get("choices"))
         if plain and not choices:
@@ -158,7 +159,7 @@ class OpenAIReading:
         if not self.simulated:
             self.simulated = chunk.get("system_fingerprint") == SIMULATOR or is_simulated(self.model)
         events: list[Event] = []
-        if choices and (answer := self._choice(record(choices[0]))):  # we ask for one; some send more
+        if choices and (answer := self._choice(_ours(choices))):
             events.append(TextDelta(answer))
         if chunk.get("usage") and (usage := record(chunk["usage"])):
             self._billed = True
@@ -167,9 +168,9 @@ class OpenAIReading:
 
     def finish(self) -> Finish | None:
         """See Reading."""
-        if not self._reason:
+        if self._reason is None:
             return None
-        reason = FinishReason.REFUSAL if self._refused else _FINISH.get(self._reason, FinishReason.STOP)
+        reason = FinishReason.REFUSAL if self._refused else self._reason
         return Finish(reason, self.model, self.simulated)
 
     def _choice(self, choice: Mapping[str, Any]) -> str:
@@ -180,28 +181,45 @@ class OpenAIReading:
         """
         delta = record(choice.get("delta")) or record(choice.get("message"))
         if reason := choice.get("finish_reason"):
-            self._reason = text(reason).strip() or self._reason
-            if self._reason == _BROKEN_OFF:
+            if reason == _BROKEN_OFF:
                 raise failure(200, {"error": record(choice.get("error"))})
+            self._reason = finish_reason(text(reason)) or self._reason
+        if choice.get("error"):
+            raise failure(200, choice)
         if refusal := delta.get("refusal"):
             self._refused = self._refused or bool(text(refusal))
         written = _content(delta.get("content"))
         if calls := delta.get("tool_calls"):
             functions = (record(record(call).get("function")) for call in sequence(calls))
-            written += "".join(text(each.get("arguments")) for each in functions)
+            written += "".join(_arguments(each) for each in functions)
+        if function := delta.get("function_call"):  # the form before tools
+            written += _arguments(record(function))
         return written
 
 
+def _ours(choices: list[Any]) -> Mapping[str, Any]:
+    """The choice that was asked for: some servers send more, and some an empty one before it."""
+    first = (each for each in map(record, choices) if each and each.get("index") in (0, None))
+    return next(first, {})
+
+
+def _arguments(function: Mapping[str, Any]) -> str:
+    """What a model passes to a tool: JSON as text, or as it is."""
+    arguments = function.get("arguments")
+    return json.dumps(arguments) if isinstance(arguments, dict) else text(arguments)
+
+
 def _content(content: object) -> str:
-    """The text of a message's content: a string, or a list of parts, of which thoughts are none."""
+    """The text of a message's content: a string, or parts, of which thoughts are none."""
     if isinstance(content, str):
         return content if content.isascii() else text(content)
     pieces = []
-    for part in sequence(content):
+    for part in [content] if isinstance(content, dict) else sequence(content):
+        told = record(part)
         if isinstance(part, str):
             pieces.append(text(part))
-        elif record(part).get("type", "text") in ("text", "output_text"):
-            pieces.append(text(record(part).get("text")))
+        elif (told.get("type") or "text") in ("text", "output_text") and not told.get("thought"):
+            pieces.append(text(told.get("text")))
     return "".join(pieces)
 
 

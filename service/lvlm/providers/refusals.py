@@ -30,9 +30,11 @@ _ELSEWHERE = re.compile(
 
 _LACK = re.compile(
     r"unsupported|not.support|n't support|only (?:be )?support"
-    r"|not (?:been )?(?:enabled|allowed|permitted|expected|implemented|accepted|available|recogni[sz]ed)"
-    r"|unrecogni[sz]ed|unknown|unexpected|unavailable|extra.(?:inputs|fields|forbidden)|no endpoints|at most 0"
-    r"|missing data required|not a multi-?modal|should be '?text|input should be|cannot find field"
+    r"|not (?:been )?(?:enabled|allowed|permitted|expected)"
+    r"|not (?:implemented|accepted|available|recogni[sz]ed)"
+    r"|unrecogni[sz]ed|unknown|unexpected|unavailable|extra.(?:inputs|fields|forbidden)"
+    r"|no endpoints|at most 0|missing data required|not a multi-?modal"
+    r"|should be '?text|input should be|cannot find field"
 )
 """Words by which a server says that it has no such thing."""
 

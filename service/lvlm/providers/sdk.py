@@ -26,6 +26,7 @@ from service.lvlm.providers.bounds import Bounds, oversized
 from service.lvlm.providers.dialect import Dialect
 from service.lvlm.providers.failures import failure, says_what
 from service.lvlm.providers.refusals import MEASURES, STATUSES, adapted, difference
+from service.lvlm.providers.whole_text import WHOLE, WholeText
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,7 @@ class SdkProvider(ABC):
                 body = Body(response.stream, bounds)  # bounded and inflated: see bounded_network
                 marked = _SIMULATED in response.headers
                 known = call.model, marked
+                whole = WholeText(call).grows
                 yield Source(*known, dialect.blind)
                 async with aclosing(body.records()) as records:
                     async for told in records:
@@ -126,12 +128,15 @@ class SdkProvider(ABC):
                                 written += len(event.text)
                                 if written > bounds.text:
                                     raise oversized("an answer")
+                                body.carry_on()
+                                if whole(event.text):
+                                    body.linger(WHOLE)
                             yield event
                         if reading.lingers is not None:
                             body.linger(reading.lingers)
                 if finish := reading.finish():
                     yield finish
-                elif body.noise and not written:
+                elif not (written or body.events):
                     raise ProviderError(FailureKind.SERVER, "the provider sent something that is not JSON")
 
     @abstractmethod

@@ -37,7 +37,7 @@ class EventParser:
             ProviderError: an event is too long to be one.
         """
         if self._after_cr and chunk.startswith(b"\n"):
-            chunk = chunk[1:]
+            chunk, self._after_cr = chunk[1:], False
         if not chunk:
             return
         self._after_cr = chunk.endswith(b"\r")

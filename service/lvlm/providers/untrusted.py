@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 
+_LONG = 300  # digits; a float has no more
+
 
 def load(data: bytes) -> object:
     """The value of a JSON text; lenient where senders are: NaN, broken UTF-8, numbers of any size.
@@ -20,7 +22,7 @@ def load(data: bytes) -> object:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         try:
-            return json.loads(data.decode("utf-8", "replace"))
+            return json.loads(data.decode("utf-8", "replace"), parse_int=_whole)
         except RecursionError:
             raise ValueError("JSON nested too deeply") from None
 
@@ -46,6 +48,11 @@ def count(value: object) -> int | None:
     """A whole number from 0 to 2⁵³, also one written as a float; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if not math.isfinite(value) or not 0 <= value <= 2**53 or value != int(value):
+    if not 0 <= value <= 2**53 or value != int(value):  # NaN is in no range
         return None
     return int(value)
+
+
+def _whole(digits: str) -> float:
+    """A whole number of any length; one that is too long for Python to read is only known to be large."""
+    return int(digits) if len(digits) < _LONG else math.inf
