@@ -364,6 +364,7 @@ def open_provider(name: str, settings: Settings, prices: Prices) -> Provider:
             base_url=address,
             dialect=dialect,
             tell_strategy=simulated,
+            account=name == "anthropic",
         )
     return OpenAIChat(
         name,

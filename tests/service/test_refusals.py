@@ -464,3 +464,29 @@ async def test_the_account_that_the_sdks_variables_name_is_told_to_openai_alone(
     assert ("proj-1" in headers.values()) is account
     assert ("x-secret" in headers) is account
     assert "admin-1" not in str(headers)
+
+
+@pytest.mark.parametrize("account", [True, False], ids=["Anthropic's own", "another server"])
+async def test_headers_that_the_sdks_variable_names_are_sent_to_anthropic_alone(
+    account: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "x-secret: 1")
+    async with picky() as server:
+        provider = AnthropicMessages("mine", api_key="k", base_url=server.url, account=account)
+        await ask(provider)
+        await provider.close()
+    ((_, headers, _),) = server.requests
+    assert ("x-secret" in headers) is account
+    assert "k" in headers.get("x-api-key", headers.get("authorization", "")).split()
+
+
+async def test_a_proxy_that_refuses_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scripted_server(Reply([b"no"], 502)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        provider = OpenAIChat("mine", api_key="k", prices=Prices.read(), base_url="https://vendor.example/v1")
+        with pytest.raises(ProviderError) as caught:
+            await ask(provider)
+        await provider.close()
+    assert caught.value.kind is FailureKind.UNREACHABLE

@@ -45,6 +45,7 @@ class AnthropicMessages(SdkProvider):
         base_url: without ``/v1``.
         dialect: what the server understands, as far as it is known.
         tell_strategy: send the call's strategy as metadata. For the simulator alone.
+        account: send the headers that the SDK's own variable names; they are meant for Anthropic.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class AnthropicMessages(SdkProvider):
         base_url: str = ANTHROPIC_URL,
         dialect: Dialect | None = None,
         tell_strategy: bool = False,
+        account: bool = False,
     ) -> None:
         import anthropic  # slow: only who uses it pays
 
@@ -68,6 +70,8 @@ class AnthropicMessages(SdkProvider):
             timeout=None,
             http_client=http_client(base_url, key_header=dialect.api_key_header, api_key=api_key),
         )
+        if not account:
+            client._custom_headers = dict(dialect.headers)
         super().__init__(name, anthropic, client, _PATH, dialect)
         self._tell_strategy = tell_strategy
 

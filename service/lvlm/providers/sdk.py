@@ -272,12 +272,24 @@ class SdkProvider(ABC):
         return response
 
 
+_NEVER_SENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.UnsupportedProtocol,
+    httpx2.LocalProtocolError,
+)
+"""Failures before a byte of the request has reached the provider: they cost nothing."""
+
+
 def is_simulated(model: object) -> bool:
     """Whether the simulator says that it answered."""
     return isinstance(model, str) and model.startswith(f"{SIMULATOR}/")
 
 
 def _connection(cause: BaseException | None) -> ProviderError:
-    if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
+    if isinstance(cause, httpx2.ProxyError):
+        return ProviderError(FailureKind.UNREACHABLE, "the proxy on the way to the provider refuses")
+    if isinstance(cause, _NEVER_SENT):
         return ProviderError(FailureKind.UNREACHABLE, "the provider cannot be reached")
     return ProviderError(FailureKind.CONNECTION, "the connection broke off")
