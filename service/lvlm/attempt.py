@@ -87,7 +87,7 @@ class Attempt:
         self.ending = Ending.FINISHED if self.complete else Ending.DEADLINE
 
     def fail(self, kind: FailureKind, retry_after: float | None = None) -> None:
-        """The provider failed; what fails after a complete answer fails to no harm."""
+        """The provider failed; after a complete answer that changes nothing."""
         if self.complete:
             self.ending = Ending.FINISHED
         else:

@@ -10,7 +10,10 @@ KEPT_ALIVE = 120.0
 """Seconds for which signs of life alone keep an attempt: comments and pings may come for ever."""
 
 _GRAIN = 1 / 30
-"""Part of the silence by which its end may be early: moving a timer costs more than reading a token."""
+"""Part of the silence by which an attempt may be given up early.
+
+The timer is moved no oftener than that, since moving it costs more than reading a token.
+"""
 
 
 class SilenceLimit:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from service.lvlm.providers.addresses import ANTHROPIC_URL
 from service.lvlm.providers.base import (
     Alive,
     Call,
@@ -32,7 +33,6 @@ from service.lvlm.providers.sdk import SdkProvider, is_simulated
 from service.lvlm.providers.transport import http_client
 from service.lvlm.providers.untrusted import count, record, text
 
-ANTHROPIC_URL = "https://api.anthropic.com"
 _PATH = "/v1/messages"
 _DELTAS = {"text_delta": "text", "input_json_delta": "partial_json"}  # thoughts are no answer
 

@@ -1,4 +1,4 @@
-"""How much of an answer is read: more than any answer takes, and no more than the memory bears."""
+"""Limits on how much of one answer is read; every answer that its cap allows is well within them."""
 
 from __future__ import annotations
 

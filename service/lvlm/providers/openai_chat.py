@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.lvlm.pricing import Prices
+from service.lvlm.providers.addresses import OPENAI_URL
 from service.lvlm.providers.base import (
     Alive,
     Call,
@@ -32,7 +33,6 @@ from service.lvlm.providers.sdk import SIMULATOR, SdkProvider, is_simulated
 from service.lvlm.providers.transport import http_client
 from service.lvlm.providers.untrusted import count, record, sequence, text
 
-OPENAI_URL = "https://api.openai.com/v1"
 _PATH = "/chat/completions"
 
 _USAGE_LINGER = 2.0
