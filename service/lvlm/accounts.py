@@ -101,7 +101,7 @@ class Accounts:
             metrics.lvlm_tokens.labels(provider, model, direction).inc(tokens)
             if bill.estimated:
                 metrics.lvlm_estimated_tokens.labels(provider, model, direction).inc(tokens)
-        # Dollars of a simulated answer were not spent: they stand under the simulator's name, not the provider's.
+        # Dollars of a simulated answer were not spent: they stand under the simulator's name.
         payer = SIMULATOR if attempt.simulated and provider not in self._simulators else provider
         metrics.lvlm_cost.labels(payer, model).inc(bill.cost_usd or 0.0)
         return bill

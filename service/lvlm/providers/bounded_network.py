@@ -34,9 +34,9 @@ READ = 64 * KIB
 """Bytes taken from a socket at once."""
 
 HEAD_SLICE, BODY_SLICE = KIB // 2, 4 * KIB
-"""Bytes of them that are parsed at once, of a head and of a body, so that a flood never holds the loop for long.
+"""Bytes of them that are parsed at once, of a head and of a body: a flood never holds the loop for long.
 
-Heads go in smaller slices since a byte of them costs more time: 512 bytes may be twenty informational responses.
+Heads go in smaller slices, since a byte of them costs more time: 512 may be twenty informational responses.
 """
 
 HEAD_BURST, BODY_BURST = 4 * KIB, 64 * KIB
