@@ -26,6 +26,7 @@ from service.lvlm.loose_json import (
     structures,
 )
 from service.lvlm.positions import Answer, place
+from service.lvlm.prefaces import is_offered, last_refusal
 
 MAX_SAID = 16_384
 """Characters at the end of a text in which other forms are looked for."""
@@ -50,7 +51,7 @@ def read_form(said: str, candidates: Candidates, asked: int, *, finished: bool) 
         lambda: listings.chains(said, candidates, finished=finished),
         lambda: listings.numbered(said, candidates, finished=finished),
         lambda: listings.arrays(said, bare, plain=False),
-        lambda: listings.enumeration(said, candidates),
+        lambda: listings.enumeration(said, candidates, finished=finished),
     )
     readings = (_chosen(kind(), candidates, asked) for kind in kinds)
     return next((reading for reading in readings if reading), None)
@@ -59,17 +60,27 @@ def read_form(said: str, candidates: Candidates, asked: int, *, finished: bool) 
 def _other_keys(said: str, found: Iterable[Structure]) -> list[Listing]:
     """Arrays under names that mean a ranking too."""
     last: deque[tuple[Structure, Array]] = deque(maxlen=MAX_LISTINGS)
+    refused = last_refusal(said)
     for structure in found:
+        if refused >= structure.end:
+            continue
         held = list(deep_members(structure.value, _is_other_key))
         if _is_other_key(name_before(said, structure)):
             held.append(Member(structure.value))
         for each in held:
-            if isinstance(each.value, Array) and not _numbers(each.value):  # those may be scores
+            if (
+                isinstance(each.value, Array) and not _numbers(each.value) and offers(said, structure)
+            ):  # those may be scores
                 last.append((structure, each.value))
     return [
         Listing(array.entries, alone=True, closed=structure.value.closed, rest=not is_last(said, structure))
         for structure, array in last
     ]
+
+
+def offers(said: str, structure: Structure) -> bool:
+    """Whether a structure under a ranking's name is given as the answer."""
+    return is_offered(said, structure.start, structure.end, closed=structure.value.closed, named=True)
 
 
 def _numbers(array: Array) -> bool:
@@ -119,6 +130,6 @@ def _is_titled(entry: Value, candidates: Candidates) -> bool:
 
 
 _OTHER_KEY = re.compile(
-    r"(?:final_?)?(?:rank\w*|order\w*|recommend\w*|answers?|results?|labels?|items?|output|list)",
+    r"(?:final_?)?(?:rank\w*|order\w*|recommend\w*|answers?|results?|output)",
     re.IGNORECASE,
 )

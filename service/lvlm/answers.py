@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from service.lvlm import listings
-from service.lvlm.answer_forms import Reading, read_form
+from service.lvlm.answer_forms import Reading, offers, read_form
 from service.lvlm.contracts import Form
 from service.lvlm.entries import Candidates
 from service.lvlm.loose_json import (
@@ -33,6 +33,7 @@ from service.lvlm.loose_json import (
     structures,
 )
 from service.lvlm.positions import Answer, place
+from service.lvlm.prefaces import last_refusal
 from service.lvlm.prompts import clean
 from service.lvlm.thoughts import answer_start, spoken, unmarked
 
@@ -103,7 +104,7 @@ def complete_answer(text: str, names: Sequence[str], top: int, form: Form) -> bo
 
 def is_complete(text: str, candidates: Candidates, asked: int) -> bool:
     """The same for candidates that are at hand: JSON must be closed, and every item asked for be there."""
-    reading = _read(text, candidates, asked)
+    reading = _read(text, candidates, asked, finished=False)
     return reading.closed and bool(reading.answer.order) and not reading.answer.missing
 
 
@@ -181,10 +182,15 @@ def _last_held(said: str, candidates: Candidates, asked: int) -> Reading | None:
     """The last usable ranking under the key; None if nothing stands under it."""
     best: tuple[Reading, Structure] | None = None
     is_key = _is_key(candidates.form)
+    refused = last_refusal(said)
     for structure in structures(said):
+        if refused >= structure.end:
+            continue
         held = list(deep_members(structure.value, is_key))
         if not held and is_key(name_before(said, structure)):
             held = [Member(structure.value)]
+        if held and not offers(said, structure):
+            continue
         for each in held:
             reading = _held(each, structure, candidates, asked)
             if reading.answer.order or best is None or not best[0].answer.order:
@@ -205,7 +211,7 @@ def _entries(value: Value, candidates: Candidates) -> tuple[Sequence[Value], boo
             return [entry for _, entry in value.members], False
     if isinstance(value, str):
         chains = listings.chains(value, candidates, finished=True)
-        found = chains or listings.enumeration(value, candidates)
+        found = chains or listings.enumeration(value, candidates, finished=True)
         if len(found) == 1:
             return found[0].entries, False
     return (), False

@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from service.lvlm.entries import Candidates, Heading
 from service.lvlm.loose_json import Array, Structure, Value
+from service.lvlm.prefaces import COLONS, DECORATION, announces, introduces, is_offered, last_refusal
 
 MAX_ENUMERATION = 2_000
 MAX_LISTINGS = 8
@@ -73,8 +74,8 @@ def numbered(text: str, candidates: Candidates, *, finished: bool) -> list[Listi
     return [listing for block in blocks if (listing := _numbered(text, block, candidates, finished))]
 
 
-def enumeration(text: str, candidates: Candidates) -> list[Listing]:
-    """Labels or numbers with nothing but commas or lines between them, like ``C, A, B``."""
+def enumeration(text: str, candidates: Candidates, *, finished: bool) -> list[Listing]:
+    """Labels or numbers with nothing but commas or lines between them, like ``C, A, B``; arguments as for ``chains``."""
     if (
         len(text) > MAX_ENUMERATION
         or "{" in text
@@ -83,7 +84,7 @@ def enumeration(text: str, candidates: Candidates) -> list[Listing]:
     ):
         return []  # endless, JSON, or what is left of it
     lines = [line for line in _lines(text) if not _BLANK.fullmatch(line.text)]
-    if len(lines) > 1 and lines[0].text.rstrip(_DECORATION).endswith(_COLONS):
+    if len(lines) > 1 and lines[0].text.rstrip(DECORATION).endswith(COLONS):
         preface, listed = lines[0].text, [line.text for line in lines[1:]]
     else:
         preface, _, first = lines[0].text.rpartition(":") if lines else ("", "", "")
@@ -92,8 +93,13 @@ def enumeration(text: str, candidates: Candidates) -> list[Listing]:
     headings = [candidates.heading(part) for part in parts]
     names = [heading.entry for heading in headings if heading and heading.short and heading.whole]
     upper = all(name.isupper() or name.isdigit() for name in names)
-    if not upper or not 2 <= len(names) == len(parts) or _preface_denies(preface):
+    if not upper or not 2 <= len(names) == len(parts):
         return []
+    numbers = any(name.isdigit() for name in names)  # of what, if nothing says so?
+    if (preface or numbers) and not announces(preface):
+        return []
+    if not finished and not text.endswith("\n") and _cut(parts[-1], candidates):
+        del names[-1]
     return [Listing(names, alone=False)]  # "A, B" may be prose: it counts only if it is all there
 
 
@@ -112,7 +118,8 @@ def _array(text: str, structure: Structure) -> Listing | None:
     plain = _is_array(structure, plain=True)
     end = len(text) if structure.stuck else structure.end  # what is not read is the beginning of an entry
     surroundings = _surroundings(text, structure.start, end)
-    if surroundings.denied or not (plain or surroundings.own_line):
+    offered = is_offered(text, structure.start, end, closed=structure.value.closed, named=False)
+    if not offered or surroundings.denied or not (plain or surroundings.own_line):
         return None
     return Listing(
         structure.value.entries,
@@ -127,22 +134,30 @@ def _chain(text: str, line: _Line, candidates: Candidates, finished: bool) -> Li
     parts = [part.strip() for part in _ABOVE.split(line.text)]
     if not parts[0]:  # a quotation's mark
         del parts[0]
-    dangling = bool(parts) and not parts[-1].strip(_DECORATION)
+    dangling = bool(parts) and not parts[-1].strip(DECORATION)
     if dangling:
         del parts[-1]
     surroundings = _surroundings(text, line.start, line.end)
     if len(parts) < 2 or surroundings.denied:
         return None
     first = _after_preface(parts[0], candidates) or parts[0]
-    if _preface_denies(parts[0].removesuffix(first)):
+    preface = parts[0].removesuffix(first)
+    if preface.strip() and not announces(preface):
         return None
     last, rest = _before_rest(parts[-1], candidates)
     parts = [first, *parts[1:-1], last]
+    if not (preface.strip() or surroundings.announced) and _is_alphabet(parts):
+        return None
     headings = [_all_of(part, candidates) for part in parts]
     open_end = not (finished or dangling or rest or surroundings.rest or line.ended)
     if open_end and (headings[-1] is None or _cut(last, candidates)):
         del parts[-1], headings[-1]
     return _listing(headings, parts, alone=surroundings.alone and not rest)
+
+
+def _is_alphabet(parts: Sequence[str]) -> bool:
+    """Whether parts are small letters in the order of the alphabet, as in ``x > y > z``: those are variables."""
+    return all(len(part) == 1 and part.islower() for part in parts) and list(parts) == sorted(parts)
 
 
 def _numbered(text: str, block: list[_Line], candidates: Candidates, finished: bool) -> Listing | None:
@@ -182,7 +197,8 @@ def _all_of(part: str, candidates: Candidates) -> Heading | None:
 
 def _after_preface(part: str, candidates: Candidates) -> str | None:
     """The item at the end of ``Here is the ranking: [C]``; the part itself if it is one."""
-    tails = (part, part.partition(":")[2], part.rpartition(":")[2])
+    said = _IS.search(part)  # "The final answer is C"
+    tails = (part, part.partition(":")[2], part.rpartition(":")[2], part[said.end() :] if said else "")
     return next((tail for tail in tails if tail and _all_of(tail, candidates)), None)
 
 
@@ -219,35 +235,35 @@ class _Surroundings:
         own_line: nothing else is in its lines, but for words before it that end with a colon.
         alone: nor anywhere, but for one line before it that ends with a colon.
         rest: something follows.
-        denied: the words before it say that it is not the ranking.
+        announced: the words before it say that it is the ranking.
+        denied: they say that it is something else, or what follows refuses to answer.
     """
 
     own_line: bool
     alone: bool
     rest: bool
+    announced: bool
     denied: bool
 
 
 def _surroundings(text: str, start: int, end: int) -> _Surroundings:
     begin = text.rfind("\n", 0, start) + 1
-    beside = text[begin:start].strip(_DECORATION)
+    beside = text[begin:start].strip(DECORATION)
     stop = text.find("\n", end)
-    behind = text[end : len(text) if stop < 0 else stop].strip(_DECORATION)
+    behind = text[end : len(text) if stop < 0 else stop].strip(DECORATION)
     lines = [line for line in text[:begin].splitlines()[-MAX_LINES:] if not _BLANK.fullmatch(line)]
     before = [*lines, *([beside] if beside else [])]
-    preface = before[-1].rstrip(_DECORATION) if before else ""
-    prefaced = preface.endswith(_COLONS)
-    rest = bool(text[end:].strip(_DECORATION))
+    preface = before[-1].rstrip(DECORATION) if before else ""
+    prefaced = preface.endswith(COLONS)
+    announced = introduces(preface) and announces(preface)
+    rest = bool(text[end:].strip(DECORATION))
     return _Surroundings(
-        own_line=not behind and (not beside or beside.endswith(_COLONS)),
+        own_line=not behind and (not beside or beside.endswith(COLONS)),
         alone=not rest and (not before or (len(before) == 1 and prefaced)),
         rest=rest,
-        denied=prefaced and _preface_denies(preface),
+        announced=announced,
+        denied=(introduces(preface) and not announced) or last_refusal(text[end:]) >= 0,
     )
-
-
-def _preface_denies(preface: str) -> bool:
-    return _DENIAL.search(preface) is not None
 
 
 def _lines(text: str) -> Iterator[_Line]:
@@ -303,8 +319,6 @@ def _end_of_block(text: str, end: int) -> int:
 MAX_LINES = 100
 """Lines before a listing in which its preface is looked for."""
 
-_COLONS = (":", "：")
-_DECORATION = " \t\r\n*_`\"'“”.\ufeff"
 _BLANK = re.compile(r"\s*+(?:```[a-z0-9]*+)?[\s*_`]*+", re.IGNORECASE)
 _ABOVE = re.compile(r"[-=]{0,2}>+|≻|≽|＞|→|⇒|»|(?:&gt;)+|\\succ(?:eq)?(?![a-z])")
 _ABOVE_ENDS = (">", "≻", "≽", "＞", "→", "⇒", "»", "&gt;", "\\succ")
@@ -317,8 +331,4 @@ _NUMBERED = re.compile(
 )
 _MEMBER = re.compile(r"""["']\s{0,4}:""")
 _NEXT = re.compile(r"(?<=[\s,;])\(?\d{1,3}[.)]\s")
-_DENIAL = re.compile(
-    r"\b(?:no|not|never|cannot|without|against|wrong|worst|example|instance|draft|reverse|scores?|ratings?)\b"
-    r"|\be\.g\b|n['’]t\b",
-    re.IGNORECASE,
-)
+_IS = re.compile(r"\b(?:is|be|are)\s+(?=\S+$)")

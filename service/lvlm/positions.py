@@ -87,7 +87,7 @@ def _meant(entry: str, candidates: Candidates) -> tuple[Sequence[int], bool]:
     if found := candidates.meant(entry):
         return found, True
     heading = candidates.heading(entry)
-    found = candidates.meant(heading.entry) if heading and heading.short and not heading.whole else ()
+    found = candidates.meant(heading.entry) if heading and heading.short else ()
     return found, not found
 
 
@@ -117,4 +117,6 @@ def _member(value: Object, names: Iterable[str], kinds: tuple[type, ...]) -> Val
 def _number(entry: Value) -> int | None:
     if isinstance(entry, bool):
         return None
+    if isinstance(entry, float):
+        return int(entry) if entry.is_integer() else None
     return entry if isinstance(entry, int) else number(entry) if isinstance(entry, str) else None

@@ -22,10 +22,13 @@ _CLOSE = re.compile(_CLOSING, re.IGNORECASE)
 _TAG = re.compile(f"(?P<open>{_OPENING})|{_CLOSING}", re.IGNORECASE)
 
 _MARK = re.compile(
-    r"</?(?:answer|final_answer|final|output|result|response|json|s)>|<\|[\w ]{1,30}\|>|\\boxed(?=\{)",
+    r"</?(?:answer|ranking|final_answer|final|output|result|response|json|s)>|<\|[\w ]{1,30}\|>|\\boxed(?=\{)",
     re.IGNORECASE,
 )
 """What some models put around their answers, and special tokens that a server let through."""
+
+_BOXED = re.compile(r"\\boxed\{([^{}:]*+)\}")
+"""A box around something that is no JSON object."""
 
 _SPACE = re.compile(r"[\s\ufeff]*+")
 _FENCE = re.compile(r"```[a-z0-9]*+", re.IGNORECASE)
@@ -76,7 +79,7 @@ def spoken(text: str) -> str:
 
 def unmarked(text: str) -> str:
     """A text without the marks that some models put around their answers."""
-    return _MARK.sub("\n", text)
+    return _MARK.sub("\n", _BOXED.sub(r"\n\1\n", text))
 
 
 def _end(pattern: re.Pattern[str], text: str, at: int) -> int | None:
