@@ -38,7 +38,9 @@ def test_a_key_of_the_shell_is_given_with_the_address_that_it_is_meant_for() -> 
     given = SERVICES["service"]["environment"]
     for vendor in ("OPENAI", "ANTHROPIC"):
         assert given[f"{vendor}_API_KEY"] == f"${{{vendor}_API_KEY:-}}"
-        assert given[f"{vendor}_BASE_URL"] == f"${{{vendor}_BASE_URL:-}}"
+        for name in (f"{vendor}_BASE_URL", f"MSR_{vendor}_BASE_URL", f"MSR_{vendor}_OPTIONS"):
+            assert given[name] == f"${{{name}:-}}"
+    assert given["MSR_COMPATIBLE"] == "${MSR_COMPATIBLE:-}"
 
 
 def commands() -> dict[str, list[str]]:
