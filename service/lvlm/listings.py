@@ -75,7 +75,7 @@ def numbered(text: str, candidates: Candidates, *, finished: bool) -> list[Listi
 
 
 def enumeration(text: str, candidates: Candidates, *, finished: bool) -> list[Listing]:
-    """Labels or numbers with nothing but commas or lines between them, like ``C, A, B``; arguments as for ``chains``."""
+    """Labels or numbers with nothing but commas or lines between them; arguments as for ``chains``."""
     if (
         len(text) > MAX_ENUMERATION
         or "{" in text
@@ -156,7 +156,7 @@ def _chain(text: str, line: _Line, candidates: Candidates, finished: bool) -> Li
 
 
 def _is_alphabet(parts: Sequence[str]) -> bool:
-    """Whether parts are small letters in the order of the alphabet, as in ``x > y > z``: those are variables."""
+    """Whether parts are small letters in alphabetical order, like the variables ``x > y > z``."""
     return all(len(part) == 1 and part.islower() for part in parts) and list(parts) == sorted(parts)
 
 

@@ -30,7 +30,7 @@ def announces(preface: str) -> bool:
 
 def denies(preface: str) -> bool:
     """Whether words before a listing say that it is not the ranking."""
-    return _DENIAL.search(preface) is not None
+    return _DENIAL.search(_HARMLESS.sub("", preface)) is not None
 
 
 def last_refusal(text: str) -> int:
@@ -56,11 +56,17 @@ def is_offered(text: str, start: int, end: int, *, closed: bool, named: bool) ->
     *lines, beside = before.split("\n") if "\n" in before else ("", before)
     if not beside.strip(DECORATION + "{[("):
         above = next((line for line in reversed(lines) if line.strip(DECORATION)), "")
-        return not introduces(above) or announces(_last_sentence(above))
+        above = _last_sentence(above)
+        return not introduces(above) or announces(above) or (named and _may_lead(above))
     sentence = _last_sentence(beside)
     if introduces(sentence):
-        return announces(sentence)
+        return announces(sentence) or (named and _may_lead(sentence))
     return not sentence.strip(DECORATION) or (named and not denies(sentence))
+
+
+def _may_lead(preface: str) -> bool:
+    """Whether words may stand before JSON that says by a name what it is."""
+    return not denies(preface) and _POOL.search(preface) is None
 
 
 def _last_sentence(line: str) -> str:
@@ -78,14 +84,23 @@ _RANKING = re.compile(
     re.IGNORECASE,
 )
 _HERE = re.compile(
-    r"\bhere(?:\s+(?:is|are|it|they|you|we)\b|['’]s\b)|\b(?:sure|okay|ok|certainly|of course|so|now|thus|therefore)\b",
+    r"\bhere(?:\s+(?:is|are|it|they|you|we)\b|['’]s\b)"
+    r"|\b(?:sure|okay|ok|certainly|of course|so|now|thus|therefore)\b",
     re.IGNORECASE,
 )
 _POOL = re.compile(
-    r"\b(?:candidates?|options?|choices|labels?|available|inputs?|pool|history|prompt|question|request|thoughts?)\b",
+    r"\b(?:candidates?|options?|choices|labels?|available|inputs?|pool|prompt|question|request|thoughts?)\b",
     re.IGNORECASE,
 )
 """What a text may show here that is no ranking."""
+
+_HARMLESS = re.compile(
+    r"\b(?:best|better|most|first|highest)(?: \w+){0,2} to (?:the )?(?:worst|least|last|lowest)\b"
+    r"|\b(?:in|as) (?:the |a )?(?:\w+ ){0,2}format\b|\byou(?:['’]ve| have)? asked for\b"
+    r"|\bwould (?:probably |likely |most )?like\b|,? (?:which|that) (?:do|does) not [^:]*",
+    re.IGNORECASE,
+)
+"""Words that deny nothing, though those of a denial are among them."""
 
 _DENIAL = re.compile(
     r"\b(?:no|not|none|never|cannot|without|against|wrong|worst|least|except|avoid|sorry|invalid|errors?"

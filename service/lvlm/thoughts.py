@@ -22,7 +22,8 @@ _CLOSE = re.compile(_CLOSING, re.IGNORECASE)
 _TAG = re.compile(f"(?P<open>{_OPENING})|{_CLOSING}", re.IGNORECASE)
 
 _MARK = re.compile(
-    r"</?(?:answer|ranking|final_answer|final|output|result|response|json|s)>|<\|[\w ]{1,30}\|>|\\boxed(?=\{)",
+    r"</?(?:answer|ranking|final_answer|final|output|result|response|json|s)>"
+    r"|<\|[\w ]{1,30}\|>|\\boxed(?=\{)",
     re.IGNORECASE,
 )
 """What some models put around their answers, and special tokens that a server let through."""
