@@ -1,4 +1,4 @@
-"""An address that cannot be used is refused before anything starts, in one sentence that quotes none of it."""
+"""An address that cannot be used is refused before the start, in one sentence that quotes none of it."""
 
 from __future__ import annotations
 
