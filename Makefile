@@ -9,7 +9,8 @@ PARALLEL := --numprocesses 2 --dist loadfile
 URL ?= http://127.0.0.1:8000
 # The version of a build of torch without CUDA ends in +cpu. On Linux an index that lacks it gives the one with CUDA.
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
-NO_CPU_BUILD := [ "$$(uname -s)" = Linux ] && ! $(BIN)/python -m pip index versions torch 2>/dev/null | grep -qE '$(TORCH)\+cpu|INSTALLED:'
+TORCH_PATTERN := $(subst .,\.,$(TORCH))
+NO_CPU_BUILD := [ "$$(uname -s)" = Linux ] && ! $(BIN)/python -m pip index versions torch 2>/dev/null | grep -qE '$(TORCH_PATTERN)\+cpu|INSTALLED: *$(TORCH_PATTERN)(\+|$$|[[:space:]])'
 # .env first and the shell's own variables over it, as docker compose does.
 ENVIRONMENT := shell=$$(export -p); set -a; if [ -f .env ]; then . ./.env; fi; set +a; eval "$$shell"
 
@@ -41,6 +42,13 @@ format: $(VENV)/all ## fix what can be fixed
 bench: $(VENV)/all ## candidate generation and HTTP against plain alternatives, as ratios
 	$(BIN)/python -m benchmarks candidates --random
 	$(BIN)/python -m benchmarks http
+
+# Asked for before anything is installed.
+ifneq ($(filter compare,$(MAKECMDGOALS)),)
+ifeq ($(strip $(BASE)),)
+$(error say with which commit to compare: make compare BASE=<commit>)
+endif
+endif
 
 compare: $(VENV)/all ## is anything slower than in another commit (BASE=…); a quarter of an hour
 	$(BIN)/python -m benchmarks compare --base '$(BASE)'

@@ -62,7 +62,7 @@ class Speed:
     def verdict(self) -> str:
         """``slower`` and ``faster`` are said when the whole interval lies beyond the margin."""
         low, high = self.interval
-        return "slower" if high < SLOWER else "faster" if low > FASTER else "not slower"
+        return "slower" if high < SLOWER else "faster" if low > FASTER else "not shown to be slower"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

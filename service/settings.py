@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -170,9 +171,15 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, url: SecretStr) -> SecretStr:
-        """The scheme alone: the rest may hold a password."""
-        if url.get_secret_value() and not re.match(r"(rediss?|unix)://", url.get_secret_value()):
+        """The client's own parser is asked, and not quoted: it shows what may be a part of a password."""
+        text = url.get_secret_value()
+        if text and not re.match(r"(rediss?|unix)://", text):
             raise ValueError("must begin with redis://, rediss:// or unix://")
+        if text and not _is_redis_url(text):
+            raise ValueError(
+                "must be redis://[user:password@]host[:port][/database] with a port up to 65535; in a "
+                "password, write % as %25, # as %23, / as %2F, ? as %3F and @ as %40"
+            )
         return url
 
     @model_validator(mode="after")
@@ -287,7 +294,8 @@ class Settings(BaseSettings):
         key = os.environ.get(variable, "") if variable else ""
         if variable and not key:
             raise ConfigurationError(
-                f"MSR_COMPATIBLE.{provider}.api_key_variable: the variable {variable} is not set"
+                # Its value is not shown: it may be a key that was pasted for the name of its variable.
+                f"MSR_COMPATIBLE.{provider}.api_key_variable: the variable that it names is not set"
             )
         if not sendable(key):
             raise ConfigurationError(f"{variable}: {NOT_SENDABLE}")
@@ -341,6 +349,18 @@ def unknown_variables() -> list[str]:
             near = difflib.get_close_matches(name, known, n=1)
             sentences.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
     return sentences
+
+
+def _is_redis_url(url: str) -> bool:
+    from redis.asyncio import ConnectionPool  # slow to load, and only needed with Redis
+
+    try:
+        ConnectionPool.from_url(url).make_connection()  # an object, not yet connected
+        path = urlsplit(url).path
+    except (ValueError, TypeError):
+        return False
+    # A '#' cuts the rest off, and what follows a host is a database: else a password was not encoded.
+    return "#" not in url and (url.startswith("unix:") or re.fullmatch(r"/?\d*", path) is not None)
 
 
 def _sentence(problem: object) -> str:

@@ -200,8 +200,8 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
 
     try:
         connection = RedisConnection(url, settings.redis_timeout_ms / 1000)
-    except ValueError as error:
-        raise ConfigurationError(f"MSR_REDIS_URL: {error}") from None
+    except ValueError:  # its text may quote a part of the password
+        raise ConfigurationError("MSR_REDIS_URL: Redis' client cannot use it") from None
     stack.push_async_callback(connection.close)
     stores = Stores(
         RedisCache(connection),

@@ -31,7 +31,7 @@ case "$*" in
   *"pip install"*) echo "$*" >> "{log}"; echo "downloading" ;;
   *"pip freeze"*) cat "{frozen}" ;;
   *"-m venv "*) for folder; do :; done; mkdir -p "$folder/bin"; cp "$0" "$folder/bin/python" ;;
-  *"pip index"*) "{python}" "$@" | grep -v INSTALLED; [ ! -e "{here}" ] || echo "  INSTALLED: 2.13.0+cu130" ;;
+  *"pip index"*) "{python}" "$@" | grep -v INSTALLED; [ ! -e "{here}" ] || echo "  INSTALLED: $(cat "{here}")" ;;
   *) exec "{python}" "$@" ;;
 esac
 """
@@ -105,9 +105,30 @@ def test_an_index_with_the_cpu_build_goes_unmentioned(checkout: Path) -> None:
 
 
 @on_linux
-def test_the_owner_of_a_gpu_who_installed_torch_is_not_told_to_take_another(checkout: Path) -> None:
-    (checkout / "torch-is-here").touch()
+@pytest.mark.parametrize("build", ["", "+cu130"])
+def test_the_owner_of_a_gpu_who_installed_torch_is_not_told_to_take_another(
+    checkout: Path, build: str
+) -> None:
+    pinned = re.search(r"^torch==(.*)$", (ROOT / "constraints.txt").read_text(), re.M)
+    assert pinned
+    (checkout / "torch-is-here").write_text(pinned[1] + build)
     assert "PIP_EXTRA_INDEX_URL" not in make(checkout, ".venv/all", wheels(checkout, ""))
+
+
+@on_linux
+@pytest.mark.parametrize("version", ["2.4.0", "12.13.0", "2.13.00"])
+def test_another_version_of_torch_that_is_installed_does_not_silence_the_hint(
+    checkout: Path, version: str
+) -> None:
+    (checkout / "torch-is-here").write_text(version)
+    assert "PIP_EXTRA_INDEX_URL" in make(checkout, ".venv/all", wheels(checkout, ""))
+
+
+def test_a_comparison_without_a_commit_asks_for_it_before_anything_is_installed(checkout: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        make(checkout, "compare")
+    assert "make compare BASE=<commit>" in caught.value.stderr
+    assert not (checkout / "installed.txt").exists()
 
 
 def test_the_service_alone_needs_no_torch_and_says_nothing_of_it(checkout: Path) -> None:

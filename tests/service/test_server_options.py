@@ -228,10 +228,17 @@ def test_a_key_that_was_pasted_for_its_variables_name_is_not_shown(monkeypatch: 
 def test_the_start_stops_when_the_variable_of_a_key_is_not_set(bundle_folder: Path) -> None:
     settings = {"provider": "vllm", "compatible": compatible()}
     with (
-        pytest.raises(RuntimeError, match=r"stopped with 2:\nmsr-serve: .*the variable VLLM_KEY is not set"),
+        pytest.raises(RuntimeError, match=r"stopped with 2:\nmsr-serve: MSR_COMPATIBLE\.vllm\.api_key_v"),
         start_service(bundle_folder, environment={"VLLM_KEY": ""}, **settings),
     ):
         pass
+
+
+def test_a_key_that_could_be_a_variables_name_is_not_shown_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSR_COMPATIBLE", compatible(api_key_variable="a1b2secret3"))
+    with pytest.raises(ConfigurationError, match=r"vllm\.api_key_variable: .* is not set$") as caught:
+        read_settings().key("vllm")
+    assert "secret" not in str(caught.value)
 
 
 def test_a_replay_needs_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+import httpx2
 
 Wire = Literal["openai", "anthropic"]
 
@@ -43,13 +46,17 @@ def _checked(url: str) -> SplitResult:
         raise ValueError("must be an address without spaces and control characters")
     try:
         parts = urlsplit(url)
-        sound = parts.port != 0 and bool(parts.hostname)
+        sound = parts.port != 0 and _is_host(parts.hostname or "")
     except ValueError:
         raise ValueError("must be an address with a host and, if any, a port up to 65535") from None
     if parts.scheme not in ("http", "https"):
         raise ValueError("must begin with http:// or https://")
     if "@" in parts.netloc:
         raise ValueError("must not hold a user name or password: a key goes into a variable of its own")
+    try:
+        httpx2.URL(url)  # what the client refuses would stop a worker later
+    except httpx2.InvalidURL:
+        sound = False
     if not sound:
         raise ValueError("must be an address with a host and, if any, a port up to 65535")
     if parts.query:
@@ -57,6 +64,19 @@ def _checked(url: str) -> SplitResult:
     if parts.fragment:
         raise ValueError("must not hold a fragment (#…)")
     return parts
+
+
+def _is_host(host: str) -> bool:
+    """Whether it is an IP address or a name of letters, digits, hyphens and underscores, after IDNA."""
+    if ":" in host:
+        return "%" not in host and ip_address(host).version == 6
+    try:
+        name = httpx2.URL(scheme="http", host=host).raw_host.decode("ascii")
+    except httpx2.InvalidURL:
+        return False
+    return (
+        len(name) <= 254 and re.fullmatch(r"([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?", name) is not None
+    )
 
 
 def _names(query: str) -> str:
