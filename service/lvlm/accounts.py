@@ -107,7 +107,7 @@ class Accounts:
         return bill
 
     def warning(self, provider: str, model: str, *, refused: bool = False) -> str | None:
-        """What an answer of this model must say about its price; ``refused``: without one it is not called."""
+        """What an answer of this model must say about its price; ``refused``: it needs one to be called."""
         if provider in self._free:
             return None
         return self._prices.warning(model, datetime.date.today(), refused=refused)
