@@ -47,7 +47,7 @@ def main() -> int:
         logger.warning(
             "no price is known for %s: %s",
             ", ".join(names),
-            "not called while a budget is set (MSR_UNPRICED_CALLS=allow)"
+            "not called while a budget is set (MSR_UNPRICED_CALLS=allow calls it)"
             if settings.unpriced_calls == "refuse"
             else "called, and not counted by the budget",
         )

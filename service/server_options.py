@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from service.lvlm.providers.addresses import normalised
 from service.lvlm.providers.dialect import Dialect, OutputCap
@@ -25,6 +33,8 @@ _FRAMING = frozenset(
     )
 )
 """Headers that say how a request is sent: another value would break it."""
+
+ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class ServerOptions(BaseModel):
@@ -117,7 +127,7 @@ class CompatibleProvider(ServerOptions):
     """
 
     base_url: str
-    models: tuple[str, ...] = Field(min_length=1)
+    models: tuple[ModelName, ...] = Field(min_length=1)
     api_key_variable: str = ""
     output_cap: OutputCap = "max_tokens"
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -33,6 +32,7 @@ from service.server_options import (
     ServerOptions,
     sendable,
 )
+from service.settings_sentences import nested_too_deeply, sentence
 
 DEMO_BUNDLE = Path(__file__).parent / "demo"
 
@@ -175,7 +175,11 @@ class Settings(BaseSettings):
         text = url.get_secret_value()
         if text and not re.match(r"(rediss?|unix)://", text):
             raise ValueError("must begin with redis://, rediss:// or unix://")
-        if text and not _is_redis_url(text):
+        if not text:
+            return url
+        from service.stores.redis_store import is_redis_url  # slow to load, and needed with Redis alone
+
+        if not is_redis_url(text):
             raise ValueError(
                 "must be redis://[user:password@]host[:port][/database] with a port up to 65535; in a "
                 "password, write % as %25, # as %23, / as %2F, ? as %3F and @ as %40"
@@ -335,6 +339,9 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise ConfigurationError("; ".join(_sentence(problem) for problem in error.errors())) from None
+    except RecursionError:  # raised by the JSON parser, which does not say where
+        names = [name for name in _variables() if nested_too_deeply(os.environ.get(name, ""))]
+        raise ConfigurationError(f"{', '.join(names) or 'MSR_*'}: the JSON is nested too deeply") from None
     except SettingsError as error:  # its text names the field and not the variable
         name = re.search(r'field "(\w+)"', str(error))
         raise ConfigurationError(f"MSR_{name[1].upper() if name else '*'}: not valid JSON") from None
@@ -342,7 +349,7 @@ def read_settings() -> Settings:
 
 def unknown_variables() -> list[str]:
     """Variables that look like ours and are not, with the nearest real name: most likely misspelt."""
-    known = [f"MSR_{name.upper()}" for name in Settings.model_fields]
+    known = _variables()
     sentences = []
     for name in sorted(os.environ):
         if name.startswith("MSR_") and name not in known and not name.startswith("MSR_TEST_"):
@@ -351,25 +358,17 @@ def unknown_variables() -> list[str]:
     return sentences
 
 
-def _is_redis_url(url: str) -> bool:
-    from redis.asyncio import ConnectionPool  # slow to load, and only needed with Redis
-
-    try:
-        ConnectionPool.from_url(url).make_connection()  # an object, not yet connected
-        path = urlsplit(url).path
-    except (ValueError, TypeError):
-        return False
-    # A '#' cuts the rest off, and what follows a host is a database: else a password was not encoded.
-    return "#" not in url and (url.startswith("unix:") or re.fullmatch(r"/?\d*", path) is not None)
-
-
 def _sentence(problem: object) -> str:
     assert isinstance(problem, dict)
     location = [str(part) for part in problem["loc"]]
-    message = str(problem["msg"]).removeprefix("Value error, ")
+    message = sentence(problem, {**CompatibleProvider.model_fields, **ProviderLimit.model_fields})
     if not location:
         return message
     return f"{'.'.join([_variable(location[0]), *location[1:]])}: {message}"
+
+
+def _variables() -> list[str]:
+    return [f"MSR_{name.upper()}" for name in Settings.model_fields]
 
 
 def _variable(name: str) -> str:

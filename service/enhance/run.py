@@ -86,9 +86,7 @@ async def _run(backlog: Backlog, folder: Path, arguments: argparse.Namespace, se
             if arguments.budget_usd is not None and "no price" in warning:
                 raise ConfigurationError(f"--budget-usd cannot be kept: {warning}")
             if settings.unpriced_calls == "refuse" and budget_of(settings).limited and "no price" in warning:
-                raise ConfigurationError(
-                    f"MSR_BUDGET_USD_… cannot be kept: {warning}; MSR_UNPRICED_CALLS=allow lets it be called"
-                )
+                raise ConfigurationError(f"MSR_BUDGET_USD_… cannot be kept: {warning}")
         waiting = backlog.waiting()
         if arguments.dry_run:
             await tell_estimate(

@@ -106,9 +106,11 @@ class Accounts:
         metrics.lvlm_cost.labels(payer, model).inc(bill.cost_usd or 0.0)
         return bill
 
-    def warning(self, provider: str, model: str) -> str | None:
-        """What an answer of this model must say about its price."""
-        return None if provider in self._free else self._prices.warning(model, datetime.date.today())
+    def warning(self, provider: str, model: str, *, refused: bool = False) -> str | None:
+        """What an answer of this model must say about its price; ``refused``: it needs one to be called."""
+        if provider in self._free:
+            return None
+        return self._prices.warning(model, datetime.date.today(), refused=refused)
 
     def _cost(self, provider: str, call: Call, usage: Usage) -> float | None:
         return 0.0 if provider in self._free else self._prices.cost(call.model, usage)

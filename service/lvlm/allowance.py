@@ -85,6 +85,10 @@ class Allowance:
         self._unpriced = unpriced
         self._free = frozenset(free)
 
+    def refuses_unpriced(self, provider: str) -> bool:
+        """Whether a call of this provider needs a price, because a budget could not count it otherwise."""
+        return self._budget.limited and not (self._unpriced or provider in self._free)
+
     async def grant(self, provider: str, model: str, expected: Bill, until: float) -> Grant | Ending:
         """Draw what an attempt will take, and wait for its turn.
 
@@ -97,8 +101,7 @@ class Allowance:
         Returns:
             The grant; or ``Ending.LIMIT`` or ``Ending.BUDGET`` for why there is none.
         """
-        countable = expected.cost_usd is not None or provider in self._free
-        if self._budget.limited and not (countable or self._unpriced):
+        if expected.cost_usd is None and self.refuses_unpriced(provider):
             return Ending.BUDGET
         flows, sums = self._flows(provider, model, expected), self._sums(expected)
         if not flows and not sums:

@@ -204,7 +204,8 @@ class Gateway:
 
     def warning(self, provider: str, model: str) -> str | None:
         """What an answer of this model must say about its price."""
-        return self._accounts.warning(provider, model)
+        refused = self._allowance.refuses_unpriced(provider)
+        return self._accounts.warning(provider, model, refused=refused)
 
     def expected(self, provider: str, call: Call) -> Bill:
         """What one attempt will take, before it is made."""

@@ -93,11 +93,21 @@ class Prices:
         known = self._known(model)
         return known.images if known else UNKNOWN_FAMILY
 
-    def warning(self, model: str, today: datetime.date) -> str | None:
-        """What to know before relying on the model: that it has no price here, or has been switched off."""
+    def warning(self, model: str, today: datetime.date, *, refused: bool = False) -> str | None:
+        """What to know before relying on the model: that it has no price here, or has been switched off.
+
+        Args:
+            model: as the provider calls it.
+            today: the date.
+            refused: a model without a price is not called.
+        """
         known = self._known(model)
         if known is None:
-            return f"no price is known for the model {model}: its cost is not counted"
+            if refused:
+                consequence = "it is not called while a budget is set (MSR_UNPRICED_CALLS=allow calls it)"
+            else:
+                consequence = "its cost is not counted"
+            return f"no price is known for the model {model}: {consequence}"
         if known.deprecated_after and today > known.deprecated_after:
             return f"the vendor announced {known.deprecated_after} as the last day of the model {model}"
         return None

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -34,6 +36,18 @@ PAUSE_AFTER_FAILURE = 1.0
 
 SLOW = 0.05
 """Seconds that an operation may take whose caller leaves, before the server counts as failing."""
+
+
+def is_redis_url(url: str) -> bool:
+    """Whether Redis' client takes a URL, and reads all of it."""
+    try:
+        pool = BlockingConnectionPool.from_url(url)
+        pool.connection_class(**pool.connection_kwargs)  # an object, not yet connected
+        path = urlsplit(url).path
+    except (ValueError, TypeError):
+        return False
+    # A '#' cuts the rest off, and what follows a host is a database: else a password was not encoded.
+    return "#" not in url and (url.startswith("unix:") or re.fullmatch(r"/?\d*", path) is not None)
 
 
 class RedisConnection:

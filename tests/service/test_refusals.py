@@ -388,6 +388,22 @@ async def test_a_gateway_with_a_key_header_of_its_own_serves_anthropics_format()
     assert not pictures(body)
 
 
+@pytest.mark.parametrize("wire", ["openai", "anthropic"])
+@pytest.mark.parametrize("name", ["Authorization", "X-Api-Key"])
+async def test_a_header_that_the_options_set_stays_beside_the_key_in_a_header_of_its_own(
+    wire: str, name: str
+) -> None:
+    dialect = Dialect(api_key_header="api-key", headers={name: "Bearer of-the-gateway"})
+    async with picky() as server:
+        provider = connected(wire, server.url, dialect)
+        await ask(provider)
+        await provider.close()
+    ((_, headers, _),) = server.requests
+    assert headers["api-key"] == "k"
+    assert headers[name.lower()] == "Bearer of-the-gateway"
+    assert sum(value in ("k", "Bearer k") for value in headers.values()) == 1
+
+
 async def test_a_missing_version_in_a_base_url_is_found_out_once() -> None:
     paths: list[str] = []
 

@@ -80,11 +80,15 @@ def test_with_a_budget_the_candidate_order_answers_for_a_model_without_a_price(b
             answer = httpx.post(f"{service.url}/recommend?strategy=s3", json=body).json()
             assert answer["outcome"] == "fallback_budget"
             assert server.requests == []
-            assert "no price is known for vllm/no-such-model: not called while a budget is set" in service.log
+            refused = "not called while a budget is set (MSR_UNPRICED_CALLS=allow calls it)"
+            assert f"no price is known for the model no-such-model: it is {refused}" in answer["warnings"]
+            assert f"no price is known for vllm/no-such-model: {refused}" in service.log
         with start_service(bundle_folder, unpriced_calls="allow", **settings) as service:
             answer = httpx.post(f"{service.url}/recommend?strategy=s3", json=body).json()
             assert answer["outcome"] == "ok"
             assert answer["lvlm"]["cost_usd"] is None
+            sentence = "no price is known for the model no-such-model: its cost is not counted"
+            assert sentence in answer["warnings"]
             assert "no price is known for vllm/no-such-model: called, and not counted" in service.log
 
 

@@ -28,7 +28,8 @@ def http_client(base_url: str, *, key_header: str = "", api_key: str = "") -> ht
 
     async def readdress_key(request: httpx2.Request) -> None:
         for name in _KEY_HEADERS:
-            request.headers.pop(name, None)
+            if request.headers.get(name) in (api_key, f"Bearer {api_key}"):  # another was set on purpose
+                del request.headers[name]
         request.headers[key_header] = api_key
 
     limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
