@@ -31,8 +31,7 @@ case "$*" in
   *"pip install"*) echo "$*" >> "{log}"; echo "downloading" ;;
   *"pip freeze"*) cat "{frozen}" ;;
   *"-m venv "*) for folder; do :; done; mkdir -p "$folder/bin"; cp "$0" "$folder/bin/python" ;;
-  *"pip index"*) "{python}" "$@" | grep -v INSTALLED
-    [ ! -e "{here}" ] || echo "  INSTALLED: $(cat "{here}")" ;;
+  *"pip index"*) "{python}" "$@" | grep -v INSTALLED; [ ! -e "{here}" ] || echo INSTALLED: $(cat "{here}") ;;
   *) exec "{python}" "$@" ;;
 esac
 """
