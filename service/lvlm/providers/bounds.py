@@ -42,7 +42,7 @@ class Bounds:
         return cls(
             body=MIB + 2 * KIB * tokens,
             lines=4 * KIB + 8 * tokens,
-            plain=MIB + 64 * tokens,
+            plain=256 * KIB + 32 * tokens,
             text=32 * KIB + 32 * tokens,
         )
 
