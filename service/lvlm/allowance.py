@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from service.lvlm.accounts import Bill
@@ -138,10 +139,9 @@ class Allowance:
 
     async def _correct(self, meters: Meters, flows: Sequence[Flow], sums: Sequence[Sum]) -> None:
         try:
-            await meters.correct(flows)
-            await meters.settle(sums)
-        except StoreError:
-            pass  # the meter keeps its estimate
+            with suppress(StoreError):  # a meter that is away keeps its estimate
+                await meters.correct(flows)
+                await meters.settle(sums)
         finally:
             await self._remember(meters, sums)
 
