@@ -84,6 +84,7 @@ async def test_the_answer_says_that_no_picture_was_shown_and_so_does_the_cached_
         assert result.warnings == (WARNING,)
 
 
+@pytest.mark.usefixtures("clock")
 async def test_a_partial_answer_says_so_too(catalogue: Catalogue) -> None:
     provider = ControlledProvider([BLIND, TextDelta('{"ranking": ["C", "A'), asyncio.Event()])
     async with open_stage(catalogue, [provider]) as opened:

@@ -172,6 +172,7 @@ async def test_a_cut_ranking_without_a_finish_reason_is_a_failure(
     assert (second.outcome, second.cache) == (Outcome.OK, "miss")
 
 
+@pytest.mark.usefixtures("clock")
 async def test_a_complete_ranking_at_the_deadline_is_not_partial(catalogue: Catalogue) -> None:
     async with asking(catalogue, [TextDelta(GOOD), asyncio.Event()]) as (opened, _):
         result = await opened.stage.rerank(ask(deadline=0.2))
@@ -179,6 +180,7 @@ async def test_a_complete_ranking_at_the_deadline_is_not_partial(catalogue: Cata
     assert opened.count("msr_fallbacks_total", reason="partial") == 0
 
 
+@pytest.mark.usefixtures("clock")
 async def test_a_ranking_that_is_not_closed_at_the_deadline_is_partial(catalogue: Catalogue) -> None:
     async with asking(catalogue, [TextDelta(GOOD[:-1]), asyncio.Event()]) as (opened, _):
         result = await opened.stage.rerank(ask(deadline=0.2))
@@ -186,6 +188,7 @@ async def test_a_ranking_that_is_not_closed_at_the_deadline_is_partial(catalogue
     assert opened.count("msr_fallbacks_total", reason="partial") == 1
 
 
+@pytest.mark.usefixtures("clock")
 async def test_a_label_that_may_go_on_at_the_deadline_is_dropped(catalogue: Catalogue) -> None:
     script = [TextDelta("C > B > A"), asyncio.Event()]
     async with asking(catalogue, script) as (opened, _):

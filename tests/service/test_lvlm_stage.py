@@ -131,6 +131,7 @@ async def test_faults_in_an_answer_are_repaired_and_counted(catalogue: Catalogue
         assert opened.count("msr_lvlm_repairs_total", **labels) == times
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("wire", WIRES)
 async def test_at_the_deadline_the_emitted_prefix_is_kept(
     catalogue: Catalogue, wire: str, clock: MovedClock
@@ -148,6 +149,7 @@ async def test_at_the_deadline_the_emitted_prefix_is_kept(
     assert opened.count("msr_fallbacks_total", reason="partial") == 1
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
 @pytest.mark.parametrize("wire", WIRES)
 async def test_without_an_answer_in_time_the_candidate_order_stays(
@@ -366,6 +368,7 @@ async def test_a_good_answer_is_given_again_without_a_call(catalogue: Catalogue)
         assert opened.count("msr_cache_events_total", cache="answers", result=result) == 1
 
 
+@pytest.mark.usefixtures("clock")
 async def test_a_cached_answer_is_there_at_a_deadline_of_zero(catalogue: Catalogue) -> None:
     async with playing(catalogue, answer("openai", *GOOD)) as (opened, server):
         assert (await opened.stage.rerank(ask(deadline=0.0))).outcome is Outcome.FALLBACK_DEADLINE
@@ -440,6 +443,7 @@ async def test_an_answer_cut_off_by_the_token_cap_is_used_and_kept_for_a_moment_
         assert (await opened.stage.rerank(ask())).cache == "miss"
 
 
+@pytest.mark.usefixtures("clock")
 async def test_a_loop_that_is_held_up_over_the_deadline_loses_no_prefix(
     catalogue: Catalogue, clock: MovedClock
 ) -> None:
@@ -452,6 +456,7 @@ async def test_a_loop_that_is_held_up_over_the_deadline_loses_no_prefix(
     assert result.usage.input_tokens > 0
 
 
+@pytest.mark.usefixtures("clock")
 async def test_only_steps_that_were_taken_have_a_duration(catalogue: Catalogue) -> None:
     async with playing(catalogue, answer("openai", *GOOD)) as (opened, _):
         assert set((await opened.stage.rerank(ask())).seconds) == {"cache", "prompt", "lvlm"}
@@ -582,6 +587,7 @@ async def test_a_record_that_is_damaged_or_about_another_pool_is_a_miss(
     assert opened.count("msr_cache_events_total", cache="answers", result="error") == 1
 
 
+@pytest.mark.usefixtures("clock")
 async def test_a_slow_cache_costs_time_and_never_the_answer(catalogue: Catalogue, clock: MovedClock) -> None:
     cache = SlowCache(10**6)
     good = answer("openai", *GOOD)

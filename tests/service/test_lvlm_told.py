@@ -298,6 +298,7 @@ async def test_another_provider_that_answers_instead_comes_after_what_was_told(c
     assert result.warnings[1].startswith("an answer broke off")
 
 
+@pytest.mark.usefixtures("clock")
 async def test_at_the_deadline_of_a_second_attempt_both_are_kept(catalogue: Catalogue) -> None:
     watcher = Watcher()
     second = [TextDelta('{"ranking": ["A", "E", "B'), asyncio.Event()]
@@ -308,6 +309,7 @@ async def test_at_the_deadline_of_a_second_attempt_both_are_kept(catalogue: Cata
     assert opened.count("msr_fallbacks_total", reason="partial") == 1
 
 
+@pytest.mark.usefixtures("clock")
 async def test_at_the_deadline_of_one_attempt_nothing_is_said_of_breaking_off(catalogue: Catalogue) -> None:
     watcher = Watcher()
     async with asking(catalogue, begun(watcher, asyncio.Event())) as (opened, _):
