@@ -59,7 +59,7 @@ REFUSALS = ("429", "500", "504", "529")
 BREAKS = ("reset", "reset_midstream", "error_in_stream", "error_text", "truncated", "no_finish_half")
 """Are worth another attempt at once."""
 
-HALVES = ("reset_midstream", "error_in_stream", "truncated", "no_finish_half")
+HALVES = ("reset_midstream", "error_in_stream", "error_text", "truncated", "no_finish_half")
 """Come when a part of the ranking is there."""
 
 REPAIR_KINDS = ("invented", "duplicated", "missing")

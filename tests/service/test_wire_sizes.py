@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import httpcore2
+import httpx2
 import pytest
 from lvlm_parts import connect
 
@@ -25,6 +28,7 @@ from service.lvlm.providers.base import (
     Text,
     TextDelta,
 )
+from service.lvlm.providers.bounded_network import RECEIVE_BUFFER, BoundedBackend
 from service.lvlm.providers.bounds import MIB, Bounds
 
 TOKENS = 64
@@ -175,3 +179,14 @@ def test_every_answer_that_the_cap_allows_is_within_the_bounds(tokens: int) -> N
     assert bounds.lines > 5 * tokens
     assert bounds.plain > tokens * 20
     assert bounds.text > tokens * 20
+
+
+async def test_the_system_keeps_little_of_what_has_not_been_read() -> None:
+    async with endless(SSE, b":\n\n") as server:
+        address = httpx2.URL(server.url)
+        stream = await BoundedBackend(httpcore2.AnyIOBackend()).connect_tcp(address.host, address.port or 0)
+        try:
+            kept = stream.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        finally:
+            await stream.aclose()
+    assert kept <= 2 * RECEIVE_BUFFER  # Linux doubles it for its own bookkeeping

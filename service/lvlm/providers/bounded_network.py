@@ -7,6 +7,7 @@ Here each has a size, and what is compressed is inflated piece by piece.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -32,6 +33,13 @@ PIECE = 64 * KIB
 
 READ = 64 * KIB
 """Bytes taken from a socket at once."""
+
+RECEIVE_BUFFER = 128 * KIB
+"""Bytes that the system keeps of what was sent and not read.
+
+libuv empties a socket for up to 2 MiB before it lets the reader say that this is enough: a flood over four
+connections would take 20 MB for that alone.
+"""
 
 HEAD_SLICE, BODY_SLICE = KIB // 2, 4 * KIB
 """Bytes of them that are parsed at once, of a head and of a body: a flood never holds the loop for long.
@@ -121,9 +129,8 @@ class BoundedBackend(httpcore2.AsyncNetworkBackend):
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         """See AsyncNetworkBackend."""
-        return BoundedStream(
-            await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
-        )
+        options = [*(socket_options or ()), (socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)]
+        return BoundedStream(await self._backend.connect_tcp(host, port, timeout, local_address, options))
 
     async def connect_unix_socket(
         self,
