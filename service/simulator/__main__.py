@@ -18,7 +18,7 @@ with needed_by("service.simulator"):
 
     from service.simulator.app import create_app
     from service.simulator.connection import BreakableProtocol
-    from service.simulator.faults import ScriptError, read_script
+    from service.simulator.fault_script import ScriptError, read_script
     from service.simulator.image_tokens import RULES
     from service.simulator.timing import Fast, Instant, Paper, Profile
 

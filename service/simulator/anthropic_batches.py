@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.simulator import checks
+from service.simulator.anthropic_errors import refused
 from service.simulator.batch_calls import BatchCalls, Result
 from service.simulator.batch_routes import BatchRoutes
 from service.simulator.batches import DAY, Batch, Batches, in_no_order, read_limit
@@ -86,7 +87,7 @@ class AnthropicBatches:
     async def _create(self, request: Request) -> dict[str, Any]:
         asked = checks.json_object(await read_body(request, MOST_BATCHED))
         if asked is None:
-            raise _refusal("The request body is not valid JSON: expected an object")
+            raise refused("The request body is not valid JSON: expected an object")
         requests = _read_requests(asked.get("requests"))
         batch = AnthropicBatch(id=f"msgbatch_{uuid.uuid4().hex}", seconds=self._seconds, total=len(requests))
         self._batches.begin(batch, self._live(batch, requests))
@@ -100,9 +101,9 @@ class AnthropicBatches:
             asked.get("before_id"),
         )
         if limit is None:
-            raise _refusal(f"limit: Input should be an integer from 1 to {_MOST_LISTED}")
+            raise refused(f"limit: Input should be an integer from 1 to {_MOST_LISTED}")
         if after is not None and before is not None:
-            raise _refusal("after_id and before_id cannot be used together")
+            raise refused("after_id and before_id cannot be used together")
         try:
             batches, more = self._batches.page(limit, after=after, before=before)
         except KeyError as unknown:
@@ -126,7 +127,7 @@ class AnthropicBatches:
     async def _cancel(self, request: Request) -> dict[str, Any]:
         batch = self._found(request)
         if batch.ended_at is not None:
-            raise _refusal(f"Batch {batch.id} has ended and cannot be canceled")
+            raise refused(f"Batch {batch.id} has ended and cannot be canceled")
         batch.cancel()
         return batch.description(str(request.base_url))
 
@@ -146,24 +147,24 @@ class AnthropicBatches:
 
 def _read_requests(requests: Any) -> deque[tuple[str, dict[str, Any]]]:
     if not isinstance(requests, list):
-        raise _refusal("requests: Input should be a valid list")
+        raise refused("requests: Input should be a valid list")
     if not 1 <= len(requests) <= _MOST_REQUESTS:
-        raise _refusal(f"requests: List should have from 1 to {_MOST_REQUESTS} items")
+        raise refused(f"requests: List should have from 1 to {_MOST_REQUESTS} items")
     seen: set[str] = set()
     read: deque[tuple[str, dict[str, Any]]] = deque()
     for place, entry in enumerate(requests):
         match entry:
             case {"custom_id": str(custom_id), "params": dict(params)}:
                 if not _CUSTOM_ID.fullmatch(custom_id):
-                    raise _refusal(
+                    raise refused(
                         f"requests.{place}.custom_id: String should match pattern '^[a-zA-Z0-9_-]{{1,64}}$'"
                     )
                 if custom_id in seen:
-                    raise _refusal(f"requests.{place}.custom_id: {custom_id} is not unique in the batch")
+                    raise refused(f"requests.{place}.custom_id: {custom_id} is not unique in the batch")
                 seen.add(custom_id)
                 read.append((custom_id, params))
             case _:
-                raise _refusal(f"requests.{place}: Input should have a custom_id and an object params")
+                raise refused(f"requests.{place}: Input should have a custom_id and an object params")
     return read
 
 
@@ -181,10 +182,6 @@ def _line(result: Result) -> bytes:
 
 def _timestamp(moment: float | None) -> str | None:
     return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat()
-
-
-def _refusal(message: str) -> RejectedError:
-    return RejectedError(400, "invalid_request_error", message)
 
 
 def _not_found(batch: str) -> RejectedError:

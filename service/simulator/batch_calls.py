@@ -6,10 +6,10 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from service.simulator.billing import Biller
+from service.simulator.books import Books
 from service.simulator.contracts import RejectedError, Wire
 from service.simulator.faults import CONNECTIONS, REJECTIONS, Fault, Faults
-from service.simulator.ledger import Call, Ledger
+from service.simulator.ledger import Call
 from service.simulator.replying import Replier
 
 Outcome = Literal["succeeded", "errored", "canceled", "expired"]
@@ -40,27 +40,26 @@ class BatchCalls:
     what has no answer is not billed.
     """
 
-    def __init__(self, wire: Wire, replier: Replier, ledger: Ledger, faults: Faults, biller: Biller) -> None:
+    def __init__(self, wire: Wire, replier: Replier, faults: Faults, books: Books) -> None:
         self._wire = wire
         self._replier = replier
-        self._ledger = ledger
         self._faults = faults
-        self._biller = biller
+        self._books = books
 
     async def make(self, batch: str, custom_id: str, params: dict[str, Any]) -> Result:
         """Make a call of a batch; ``params`` is what the body of a plain call would be."""
         request_id = f"req_{uuid.uuid4().hex}"
-        with self._ledger.call(self._wire.name, batch) as call:
+        with self._books.ledger.call(self._wire.name, batch) as call:
             try:
                 body = await self._answer(params, call, request_id)
             except RejectedError as error:
                 call.outcome, call.status, call.error = "rejected", error.status, error.message
-                rejection = self._wire.rejection(error, request_id)
+                rejection = self._wire.errors.rejection(error, request_id)
                 return Result(custom_id, "errored", request_id, error.status, rejection)
             if body is None:
                 call.outcome = "expired"
                 return Result(custom_id, "expired", request_id)
-            self._biller.bill(call, call.output_tokens)
+            self._books.biller.bill(call, call.output_tokens)
             return Result(custom_id, "succeeded", request_id, 200, body)
 
     def leave(self, custom_id: str) -> Result:
@@ -68,7 +67,7 @@ class BatchCalls:
         return Result(custom_id, "canceled", f"req_{uuid.uuid4().hex}")
 
     async def _answer(self, params: dict[str, Any], call: Call, request_id: str) -> dict[str, Any] | None:
-        ask = self._wire.understand(params)
+        ask = self._wire.requests.understand(params)
         call.model = ask.model
         fault = self._faults.meet(ask.model)
         call.fault = fault.name if fault else None
@@ -82,10 +81,10 @@ class BatchCalls:
         reply = await self._replier.reply(ask, call, request_id, fault)
         call.outcome, call.status = "length" if reply.cut else "ok", 200
         call.tokens_sent, call.usage_sent = len(reply.tokens), True
-        return self._wire.message(reply)
+        return self._wire.replies.message(reply)
 
     def _refuse(self, fault: Fault | None) -> None:
         if fault and fault.name in REJECTIONS:
-            raise self._wire.fault(fault.name, fault.retry_after)
+            raise self._wire.errors.fault(fault.name, fault.retry_after)
         if fault and fault.name in CONNECTIONS:
-            raise self._wire.fault("500", None)
+            raise self._wire.errors.fault("500", None)

@@ -10,10 +10,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.simulator.connection import break_off
+from service.simulator.connection import reset_connection
 from service.simulator.contracts import RejectedError, Wire
 from service.simulator.faults import BATCHES, REJECTIONS, Faults
-from service.simulator.ledger import Ledger
+from service.simulator.rate_limit import RateLimit
 from service.simulator.responses import MarkedResponse, refusal
 
 Handler = Callable[[Request], Awaitable[Response | dict[str, Any]]]
@@ -26,10 +26,10 @@ class BatchRoutes:
     meet the rejections, and ``reset``: what was asked for is done and the answer is lost.
     """
 
-    def __init__(self, wire: Wire, ledger: Ledger, faults: Faults) -> None:
+    def __init__(self, wire: Wire, faults: Faults, rate_limit: RateLimit) -> None:
         self._wire = wire
-        self._ledger = ledger
         self._faults = faults
+        self._rate_limit = rate_limit
 
     def route(self, path: str, handler: Handler, methods: Sequence[str] = ("GET",)) -> Route:
         """A route to a handler."""
@@ -37,19 +37,19 @@ class BatchRoutes:
         async def serve(request: Request) -> Response:
             request_id = f"req_{uuid.uuid4().hex}"
             try:
-                self._wire.check_headers(request.headers)
+                self._wire.requests.check_headers(request.headers)
                 fault = self._faults.meet(BATCHES)
                 if fault and fault.name in REJECTIONS:
-                    raise self._wire.fault(fault.name, fault.retry_after)
+                    raise self._wire.errors.fault(fault.name, fault.retry_after)
                 answer = await handler(request)
             except RejectedError as error:
-                return refusal(self._wire, error, request_id, self._ledger.allowance())
+                return refusal(self._wire, error, request_id, self._rate_limit.allowance())
             except ClientDisconnect:
-                return Response(status_code=499)  # nobody reads it
+                return Response(status_code=499)  # nginx: the client has closed its request
             if fault and fault.name == "reset":
-                break_off(request.scope)
+                reset_connection(request.scope)
             response = answer if isinstance(answer, Response) else MarkedResponse(answer)
-            response.headers.update(self._wire.headers(request_id, 0.0, self._ledger.allowance()))
+            response.headers.update(self._wire.replies.headers(request_id, 0.0, self._rate_limit.allowance()))
             return response
 
         return Route(path, serve, methods=list(methods))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -121,7 +121,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What is left of the per-minute limits that the rate limit headers report (and nobody enforces).
+    """What is left of the per-minute limits that the rate limit headers report; a script may enforce them.
 
     Attributes:
         now: seconds since the epoch.
@@ -136,14 +136,11 @@ class Allowance:
     resets_at: float
 
 
-class Wire(Protocol):
-    """One vendor's wire format."""
-
-    name: str
-    path: str
+class RequestReader(Protocol):
+    """Reads the requests of one vendor."""
 
     def read(self, headers: Mapping[str, str], body: bytes | bytearray) -> Ask:
-        """Check the headers of a request and understand its body.
+        """Check the headers of a request and parse its body.
 
         Raises:
             RejectedError: the vendor would refuse it.
@@ -159,31 +156,19 @@ class Wire(Protocol):
         ...
 
     def understand(self, asked: dict[str, Any]) -> Ask:
-        """Understand the body of a request, or one request of a batch.
+        """Parse the body of a request, or one request of a batch.
 
         Raises:
             RejectedError: the vendor would refuse it.
         """
         ...
 
+
+class ReplyFormat(Protocol):
+    """Shapes the replies of one vendor."""
+
     def headers(self, request_id: str, seconds: float, allowance: Allowance) -> dict[str, str]:
         """Response headers; ``seconds`` were spent until they were sent."""
-        ...
-
-    def rejection(self, error: RejectedError, request_id: str) -> dict[str, Any]:
-        """The body of a refusal."""
-        ...
-
-    def fault(self, status: str, retry_after: float | None) -> RejectedError:
-        """The refusal that the vendor sends for a status, as a scripted fault names it."""
-        ...
-
-    def no_schema(self) -> RejectedError:
-        """The refusal of a server that knows no JSON schemas: it names the field."""
-        ...
-
-    def error_event(self, reply: Reply) -> bytes:
-        """An error in the middle of a stream that began with 200."""
         ...
 
     def message(self, reply: Reply) -> dict[str, Any]:
@@ -201,3 +186,48 @@ class Wire(Protocol):
     def closing(self, reply: Reply) -> bytes:
         """Server-sent events after the last token."""
         ...
+
+
+class ErrorFormat(Protocol):
+    """Shapes the errors of one vendor."""
+
+    def rejection(self, error: RejectedError, request_id: str) -> dict[str, Any]:
+        """The body of a refusal."""
+        ...
+
+    def fault(self, status: str, retry_after: float | None) -> RejectedError:
+        """The refusal that the vendor sends for a status, as a scripted fault names it."""
+        ...
+
+    def no_schema(self) -> RejectedError:
+        """The refusal of a server that knows no JSON schemas: it names the field."""
+        ...
+
+    def event(self) -> bytes:
+        """The server-sent event of an error in the middle of a stream that began with 200."""
+        ...
+
+
+Content = dict[str, Any]
+"""The JSON of a server-sent event, or of a whole reply."""
+
+Rewrite = Callable[[Content], Iterator[Content]]
+"""Maps one event, or a whole reply, to what a lookalike server sends in its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One vendor's wire format.
+
+    Attributes:
+        name: the vendor, ``openai`` or ``anthropic``.
+        path: the path of a call of its own.
+        lookalikes: rewrites by the name of the fault that asks for them.
+    """
+
+    name: str
+    path: str
+    requests: RequestReader
+    replies: ReplyFormat
+    errors: ErrorFormat
+    lookalikes: Mapping[str, Rewrite]

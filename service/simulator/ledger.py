@@ -9,13 +9,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from service.simulator.contracts import Allowance, Picture
+from service.simulator.contracts import Picture
 
 _KEPT_CALLS = 10_000
 _KEPT_PICTURES = 50
-_WINDOW = 60.0  # seconds
-_REQUEST_LIMIT = 10_000.0  # that the headers tell unless a script sets others
-_TOKEN_LIMIT = 30_000_000.0
 
 
 @dataclass(slots=True)
@@ -73,16 +70,6 @@ class Ledger:
         self._count = 0
         self.in_flight = 0
         self.peak_in_flight = 0
-        self._window_start = 0.0
-        self._window_requests = 0
-        self._window_tokens = 0
-        self.request_limit = _REQUEST_LIMIT
-        self.token_limit = _TOKEN_LIMIT
-
-    def limit(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
-        """Set what the minute allows; None for the default."""
-        self.request_limit = requests_per_minute or _REQUEST_LIMIT
-        self.token_limit = tokens_per_minute or _TOKEN_LIMIT
 
     @contextmanager
     def call(self, wire: str, batch: str | None = None) -> Iterator[Call]:
@@ -109,34 +96,6 @@ class Ledger:
     def picture(self, number: int, index: int) -> Picture | None:
         """A kept picture of a call; None when there is none, or no longer."""
         return self._pictures.get((number, index))
-
-    def spend(self, tokens: int) -> None:
-        """Count a request and its tokens against the minute."""
-        now = time.time()
-        if now >= self._window_start + _WINDOW:
-            self._window_start, self._window_requests, self._window_tokens = now, 0, 0
-        self._window_requests += 1
-        self._window_tokens += tokens
-
-    def allowance(self) -> Allowance:
-        """What is left of the minute."""
-        now = time.time()
-        return Allowance(
-            request_limit=int(self.request_limit),
-            requests_left=max(0, int(self.request_limit) - self._window_requests),
-            token_limit=int(self.token_limit),
-            tokens_left=max(0, int(self.token_limit) - self._window_tokens),
-            now=now,
-            resets_at=self._window_start + _WINDOW,
-        )
-
-    def exhausted(self, tokens: int) -> float | None:
-        """Seconds until a request of so many tokens is allowed; None if it is now."""
-        now, end = time.time(), self._window_start + _WINDOW
-        if now >= end:
-            return None
-        full = self._window_requests >= self.request_limit
-        return end - now if full or self._window_tokens + tokens > self.token_limit else None
 
     def summary(self) -> dict[str, Any]:
         """Totals of all calls that the ledger holds."""

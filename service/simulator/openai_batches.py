@@ -20,6 +20,7 @@ from service.simulator.batch_routes import BatchRoutes
 from service.simulator.batches import DAY, Batch, Batches, in_no_order, read_limit
 from service.simulator.bodies import read_body
 from service.simulator.contracts import RejectedError
+from service.simulator.openai_errors import refused
 from service.simulator.openai_files import INPUT, OUTPUT, File, OpenAIFiles
 
 _MOST_LISTED = 100
@@ -122,7 +123,7 @@ class OpenAIBatches:
     async def _create(self, request: Request) -> dict[str, Any]:
         asked = checks.json_object(await read_body(request))
         if asked is None:
-            raise _refusal("We could not parse the JSON body of your request.")
+            raise refused("We could not parse the JSON body of your request.")
         metadata = _check_parameters(asked)
         batch = OpenAIBatch(
             id=f"batch_{uuid.uuid4().hex}",
@@ -136,7 +137,7 @@ class OpenAIBatches:
     async def _list(self, request: Request) -> dict[str, Any]:
         limit = read_limit(request.query_params.get("limit"), _MOST_LISTED)
         if limit is None:
-            raise _refusal(f"Invalid 'limit': expected an integer from 1 to {_MOST_LISTED}.", "limit")
+            raise refused(f"Invalid 'limit': expected an integer from 1 to {_MOST_LISTED}.", "limit")
         try:
             batches, more = self._batches.page(limit, after=request.query_params.get("after"))
         except KeyError as unknown:
@@ -214,12 +215,12 @@ def _check_parameters(asked: dict[str, Any]) -> dict[str, str] | None:
     """Check the parameters of a new batch, and return its metadata."""
     for name in ("input_file_id", "endpoint", "completion_window"):
         if name not in asked:
-            raise _refusal(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
+            raise refused(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
         if not isinstance(asked[name], str):
-            raise _refusal(f"Invalid type for '{name}': expected a string.", name, "invalid_type")
+            raise refused(f"Invalid type for '{name}': expected a string.", name, "invalid_type")
     for name, only in (("endpoint", ENDPOINT), ("completion_window", "24h")):
         if asked[name] != only:
-            raise _refusal(
+            raise refused(
                 f"Invalid value: '{asked[name][:100]}'. Supported values are: '{only}'.",
                 name,
                 "invalid_value",
@@ -228,11 +229,11 @@ def _check_parameters(asked: dict[str, Any]) -> dict[str, str] | None:
     if metadata is None:
         return None
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _refusal("Invalid type for 'metadata': expected an object of strings.", "metadata")
+        raise refused("Invalid type for 'metadata': expected an object of strings.", "metadata")
     if len(metadata) > _MOST_METADATA or any(
         len(key) > _MOST_KEY or len(value) > _MOST_VALUE for key, value in metadata.items()
     ):
-        raise _refusal(
+        raise refused(
             f"Invalid 'metadata': at most {_MOST_METADATA} pairs, with keys of {_MOST_KEY} and values of "
             f"{_MOST_VALUE} characters.",
             "metadata",
@@ -242,10 +243,6 @@ def _check_parameters(asked: dict[str, Any]) -> dict[str, str] | None:
 
 def _whole(moment: float | None) -> int | None:
     return None if moment is None else int(moment)
-
-
-def _refusal(message: str, param: str | None = None, code: str | None = None) -> RejectedError:
-    return RejectedError(400, "invalid_request_error", message, param=param, code=code)
 
 
 def _not_found(batch: str) -> RejectedError:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from service.simulator.batch_routes import BatchRoutes
 from service.simulator.bodies import MOST_BATCHED, limited
 from service.simulator.contracts import MARK, RejectedError
+from service.simulator.openai_errors import refused
 
 INPUT, OUTPUT = "batch", "batch_output"
 _MOST_BYTES = 200 * 2**20
@@ -76,21 +77,21 @@ class OpenAIFiles:
 
     async def _upload(self, request: Request) -> dict[str, Any]:
         if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-            raise _refusal("The request must be of content type multipart/form-data.")
+            raise refused("The request must be of content type multipart/form-data.")
         # The parser keeps what is large on the disk, so that one copy is made of it and that at the end.
         bounded = Request(request.scope, limited(request.receive, MOST_BATCHED))
         try:
             async with bounded.form(max_files=1, max_fields=_MOST_FIELDS) as form:
                 purpose, upload = form.get("purpose"), form.get("file")
                 if purpose != INPUT:
-                    raise _refusal(f"{str(purpose)[:100]!r} is not one of ['batch'] - 'purpose'", "purpose")
+                    raise refused(f"{str(purpose)[:100]!r} is not one of ['batch'] - 'purpose'", "purpose")
                 if not isinstance(upload, UploadFile):
-                    raise _refusal("'file' is a required property", "file")
+                    raise refused("'file' is a required property", "file")
                 name = _checked_name(upload)
                 content = await upload.read()
         # The last two are what a charset raises that is known and no encoding of text, such as base64.
         except (MultiPartException, HTTPException, UnicodeError, LookupError) as error:
-            raise _refusal(f"Could not parse multipart form: {getattr(error, 'detail', error)}") from error
+            raise refused(f"Could not parse multipart form: {getattr(error, 'detail', error)}") from error
         return self.keep(File(name, INPUT, content)).description()
 
     async def _describe(self, request: Request) -> dict[str, Any]:
@@ -116,9 +117,9 @@ class OpenAIFiles:
 def _checked_name(upload: UploadFile) -> str:
     name = upload.filename or ""
     if not name.endswith(".jsonl"):
-        raise _refusal("Invalid file format for Batch API. Must be .jsonl")
+        raise refused("Invalid file format for Batch API. Must be .jsonl")
     if not upload.size:
-        raise _refusal("File is empty.", "file")
+        raise refused("File is empty.", "file")
     if upload.size > _MOST_BYTES:
         raise RejectedError(
             413,
@@ -127,7 +128,3 @@ def _checked_name(upload: UploadFile) -> str:
             param="file",
         )
     return name
-
-
-def _refusal(message: str, param: str | None = None) -> RejectedError:
-    return RejectedError(400, "invalid_request_error", message, param=param)

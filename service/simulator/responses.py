@@ -24,9 +24,9 @@ class MarkedResponse(JSONResponse):
 
 def refusal(wire: Wire, error: RejectedError, request_id: str, allowance: Allowance) -> MarkedResponse:
     """The response that refuses a request."""
-    headers = wire.headers(request_id, 0.0, allowance)
+    headers = wire.replies.headers(request_id, 0.0, allowance)
     if error.retry_after is not None:
         headers["retry-after"] = str(ceil(error.retry_after))
         if wire.name == "openai":
             headers["retry-after-ms"] = str(ceil(1000 * error.retry_after))
-    return MarkedResponse(wire.rejection(error, request_id), error.status, headers)
+    return MarkedResponse(wire.errors.rejection(error, request_id), error.status, headers)

@@ -1,4 +1,4 @@
-"""When the tokens of an answer come: the timing profiles, and pacing by them."""
+"""When the tokens of an answer come: the timing profiles, and the schedule of one reply."""
 
 from __future__ import annotations
 
@@ -23,6 +23,47 @@ class Timing:
     def total(self, tokens: int) -> float:
         """Seconds from the request to the last token."""
         return self.first + self.each * max(0, tokens - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When the tokens of one reply are due.
+
+    Attributes:
+        timing: seconds to the first token and from each to the next.
+        started: the event loop's clock when the request arrived, in seconds.
+    """
+
+    timing: Timing
+    started: float
+
+    def end(self, tokens: int) -> float:
+        """The event loop's time at which the last of so many tokens is due."""
+        return self.started + self.timing.total(tokens)
+
+    def made(self, tokens: int, now: float) -> int:
+        """How many of so many tokens are due by the event loop's time."""
+        passed = now - self.started - self.timing.first
+        if passed < 0:
+            return 0
+        return min(tokens, tokens if self.timing.each <= 0 else 1 + int(passed / self.timing.each))
+
+    async def paced(self, tokens: Sequence[str]) -> AsyncIterator[Sequence[str]]:
+        """Yield tokens when they are due.
+
+        A late wake-up yields all that are due by then, so that a busy loop does not stretch the schedule.
+        """
+        clock = asyncio.get_running_loop().time
+        first, each = self.timing.first, self.timing.each
+        sent = 0
+        while sent < len(tokens):
+            wait = self.started + first + sent * each - clock()
+            if wait > 0:
+                await asyncio.sleep(wait)
+                continue
+            due = len(tokens) if each <= 0 else sent + 1 + int(-wait / each)
+            yield tokens[sent:due]
+            sent = min(due, len(tokens))
 
 
 class Profile(Protocol):
@@ -104,21 +145,3 @@ class Paper:
 
 def _seconds(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], float]:
     return {(model, row["strategy"]): float(row["seconds"]) for row in rows for model in row["models"]}
-
-
-async def paced(tokens: Sequence[str], timing: Timing, started: float) -> AsyncIterator[Sequence[str]]:
-    """Yield tokens when they are due.
-
-    They are due at times counted from ``started`` (the event loop's clock), so a late wake-up yields all that
-    are due by then and a busy loop does not stretch the schedule.
-    """
-    clock = asyncio.get_running_loop().time
-    sent = 0
-    while sent < len(tokens):
-        wait = started + timing.first + sent * timing.each - clock()
-        if wait > 0:
-            await asyncio.sleep(wait)
-            continue
-        due = len(tokens) if timing.each <= 0 else sent + 1 + int(-wait / timing.each)
-        yield tokens[sent:due]
-        sent = min(due, len(tokens))

@@ -31,6 +31,7 @@ from service.lvlm.providers.base import (
     Usage,
 )
 from service.simulator.__main__ import main
+from service.simulator.fault_script import ScriptError, read_script
 from service.simulator.faults import (
     ANSWERS,
     NAMES,
@@ -38,8 +39,6 @@ from service.simulator.faults import (
     REJECTIONS,
     TELLINGS,
     Faults,
-    ScriptError,
-    read_script,
 )
 
 WIRES = ("openai", "anthropic")

@@ -13,18 +13,18 @@ from PIL import Image
 from simulator_prompts import RED, encoded, image_block, image_part, product
 
 from service.simulator.answering import Answerer
-from service.simulator.anthropic_wire import AnthropicWire
 from service.simulator.batch_input import ENDPOINT, BatchInput
 from service.simulator.checks import inspect_picture
-from service.simulator.contracts import RejectedError
+from service.simulator.contracts import RejectedError, Wire
 from service.simulator.image_tokens import RULES
-from service.simulator.openai_wire import OpenAIWire
 from service.simulator.pictures import BrokenPictureError
 from service.simulator.reading import read_question
+from service.simulator.wires import anthropic_wire, openai_wire
 
 HEADERS = {"authorization": "Bearer key", "anthropic-version": "2023-06-01"}
 PNG = encoded(product(RED), "PNG")
 JPEG = encoded(product(RED))
+OPENAI, ANTHROPIC = openai_wire(RULES["patches"]), anthropic_wire()
 
 leaves = st.sampled_from(
     [None, True, 0, -1, 2.5, 10**30, "", "user", "text", "json_schema", "#/$defs/x", [], {}]
@@ -44,15 +44,15 @@ FIELDS = ("model", "messages", "max_tokens", "max_completion_tokens", "stream", 
 USABLE = {"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
 
 
-@pytest.mark.parametrize("wire", [OpenAIWire(RULES["patches"]), AnthropicWire()], ids=["openai", "anthropic"])
+@pytest.mark.parametrize("wire", [OPENAI, ANTHROPIC], ids=["openai", "anthropic"])
 @given(change=st.dictionaries(st.sampled_from(FIELDS), values, max_size=3))
-def test_any_body_is_understood_or_refused(wire: OpenAIWire | AnthropicWire, change: dict[str, Any]) -> None:
+def test_any_body_is_understood_or_refused(wire: Wire, change: dict[str, Any]) -> None:
     check(wire, {**USABLE, **change})
 
 
-@pytest.mark.parametrize("wire", [OpenAIWire(RULES["patches"]), AnthropicWire()], ids=["openai", "anthropic"])
+@pytest.mark.parametrize("wire", [OPENAI, ANTHROPIC], ids=["openai", "anthropic"])
 @given(part=values)
-def test_any_content_part_is_understood_or_refused(wire: OpenAIWire | AnthropicWire, part: Any) -> None:
+def test_any_content_part_is_understood_or_refused(wire: Wire, part: Any) -> None:
     check(wire, {**USABLE, "messages": [{"role": "user", "content": [part]}]})
 
 
@@ -73,14 +73,14 @@ def test_any_file_of_requests_is_understood_or_its_mistakes_are_told(entries: li
     if not errors:
         for custom_id, body in read.requests():
             assert isinstance(custom_id, str)
-            check(OpenAIWire(RULES["patches"]), body)
+            check(OPENAI, body)
 
 
 @given(wanted=st.dictionaries(keys, values, max_size=5))
 def test_any_schema_is_satisfied_or_refused(wanted: dict[str, Any]) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": wanted}}
-    check(OpenAIWire(RULES["patches"]), {**USABLE, "response_format": form})
-    check(AnthropicWire(), {**USABLE, "output_config": {"format": {"type": "json_schema", "schema": wanted}}})
+    check(OPENAI, {**USABLE, "response_format": form})
+    check(ANTHROPIC, {**USABLE, "output_config": {"format": {"type": "json_schema", "schema": wanted}}})
 
 
 @pytest.mark.parametrize("whole", [PNG, JPEG], ids=["png", "jpeg"])
@@ -90,8 +90,8 @@ def test_a_damaged_picture_is_described_or_refused(whole: bytes, at: int, byte: 
     damaged[at : at + 1] = bytes([byte])
     media_type = "image/png" if whole is PNG else "image/jpeg"
     part, block = image_part(bytes(damaged), media_type), image_block(bytes(damaged), media_type)
-    check(OpenAIWire(RULES["patches"]), {**USABLE, "messages": [{"role": "user", "content": [part]}]})
-    check(AnthropicWire(), {**USABLE, "messages": [{"role": "user", "content": [block]}]})
+    check(OPENAI, {**USABLE, "messages": [{"role": "user", "content": [part]}]})
+    check(ANTHROPIC, {**USABLE, "messages": [{"role": "user", "content": [block]}]})
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded() -> None:
@@ -99,10 +99,10 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded() -> None:
         inspect_picture(encoded(Image.new("1", (8000, 7000)), "PNG"))
 
 
-def check(wire: OpenAIWire | AnthropicWire, body: dict[str, Any]) -> None:
+def check(wire: Wire, body: dict[str, Any]) -> None:
     """Read a body as a wire does and answer it; anything but an answer or a refusal is an error."""
     with contextlib.suppress(RejectedError, BrokenPictureError):
-        ask = wire.read(HEADERS, json.dumps(body).encode())
+        ask = wire.requests.read(HEADERS, json.dumps(body).encode())
         text = Answerer(seed=0).answer(ask, read_question(ask))
         if ask.schema is not None:
             json.loads(text)

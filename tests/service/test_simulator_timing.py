@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from moved_clock import MovedClock
 
-from service.simulator.timing import PAPER_TABLE, Fast, Instant, Paper, Timing, paced
+from service.simulator.timing import PAPER_TABLE, Fast, Instant, Paper, Schedule, Timing
 
 
 def test_instant_never_waits() -> None:
@@ -56,7 +56,7 @@ def test_a_table_with_something_missing_is_refused_by_name(tmp_path: Path, flaw:
 @pytest.mark.usefixtures("clock")
 async def test_a_late_wake_up_gives_all_tokens_that_are_due() -> None:
     started = asyncio.get_running_loop().time() - 10.5
-    batches = [list(batch) async for batch in paced(list("abcdefghijkl"), Timing(0.0, 1.0), started)]
+    batches = [list(batch) async for batch in Schedule(Timing(0.0, 1.0), started).paced(list("abcdefghijkl"))]
     assert "".join(batches[0]) == "abcdefghijk"
     assert batches[1:] == [["l"]]
 
@@ -65,7 +65,7 @@ async def test_tokens_are_given_when_they_are_due(clock: MovedClock) -> None:
     started = clock.now()
     given = [
         (token, clock.now() - started)
-        async for batch in paced("abc", Timing(0.05, 0.02), started)
+        async for batch in Schedule(Timing(0.05, 0.02), started).paced("abc")
         for token in batch
     ]
     assert [token for token, _ in given] == ["a", "b", "c"]
