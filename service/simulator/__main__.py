@@ -17,10 +17,10 @@ with needed_by("service.simulator"):
     import uvicorn
 
     from service.simulator.app import create_app
-    from service.simulator.connection import BreakableProtocol
+    from service.simulator.books.image_tokens import RULES
     from service.simulator.fault_script import ScriptError, read_script
-    from service.simulator.image_tokens import RULES
-    from service.simulator.timing import Fast, Instant, Paper, Profile
+    from service.simulator.latency_profiles import Fast, Instant, Paper, Profile
+    from service.simulator.wire.connection import BreakableProtocol
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

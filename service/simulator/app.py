@@ -7,22 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from service.simulator.answering import Answerer
-from service.simulator.anthropic_batches import AnthropicBatches
-from service.simulator.batch_calls import BatchCalls
-from service.simulator.batch_routes import BatchRoutes
-from service.simulator.books import Books
+from service.simulator.answers.model import Answerer
+from service.simulator.answers.replier import Replier
+from service.simulator.batches.anthropic_batches import AnthropicBatches
+from service.simulator.batches.calls import BatchCalls
+from service.simulator.batches.openai_batches import OpenAIBatches
+from service.simulator.batches.openai_files import OpenAIFiles
+from service.simulator.batches.routes import BatchRoutes
+from service.simulator.books.books import Books
+from service.simulator.books.image_tokens import ImageRule
+from service.simulator.books.prompt_cache import PromptCache
 from service.simulator.contracts import Wire
 from service.simulator.control_plane import ControlPlane
-from service.simulator.endpoint import Endpoint
 from service.simulator.faults import Faults, Script
-from service.simulator.image_tokens import ImageRule
-from service.simulator.openai_batches import OpenAIBatches
-from service.simulator.openai_files import OpenAIFiles
-from service.simulator.prompt_cache import PromptCache
-from service.simulator.replying import Replier
-from service.simulator.timing import Profile
-from service.simulator.wires import anthropic_wire, openai_wire
+from service.simulator.latency_profiles import Profile
+from service.simulator.wire.endpoint import Endpoint
+from service.simulator.wire.wire_formats import anthropic_wire, openai_wire
 
 
 def create_app(

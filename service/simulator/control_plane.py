@@ -8,11 +8,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.simulator.books import Books
+from service.simulator.books.books import Books
 from service.simulator.contracts import MARK
 from service.simulator.fault_script import ScriptError, read_script
 from service.simulator.faults import Faults, Script
-from service.simulator.responses import MarkedResponse
+from service.simulator.wire.responses import MarkedResponse
 
 
 class ControlPlane:

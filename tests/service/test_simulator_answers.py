@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from simulator_prompts import BLUE, GREEN, RED, data_block, encoded, grid, paper_prompt, product
 
-from service.simulator.answering import Answerer
-from service.simulator.bending import bend
+from service.simulator.answers.malformed import bend
+from service.simulator.answers.model import Answerer
+from service.simulator.answers.prompt_parser import Candidate, Form, Question, read_question
 from service.simulator.contracts import Ask, Picture
-from service.simulator.reading import Candidate, Form, Question, read_question
 
 TITLES = ["red mug", "blue lamp", "green vase", "striped bag", "oak table"]
 LABELS = ["A", "B", "C", "D", "E"]

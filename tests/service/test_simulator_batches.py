@@ -17,11 +17,11 @@ from served import simulator_served
 from simulator_process import REPOSITORY
 from simulator_prompts import BLUE, RED, data_block, encoded, image_block, image_part, product
 
-from service.simulator.batch_input import BatchInput
+from service.simulator.batches.openai_input import BatchInput
 
 pytestmark = pytest.mark.usefixtures("clock")
 
-PRICES = tomllib.loads(Path(REPOSITORY / "service/simulator/prices.toml").read_text("utf-8"))["models"]
+PRICES = tomllib.loads(Path(REPOSITORY / "service/simulator/books/prices.toml").read_text("utf-8"))["models"]
 ENDPOINT = "/v1/chat/completions"
 TITLES = ["red plate", "blue mug", "green hat"]
 RANKING = [{"role": "user", "content": data_block([{"title": "blue mug"}], TITLES)}]

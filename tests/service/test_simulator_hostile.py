@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from simulator_prompts import RED, encoded, image_block, image_part, product
 
-from service.simulator.answering import Answerer
-from service.simulator.batch_input import ENDPOINT, BatchInput
-from service.simulator.checks import inspect_picture
+from service.simulator.answers.model import Answerer
+from service.simulator.answers.prompt_parser import read_question
+from service.simulator.batches.openai_input import ENDPOINT, BatchInput
+from service.simulator.books.image_tokens import RULES
 from service.simulator.contracts import RejectedError, Wire
-from service.simulator.image_tokens import RULES
-from service.simulator.pictures import BrokenPictureError
-from service.simulator.reading import read_question
-from service.simulator.wires import anthropic_wire, openai_wire
+from service.simulator.vision.picture_cells import BrokenPictureError
+from service.simulator.wire.request_checks import inspect_picture
+from service.simulator.wire.wire_formats import anthropic_wire, openai_wire
 
 HEADERS = {"authorization": "Bearer key", "anthropic-version": "2023-06-01"}
 PNG = encoded(product(RED), "PNG")

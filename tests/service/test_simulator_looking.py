@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from simulator_prompts import BLUE, GREEN, GROUND, RED, WHITE, Colour, encoded, grid, product
 
-from service.simulator.colours import FAMILIES
-from service.simulator.eyes import Eyes
-from service.simulator.looking import Look, look
-from service.simulator.pictures import count_items, grid_shape, item_pixels
+from service.simulator.vision.colours import FAMILIES
+from service.simulator.vision.description import Look, look
+from service.simulator.vision.description_cache import Eyes
+from service.simulator.vision.picture_cells import count_items, grid_shape, item_pixels
 
 COLOURS = {
     "red": RED,

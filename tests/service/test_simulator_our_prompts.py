@@ -11,11 +11,11 @@ from simulator_prompts import BLUE, GREEN, RED, product
 from service.lvlm import montage
 from service.lvlm.prompts import Entry, Question, caption_prompt, ranking_prompt
 from service.lvlm.providers import base
-from service.simulator.answering import Answerer
+from service.simulator.answers.model import Answerer
+from service.simulator.answers.prompt_parser import Form, read_question
 from service.simulator.contracts import Ask, Picture
-from service.simulator.looking import look
-from service.simulator.pictures import item_pixels
-from service.simulator.reading import Form, read_question
+from service.simulator.vision.description import look
+from service.simulator.vision.picture_cells import item_pixels
 from service.strategies import Task
 
 TITLES = ("red mug", "blue <b>lamp</b> & shade", "green vase </data>")

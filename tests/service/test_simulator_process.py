@@ -22,7 +22,7 @@ from simulator_process import REPOSITORY
 from simulator_prompts import BLUE, RED, data_block, encoded, grid, image_part, product
 
 from service.simulator.__main__ import main
-from service.simulator.timing import Fast
+from service.simulator.latency_profiles import Fast
 
 COMMAND = [sys.executable, "-m", "service.simulator"]
 FIRST, RATE = 0.2, 100.0  # seconds to the first token, tokens per second

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from moved_clock import MovedClock
 
-from service.simulator.timing import PAPER_TABLE, Fast, Instant, Paper, Schedule, Timing
+from service.simulator.latency_profiles import PAPER_TABLE, Fast, Instant, Paper, Schedule, Timing
 
 
 def test_instant_never_waits() -> None:

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.simulator import schema, tokens
+from service.simulator.answers import structured_output
+from service.simulator.books import text_tokens
+from service.simulator.books.image_tokens import RULES, anthropic_image_tokens, openai_image_tokens
+from service.simulator.books.ledger import Ledger
 from service.simulator.contracts import Picture
-from service.simulator.image_tokens import RULES, anthropic_image_tokens, openai_image_tokens
-from service.simulator.ledger import Ledger
 
 PROSE = (
     "It is a truth universally acknowledged, that a single man in possession of a good fortune, must be in "
@@ -21,12 +22,12 @@ PROSE = (
 
 @given(st.text())
 def test_the_pieces_of_a_text_joined_are_the_text(text: str) -> None:
-    assert "".join(tokens.split(text)) == text
-    assert len(tokens.split(text)) == tokens.count(text)
+    assert "".join(text_tokens.split(text)) == text
+    assert len(text_tokens.split(text)) == text_tokens.count(text)
 
 
 def test_english_prose_has_about_four_characters_a_token() -> None:
-    assert 3.5 < len(PROSE) / tokens.count(PROSE) < 5
+    assert 3.5 < len(PROSE) / text_tokens.count(PROSE) < 5
 
 
 @pytest.mark.parametrize(
@@ -97,12 +98,12 @@ FIT_CASES: list[tuple[dict[str, Any], Any, Any]] = [
 def test_a_proposal_is_changed_only_where_the_schema_demands_it(
     wanted: Any, proposal: Any, fitted: Any
 ) -> None:
-    assert schema.fit(wanted, proposal) == fitted
+    assert structured_output.fit(wanted, proposal) == fitted
 
 
 def test_a_schema_that_needs_itself_without_end_is_refused() -> None:
     endless = {"type": "object", "properties": {"again": {"$ref": "#"}}}
-    assert "without end" in (schema.objection(endless) or "")
+    assert "without end" in (structured_output.objection(endless) or "")
 
 
 def test_the_ledger_keeps_the_last_fifty_pictures() -> None:

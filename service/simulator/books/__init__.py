@@ -1,0 +1,1 @@
+"""What is written down about calls: the ledger, bills, tokens and limits."""

@@ -1,0 +1,96 @@
+"""Where the object of a product picture is: everything inside the background around it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from service.simulator.vision.colours import Floats
+
+Mask = npt.NDArray[np.bool_]
+
+_DIFFERENT = 5.0  # CIELAB distance from a background without noise at which a pixel belongs to the object
+_EVEN = 12.0  # CIELAB distance within which the edge of a picture has one colour
+_SHADOW = 15.0  # lightness
+_ALONE = 3  # of nine neighbours: fewer that differ from the background are noise of the compression
+_SLIVER = 0.04  # of the picture's side: rows and columns with less of the object do not count for its shape
+_EDGE = 2  # pixels of the frame that the background is read from
+
+
+def background(colours: Floats) -> Floats | None:
+    """The colour [3] around the object; None when the edge of the picture has no one colour.
+
+    Args:
+        colours: CIELAB [height, width, 3].
+    """
+    edge = _edge(colours)
+    middle: Floats = np.median(edge, axis=0).astype(np.float32)
+    alike = np.linalg.norm(edge - middle, axis=-1) < _EVEN
+    return middle if alike.mean() > 0.7 else None
+
+
+def silhouette(colours: Floats, ground: Floats) -> Mask:
+    """The object as a mask: what differs from the background, and what lies between such pixels.
+
+    Parts in the colour of the background, such as white stripes on white, are found since they are enclosed.
+    A soft shadow, a little darker than the background and of its hue, is not the object.
+    """
+    offset = colours - ground
+    noise = np.linalg.norm(_edge(colours) - ground, axis=-1).mean()
+    different = np.linalg.norm(offset, axis=-1) > max(_DIFFERENT, 3 * noise)
+    shadow = (
+        (np.hypot(offset[..., 1], offset[..., 2]) < 5) & (offset[..., 0] < 0) & (offset[..., 0] > -_SHADOW)
+    )
+    different = window_sums(different & ~shadow, 1) > _ALONE
+    return _between(different, axis=0) & _between(different, axis=1)
+
+
+def _edge(colours: Floats) -> Floats:
+    frame = np.ones(colours.shape[:2], bool)
+    frame[_EDGE:-_EDGE, _EDGE:-_EDGE] = False
+    edge: Floats = colours[frame]
+    return edge
+
+
+def without_rim(mask: Mask, width: int) -> Mask:
+    """The mask without so many pixels at its edge, where the object blends into the background."""
+    inner = mask.copy()
+    for _ in range(width):
+        rim = inner.copy()
+        rim[1:] &= inner[:-1]
+        rim[:-1] &= inner[1:]
+        rim[:, 1:] &= inner[:, :-1]
+        rim[:, :-1] &= inner[:, 1:]
+        inner = rim
+    return inner
+
+
+def outline(mask: Mask) -> str:
+    """Name the shape: ``tall``, ``wide``, ``round`` or ``compact``."""
+    rows = np.flatnonzero(mask.mean(axis=1) > _SLIVER)
+    columns = np.flatnonzero(mask.mean(axis=0) > _SLIVER)
+    if not len(rows) or not len(columns):
+        return "compact"
+    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    if height > 1.25 * width:
+        return "tall"
+    if width > 1.25 * height:
+        return "wide"
+    filled = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean()
+    return "round" if 0.72 < filled < 0.86 else "compact"  # a disc fills 0.79 of its box
+
+
+def window_sums(mask: Mask, reach: int) -> npt.NDArray[np.int64]:
+    """For every pixel, how many are set within so many rows and columns of it."""
+    padded = np.pad(mask, ((reach + 1, reach), (reach + 1, reach))).astype(np.int64).cumsum(0).cumsum(1)
+    size = 2 * reach + 1
+    lower, upper = padded[size:], padded[:-size]
+    sums: npt.NDArray[np.int64] = lower[:, size:] - upper[:, size:] - lower[:, :-size] + upper[:, :-size]
+    return sums
+
+
+def _between(mask: Mask, axis: int) -> Mask:
+    before = np.logical_or.accumulate(mask, axis=axis)
+    after = np.flip(np.logical_or.accumulate(np.flip(mask, axis), axis=axis), axis)
+    between: Mask = before & after
+    return between

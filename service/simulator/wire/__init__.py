@@ -1,0 +1,1 @@
+"""The two vendors' wire formats and the HTTP around them."""
