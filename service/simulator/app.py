@@ -1,4 +1,4 @@
-"""The simulator's HTTP application: both vendors' endpoints, the ledger, faults and health."""
+"""The simulator's HTTP application: both vendors' endpoints, their batches and the control plane."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from service.simulator.answers.model import Answerer
+from service.simulator.answers.model import SimulatedModel
 from service.simulator.answers.replier import Replier
 from service.simulator.batches.anthropic_batches import AnthropicBatches
 from service.simulator.batches.calls import BatchCalls
@@ -19,7 +19,7 @@ from service.simulator.books.image_tokens import ImageRule
 from service.simulator.books.prompt_cache import PromptCache
 from service.simulator.contracts import Wire
 from service.simulator.control_plane import ControlPlane
-from service.simulator.faults import Faults, Script
+from service.simulator.faults import FaultInjector, Script
 from service.simulator.latency_profiles import Profile
 from service.simulator.wire.endpoint import Endpoint
 from service.simulator.wire.wire_formats import anthropic_wire, openai_wire
@@ -40,15 +40,15 @@ def create_app(
         profile: how long answers take.
         seed: breaks ties between equal candidates.
         image_rule: bills pictures of models of no known family on the OpenAI wire.
-        script: of faults, to begin with.
-        prompt_cache: bill a prompt that came before, on the OpenAI wire, as cached.
-        batch_seconds: from a batch's creation to its end.
+        script: faults to begin with; None for a healthy vendor.
+        prompt_cache: whether a prompt that came before is billed as cached, on the OpenAI wire.
+        batch_seconds: seconds from a batch's creation to its end, which stand for the vendors' day.
     """
-    books, faults = Books(), Faults(seed=seed)
+    books, faults = Books(), FaultInjector(seed=seed)
     control_plane = ControlPlane(profile.name, books, faults)
     control_plane.play(script or Script())
     # One thread: describing pictures is many small steps in Python, and several threads hinder each other.
-    replier = Replier(Answerer(seed), ThreadPoolExecutor(max_workers=1), books.ledger, faults)
+    replier = Replier(SimulatedModel(seed), ThreadPoolExecutor(max_workers=1), books.ledger, faults)
     openai, anthropic = openai_wire(image_rule), anthropic_wire()
 
     def endpoint(wire: Wire, cache: PromptCache | None = None) -> Route:

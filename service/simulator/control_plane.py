@@ -1,4 +1,4 @@
-"""The simulator's own HTTP interface: health, models, the ledger and the script of faults."""
+"""The simulator's control plane: HTTP calls about health, models, the ledger and the script of faults."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.simulator.books.books import Books
-from service.simulator.contracts import MARK
+from service.simulator.contracts import SIMULATOR_HEADER
 from service.simulator.fault_script import ScriptError, read_script
-from service.simulator.faults import Faults, Script
+from service.simulator.faults import FaultInjector, Script
 from service.simulator.wire.responses import MarkedResponse
 
 
 class ControlPlane:
-    """Shows what the simulator has seen, and takes what it shall do.
+    """Serves the ledger, and takes scripts of faults.
 
     Args:
-        profile: the name of the timing profile.
-        books: what ``/ledger`` shows.
-        faults: what ``/faults`` shows and sets.
+        profile: name of the latency profile.
+        books: accounts that ``/ledger`` shows.
+        faults: injector that ``/faults`` shows and sets.
     """
 
-    def __init__(self, profile: str, books: Books, faults: Faults) -> None:
+    def __init__(self, profile: str, books: Books, faults: FaultInjector) -> None:
         self._profile = profile
         self._books = books
         self._faults = faults
 
     def routes(self) -> list[Route]:
-        """The routes of the calls."""
+        """List the routes of the control plane."""
         return [
             Route("/v1/models", self._models),
             Route("/ledger", self._read_ledger),
@@ -65,7 +65,7 @@ class ControlPlane:
 
     async def _clear_ledger(self, request: Request) -> Response:
         self._books.ledger.clear()
-        return Response(status_code=204, headers=MARK)
+        return Response(status_code=204, headers=SIMULATOR_HEADER)
 
     async def _picture(self, request: Request) -> Response:
         index = request.query_params.get("index", "0")
@@ -73,7 +73,7 @@ class ControlPlane:
         kept = self._books.ledger.picture(number, int(index)) if index.isdecimal() else None
         if kept is None:
             return MarkedResponse({"error": "no such picture, or no longer kept"}, 404)
-        return Response(kept.data, media_type=kept.media_type, headers=MARK)
+        return Response(kept.data, media_type=kept.media_type, headers=SIMULATOR_HEADER)
 
     async def _read_faults(self, request: Request) -> Response:
         phase = self._faults.phase
@@ -84,8 +84,8 @@ class ControlPlane:
             self.play(read_script(await request.json()))
         except (ScriptError, ValueError) as error:
             return MarkedResponse({"error": f"not a script of faults: {error}"}, 400)
-        return Response(status_code=204, headers=MARK)
+        return Response(status_code=204, headers=SIMULATOR_HEADER)
 
     async def _clear_faults(self, request: Request) -> Response:
         self.play(Script())
-        return Response(status_code=204, headers=MARK)
+        return Response(status_code=204, headers=SIMULATOR_HEADER)

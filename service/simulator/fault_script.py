@@ -8,12 +8,12 @@ from typing import Any
 
 from service.simulator.faults import NAMES, Fault, Phase, Script
 
-_SHORTEST = 0.01
-"""Seconds: a script that repeats sooner would be over again before it is asked what plays now."""
+_MIN_REPEAT = 0.01
+"""Seconds; phases that repeat sooner are refused: `FaultInjector` would never find the one that applies."""
 
 
 class ScriptError(Exception):
-    """A script is wrong; the message names the field."""
+    """Raised for a script that is wrong; the message names the field."""
 
 
 def read_script(content: Any) -> Script:
@@ -35,8 +35,8 @@ def read_script(content: Any) -> Script:
             raise ScriptError(f"{name} is a number of at least 1 or null, not {value!r}")
     if not _is_number(script.slow_per_call, least=0):
         raise ScriptError(f"slow_per_call is a number of seconds, not {script.slow_per_call!r}")
-    if script.repeat and phases and _length(phases) < _SHORTEST:
-        raise ScriptError(f"phases that repeat take at least {_SHORTEST:g} seconds together")
+    if script.repeat and phases and _length(phases) < _MIN_REPEAT:
+        raise ScriptError(f"phases that repeat take at least {_MIN_REPEAT:g} seconds together")
     return replace(script, phases=phases, by_model=by_model)
 
 

@@ -1,4 +1,4 @@
-"""When the tokens of an answer come: the timing profiles, and the schedule of one reply."""
+"""Latency profiles, which decide when the tokens of an answer are due, and the schedule of one reply."""
 
 from __future__ import annotations
 
@@ -10,39 +10,44 @@ from pathlib import Path
 from typing import Any, Protocol
 
 PAPER_TABLE = Path(__file__).with_name("paper.toml")
-_STRATEGIES = ("s1", "s3", "s4", "s5")  # the ones that ask an LVLM
+_STRATEGIES = ("s1", "s3", "s4", "s5")  # the strategies that call an LVLM
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds from the request to the first token, and from each token to the next."""
+    """How long an answer takes.
+
+    Attributes:
+        first: seconds from the request to the first token.
+        each: seconds from each token to the next.
+    """
 
     first: float
     each: float
 
     def total(self, tokens: int) -> float:
-        """Seconds from the request to the last token."""
+        """Sum up the seconds from the request to the last of so many tokens."""
         return self.first + self.each * max(0, tokens - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When the tokens of one reply are due.
+    """The moments at which the tokens of one reply are due.
 
     Attributes:
         timing: seconds to the first token and from each to the next.
-        started: the event loop's clock when the request arrived, in seconds.
+        started: seconds of the event loop's clock when the request arrived.
     """
 
     timing: Timing
     started: float
 
     def end(self, tokens: int) -> float:
-        """The event loop's time at which the last of so many tokens is due."""
+        """Compute when the last of so many tokens is due, in seconds of the event loop's clock."""
         return self.started + self.timing.total(tokens)
 
     def made(self, tokens: int, now: float) -> int:
-        """How many of so many tokens are due by the event loop's time."""
+        """Count how many of so many tokens are due at a time of the event loop's clock."""
         passed = now - self.started - self.timing.first
         if passed < 0:
             return 0
@@ -71,17 +76,17 @@ class Profile(Protocol):
 
     @property
     def name(self) -> str:
-        """The name on the command line."""
+        """Name of the profile on the command line."""
         ...
 
     def timing(self, model: str, strategy: str | None, tokens: int) -> Timing:
-        """Timing of an answer of so many tokens."""
+        """Decide the timing of an answer of so many tokens by a model for a strategy."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """No waiting, for tests."""
+    """Answers without any wait, for tests."""
 
     name: str = "instant"
 
@@ -92,7 +97,12 @@ class Instant:
 
 @dataclass(frozen=True, slots=True)
 class Fast:
-    """A quick model, for demos: seconds to the first token, then a steady rate."""
+    """Answers as a quick model does, for demos.
+
+    Attributes:
+        time_to_first_token: seconds, at least 0.
+        tokens_per_second: rate after the first token, above 0.
+    """
 
     time_to_first_token: float = 0.15
     tokens_per_second: float = 200.0
@@ -104,11 +114,11 @@ class Fast:
 
 
 class Paper:
-    """Seconds per answer as in the paper's Table 2, by model and strategy.
+    """Answers in the seconds of the paper's Table 2, by model and strategy.
 
     Args:
-        speed_up: divides all times.
-        table: a file like ``paper.toml``, which says what each figure rests on.
+        speed_up: divides all times, above 0.
+        table: TOML file like ``paper.toml``, which says what each figure rests on.
 
     Raises:
         ValueError: the table lacks a field or the row for any model and any strategy.
@@ -133,6 +143,7 @@ class Paper:
     def timing(self, model: str, strategy: str | None, tokens: int) -> Timing:
         """See Profile."""
         if strategy in _STRATEGIES:
+            # The most specific row wins.
             keys = ((model, strategy), (model, "*"), ("*", strategy), ("*", "*"))
             seconds = next(self._seconds[key] for key in keys if key in self._seconds)
         else:

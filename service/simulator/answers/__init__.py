@@ -1,1 +1,1 @@
-"""What the simulated model answers: it reads the prompt, ranks or describes, or does badly on purpose."""
+"""The simulated model: it parses the prompt, then ranks, describes, or answers badly on purpose."""

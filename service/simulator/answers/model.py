@@ -1,4 +1,4 @@
-"""Answers a request: reads it, looks at its pictures, ranks or describes, and writes the text."""
+"""The simulated model: describes the pictures of a request, ranks its candidates and writes the answer."""
 
 from __future__ import annotations
 
@@ -6,86 +6,96 @@ import json
 from collections.abc import Sequence
 
 from service.simulator.answers import structured_output
-from service.simulator.answers.prompt_parser import Form, Question
-from service.simulator.answers.ranking import Verdict, rank
-from service.simulator.contracts import Ask, Picture
-from service.simulator.vision.description import Look
-from service.simulator.vision.description_cache import Eyes
+from service.simulator.answers.prompt_parser import ParsedPrompt, PromptForm
+from service.simulator.answers.ranking import Ranking, rank
+from service.simulator.contracts import ChatRequest, Picture
+from service.simulator.vision.description import Description
+from service.simulator.vision.description_cache import CachedDescriber
 from service.simulator.vision.picture_cells import count_items
 
-MARK = "Simulated answer:"
+ANSWER_PREFIX = "Simulated answer:"
+"""Begins every explanation and every answer to a chat, so that none is taken for a real model's."""
 
-_NOTHING_ASKED = (
-    f"{MARK} this simulator ranks candidates and describes pictures; the prompt holds neither a readable "
-    "list of candidates nor a picture to describe."
+_CHAT_ANSWER = (
+    f"{ANSWER_PREFIX} this simulator ranks candidates and describes pictures; the prompt holds neither a "
+    "readable list of candidates nor a picture to describe."
 )
 
 
-class Answerer:
+class SimulatedModel:
     """Writes answers; the same request and seed give the same text.
 
-    To be used by one thread: looking is many small steps in Python, and several threads at it hinder each
-    other.
+    Not safe for several threads at once.
+
+    Args:
+        seed: breaks ties between equal candidates.
     """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._eyes = Eyes()
+        self._describer = CachedDescriber()
 
-    def answer(self, ask: Ask, question: Question) -> str:
+    def answer(self, request: ChatRequest, prompt: ParsedPrompt) -> str:
         """Write the answer to a request.
 
         Raises:
-            BrokenPictureError: a picture is broken behind its header.
+            BrokenPictureError: the pixels of a picture cannot be decoded.
         """
-        match question.form:
-            case Form.LABEL | Form.PAPER:
-                looks = self._look_at(ask.pictures, question)
-                return _ranking(ask, question, rank(question, looks, self._seed), looks)
-            case Form.CAPTION:
-                text = " ".join(
-                    seen.sentence for picture in ask.pictures for seen in self._eyes.see(picture.data, 1)
-                )
-            case Form.CHAT:
-                text = _NOTHING_ASKED
-        if ask.schema is None:
+        match prompt.form:
+            case PromptForm.LABEL | PromptForm.PAPER:
+                descriptions = self._describe(request.pictures, prompt)
+                return _write_ranking(request, prompt, rank(prompt, descriptions, self._seed), descriptions)
+            case PromptForm.CAPTION:
+                text = " ".join(description.sentence for description in self._describe_each(request.pictures))
+            case PromptForm.CHAT:
+                text = _CHAT_ANSWER
+        if request.schema is None:
             return text
         return json.dumps(
-            structured_output.fit(ask.schema, {"text": text, "caption": text, "description": text})
+            structured_output.fit(request.schema, {"text": text, "caption": text, "description": text})
         )
 
-    def _look_at(self, pictures: tuple[Picture, ...], question: Question) -> tuple[Look, ...]:
+    def _describe(self, pictures: tuple[Picture, ...], prompt: ParsedPrompt) -> tuple[Description, ...]:
+        """Describe the items of the history that are shown; a single picture may show several."""
         if len(pictures) == 1:
-            return self._eyes.see(pictures[0].data, _items_shown(pictures[0], question))
-        return tuple(seen for picture in pictures for seen in self._eyes.see(picture.data, 1))
+            return self._describer.describe(pictures[0].data, _items_shown(pictures[0], prompt))
+        return self._describe_each(pictures)
+
+    def _describe_each(self, pictures: tuple[Picture, ...]) -> tuple[Description, ...]:
+        """Describe pictures that show one item each."""
+        return tuple(self._describer.describe(picture.data, items=1)[0] for picture in pictures)
 
 
-def _ranking(ask: Ask, question: Question, verdict: Verdict, looks: Sequence[Look]) -> str:
-    names = [question.candidates[position].name for position in verdict.order[: question.top]]
-    why = _explanation(question, verdict, looks)
-    if question.form is Form.PAPER:
+def _write_ranking(
+    request: ChatRequest, prompt: ParsedPrompt, ranking: Ranking, descriptions: Sequence[Description]
+) -> str:
+    names = [prompt.candidates[position].name for position in ranking.order[: prompt.top]]
+    why = _explanation(prompt, ranking, descriptions)
+    if prompt.form is PromptForm.PAPER:
         proposal: dict[str, object] = {"explanation": why, "recommendations": names}
     else:
-        proposal = {"ranking": names, **({"explanation": why} if question.explain else {})}
-    if ask.schema is not None:
-        proposal = structured_output.fit(ask.schema, proposal)
+        proposal = {"ranking": names, **({"explanation": why} if prompt.explain else {})}
+    if request.schema is not None:
+        proposal = structured_output.fit(request.schema, proposal)
     return json.dumps(proposal, ensure_ascii=False)
 
 
-def _explanation(question: Question, verdict: Verdict, looks: Sequence[Look]) -> str:
-    best = question.candidates[verdict.order[0]]
-    shared = ", ".join(verdict.evidence[:4])
+def _explanation(prompt: ParsedPrompt, ranking: Ranking, descriptions: Sequence[Description]) -> str:
+    best = prompt.candidates[ranking.order[0]]
+    shared = ", ".join(ranking.shared_words[:4])
     reasons = f"shares “{shared}” with the history" if shared else "shares no word with the history"
-    text = f"{MARK} {best.title or best.name} comes first because it {reasons}"
-    if question.ranked:
+    text = f"{ANSWER_PREFIX} {best.title or best.name} comes first because it {reasons}"
+    if prompt.ranked:
         text += ", and the order shown counted too"
-    if any(seen.colours for seen in looks):
-        colours = list(dict.fromkeys(name for seen in reversed(looks) for name in seen.colours[:1]))
+    if any(description.colours for description in descriptions):
+        main = (name for description in reversed(descriptions) for name in description.colours[:1])
+        colours = list(dict.fromkeys(main))  # each once, newest first
         text += f". The pictures, newest first, show mainly {', '.join(colours[:3])}"
     return f"{text}."
 
 
-def _items_shown(picture: Picture, question: Question) -> int:
-    if question.form is Form.LABEL:  # cells are numbered, so the pictured items are known
-        return sum(visit.pictured for visit in question.history) or 1
-    return count_items(picture.width, picture.height, len(question.history))
+def _items_shown(picture: Picture, prompt: ParsedPrompt) -> int:
+    """How many items of the history one picture shows."""
+    if prompt.form is PromptForm.LABEL:  # cells are numbered, so the pictured items are known
+        return sum(item.pictured for item in prompt.history) or 1
+    return count_items(picture.width, picture.height, len(prompt.history))

@@ -1,8 +1,8 @@
-"""A naive model that does what it is told wherever it reads it: what the safety of prompts is tested against.
+"""A naive model that follows instructions wherever they stand outside the data, to test prompt injection.
 
-In the data it reads JSON strings, which are inert. The data ends where the first ``</data>`` stands, as for
-a model that reads from front to back; in the paper's form the lines that are JSON lists are data. Whatever
-stands outside is an instruction, and so is whatever a string that breaks out puts there.
+Text inside the data block is inert. The data ends at the first ``</data>``, as for a model that reads from
+front to back; in the paper's form the lines that are JSON lists are data. All text outside is an instruction,
+and so is text that breaks out of a string in the data.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import json
 import re
 from collections.abc import Sequence
 
-from service.simulator.answers.prompt_parser import Form, Question
-from service.simulator.contracts import Ask
+from service.simulator.answers.prompt_parser import ParsedPrompt, PromptForm
+from service.simulator.contracts import ChatRequest
 
 _ORDER = re.compile(
     r"\brank\s+(?:candidate\s+)?\[?(?P<first>\w+)\]?\s+first\b"
@@ -21,13 +21,13 @@ _ORDER = re.compile(
     re.IGNORECASE,
 )
 
-Order = tuple[str, str]
-"""What to do (``first``, ``only``, ``say``) and with what."""
+Instruction = tuple[str, str]
+"""An instruction: what to do (``first``, ``only``, ``say``), and the label or text to do it with."""
 
 
-def overheard(ask: Ask) -> tuple[Order, ...]:
-    """The instructions that stand outside the data of the user's messages."""
-    text = "\n".join(ask.texts)
+def find_instructions(request: ChatRequest) -> tuple[Instruction, ...]:
+    """Find the instructions that stand outside the data of the user's messages."""
+    text = "\n".join(request.texts)
     if "<data>" in text:
         before, _, rest = text.partition("<data>")
         _, _, after = rest.partition("</data>")
@@ -39,14 +39,14 @@ def overheard(ask: Ask) -> tuple[Order, ...]:
     )
 
 
-def obey(orders: Sequence[Order], text: str, question: Question) -> str:
-    """Change an answer as the orders say."""
-    key = {Form.LABEL: "ranking", Form.PAPER: "recommendations"}.get(question.form)
+def obey(instructions: Sequence[Instruction], text: str, prompt: ParsedPrompt) -> str:
+    """Change an answer as the instructions say."""
+    key = {PromptForm.LABEL: "ranking", PromptForm.PAPER: "recommendations"}.get(prompt.form)
     if key is None:
-        return " ".join(what for kind, what in orders if kind == "say") or text
+        return " ".join(what for kind, what in instructions if kind == "say") or text
     proposal = json.loads(text)
     said = ""
-    for kind, what in orders:
+    for kind, what in instructions:
         if kind == "first":
             proposal[key] = [what, *(entry for entry in proposal[key] if entry != what)]
         elif kind == "only":

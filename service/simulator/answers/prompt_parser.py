@@ -1,6 +1,6 @@
-"""Reads a prompt: what is asked, about which history, over which candidates.
+"""Parses a prompt: its form, the history and the candidates.
 
-Three forms are understood. *Label*: a data block (a line ``<data>``, one JSON object, a line ``</data>``)
+Three forms are recognised. *Label*: a data block (a line ``<data>``, one JSON object, a line ``</data>``)
 with ``history``, ``candidates`` under short labels, ``order`` and ``top``. *Paper*: two JSON arrays of
 strings on lines of their own, after a line that ends in "oldest first:" (history) and one that ends in
 "candidates:". *Caption*: a picture, and no candidates. Anything else is chat.
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from service.simulator.contracts import Ask
+from service.simulator.contracts import ChatRequest
 
 _DATA_BLOCK = re.compile(r"^<data>[ \t]*\r?\n(.*?)\r?\n</data>[ \t]*$", re.MULTILINE | re.DOTALL)
 
 _SAYS_RANKED = re.compile(r"\branked\b|\bbest first\b|\bmost likely first\b")
 
 
-class Form(StrEnum):
-    """How the question is put."""
+class PromptForm(StrEnum):
+    """Forms of prompts; the ledger writes their values under ``kind``."""
 
     LABEL = "label"
     PAPER = "paper"
@@ -32,8 +32,14 @@ class Form(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
-    """An item of the history. ``pictured``: one of the pictures, or a cell of the only one, shows it."""
+class HistoryItem:
+    """An item of the history.
+
+    Attributes:
+        title: empty when the prompt has none.
+        caption: empty when the prompt has none.
+        pictured: whether one of the pictures, or a cell of the only one, shows it.
+    """
 
     title: str
     caption: str
@@ -42,46 +48,54 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An item to rank. ``name`` is what the answer calls it: its label, or its title in the paper form."""
+    """An item to rank.
+
+    Attributes:
+        name: what the answer calls it: its label, or its title in the paper form.
+        title: empty when the prompt has none.
+    """
 
     name: str
     title: str
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked.
+class ParsedPrompt:
+    """What a prompt asks.
 
     Attributes:
-        history: oldest first.
-        ranked: the order of the candidates is the candidate model's and says something.
-        top: how many names the answer gives.
+        form: form of the prompt.
+        history: items that the user took, oldest first.
+        candidates: items to rank, as shown.
+        ranked: whether the order of the candidates is the candidate model's, rather than shuffled.
+        top: names that the answer gives, 1 to the number of candidates; 0 when nothing is ranked.
+        explain: whether the answer has an explanation.
     """
 
-    form: Form
-    history: tuple[Visit, ...] = ()
+    form: PromptForm
+    history: tuple[HistoryItem, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     ranked: bool = False
     top: int = 0
     explain: bool = False
 
 
-def read_question(ask: Ask) -> Question:
-    """Find out what a request asks; a prompt of no known form, or with broken data, is chat."""
-    text = "\n".join(ask.texts)
-    question = _read_labels(text, ask) or _read_paper(text, bool(ask.pictures))
-    if question:
-        return question
+def parse_prompt(request: ChatRequest) -> ParsedPrompt:
+    """Parse the prompt of a request; one of no known form, or with broken data, is chat."""
+    text = "\n".join(request.texts)
+    prompt = _read_labels(text, request) or _read_paper(text, bool(request.pictures))
+    if prompt:
+        return prompt
     broken = _DATA_BLOCK.search(text) is not None
-    return Question(Form.CAPTION if ask.pictures and not broken else Form.CHAT)
+    return ParsedPrompt(PromptForm.CAPTION if request.pictures and not broken else PromptForm.CHAT)
 
 
-def _read_labels(text: str, ask: Ask) -> Question | None:
+def _read_labels(text: str, request: ChatRequest) -> ParsedPrompt | None:
     blocks = list(_DATA_BLOCK.finditer(text))
     data = _json(blocks[-1][1]) if blocks else None
     if not isinstance(data, dict):
         return None
-    history = [_visit(entry) for entry in _objects(data.get("history"))]
+    history = [_history_item(entry) for entry in _objects(data.get("history"))]
     candidates = [
         Candidate(str(entry["label"]), str(entry.get("title", "")))
         for entry in _objects(data.get("candidates"))
@@ -90,25 +104,25 @@ def _read_labels(text: str, ask: Ask) -> Question | None:
     if not candidates:
         return None
     top = data.get("top")
-    return Question(
-        form=Form.LABEL,
+    return ParsedPrompt(
+        form=PromptForm.LABEL,
         history=tuple(history),
         candidates=tuple(candidates),
         ranked=data.get("order") == "ranked",
         top=min(top, len(candidates)) if isinstance(top, int) and top > 0 else len(candidates),
-        explain=_wants_explanation(ask.instructions + text[: blocks[-1].start()], ask.schema),
+        explain=_wants_explanation(request.instructions + text[: blocks[-1].start()], request.schema),
     )
 
 
-def _read_paper(text: str, pictured: bool) -> Question | None:
+def _read_paper(text: str, pictured: bool) -> ParsedPrompt | None:
     lines = text.split("\n")  # not splitlines(): a title may hold U+2028
     introduction, titles = _array_after(lines, "candidates:")
     _, history = _array_after(lines, "oldest first:")
     if not titles:
         return None
-    return Question(
-        form=Form.PAPER,
-        history=tuple(Visit(title, "", pictured) for title in history),
+    return ParsedPrompt(
+        form=PromptForm.PAPER,
+        history=tuple(HistoryItem(title, "", pictured) for title in history),
         candidates=tuple(Candidate(title, title) for title in titles),
         ranked=_SAYS_RANKED.search(introduction) is not None,
         top=len(titles),
@@ -116,12 +130,16 @@ def _read_paper(text: str, pictured: bool) -> Question | None:
     )
 
 
-def _visit(entry: Mapping[str, Any]) -> Visit:
-    return Visit(str(entry.get("title") or ""), str(entry.get("caption") or ""), "cell" in entry)
+def _history_item(entry: Mapping[str, Any]) -> HistoryItem:
+    return HistoryItem(str(entry.get("title") or ""), str(entry.get("caption") or ""), "cell" in entry)
 
 
 def _array_after(lines: list[str], ending: str) -> tuple[str, list[str]]:
-    """The last array of strings after a line with this ending, and that line with the one before it."""
+    """Find the last array of strings after a line with this ending.
+
+    Returns:
+        That line with the one before it, in lower case, and the strings; both empty when there is none.
+    """
     found: tuple[str, list[str]] = "", []
     for before, line, following in zip(["", *lines], lines, lines[1:], strict=False):
         if line.rstrip().lower().endswith(ending):

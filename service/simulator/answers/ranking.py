@@ -1,7 +1,8 @@
 """Ranks candidates by what they share with the history: words of titles, of captions and of pictures.
 
-A plain content-based recommender (Lops, de Gemmis and Semeraro 2011): weighted words, cosine similarity,
-words rare in the prompt count more, recent items count more. It sees what the prompt shows and nothing else.
+A content-based recommender (Lops, de Gemmis and Semeraro 2011, "Content-based Recommender Systems"): words
+weighted by their inverse document frequency inside the prompt, recent items weighted more, cosine similarity.
+It uses what the prompt shows and nothing else.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log, log2, sqrt
 
-from service.simulator.answers.prompt_parser import Question, Visit
+from service.simulator.answers.prompt_parser import HistoryItem, ParsedPrompt
 from service.simulator.vision.colours import FAMILIES
-from service.simulator.vision.description import Look
+from service.simulator.vision.description import Description
 
-_RECENCY = 0.85  # weight of an item relative to the next newer one
+_RECENCY = 0.85  # weight of an item of the history relative to the next newer one
 _CAPTION_WEIGHT = 0.7  # captions are longer than titles: a word in one says less
 _PICTURE_WEIGHT = 0.8
 _PRIOR_WEIGHT = 0.6  # trust in a shown order, relative to the best content match
@@ -31,51 +32,53 @@ Weights = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """The ranking and what decided its first place.
+class Ranking:
+    """An order of the candidates, and why its first is first.
 
     Attributes:
-        order: positions of the candidates, best first.
-        evidence: words that the first candidate shares with the history, strongest first.
+        order: positions of the candidates in the prompt, from 0, best first.
+        shared_words: words that the first candidate shares with the history, strongest first.
     """
 
     order: tuple[int, ...]
-    evidence: tuple[str, ...]
+    shared_words: tuple[str, ...]
 
 
-def rank(question: Question, looks: Sequence[Look], seed: int) -> Verdict:
-    """Order the candidates of a question.
+def rank(prompt: ParsedPrompt, descriptions: Sequence[Description], seed: int) -> Ranking:
+    """Rank the candidates of a prompt.
 
     Args:
-        question: history and candidates.
-        looks: what the pictures show, in the order of the pictured items of the history.
-        seed: breaks ties, so that equal candidates do not come in the order they were shown in.
+        prompt: history and candidates.
+        descriptions: what the pictures show, in the order of the pictured items of the history.
+        seed: breaks ties, so that equal candidates do not keep the order in which they were shown.
     """
-    titles = [_words(candidate.title) for candidate in question.candidates]
-    rarity = _rarity([*titles, *(_words(visit.title) for visit in question.history)])
-    profile = _weigh(_profile(question.history, looks), rarity)
+    titles = [_words(candidate.title) for candidate in prompt.candidates]
+    rarity = _rarity([*titles, *(_words(item.title) for item in prompt.history)])
+    profile = _weigh(_profile(prompt.history, descriptions), rarity)
     vectors = [_weigh(dict(Counter(words)), rarity) for words in titles]
     content = _scaled([_cosine(profile, vector) for vector in vectors])
-    prior = [_PRIOR_WEIGHT / log2(place + 2) if question.ranked else 0.0 for place in range(len(content))]
-    scores = [match + place for match, place in zip(content, prior, strict=True)]
-    ties = [_draw(seed, candidate.title, candidate.name) for candidate in question.candidates]
+    # The discount of NDCG: of a shown order, the difference between first and second says most.
+    prior = [_PRIOR_WEIGHT / log2(rank + 2) if prompt.ranked else 0.0 for rank in range(len(content))]
+    scores = [match + trust for match, trust in zip(content, prior, strict=True)]
+    ties = [_tie_breaker(seed, candidate.title, candidate.name) for candidate in prompt.candidates]
     order = sorted(range(len(scores)), key=lambda position: (-scores[position], ties[position]))
     shared = {word: profile[word] * weight for word, weight in vectors[order[0]].items() if word in profile}
-    return Verdict(tuple(order), tuple(sorted(shared, key=lambda word: (-shared[word], word))))
+    return Ranking(tuple(order), tuple(sorted(shared, key=lambda word: (-shared[word], word))))
 
 
-def _profile(history: Sequence[Visit], looks: Sequence[Look]) -> Weights:
+def _profile(history: Sequence[HistoryItem], descriptions: Sequence[Description]) -> Weights:
+    """Weights of the words of titles, captions and pictures of the history."""
     profile: Weights = {}
-    unseen = iter(looks)
-    for age, visit in zip(range(len(history) - 1, -1, -1), history, strict=True):
+    unseen = iter(descriptions)
+    for age, item in zip(range(len(history) - 1, -1, -1), history, strict=True):
         recency = _RECENCY**age
-        seen = next(unseen, None) if visit.pictured else None
-        _add(profile, _words(visit.title), recency)
-        _add(profile, set(_words(visit.caption)), recency * _CAPTION_WEIGHT)
-        _add(profile, _words(" ".join(seen.words)) if seen else (), recency * _PICTURE_WEIGHT)
+        description = next(unseen, None) if item.pictured else None
+        _add(profile, _words(item.title), recency)
+        _add(profile, set(_words(item.caption)), recency * _CAPTION_WEIGHT)
+        _add(profile, _words(" ".join(description.words)) if description else (), recency * _PICTURE_WEIGHT)
     unlisted = list(unseen)  # pictures of a prompt that lists no history beside them
-    for age, seen in enumerate(reversed(unlisted)):
-        _add(profile, _words(" ".join(seen.words)), _RECENCY**age * _PICTURE_WEIGHT)
+    for age, description in enumerate(reversed(unlisted)):
+        _add(profile, _words(" ".join(description.words)), _RECENCY**age * _PICTURE_WEIGHT)
     return profile
 
 
@@ -99,13 +102,13 @@ def _words(text: str) -> list[str]:
 
 
 def _rarity(documents: Sequence[Sequence[str]]) -> Mapping[str, float]:
-    """Inverse document frequency inside the prompt."""
+    """Inverse document frequency of each word, where the documents are the titles in the prompt."""
     frequency = Counter(word for document in documents for word in set(document))
     return {word: log(1 + len(documents) / count) for word, count in frequency.items()}
 
 
 def _weigh(weights: Mapping[str, float], rarity: Mapping[str, float]) -> Weights:
-    """Words that no title has cannot match one: they are left out of the vector, and of its length."""
+    """Multiply weights by rarity; words that no title has cannot match one and are left out."""
     return {word: weight * rarity[word] for word, weight in weights.items() if word in rarity}
 
 
@@ -119,5 +122,5 @@ def _scaled(values: list[float]) -> list[float]:
     return [value / largest for value in values] if largest > 0 else values
 
 
-def _draw(seed: int, *facts: str) -> bytes:
+def _tie_breaker(seed: int, *facts: str) -> bytes:
     return hashlib.blake2b("\0".join((str(seed), *facts)).encode(), digest_size=8).digest()

@@ -1,4 +1,4 @@
-"""Makes the reply to a request that has been read, whether it came alone or in a batch."""
+"""Makes the reply to a request that was read, whether it came alone or in a batch."""
 
 from __future__ import annotations
 
@@ -6,68 +6,76 @@ import asyncio
 import time
 from concurrent.futures import Executor
 
-from service.simulator.answers.malformed import bend
-from service.simulator.answers.model import Answerer
-from service.simulator.answers.naive_obedience import obey, overheard
-from service.simulator.answers.prompt_parser import read_question
+from service.simulator.answers.malformed import malform
+from service.simulator.answers.model import SimulatedModel
+from service.simulator.answers.naive_obedience import find_instructions, obey
+from service.simulator.answers.prompt_parser import parse_prompt
 from service.simulator.books import text_tokens
-from service.simulator.books.ledger import Call, Ledger
-from service.simulator.contracts import Ask, RejectedError, Reply
-from service.simulator.faults import ANSWERS, Fault, Faults
+from service.simulator.books.ledger import Ledger, LedgerEntry
+from service.simulator.contracts import ChatRequest, RejectedError, Reply
+from service.simulator.faults import MALFORMED_ANSWERS, Fault, FaultInjector
 from service.simulator.vision.picture_cells import BrokenPictureError
 
 
 class Replier:
-    """Answers, bends the answer as a fault wants it, cuts it at its cap and enters it into the ledger.
+    """Asks the model, malforms the answer as a fault asks, cuts it at its cap and enters it into the ledger.
 
     Args:
-        thinker: of one thread, for the answerer.
+        model: writes the answers.
+        executor: runs the model; of one thread.
+        ledger: keeps the pictures of requests.
+        faults: says whether the model obeys instructions.
     """
 
-    def __init__(self, answerer: Answerer, thinker: Executor, ledger: Ledger, faults: Faults) -> None:
-        self._answerer = answerer
-        self._thinker = thinker
+    def __init__(
+        self, model: SimulatedModel, executor: Executor, ledger: Ledger, faults: FaultInjector
+    ) -> None:
+        self._model = model
+        self._executor = executor
         self._ledger = ledger
         self._faults = faults
 
-    async def reply(self, ask: Ask, call: Call, request_id: str, fault: Fault | None) -> Reply:
+    async def reply(
+        self, request: ChatRequest, entry: LedgerEntry, request_id: str, fault: Fault | None
+    ) -> Reply:
         """Make the reply.
 
         Args:
-            ask: that the vendor would not refuse.
-            call: the request's entry in the ledger.
-            request_id: that the reply carries.
-            fault: that the request met.
+            request: request that the vendor would not refuse.
+            entry: entry of the call in the ledger.
+            request_id: id that the reply carries.
+            fault: fault that the call met; None for a healthy one.
 
         Raises:
-            RejectedError: a picture is broken behind its header.
+            RejectedError: the pixels of a picture cannot be decoded.
         """
-        question = read_question(ask)
-        call.strategy, call.kind = ask.strategy, question.form.value
-        call.input_tokens, call.image_tokens = ask.input_tokens, ask.image_tokens
-        call.streamed, call.pictures = ask.stream, len(ask.pictures)
-        self._ledger.keep(call, ask.pictures)
-        orders = overheard(ask) if self._faults.script.obey else ()
+        prompt = parse_prompt(request)
+        entry.strategy, entry.kind = request.strategy, prompt.form.value
+        entry.input_tokens, entry.image_tokens = request.input_tokens, request.image_tokens
+        entry.streamed, entry.pictures = request.stream, len(request.pictures)
+        self._ledger.keep_pictures(entry, request.pictures)
+        instructions = find_instructions(request) if self._faults.script.obey else ()
         try:
             loop = asyncio.get_running_loop()
-            text = await loop.run_in_executor(self._thinker, self._answerer.answer, ask, question)
+            text = await loop.run_in_executor(self._executor, self._model.answer, request, prompt)
         except BrokenPictureError as error:
             raise RejectedError(400, "invalid_request_error", f"Could not process image: {error}") from error
-        if orders:
-            text = obey(orders, text, question)
-        if fault and (fault.name in ANSWERS or fault.name == "no_finish_half"):
-            text = bend(fault.name, text, question)
+        if instructions:
+            text = obey(instructions, text, prompt)
+        if fault and (fault.name in MALFORMED_ANSWERS or fault.name == "no_finish_half"):
+            text = malform(fault.name, text, prompt)
         pieces = text_tokens.split(text)
-        cut = ask.max_tokens is not None and ask.max_tokens < len(pieces)
+        cut = request.max_tokens is not None and request.max_tokens < len(pieces)
+        # Both faults end in the middle of the list, as an answer does that its cap ended.
         half = bool(fault and fault.name in ("half_label", "endless"))
         reply = Reply(
             request_id,
             int(time.time()),
-            ask,
-            pieces[: ask.max_tokens],
+            request,
+            pieces[: request.max_tokens],
             cut or half,
             refused=bool(fault and fault.name == "refusal"),
-            batched=call.batch is not None,
+            batched=entry.batch is not None,
         )
-        call.output_tokens = len(reply.tokens)
+        entry.output_tokens = len(reply.tokens)
         return reply

@@ -1,4 +1,4 @@
-"""Structured output: what the vendors' JSON schema dialects allow, and an answer that satisfies a schema."""
+"""Structured output: which JSON schemas the vendors accept, and values that satisfy a schema."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def objection(schema: Schema) -> str | None:
         list(_nodes(schema))
     except RecursionError:
         return "the schema requires an object inside itself without end."
-    except (AttributeError, IndexError, KeyError, TypeError):  # whatever a hostile schema has in odd places
+    except (AttributeError, IndexError, KeyError, TypeError):  # a hostile schema may hold any type anywhere
         return "the schema is not a JSON schema of objects, with references that point into it."
     return None
 
@@ -90,10 +90,10 @@ def fit(schema: Schema, proposal: Any, root: Schema | None = None) -> Any:
         case None:
             return proposal
         case kind:
-            return proposal if _admits(schema, proposal) else _PLAINEST.get(str(kind))
+            return proposal if _admits(schema, proposal) else _DEFAULTS.get(str(kind))
 
 
-_PLAINEST: Mapping[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
+_DEFAULTS: Mapping[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
 _PYTHON_TYPES: Mapping[str, type | tuple[type, ...]] = {
     "object": Mapping,
     "array": (list, tuple),

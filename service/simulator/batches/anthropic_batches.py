@@ -1,4 +1,4 @@
-"""Anthropic's ``/v1/messages/batches``: one body of requests goes in, one file of results comes out."""
+"""Serves Anthropic's ``/v1/messages/batches``, which turn a body of requests into a file of results."""
 
 from __future__ import annotations
 
@@ -16,32 +16,38 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.simulator.batches.batch import DAY, Batch, Batches, in_no_order, read_limit
-from service.simulator.batches.calls import BatchCalls, Result
+from service.simulator.batches.batch import COMPLETION_WINDOW, Batch, BatchStore, read_limit, shuffled
+from service.simulator.batches.calls import BatchCalls, BatchResult
 from service.simulator.batches.routes import BatchRoutes
-from service.simulator.contracts import MARK, RejectedError
+from service.simulator.contracts import SIMULATOR_HEADER, RejectedError
 from service.simulator.wire import request_checks
 from service.simulator.wire.anthropic.errors import refused
-from service.simulator.wire.request_body import MOST_BATCHED, read_body
+from service.simulator.wire.request_body import MAX_BATCH_BODY, read_body
 
 _PATH = "/v1/messages/batches"
-_MOST_REQUESTS = 100_000
-_MOST_LISTED = 1_000
+_MAX_REQUESTS = 100_000  # Anthropic's limit; beyond, 400
+_MAX_PAGE = 1_000  # batches
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _OUTCOMES = ("succeeded", "errored", "canceled", "expired")
 
 
 @dataclass(kw_only=True)
 class AnthropicBatch(Batch):
-    """A batch as Anthropic tells it. ``content``: its results, one a line, when it has ended."""
+    """A batch with the fields of Anthropic's message batch object.
+
+    Attributes:
+        content: results, one JSON object a line; empty until the batch has ended.
+    """
 
     content: bytes = b""
 
     def description(self, base_url: str) -> dict[str, Any]:
-        """The batch object; the requests are counted when all of it has ended.
+        """Describe the batch as Anthropic's message batch object.
+
+        All requests count as processing until the whole batch has ended (Anthropic's API reference).
 
         Args:
-            base_url: where the client has reached the simulator.
+            base_url: URL by which the client reached the simulator.
         """
         ended = self.ended_at is not None
         counts = {outcome: self.counts[outcome] if ended else 0 for outcome in _OUTCOMES}
@@ -52,7 +58,7 @@ class AnthropicBatch(Batch):
             "processing_status": status,
             "request_counts": {"processing": 0 if ended else self.total, **counts},
             "created_at": _timestamp(self.created_at),
-            "expires_at": _timestamp(self.created_at + DAY),
+            "expires_at": _timestamp(self.created_at + COMPLETION_WINDOW),
             "ended_at": _timestamp(self.ended_at),
             "cancel_initiated_at": _timestamp(self.cancelling_at),
             "archived_at": None,
@@ -61,20 +67,20 @@ class AnthropicBatch(Batch):
 
 
 class AnthropicBatches:
-    """All batches of the Anthropic wire and the calls about them.
+    """Keeps all batches of the Anthropic wire, and serves the calls about them.
 
     Args:
         calls: makes the calls of a batch.
-        seconds: from a batch's creation to its end.
+        seconds: seconds from a batch's creation to its end.
     """
 
     def __init__(self, calls: BatchCalls, seconds: float) -> None:
         self._calls = calls
         self._seconds = seconds
-        self._batches: Batches[AnthropicBatch] = Batches()
+        self._batches: BatchStore[AnthropicBatch] = BatchStore()
 
     def routes(self, make: BatchRoutes) -> list[Route]:
-        """The routes of the calls."""
+        """List the routes of these calls."""
         one = f"{_PATH}/{{id}}"
         return [
             make.route(_PATH, self._create, ["POST"]),
@@ -85,23 +91,23 @@ class AnthropicBatches:
         ]
 
     async def _create(self, request: Request) -> dict[str, Any]:
-        asked = request_checks.json_object(await read_body(request, MOST_BATCHED))
-        if asked is None:
+        fields = request_checks.json_object(await read_body(request, MAX_BATCH_BODY))
+        if fields is None:
             raise refused("The request body is not valid JSON: expected an object")
-        requests = _read_requests(asked.get("requests"))
+        requests = _read_requests(fields.get("requests"))
         batch = AnthropicBatch(id=f"msgbatch_{uuid.uuid4().hex}", seconds=self._seconds, total=len(requests))
-        self._batches.begin(batch, self._live(batch, requests))
+        self._batches.begin(batch, self._run(batch, requests))
         return batch.description(str(request.base_url))
 
     async def _list(self, request: Request) -> dict[str, Any]:
-        asked = request.query_params
+        fields = request.query_params
         limit, after, before = (
-            read_limit(asked.get("limit"), _MOST_LISTED),
-            asked.get("after_id"),
-            asked.get("before_id"),
+            read_limit(fields.get("limit"), _MAX_PAGE),
+            fields.get("after_id"),
+            fields.get("before_id"),
         )
         if limit is None:
-            raise refused(f"limit: Input should be an integer from 1 to {_MOST_LISTED}")
+            raise refused(f"limit: Input should be an integer from 1 to {_MAX_PAGE}")
         if after is not None and before is not None:
             raise refused("after_id and before_id cannot be used together")
         try:
@@ -122,7 +128,7 @@ class AnthropicBatches:
         batch = self._found(request)
         if batch.ended_at is None:
             raise RejectedError(404, "not_found_error", f"Batch {batch.id} has no results yet")
-        return Response(batch.content, media_type="application/x-jsonl", headers=MARK)
+        return Response(batch.content, media_type="application/x-jsonl", headers=SIMULATOR_HEADER)
 
     async def _cancel(self, request: Request) -> dict[str, Any]:
         batch = self._found(request)
@@ -138,46 +144,47 @@ class AnthropicBatches:
             raise _not_found(name)
         return batch
 
-    async def _live(self, batch: AnthropicBatch, requests: deque[tuple[str, dict[str, Any]]]) -> None:
+    async def _run(self, batch: AnthropicBatch, requests: deque[tuple[str, dict[str, Any]]]) -> None:
         lines = [_line(result) async for result in batch.results(_taken(requests), self._calls)]
         await batch.until(1.0)
-        batch.content = in_no_order(lines)
+        batch.content = shuffled(lines)
         batch.ended_at = time.time()
 
 
 def _read_requests(requests: Any) -> deque[tuple[str, dict[str, Any]]]:
     if not isinstance(requests, list):
         raise refused("requests: Input should be a valid list")
-    if not 1 <= len(requests) <= _MOST_REQUESTS:
-        raise refused(f"requests: List should have from 1 to {_MOST_REQUESTS} items")
+    if not 1 <= len(requests) <= _MAX_REQUESTS:
+        raise refused(f"requests: List should have from 1 to {_MAX_REQUESTS} items")
     seen: set[str] = set()
     read: deque[tuple[str, dict[str, Any]]] = deque()
-    for place, entry in enumerate(requests):
+    for position, entry in enumerate(requests):
         match entry:
             case {"custom_id": str(custom_id), "params": dict(params)}:
                 if not _CUSTOM_ID.fullmatch(custom_id):
                     raise refused(
-                        f"requests.{place}.custom_id: String should match pattern '^[a-zA-Z0-9_-]{{1,64}}$'"
+                        f"requests.{position}.custom_id: "
+                        "String should match pattern '^[a-zA-Z0-9_-]{1,64}$'"
                     )
                 if custom_id in seen:
-                    raise refused(f"requests.{place}.custom_id: {custom_id} is not unique in the batch")
+                    raise refused(f"requests.{position}.custom_id: {custom_id} is not unique in the batch")
                 seen.add(custom_id)
                 read.append((custom_id, params))
             case _:
-                raise refused(f"requests.{place}: Input should have a custom_id and an object params")
+                raise refused(f"requests.{position}: Input should have a custom_id and an object params")
     return read
 
 
 def _taken(requests: deque[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
     while requests:
-        yield requests.popleft()  # so that pictures are not held longer than needed
+        yield requests.popleft()  # frees the pictures of each request once its call is made
 
 
-def _line(result: Result) -> bytes:
-    told: dict[str, Any] = {"type": result.outcome}
+def _line(result: BatchResult) -> bytes:
+    outcome: dict[str, Any] = {"type": result.outcome}
     if result.body is not None:
-        told["message" if result.outcome == "succeeded" else "error"] = result.body
-    return json.dumps({"custom_id": result.custom_id, "result": told}).encode() + b"\n"
+        outcome["message" if result.outcome == "succeeded" else "error"] = result.body
+    return json.dumps({"custom_id": result.custom_id, "result": outcome}).encode() + b"\n"
 
 
 def _timestamp(moment: float | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Batches of requests: what both vendors' have alike, and the life that they lead."""
+"""A batch of requests from its creation to its end, alike for both vendors, and the store of batches."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from service.simulator.batches.calls import BatchCalls, Result
+from service.simulator.batches.calls import BatchCalls, BatchResult
 
-DAY = 86_400  # seconds; until then a vendor promises to have answered
+COMPLETION_WINDOW = 86_400  # seconds in which both vendors promise to answer; a request expires beyond
 
 
 @dataclass(kw_only=True)
@@ -21,10 +21,13 @@ class Batch:
     """A batch; the vendors' day passes in ``seconds``.
 
     Attributes:
-        seconds: from its creation to its end.
-        total: requests in it, once they are counted.
+        id: id that the client knows it by.
+        seconds: seconds from its creation to its end.
+        total: requests in it; 0 until they are counted.
         counts: requests by outcome, once they have one.
-        created_at, cancelling_at, ended_at: seconds since the epoch; None for what has not happened.
+        created_at: seconds since the epoch.
+        cancelling_at: seconds since the epoch when it was cancelled; None until then.
+        ended_at: seconds since the epoch; None until then.
     """
 
     id: str
@@ -39,35 +42,35 @@ class Batch:
 
     async def results(
         self, requests: Iterable[tuple[str, dict[str, Any]]], calls: BatchCalls
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncIterator[BatchResult]:
         """Make the calls one after the other, spread over the time of the batch.
 
-        A cancellation so finds some of them made, and those that are not are left.
+        A cancellation therefore finds some of them made; the others are skipped.
 
         Args:
             requests: custom ids and parameters, ``total`` of them.
-            calls: makes them.
+            calls: makes the calls.
         """
-        for place, (custom_id, params) in enumerate(requests, 1):
-            await self.until(place / (self.total + 1))
+        for position, (custom_id, params) in enumerate(requests, 1):
+            await self.until(position / (self.total + 1))
             if self.cancelling_at is None:
                 result = await calls.make(self.id, custom_id, params)
             else:
-                result = calls.leave(custom_id)
+                result = calls.skip(custom_id)
             self.counts[result.outcome] += 1
             yield result
 
     async def until(self, share: float) -> None:
-        """Wait until this share of the time has passed, or for a cancellation."""
+        """Wait until a share (0 to 1) of the batch's seconds has passed, or until it is cancelled."""
         wait = self._began + share * self.seconds - time.monotonic()
         if wait <= 0 or self._cancelled.is_set():
-            await asyncio.sleep(0)  # a late batch lets others run, too
+            await asyncio.sleep(0)  # a late batch yields to other calls between its own
             return
         with suppress(TimeoutError):
             await asyncio.wait_for(self._cancelled.wait(), wait)
 
     def cancel(self) -> None:
-        """Leave what has not been begun; for the second time, and after the end, it does nothing."""
+        """Skip the requests that were not begun; does nothing a second time or after the end."""
         if self.cancelling_at is None and self.ended_at is None:
             self.cancelling_at = time.time()
             self._cancelled.set()
@@ -76,54 +79,57 @@ class Batch:
 Kind = TypeVar("Kind", bound=Batch)
 
 
-class Batches(Generic[Kind]):
-    """All batches of a vendor; used on the event loop only."""
+class BatchStore(Generic[Kind]):
+    """Holds all batches of a vendor; used on the event loop only."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Kind] = {}
-        self._lives: set[asyncio.Task[None]] = set()  # the loop itself holds its tasks weakly
+        self._tasks: set[asyncio.Task[None]] = set()  # the event loop holds its tasks weakly
 
-    def begin(self, batch: Kind, life: Coroutine[Any, Any, None]) -> None:
-        """Keep a batch and let it live."""
+    def begin(self, batch: Kind, work: Coroutine[Any, Any, None]) -> None:
+        """Keep a batch and start its work as a task."""
         self._kept[batch.id] = batch
-        task = asyncio.create_task(life)
-        self._lives.add(task)
-        task.add_done_callback(self._lives.discard)
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def get(self, batch: str) -> Kind | None:
-        """A batch by its id; None when there is none."""
+        """Find a batch by its id; None when there is none."""
         return self._kept.get(batch)
 
     def page(
         self, limit: int, *, after: str | None = None, before: str | None = None
     ) -> tuple[list[Kind], bool]:
-        """So many batches, the newest first, and whether there are more in this direction.
+        """Page through the batches, newest first.
 
         Args:
-            limit: at most so many.
-            after: the id of a batch; those that are older come.
-            before: the id of a batch; those that are newer come, up to it.
+            limit: batches on a page, at most.
+            after: id of a batch; the page begins behind it, with the next older one.
+            before: id of a batch; the page ends before it, with the next newer one.
+
+        Returns:
+            The batches, and whether there are more in this direction.
 
         Raises:
             KeyError: there is no such batch.
         """
         newest_first = list(reversed(self._kept.values()))
-        places = {batch.id: place for place, batch in enumerate(newest_first)}
+        positions = {batch.id: position for position, batch in enumerate(newest_first)}
         if before is not None:
-            end = places[before]
+            end = positions[before]
             return newest_first[max(0, end - limit) : end], end > limit
-        start = 0 if after is None else places[after] + 1
+        start = 0 if after is None else positions[after] + 1
         return newest_first[start : start + limit], start + limit < len(newest_first)
 
 
-def in_no_order(lines: list[bytes]) -> bytes:
-    """Lines as the vendors give them back: not in the order of the requests, or not reliably."""
+def shuffled(lines: list[bytes]) -> bytes:
+    """Join lines out of order, since the vendors promise none: a client has to go by custom ids."""
     random.Random(len(lines)).shuffle(lines)
     return b"".join(lines)
 
 
 def read_limit(text: str | None, most: int) -> int | None:
-    """Read the limit of a page, 20 when it is not given; None when it is not a number from 1 to ``most``."""
+    """Parse the limit of a page: 20 without one, None when it is not an integer from 1 to ``most``."""
     if text is None:
         return 20
     if not (text.isascii() and text.isdecimal() and len(text) < 10):

@@ -1,4 +1,4 @@
-"""OpenAI's ``/v1/batches``: a file of requests goes in, a file of answers and a file of errors come out."""
+"""Serves OpenAI's ``/v1/batches``, which turn a file of requests into one of answers and one of errors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.routing import Route
 
-from service.simulator.batches.batch import DAY, Batch, Batches, in_no_order, read_limit
-from service.simulator.batches.calls import BatchCalls, Result
+from service.simulator.batches.batch import COMPLETION_WINDOW, Batch, BatchStore, read_limit, shuffled
+from service.simulator.batches.calls import BatchCalls, BatchResult
 from service.simulator.batches.openai_files import INPUT, OUTPUT, File, OpenAIFiles
 from service.simulator.batches.openai_input import ENDPOINT, BatchInput
 from service.simulator.batches.routes import BatchRoutes
@@ -23,8 +23,8 @@ from service.simulator.wire import request_checks
 from service.simulator.wire.openai.errors import refused
 from service.simulator.wire.request_body import read_body
 
-_MOST_LISTED = 100
-_MOST_METADATA, _MOST_KEY, _MOST_VALUE = 16, 64, 512  # pairs, characters, characters
+_MAX_PAGE = 100  # batches
+_MAX_METADATA, _MAX_KEY, _MAX_VALUE = 16, 64, 512  # pairs, characters, characters
 _NOT_MADE = {
     "canceled": ("batch_cancelled", "This request was not executed: the batch was cancelled before."),
     "expired": (
@@ -36,11 +36,16 @@ _NOT_MADE = {
 
 @dataclass(kw_only=True)
 class OpenAIBatch(Batch):
-    """A batch as OpenAI tells it.
+    """A batch with the fields of OpenAI's batch object.
 
     Attributes:
-        errors: of the input, any of which fails the whole batch.
-        in_progress_at, finalizing_at: seconds since the epoch; None for what has not happened.
+        input_file_id: id of the file of requests.
+        metadata: pairs that the client gave; None without any.
+        errors: mistakes of the input, any of which fails the whole batch.
+        in_progress_at: seconds since the epoch when the input was checked; None until then.
+        finalizing_at: seconds since the epoch when the last call was made; None until then.
+        output_file_id: id of the file of answers; None without any.
+        error_file_id: id of the file of errors; None without any.
     """
 
     input_file_id: str
@@ -53,7 +58,7 @@ class OpenAIBatch(Batch):
 
     @property
     def status(self) -> str:
-        """Where it is in its life. It has expired when one of its requests has."""
+        """Status in OpenAI's words; the batch has expired when one of its requests has."""
         if self.ended_at is not None:
             if self.errors:
                 return "failed"
@@ -67,7 +72,7 @@ class OpenAIBatch(Batch):
         return "validating" if self.in_progress_at is None else "in_progress"
 
     def description(self) -> dict[str, Any]:
-        """The batch object."""
+        """Describe the batch as OpenAI's batch object."""
         ends = ("failed", "completed", "expired", "cancelled")
         counts = {
             "total": self.total,
@@ -85,7 +90,7 @@ class OpenAIBatch(Batch):
             "output_file_id": self.output_file_id,
             "error_file_id": self.error_file_id,
             "created_at": int(self.created_at),
-            "expires_at": int(self.created_at) + DAY,
+            "expires_at": int(self.created_at) + COMPLETION_WINDOW,
             "in_progress_at": _whole(self.in_progress_at),
             "finalizing_at": _whole(self.finalizing_at),
             "cancelling_at": _whole(self.cancelling_at),
@@ -96,22 +101,22 @@ class OpenAIBatch(Batch):
 
 
 class OpenAIBatches:
-    """All batches of the OpenAI wire and the calls about them.
+    """Keeps all batches of the OpenAI wire, and serves the calls about them.
 
     Args:
-        files: where the input comes from and the output goes to.
+        files: files of requests and of answers.
         calls: makes the calls of a batch.
-        seconds: from a batch's creation to its end.
+        seconds: seconds from a batch's creation to its end.
     """
 
     def __init__(self, files: OpenAIFiles, calls: BatchCalls, seconds: float) -> None:
         self._files = files
         self._calls = calls
         self._seconds = seconds
-        self._batches: Batches[OpenAIBatch] = Batches()
+        self._batches: BatchStore[OpenAIBatch] = BatchStore()
 
     def routes(self, make: BatchRoutes) -> list[Route]:
-        """The routes of the calls."""
+        """List the routes of these calls."""
         one = "/v1/batches/{id}"
         return [
             make.route("/v1/batches", self._create, ["POST"]),
@@ -121,23 +126,23 @@ class OpenAIBatches:
         ]
 
     async def _create(self, request: Request) -> dict[str, Any]:
-        asked = request_checks.json_object(await read_body(request))
-        if asked is None:
+        fields = request_checks.json_object(await read_body(request))
+        if fields is None:
             raise refused("We could not parse the JSON body of your request.")
-        metadata = _check_parameters(asked)
+        metadata = _check_parameters(fields)
         batch = OpenAIBatch(
             id=f"batch_{uuid.uuid4().hex}",
             seconds=self._seconds,
-            input_file_id=asked["input_file_id"],
+            input_file_id=fields["input_file_id"],
             metadata=metadata,
         )
-        self._batches.begin(batch, self._live(batch, self._files.get(batch.input_file_id)))
+        self._batches.begin(batch, self._run(batch, self._files.get(batch.input_file_id)))
         return batch.description()
 
     async def _list(self, request: Request) -> dict[str, Any]:
-        limit = read_limit(request.query_params.get("limit"), _MOST_LISTED)
+        limit = read_limit(request.query_params.get("limit"), _MAX_PAGE)
         if limit is None:
-            raise refused(f"Invalid 'limit': expected an integer from 1 to {_MOST_LISTED}.", "limit")
+            raise refused(f"Invalid 'limit': expected an integer from 1 to {_MAX_PAGE}.", "limit")
         try:
             batches, more = self._batches.page(limit, after=request.query_params.get("after"))
         except KeyError as unknown:
@@ -171,7 +176,7 @@ class OpenAIBatches:
             raise _not_found(name)
         return batch
 
-    async def _live(self, batch: OpenAIBatch, file: File | None) -> None:
+    async def _run(self, batch: OpenAIBatch, file: File | None) -> None:
         read = BatchInput(file.content if file and file.purpose == INPUT else None)
         batch.errors = await asyncio.to_thread(read.check)
         if batch.errors:
@@ -192,10 +197,10 @@ class OpenAIBatches:
         batch.ended_at = time.time()
 
     def _keep(self, name: str, lines: list[bytes]) -> str:
-        return self._files.keep(File(name, OUTPUT, in_no_order(lines))).id
+        return self._files.keep(File(name, OUTPUT, shuffled(lines))).id
 
 
-def _line(result: Result) -> bytes:
+def _line(result: BatchResult) -> bytes:
     response, error = None, None
     if result.outcome in _NOT_MADE:
         code, message = _NOT_MADE[result.outcome]
@@ -211,31 +216,31 @@ def _line(result: Result) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
-def _check_parameters(asked: dict[str, Any]) -> dict[str, str] | None:
+def _check_parameters(fields: dict[str, Any]) -> dict[str, str] | None:
     """Check the parameters of a new batch, and return its metadata."""
     for name in ("input_file_id", "endpoint", "completion_window"):
-        if name not in asked:
+        if name not in fields:
             raise refused(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
-        if not isinstance(asked[name], str):
+        if not isinstance(fields[name], str):
             raise refused(f"Invalid type for '{name}': expected a string.", name, "invalid_type")
     for name, only in (("endpoint", ENDPOINT), ("completion_window", "24h")):
-        if asked[name] != only:
+        if fields[name] != only:
             raise refused(
-                f"Invalid value: '{asked[name][:100]}'. Supported values are: '{only}'.",
+                f"Invalid value: '{fields[name][:100]}'. Supported values are: '{only}'.",
                 name,
                 "invalid_value",
             )
-    metadata = asked.get("metadata")
+    metadata = fields.get("metadata")
     if metadata is None:
         return None
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise refused("Invalid type for 'metadata': expected an object of strings.", "metadata")
-    if len(metadata) > _MOST_METADATA or any(
-        len(key) > _MOST_KEY or len(value) > _MOST_VALUE for key, value in metadata.items()
+    if len(metadata) > _MAX_METADATA or any(
+        len(key) > _MAX_KEY or len(value) > _MAX_VALUE for key, value in metadata.items()
     ):
         raise refused(
-            f"Invalid 'metadata': at most {_MOST_METADATA} pairs, with keys of {_MOST_KEY} and values of "
-            f"{_MOST_VALUE} characters.",
+            f"Invalid 'metadata': at most {_MAX_METADATA} pairs, with keys of {_MAX_KEY} and values of "
+            f"{_MAX_VALUE} characters.",
             "metadata",
         )
     return metadata

@@ -1,4 +1,4 @@
-"""OpenAI's files, as far as batches need them: ``/v1/files``."""
+"""Serves OpenAI's ``/v1/files``, as far as batches need it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,27 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.simulator.batches.routes import BatchRoutes
-from service.simulator.contracts import MARK, RejectedError
+from service.simulator.contracts import SIMULATOR_HEADER, RejectedError
 from service.simulator.wire.openai.errors import refused
-from service.simulator.wire.request_body import MOST_BATCHED, limited
+from service.simulator.wire.request_body import MAX_BATCH_BODY, limit_body
 
 INPUT, OUTPUT = "batch", "batch_output"
-_MOST_BYTES = 200 * 2**20
-_KEPT = 30 * 86_400  # seconds; a promise that the simulator does not live to break
-_MOST_FIELDS = 10
+_MAX_BYTES = 200 * 2**20  # of an input file, OpenAI's limit; beyond, 413
+_KEPT = 30 * 86_400  # seconds until a file expires, by its description; the simulator deletes none by itself
+_MAX_FIELDS = 10  # of an upload's form; beyond, 400
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file. ``purpose``: ``batch`` for requests, ``batch_output`` for answers and errors."""
+    """A file.
+
+    Attributes:
+        name: name that the client gave, ending in ``.jsonl``.
+        purpose: ``batch`` for requests, ``batch_output`` for answers and errors.
+        content: bytes of the file.
+        id: ``file-`` and 32 hexadecimal digits.
+        created_at: seconds since the epoch.
+    """
 
     name: str
     purpose: str
@@ -36,7 +44,7 @@ class File:
     created_at: int = field(default_factory=lambda: int(time.time()))
 
     def description(self) -> dict[str, Any]:
-        """The file object, which is everything but the content."""
+        """Describe the file as OpenAI's file object, which has no content."""
         return {
             "id": self.id,
             "object": "file",
@@ -51,7 +59,7 @@ class File:
 
 
 class OpenAIFiles:
-    """All files, in memory, and the calls about them."""
+    """Keeps all files in memory, and serves the calls about them."""
 
     def __init__(self) -> None:
         self._kept: dict[str, File] = {}
@@ -62,11 +70,11 @@ class OpenAIFiles:
         return file
 
     def get(self, file: str) -> File | None:
-        """A file by its id; None when there is none."""
+        """Find a file by its id; None when there is none."""
         return self._kept.get(file)
 
     def routes(self, make: BatchRoutes) -> list[Route]:
-        """The routes of the calls."""
+        """List the routes of these calls."""
         one = "/v1/files/{id}"
         return [
             make.route("/v1/files", self._upload, ["POST"]),
@@ -78,10 +86,10 @@ class OpenAIFiles:
     async def _upload(self, request: Request) -> dict[str, Any]:
         if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise refused("The request must be of content type multipart/form-data.")
-        # The parser keeps what is large on the disk, so that one copy is made of it and that at the end.
-        bounded = Request(request.scope, limited(request.receive, MOST_BATCHED))
+        # The parser spools large parts to disk, so that memory holds one copy, and that at the end.
+        bounded = Request(request.scope, limit_body(request.receive, MAX_BATCH_BODY))
         try:
-            async with bounded.form(max_files=1, max_fields=_MOST_FIELDS) as form:
+            async with bounded.form(max_files=1, max_fields=_MAX_FIELDS) as form:
                 purpose, upload = form.get("purpose"), form.get("file")
                 if purpose != INPUT:
                     raise refused(f"{str(purpose)[:100]!r} is not one of ['batch'] - 'purpose'", "purpose")
@@ -89,7 +97,7 @@ class OpenAIFiles:
                     raise refused("'file' is a required property", "file")
                 name = _checked_name(upload)
                 content = await upload.read()
-        # The last two are what a charset raises that is known and no encoding of text, such as base64.
+        # The last two come from a charset that Python knows and that is no encoding of text, such as base64.
         except (MultiPartException, HTTPException, UnicodeError, LookupError) as error:
             raise refused(f"Could not parse multipart form: {getattr(error, 'detail', error)}") from error
         return self.keep(File(name, INPUT, content)).description()
@@ -99,7 +107,7 @@ class OpenAIFiles:
 
     async def _read(self, request: Request) -> Response:
         content = self._found(request).content
-        return Response(content, media_type="application/octet-stream", headers=MARK)
+        return Response(content, media_type="application/octet-stream", headers=SIMULATOR_HEADER)
 
     async def _delete(self, request: Request) -> dict[str, Any]:
         file = self._found(request)
@@ -120,11 +128,11 @@ def _checked_name(upload: UploadFile) -> str:
         raise refused("Invalid file format for Batch API. Must be .jsonl")
     if not upload.size:
         raise refused("File is empty.", "file")
-    if upload.size > _MOST_BYTES:
+    if upload.size > _MAX_BYTES:
         raise RejectedError(
             413,
             "invalid_request_error",
-            f"File is too large: {upload.size} bytes are more than {_MOST_BYTES}.",
+            f"File is too large: {upload.size} bytes are more than {_MAX_BYTES}.",
             param="file",
         )
     return name

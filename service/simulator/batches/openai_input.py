@@ -1,4 +1,4 @@
-"""The input file of an OpenAI batch: one request a line, and what makes the vendor refuse all of them."""
+"""Reads the input file of an OpenAI batch, one request a line, and finds its mistakes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 from service.simulator.wire import request_checks
 
 ENDPOINT = "/v1/chat/completions"
-_MOST_REQUESTS = 50_000
-_MOST_ERRORS = 100  # told; a file with nothing but mistakes does not need each of them
+_MAX_REQUESTS = 50_000  # OpenAI's limit; beyond, the batch fails
+_MAX_ERRORS = 100  # reported; a file may hold nothing but mistakes
 
 
 class BatchInput:
-    """Reads the file line by line, twice, rather than hold it as so many objects.
+    """Reads the file line by line, once to check it and once to run it, rather than hold it as objects.
 
     Args:
-        content: of the file; None when there is no such file, or none with requests.
+        content: bytes of the file; None when there is no such file, or it has another purpose.
 
     Attributes:
-        total: requests in it, once it was checked.
+        total: requests in the file; 0 until it is checked.
     """
 
     def __init__(self, content: bytes | None) -> None:
@@ -30,7 +30,7 @@ class BatchInput:
         self.total = 0
 
     def check(self) -> list[dict[str, Any]]:
-        """Find what is wrong with the file, as entries of a batch's ``errors.data``."""
+        """Find the mistakes in the file, as entries of a batch's ``errors.data``."""
         if self._content is None:
             return [
                 _error("invalid_input_file", "The input file was not found, or its purpose is not batch.")
@@ -39,23 +39,25 @@ class BatchInput:
         for number, line in self._lines():
             self.total += 1
             error = self._check_line(line)
-            if error is not None and len(errors) < _MOST_ERRORS:
+            if error is not None and len(errors) < _MAX_ERRORS:
                 errors.append({**error, "line": number})
         self._seen.clear()
-        if self.total > _MOST_REQUESTS:
-            return [_error("too_many_tasks", f"The input file holds more than {_MOST_REQUESTS} requests.")]
+        if self.total > _MAX_REQUESTS:
+            return [_error("too_many_tasks", f"The input file holds more than {_MAX_REQUESTS} requests.")]
         if not self.total:
             return [_error("empty_file", "The input file is empty: a batch has at least one request.")]
         return errors
 
     def requests(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Custom id and body of every request of a file without mistakes."""
+        """Iterate over custom id and body of the requests, in a file without mistakes."""
         for _, line in self._lines():
             entry = request_checks.json_object(line) or {}
             yield entry["custom_id"], entry["body"]
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
-        lines = enumerate(io.BytesIO(self._content or b""), 1)  # shares the bytes
+        lines = enumerate(
+            io.BytesIO(self._content or b""), 1
+        )  # BytesIO shares the bytes until one is written
         return ((number, line) for number, line in lines if line.strip())
 
     def _check_line(self, line: bytes) -> dict[str, Any] | None:

@@ -1,1 +1,1 @@
-"""What is written down about calls: the ledger, bills, tokens and limits."""
+"""Accounts of calls: the ledger, bills, tokens, limits per minute and the prompt cache."""

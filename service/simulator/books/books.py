@@ -1,4 +1,4 @@
-"""Everything that the simulator writes down about calls."""
+"""The accounts that all endpoints of the simulator share."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from service.simulator.books.rate_limit import RateLimit
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """The books that all endpoints share.
+    """The ledger and what belongs to it.
 
     Attributes:
-        ledger: one entry per call.
-        rate_limit: what is left of the minute.
-        biller: makes the bill of a call that has ended.
+        ledger: has one entry per call.
+        rate_limit: counts requests and tokens of the minute.
+        biller: fills in the bill of a call that has ended.
     """
 
     ledger: Ledger = field(default_factory=Ledger)

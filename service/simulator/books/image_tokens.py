@@ -1,4 +1,4 @@
-"""Image tokens: what each model family bills for a picture of a given size.
+"""Image tokens that each model family bills for a picture of a given size.
 
 Sources: the vendors' vision guides (tiles of 512 pixels, patches of 32 or 28 pixels), checked against
 published token counts of real calls: 512×512 is 308 and 1024×1024 is 1,229 tokens for the patch models; 256,
@@ -14,16 +14,24 @@ from typing import Protocol
 
 
 class ImageRule(Protocol):
-    """Bills one picture."""
+    """Bills one picture by its size."""
 
     def tokens(self, width: int, height: int, detail: str) -> int:
-        """Tokens of a picture of this many pixels at ``low``, ``high``, ``auto`` or ``original`` detail."""
+        """Count the tokens of a picture in pixels; detail is ``low``, ``high``, ``auto`` or ``original``."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """A base price, and at high detail a price per 512 pixel tile after shrinking."""
+    """A base price, and except at low detail a price per tile of 512 × 512 pixels.
+
+    The picture is first shrunk to 2,048 pixels at the longer and 768 at the shorter side (OpenAI's vision
+    guide).
+
+    Attributes:
+        base: tokens of a picture.
+        per_tile: tokens of each tile.
+    """
 
     base: int
     per_tile: int
@@ -46,7 +54,8 @@ class Patches:
     Attributes:
         side: pixels of a patch's side.
         factor: tokens per patch.
-        low, high: longest side in pixels and most patches, at low and at any other detail.
+        low: longest side in pixels and most patches, at low detail.
+        high: longest side in pixels and most patches, at any other detail.
     """
 
     side: int
@@ -108,7 +117,7 @@ def openai_image_tokens(model: str, width: int, height: int, detail: str, defaul
 
 
 def anthropic_image_tokens(model: str, width: int, height: int) -> int:
-    """Bill a picture on the Anthropic wire; models since 4.7 see larger pictures."""
+    """Bill a picture on the Anthropic wire; models from 4.7 on take larger pictures."""
     version = re.search(r"claude-[a-z]+-(\d{1,2})(?:-(\d{1,2}))?(?!\d)", model)
     large = version is not None and (int(version[1]), int(version[2] or 0)) >= (4, 7)
     return (_CLAUDE_LARGE if large else _CLAUDE).tokens(width, height, "high")

@@ -1,4 +1,4 @@
-"""The ledger: every call the simulator got, to be compared with the service's own books."""
+"""The ledger: one entry per call that the simulator got, to be compared with the service's own accounts."""
 
 from __future__ import annotations
 
@@ -11,28 +11,40 @@ from typing import Any
 
 from service.simulator.contracts import Picture
 
-_KEPT_CALLS = 10_000
-_KEPT_PICTURES = 50
+_MAX_ENTRIES = 10_000  # beyond, the oldest entry goes
+_MAX_PICTURES = 50  # beyond, the oldest picture goes
 
 
 @dataclass(slots=True)
-class Call:
-    """One call.
+class LedgerEntry:
+    """One call; its fields are the JSON of ``GET /ledger``.
 
     Attributes:
-        number: counts from 1 since the start; deleting the ledger does not reset it.
-        time: seconds since the epoch when it arrived.
-        kind: the form of the prompt: label, paper, caption or chat.
-        output_tokens: tokens that the whole answer has, sent or not.
+        number: counts from 1 since the start; ``DELETE /ledger`` does not reset it.
+        wire: name of the wire format, ``openai`` or ``anthropic``.
+        batch: id of the batch that the request came in; None for a call that is not in a batch.
+        time: seconds since the epoch when the call arrived.
+        model: model that was asked for; None when the request could not be read.
+        strategy: strategy that the request's metadata names.
+        kind: form of the prompt: ``label``, ``paper``, ``caption`` or ``chat``.
+        input_tokens: tokens of texts and pictures.
+        output_tokens: tokens of the whole answer, sent or not.
+        image_tokens: input tokens of the pictures alone.
+        pictures: number of pictures.
+        streamed: whether a stream was asked for.
         tokens_sent: tokens written to the socket.
         outcome: ``running``, ``ok``, ``length``, ``rejected``, ``disconnected`` (by the client), ``broken``
-            (by a fault of ours) or ``expired`` (in a batch).
-        batch: the id of the batch that the request came in; None for a call of its own.
-        fault: that the call met; None for a healthy one.
-        usage_sent: whether the client was told the whole usage.
-        billed_input_tokens: that the vendor would bill, cached ones included.
-        cost_usd: None for a model without a price here.
-        seconds: from arrival to the end; None while it runs.
+            (by an injected fault) or ``expired`` (in a batch).
+        status: HTTP status; None while it runs and for a call that had no response.
+        error: message of the refusal; None for a call that was not refused.
+        disconnected: whether the client left before the end.
+        fault: name of the fault that the call met; None for a healthy one.
+        usage_sent: whether the client received the whole usage.
+        billed_input_tokens: input tokens that the vendor would bill, cached ones included.
+        billed_output_tokens: output tokens that the vendor would bill.
+        cached_input_tokens: input tokens billed at the price of the prompt cache.
+        cost_usd: US dollars; None for a model without a price in ``prices.toml``.
+        seconds: seconds from arrival to the end; None while it runs.
     """
 
     number: int
@@ -62,20 +74,20 @@ class Call:
 
 
 class Ledger:
-    """Calls and the pictures that came with the last of them; used on the event loop only."""
+    """Entries of calls, and the pictures of the last ones; used on the event loop only."""
 
     def __init__(self) -> None:
-        self._calls: deque[Call] = deque(maxlen=_KEPT_CALLS)
+        self._calls: deque[LedgerEntry] = deque(maxlen=_MAX_ENTRIES)
         self._pictures: OrderedDict[tuple[int, int], Picture] = OrderedDict()
         self._count = 0
         self.in_flight = 0
         self.peak_in_flight = 0
 
     @contextmanager
-    def call(self, wire: str, batch: str | None = None) -> Iterator[Call]:
-        """Enter a call for as long as it runs; one of a batch is not in flight, since nobody waits for it."""
+    def record(self, wire: str, batch: str | None = None) -> Iterator[LedgerEntry]:
+        """Enter a call for as long as it runs; one of a batch has no connection and is not in flight."""
         self._count += 1
-        call = Call(self._count, wire, batch)
+        call = LedgerEntry(self._count, wire, batch)
         self._calls.append(call)
         self.in_flight += batch is None
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
@@ -86,19 +98,19 @@ class Ledger:
             self.in_flight -= batch is None
             call.seconds = time.perf_counter() - started
 
-    def keep(self, call: Call, pictures: tuple[Picture, ...]) -> None:
-        """Keep the pictures of a call exactly as they arrived; the oldest make room."""
+    def keep_pictures(self, call: LedgerEntry, pictures: tuple[Picture, ...]) -> None:
+        """Keep the pictures of a call exactly as they arrived; the oldest ones go."""
         for index, picture in enumerate(pictures):
             self._pictures[call.number, index] = picture
-        while len(self._pictures) > _KEPT_PICTURES:
+        while len(self._pictures) > _MAX_PICTURES:
             self._pictures.popitem(last=False)
 
     def picture(self, number: int, index: int) -> Picture | None:
-        """A kept picture of a call; None when there is none, or no longer."""
+        """Find a kept picture of a call; None when there is none, or no longer."""
         return self._pictures.get((number, index))
 
     def summary(self) -> dict[str, Any]:
-        """Totals of all calls that the ledger holds."""
+        """Sum up all calls that the ledger holds."""
         calls = list(self._calls)
         counted = (
             "billed_input_tokens",
@@ -115,11 +127,11 @@ class Ledger:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """All calls, oldest first, running ones included."""
+        """List all calls as JSON, oldest first, running ones included."""
         return [asdict(call) for call in self._calls]
 
     def clear(self) -> None:
-        """Forget calls and pictures; the peak starts again from what is in flight now."""
+        """Forget calls and pictures; the peak starts again from the calls in flight now."""
         self._calls.clear()
         self._pictures.clear()
         self.peak_in_flight = self.in_flight

@@ -1,4 +1,4 @@
-"""Prompts seen before, as OpenAI's automatic prompt cache would know them."""
+"""The prompt cache: which prompts OpenAI would bill as cached."""
 
 from __future__ import annotations
 
@@ -6,35 +6,37 @@ import hashlib
 import time
 from collections import OrderedDict
 
-from service.simulator.contracts import Ask
+from service.simulator.contracts import ChatRequest
 
+# OpenAI caches prompts from 1,024 tokens on, in steps of 128, and forgets them after 5 to 10 minutes (its
+# guide "Prompt caching").
 _KEPT = 300.0  # seconds
-_LEAST, _STEP = 1_024, 128  # tokens
-_MOST = 10_000  # prompts
+_MIN_TOKENS, _STEP = 1_024, 128
+_MAX_PROMPTS = 10_000  # beyond, the oldest goes
 
 
 class PromptCache:
-    """Counts the cached tokens of a prompt that came before, whole; parts of prompts are not told apart."""
+    """Counts the cached tokens of a prompt that came before as a whole; a common beginning does not count."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[bytes, float] = OrderedDict()
 
-    def tokens(self, ask: Ask) -> int:
-        """Tokens of the input that are read from the cache."""
-        known = time.monotonic() - self._seen.get(_key(ask), -_KEPT) < _KEPT
-        return ask.input_tokens // _STEP * _STEP if known and ask.input_tokens >= _LEAST else 0
+    def tokens(self, request: ChatRequest) -> int:
+        """Count the input tokens that are read from the cache."""
+        known = time.monotonic() - self._seen.get(_key(request), -_KEPT) < _KEPT
+        return request.input_tokens // _STEP * _STEP if known and request.input_tokens >= _MIN_TOKENS else 0
 
-    def remember(self, ask: Ask) -> None:
-        """The prompt has been answered, and is known from now on."""
-        key = _key(ask)
+    def remember(self, request: ChatRequest) -> None:
+        """Keep a prompt that was answered."""
+        key = _key(request)
         self._seen[key] = time.monotonic()
         self._seen.move_to_end(key)
-        if len(self._seen) > _MOST:
+        if len(self._seen) > _MAX_PROMPTS:
             self._seen.popitem(last=False)
 
 
-def _key(ask: Ask) -> bytes:
-    digest = hashlib.sha256(f"{ask.model}\0{ask.instructions}\0{ask.texts}".encode())
-    for picture in ask.pictures:
+def _key(request: ChatRequest) -> bytes:
+    digest = hashlib.sha256(f"{request.model}\0{request.instructions}\0{request.texts}".encode())
+    for picture in request.pictures:
         digest.update(picture.data)
     return digest.digest()

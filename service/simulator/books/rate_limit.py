@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 
-from service.simulator.contracts import Allowance
+from service.simulator.contracts import RateLimitStatus
 
 _WINDOW = 60.0  # seconds
-_REQUEST_LIMIT = 10_000.0  # that the headers tell unless a script sets others
-_TOKEN_LIMIT = 30_000_000.0
+_REQUEST_LIMIT = 10_000.0  # per minute, unless a script sets another
+_TOKEN_LIMIT = 30_000_000.0  # per minute, unless a script sets another
 
 
 class RateLimit:
-    """Counts what is spent in windows of a minute, the first of which begins with the first request."""
+    """Counts requests and tokens in windows of a minute; a request after the last begins the next."""
 
     def __init__(self) -> None:
         self._window_start = 0.0
@@ -22,7 +22,7 @@ class RateLimit:
         self.token_limit = _TOKEN_LIMIT
 
     def limit(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
-        """Set what the minute allows; None for the default."""
+        """Set the limits per minute; None for the default."""
         self.request_limit = requests_per_minute or _REQUEST_LIMIT
         self.token_limit = tokens_per_minute or _TOKEN_LIMIT
 
@@ -34,10 +34,10 @@ class RateLimit:
         self._window_requests += 1
         self._window_tokens += tokens
 
-    def allowance(self) -> Allowance:
-        """What is left of the minute."""
+    def status(self) -> RateLimitStatus:
+        """Report what is left of the minute."""
         now = time.time()
-        return Allowance(
+        return RateLimitStatus(
             request_limit=int(self.request_limit),
             requests_left=max(0, int(self.request_limit) - self._window_requests),
             token_limit=int(self.token_limit),
@@ -47,7 +47,7 @@ class RateLimit:
         )
 
     def exhausted(self, tokens: int) -> float | None:
-        """Seconds until a request of so many tokens is allowed; None if it is now."""
+        """Seconds until a request of so many input tokens is allowed; None if it is allowed now."""
         now, end = time.time(), self._window_start + _WINDOW
         if now >= end:
             return None

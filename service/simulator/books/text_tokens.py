@@ -1,4 +1,4 @@
-"""Text tokens: a documented approximation, the same for input and output, plain and streamed.
+"""Counts text tokens by a documented approximation, the same for input and output, plain and streamed.
 
 Vendors' vocabularies are not public (or not small). A token here is a run of at most six letters with the
 space before it, three digits, one other sign, or white space: English prose comes to about four characters

@@ -1,1 +1,1 @@
-"""What a picture shows, as far as simple image statistics tell."""
+"""Describes what pictures show, by image statistics alone: no model recognises things here."""

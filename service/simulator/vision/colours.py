@@ -1,4 +1,4 @@
-"""Colour names: everyday words for pixels, by the nearest named colour in CIELAB."""
+"""Colour names: the nearest named colour in CIELAB, and the few colours that pixels consist of."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
-# Name, family (the basic colour word), RGB. Values are close to the CSS and xkcd colour lists.
+# Name, family (the basic colour word), sRGB in 0..255. Values are close to the CSS and xkcd colour lists.
 _NAMED = (
     ("black", "black", (24, 24, 26)),
     ("dark grey", "grey", (84, 84, 86)),
@@ -49,22 +49,23 @@ _NAMED = (
     ("pink", "pink", (244, 164, 188)),
     ("rose", "pink", (218, 100, 126)),
 )
-_SHADE = np.array([0.5, 1.0, 1.0], np.float32)
-_SAME = 12.0  # distance, lightness halved, below which two groups are one colour
-_BLEND = 14.0  # distance, lightness halved, from the line between two colours within which lie their blends
+_SHADE = np.array([0.5, 1.0, 1.0], np.float32)  # weights of L*, a*, b* in distances
+_SAME = 12.0  # CIELAB distance, lightness halved, below which two groups are one colour
+_BLEND = 14.0  # CIELAB distance, lightness halved, from the line between two colours within which blends lie
 
 NAMES = tuple(name for name, _, _ in _NAMED)
 FAMILIES = {name: family for name, family, _ in _NAMED}
 
 
-def in_words(name: str) -> str:
-    """A colour name that says its family too: crimson red, navy blue."""
+def colour_phrase(name: str) -> str:
+    """Add the family to a colour name that does not say it: crimson red, navy blue."""
     family = FAMILIES[name]
     return name if family in name else f"{name} {family}"
 
 
 def lab(rgb: npt.ArrayLike) -> Floats:
     """Convert sRGB [..., 3] in 0..255 to CIELAB (D65)."""
+    # IEC 61966-2-1: sRGB to linear light, then to XYZ; CIE 15: XYZ to L*a*b*, white point D65.
     unit = np.asarray(rgb, np.float32) / 255
     linear = np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array(
@@ -77,26 +78,29 @@ def lab(rgb: npt.ArrayLike) -> Floats:
 
 
 def pixels_to_lab(pixels: npt.NDArray[np.uint8]) -> Floats:
-    """Convert pixels [..., 3] through a table of 32 levels per channel: much faster, error below 3."""
-    levels = pixels.astype(np.int32) >> 3
+    """Convert sRGB pixels [..., 3] to CIELAB through a table of 32 levels per channel.
+
+    Much faster than `lab`; the error is below 3 CIELAB units.
+    """
+    levels = pixels.astype(np.int32) >> 3  # [..., 3] in 0..31
     indices = (levels[..., 0] << 10) | (levels[..., 1] << 5) | levels[..., 2]
     converted: Floats = _lab_table()[indices]
     return converted
 
 
-def name_of(colour: Floats) -> str:
-    """The nearest colour name of a CIELAB colour [3]."""
+def nearest_name(colour: Floats) -> str:
+    """Name a CIELAB colour [3] by the nearest named colour."""
     return NAMES[int(np.argmin(((_lab_names() - colour) ** 2).sum(axis=-1)))]
 
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """The few colours that pixels consist of, largest first.
+    """The few colours that pixels consist of, largest share first.
 
     Attributes:
         colours: CIELAB [k, 3].
-        shares: of all pixels [k].
-        members: for each pixel [n], which colour it is nearest to.
+        shares: shares of all pixels [k], 0 to 1, in sum 1.
+        members: index of the nearest colour of each pixel [n].
     """
 
     colours: Floats
@@ -105,21 +109,23 @@ class Palette:
 
 
 def palette(pixels: Floats, most: int = 4) -> Palette:
-    """Group CIELAB pixels [n, 3] into at most so many colours: k-means, begun at the commonest colour names.
+    """Group CIELAB pixels [n, 3] into at most so many colours.
 
-    Lightness counts half, since light and shade on one material are not two colours.
+    k-means (Lloyd 1982) that begins at the commonest colour names. Lightness counts half, since light and
+    shade on one material are not two colours.
     """
     scaled = pixels * _SHADE
+    # Every third pixel finds the centres about as well; all pixels are assigned to them in the end.
     names = _nearest(scaled[::3], _lab_names() * _SHADE)
     commonest = np.bincount(names, minlength=len(NAMES)).argsort()[::-1][:most]
     centres = _means(scaled[::3], names, commonest)
     for _ in range(4):
         near = _nearest(scaled[::3], centres)
         centres = _means(scaled[::3], near, np.arange(len(centres)))
-    centres = _apart(centres)
+    centres = _distinct(centres)
     members = _nearest(scaled, centres)
     counts = np.bincount(members, minlength=len(centres))
-    order = counts.argsort()[::-1]
+    order = counts.argsort()[::-1]  # largest first
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     return Palette(
@@ -130,18 +136,28 @@ def palette(pixels: Floats, most: int = 4) -> Palette:
 def blend(
     pixels: Floats, first: Floats, second: Floats
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which pixels are one of two colours or a blend of them, and which of these are nearer the second.
+    """Find the pixels that are one of two colours or a blend of them, and those of them nearer the second.
 
-    All in CIELAB, pixels [..., 3]. Blends count, since the pixels where two colours meet are neither.
+    Blends count, since pixels where two colours meet are neither.
+
+    Args:
+        pixels: CIELAB [..., 3].
+        first: CIELAB [3].
+        second: CIELAB [3].
+
+    Returns:
+        Two masks [...].
     """
     way = (second - first) * _SHADE
     offset = (pixels - first) * _SHADE
+    # Projection on the line from first to second, as a share of its length [...].
     part = np.clip(offset @ way / (way @ way), 0, 1)
     near = np.linalg.norm(offset - part[..., None] * way, axis=-1) < _BLEND
     return near, near & (part > 0.5)
 
 
 def _nearest(pixels: Floats, centres: Floats) -> npt.NDArray[np.int64]:
+    # Squared distances less the squared length of each pixel, which orders the centres alike [n, k].
     distances = (centres**2).sum(axis=1) - 2 * pixels @ centres.T
     nearest: npt.NDArray[np.int64] = distances.argmin(axis=1)
     return nearest
@@ -151,8 +167,8 @@ def _means(pixels: Floats, members: npt.NDArray[np.int64], groups: npt.NDArray[n
     return np.stack([pixels[members == group].mean(axis=0) for group in groups if (members == group).any()])
 
 
-def _apart(centres: Floats) -> Floats:
-    """Without those that are close to an earlier one."""
+def _distinct(centres: Floats) -> Floats:
+    """Leave out centres that are close to an earlier one."""
     kept: list[Floats] = []
     for centre in centres:
         if all(np.linalg.norm(centre - other) > _SAME for other in kept):

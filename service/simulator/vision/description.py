@@ -1,6 +1,7 @@
-"""Describes what pixels show, as far as simple image statistics tell: colours, pattern, outline, background.
+"""Describes what pixels show: colours, pattern, outline and background of one object.
 
-It does not recognise things: a mug is a round or a tall object here, never a mug.
+The description rests on image statistics and recognises no things: a mug is a round or a tall object, never a
+mug.
 """
 
 from __future__ import annotations
@@ -15,28 +16,28 @@ from service.simulator.vision.colours import (
     Floats,
     Palette,
     blend,
-    in_words,
-    name_of,
+    colour_phrase,
+    nearest_name,
     palette,
     pixels_to_lab,
 )
 from service.simulator.vision.patterns import pattern
 from service.simulator.vision.picture_cells import Pixels
-from service.simulator.vision.silhouettes import Mask, background, outline, silhouette, without_rim
+from service.simulator.vision.silhouettes import Mask, background, erode, outline, silhouette
 
-_RIM = 2  # pixels
-_SPECK = 0.01  # share of the picture below which there is no object
-_VISIBLE_SHARE = 0.05  # of the object, for the marks of a pattern
-_LARGE_SHARE = 0.2  # of the object, for a part of another colour
-_CONTRAST = 35.0  # CIELAB distance between the marks of a pattern and what they are on
+_RIM = 2  # pixels at the edge of the object that blend into the background
+_SPECK = 0.01  # share of the picture's pixels below which there is no object
+_VISIBLE_SHARE = 0.05  # of the object's pixels; rarer colours are not the marks of a pattern
+_LARGE_SHARE = 0.2  # of the object's pixels, from which on a part of another colour is named
+_CONTRAST = 35.0  # CIELAB distance of marks from their ground; light and shade on one colour differ by less
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Description:
     """What a picture shows.
 
     Attributes:
-        colours: names of the object's main colour and, if it has one, of its second; none when there is no
+        colours: names of the object's main colour and, if it has one, of its second; empty when there is no
             object.
         pattern: ``plain``, ``striped``, ``checked``, ``dotted`` or ``detailed``.
         outline: ``round``, ``tall``, ``wide`` or ``compact``; empty when object or background is missing.
@@ -63,8 +64,8 @@ class Look:
         if not self.colours:
             return f"A picture of nothing but a {self.background} background."
         if not self.background:
-            return f"A detailed picture, mostly {' and '.join(map(in_words, self.colours))}."
-        main, *rest = map(in_words, self.colours)
+            return f"A detailed picture, mostly {' and '.join(map(colour_phrase, self.colours))}."
+        main, *rest = map(colour_phrase, self.colours)
         second = rest[0] if rest else ""
         adjectives = f"{self.outline} {main}"
         match self.pattern:
@@ -80,26 +81,43 @@ class Look:
         return f"{_article(what)} {what} on a {self.background} background."
 
 
-def look(pixels: Pixels) -> Look:
-    """Describe pixels [height, width, 3]."""
-    colours = pixels_to_lab(pixels)
+def describe(pixels: Pixels) -> Description:
+    """Describe one object.
+
+    Args:
+        pixels: RGB [height, width, 3].
+    """
+    colours = pixels_to_lab(pixels)  # [height, width, 3]
     ground = background(colours)
     if ground is None:
         whole = palette(colours.reshape(-1, 3))
-        return Look(_names(whole.colours[:2]), "detailed", "", "")
-    mask = silhouette(colours, ground)
-    surface = without_rim(mask, _RIM)
+        return Description(_names(whole.colours[:2]), "detailed", "", "")
+    mask = silhouette(colours, ground)  # [height, width]
+    surface = erode(mask, _RIM)
     if surface.mean() < _SPECK:
-        return Look((), "plain", "", _ground_name(ground))
+        return Description((), "plain", "", _ground_name(ground))
     rows, columns = surface.any(axis=1), surface.any(axis=0)
-    colours, surface = colours[rows][:, columns], surface[rows][:, columns]  # less to look at
+    colours, surface = (
+        colours[rows][:, columns],
+        surface[rows][:, columns],
+    )  # the box of the object alone: faster
     found = palette(colours[surface])
     name, chosen = _pattern(found, colours, surface)
-    return Look(_names(found.colours[chosen]), name, outline(mask), _ground_name(ground))
+    return Description(_names(found.colours[chosen]), name, outline(mask), _ground_name(ground))
 
 
 def _pattern(found: Palette, colours: Floats, surface: Mask) -> tuple[str, list[int]]:
-    """The pattern, and which colours to name: the main one, and that of the pattern or of a large part."""
+    """Name the pattern of an object, and choose which of its colours to name.
+
+    Args:
+        found: colours of the object.
+        colours: CIELAB [height, width, 3].
+        surface: mask of the object [height, width].
+
+    Returns:
+        The pattern, and one or two indices into the palette: the main colour, and that of the pattern or of a
+        large part.
+    """
     visible = [index for index, share in enumerate(found.shares) if share > _VISIBLE_SHARE]
     for first, second in combinations(visible, 2):
         if np.linalg.norm(found.colours[first] - found.colours[second]) < _CONTRAST:
@@ -113,21 +131,23 @@ def _pattern(found: Palette, colours: Floats, surface: Mask) -> tuple[str, list[
 
 
 def _main_first(found: Palette, first: int, second: int) -> list[int]:
-    """Of two colours of about equal share the more colourful one is the object's: red with white checks."""
+    """Order two indices; of colours of about equal share the one of higher chroma is the main one."""
+    # CIELAB chroma, the distance from grey: "red with white checks", not "white with red checks".
     chroma = np.hypot(found.colours[:, 1], found.colours[:, 2])
     close = found.shares[second] > 0.35 * found.shares[first]
     return [second, first] if close and chroma[second] > chroma[first] + 15 else [first, second]
 
 
 def _ground_name(ground: Floats) -> str:
+    """Name the colour [3] of a background: ``light`` and ``dark`` for greys, else a colour name."""
     lightness, chroma = ground[0], float(np.hypot(ground[1], ground[2]))
     if chroma < 12:
-        return "light" if lightness > 75 else "dark" if lightness < 30 else name_of(ground)
-    return name_of(ground)
+        return "light" if lightness > 75 else "dark" if lightness < 30 else nearest_name(ground)
+    return nearest_name(ground)
 
 
 def _names(colours: Floats) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name_of(colour) for colour in colours))
+    return tuple(dict.fromkeys(nearest_name(colour) for colour in colours))
 
 
 def _article(phrase: str) -> str:

@@ -1,7 +1,7 @@
-"""Looks at pictures and remembers what they show.
+"""Remembers what pictures show, so that each is described once.
 
-A service sends the same histories and the same item images again and again, while describing a picture takes
-milliseconds of a core. So both whole pictures and their cells are remembered by digest. A cell is often the
+A service sends the same histories and the same item images again and again, while a description takes
+milliseconds of a core. Both whole pictures and their cells are remembered by SHA-256. A cell is often the
 same to the last bit in another picture: cells are a multiple of JPEG's blocks, and lines and numbers are cut
 off.
 """
@@ -13,41 +13,41 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
-from service.simulator.vision.description import Look, look
+from service.simulator.vision.description import Description, describe
 from service.simulator.vision.picture_cells import Pixels, item_pixels
 
 Value = TypeVar("Value")
 
-_REMEMBERED = 16_384  # pictures, and as many cells; a kilobyte or so each
+_MAX_REMEMBERED = 16_384  # pictures, and as many cells, about a kilobyte each; beyond, the oldest goes
 
 
-class Eyes:
-    """Looks at pictures; to be used by one thread."""
+class CachedDescriber:
+    """Describes pictures with a cache; not safe for several threads at once."""
 
     def __init__(self) -> None:
-        self._pictures: OrderedDict[bytes, tuple[Look, ...]] = OrderedDict()
-        self._cells: OrderedDict[bytes, Look] = OrderedDict()
+        self._pictures: OrderedDict[bytes, tuple[Description, ...]] = OrderedDict()
+        self._cells: OrderedDict[bytes, Description] = OrderedDict()
 
-    def see(self, picture: bytes, items: int) -> tuple[Look, ...]:
-        """What an encoded picture shows of each of so many items.
+    def describe(self, picture: bytes, items: int) -> tuple[Description, ...]:
+        """Describe an encoded picture of so many items, one description per item.
 
         Raises:
-            BrokenPictureError: the picture is broken behind its header.
+            BrokenPictureError: the pixels cannot be decoded.
         """
         digest = hashlib.sha256(picture).digest() + items.to_bytes(2, "big")
         return _remembered(
-            self._pictures, digest, lambda: tuple(map(self._see_cell, item_pixels(picture, items)))
+            self._pictures, digest, lambda: tuple(map(self._describe_cell, item_pixels(picture, items)))
         )
 
-    def _see_cell(self, pixels: Pixels) -> Look:
+    def _describe_cell(self, pixels: Pixels) -> Description:
         digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
-        return _remembered(self._cells, digest, lambda: look(pixels))
+        return _remembered(self._cells, digest, lambda: describe(pixels))
 
 
 def _remembered(memory: OrderedDict[bytes, Value], key: bytes, make: Callable[[], Value]) -> Value:
     if key not in memory:
         memory[key] = make()
-        if len(memory) > _REMEMBERED:
+        if len(memory) > _MAX_REMEMBERED:
             memory.popitem(last=False)
     memory.move_to_end(key)
     return memory[key]

@@ -1,4 +1,4 @@
-"""From the pictures of a prompt to one array of pixels per item shown."""
+"""Decodes the pictures of a prompt and cuts them into one cell of pixels per item shown."""
 
 from __future__ import annotations
 
@@ -12,34 +12,41 @@ from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]  # [height, width, 3], RGB
 
-CELL = 96  # pixels of the longer side at which an item is looked at: enough for its pattern, and quick
-_LONGEST_HISTORY = 10  # items that a prompt shows
-_LEAST_CELL = 96  # pixels; a smaller square is part of a cell
-_LINE = 0.02  # of a cell's side
-_NUMBER = 0.25  # of a cell's side, from its top left corner
+CELL = 96  # pixels of the longer side to which a cell is reduced: enough for its pattern
+_LONGEST_HISTORY = 10  # items that a prompt shows at most
+_MIN_CELL = 96  # pixels of a side; a smaller square is part of a cell
+_LINE = 0.02  # share of a cell's side that the line around it takes
+_NUMBER = 0.25  # share of a cell's side, from its top left corner, in which its number stands
 
 
 class BrokenPictureError(Exception):
-    """A picture whose header is sound and whose pixels cannot be decoded."""
+    """Raised for a picture whose header is sound and whose pixels cannot be decoded."""
 
 
 def item_pixels(picture: bytes, items: int) -> list[Pixels]:
-    """Decode a picture and cut it into what shows one item each: a grid or a strip, row by row.
+    """Decode a picture and cut it into cells, row by row.
+
+    Args:
+        picture: encoded bytes of a grid, a strip or a single item.
+        items: items that it shows, at least 1.
+
+    Returns:
+        RGB [height, width, 3] of each item.
 
     Raises:
-        BrokenPictureError: the picture is broken behind its header.
+        BrokenPictureError: the pixels cannot be decoded.
     """
     return [_shrink(cell) for cell in _cut(_decode(picture), items)]
 
 
 def grid_shape(width: int, height: int, items: int) -> tuple[int, int]:
-    """Columns and rows of a picture that shows this many items: those whose cells are nearest to square."""
+    """Find columns and rows of a picture of so many items: those whose cells are nearest to square."""
     columns = min(range(1, items + 1), key=lambda c: (abs(width / c - height / ceil(items / c)), c))
     return columns, ceil(items / columns)
 
 
 def count_items(width: int, height: int, listed: int) -> int:
-    """How many items a picture shows, for a prompt that numbers no cells.
+    """Count the items that a picture shows, for a prompt that numbers no cells.
 
     As many as are listed if their cells are square; else those of a strip; else as many square cells as a
     history has at most.
@@ -55,7 +62,7 @@ def count_items(width: int, height: int, listed: int) -> int:
 def _is_square(width: int, height: int, items: int) -> bool:
     columns, rows = grid_shape(width, height, items)
     across, down = width / columns, height / rows
-    return across >= _LEAST_CELL and abs(across - down) < 0.02 * across
+    return across >= _MIN_CELL and abs(across - down) < 0.02 * across
 
 
 def _cut(picture: Image.Image, items: int) -> list[Image.Image]:
@@ -68,7 +75,7 @@ def _cut(picture: Image.Image, items: int) -> list[Image.Image]:
 
 
 def _cell(picture: Image.Image, left: float, top: float, across: float, down: float) -> Image.Image:
-    """A cell without the line around it and with its number painted over: neither is part of the item."""
+    """Crop a cell without the line around it, and paint its number over: neither is part of the item."""
     cell = picture.crop(
         (
             round(left + _LINE * across),
@@ -85,7 +92,7 @@ def _cell(picture: Image.Image, left: float, top: float, across: float, down: fl
 def _decode(data: bytes) -> Image.Image:
     try:
         return _rgb(data)
-    # Pillow's decoders raise whatever their parsers do on damaged input.
+    # Pillow's decoders let through what their parsers raise on damaged input.
     except (OSError, SyntaxError, ValueError, EOFError, LookupError, OverflowError, struct.error) as error:
         raise BrokenPictureError(str(error)) from error
 

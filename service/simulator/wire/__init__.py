@@ -1,1 +1,1 @@
-"""The two vendors' wire formats and the HTTP around them."""
+"""The vendors' wire formats for single calls, and the HTTP that carries them."""

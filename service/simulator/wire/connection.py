@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from starlette.types import Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_TRANSPORT = "transport"
+_TRANSPORT = "transport"  # key of the scope's state
 
 
 class BreakableProtocol(HttpToolsProtocol):
@@ -41,8 +41,8 @@ class OpenResponse:
     """One HTTP response with status 200, sent piece by piece.
 
     Args:
-        scope: of the request, as ASGI defines it.
-        send: of the request, as ASGI defines it.
+        scope: ASGI scope of the request.
+        send: ASGI channel of the request.
     """
 
     def __init__(self, scope: Scope, send: Send) -> None:
@@ -55,7 +55,7 @@ class OpenResponse:
         await self._send({"type": "http.response.start", "status": 200, "headers": raw})
 
     async def write(self, body: bytes, *, more: bool = True) -> None:
-        """Send a piece of the body; the last one has ``more`` unset."""
+        """Send a piece of the body; ``more`` is False for the last one."""
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
     def reset(self) -> None:

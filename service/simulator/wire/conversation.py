@@ -1,4 +1,4 @@
-"""The parts of a prompt, gathered message by message."""
+"""Gathers the parts of a prompt message by message, alike for both vendors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Conversation:
     Attributes:
         instructions: texts of the system's and the developer's messages, in order.
         texts: texts of the user's messages, in order.
-        pictures: of all messages, in order.
+        pictures: pictures of all messages, in order.
         text_tokens: tokens of all messages, of every role, without the pictures.
     """
 

@@ -1,41 +1,41 @@
-"""Sends a finished answer at its pace, or fails to."""
+"""Sends a finished answer at its pace, or breaks off as a fault asks."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from service.simulator.books.ledger import Call
+from service.simulator.books.ledger import LedgerEntry
 from service.simulator.contracts import Reply, Wire
 from service.simulator.faults import Fault
 from service.simulator.latency_profiles import Schedule, Timing
 from service.simulator.wire.connection import OpenResponse
 from service.simulator.wire.reply_writer import reply_writer
 
-_FOR_EVER = 86_400.0  # seconds
-_FLUSH = 0.01  # seconds in which what was written goes out before the connection breaks
+_FOREVER = 86_400.0  # seconds; no client waits as long
+_FLUSH = 0.01  # seconds; written bytes go out before the connection breaks
 
 _ERRORS = ("error_in_stream", "error_text")
-_HALF_WAY = ("reset_midstream", *_ERRORS, "truncated", "drip")
+_CUT_AT_HALF = ("reset_midstream", *_ERRORS, "truncated", "drip")
 
 
 class BrokenOffError(Exception):
-    """A fault has ended the answer before its end."""
+    """Raised when a fault ends an answer before its end."""
 
 
 class Delivery:
-    """One answer on its way.
+    """Sends one answer.
 
     Args:
-        wire: the format to send it in.
-        reply: finished, though not sent.
-        schedule: when its tokens are due.
-        fault: that the call met.
-        response: takes the answer.
-        call: its entry in the ledger.
+        wire: format to send it in.
+        reply: finished answer.
+        schedule: moments at which its tokens are due.
+        fault: fault that the call met; None for a healthy one.
+        response: HTTP response that carries the answer.
+        entry: entry of the call in the ledger.
 
     Attributes:
-        worthless: the vendor owns up to its fault, and bills nothing.
+        unbilled: whether the vendor reports its own fault, and bills nothing.
     """
 
     def __init__(
@@ -45,41 +45,44 @@ class Delivery:
         schedule: Schedule,
         fault: Fault | None,
         response: OpenResponse,
-        call: Call,
+        entry: LedgerEntry,
     ) -> None:
         self._reply = reply
         self._schedule = schedule
         self._fault = fault.name if fault else None
         self._delay = fault.delay if fault else 0.0
         self._response = response
-        self._call = call
+        self._entry = entry
         self._writer = reply_writer(wire, self._fault)
-        self.worthless = False
+        self.unbilled = False
 
     async def run(self, headers: Mapping[str, str]) -> None:
-        """Send it, as far as the fault lets.
+        """Send the answer, as far as the fault lets.
+
+        Args:
+            headers: all but the content type and length.
 
         Raises:
-            BrokenOffError: it did not get to the end.
+            BrokenOffError: the fault ended it before its end.
         """
         if self._fault == "black_hole":
-            await asyncio.sleep(_FOR_EVER)
+            await asyncio.sleep(_FOREVER)
         if self._fault == "reset":
             self._response.reset()
             raise BrokenOffError
         # Headers go out before any token: a client learns at once who answers.
-        if self._reply.ask.stream and not self._writer.at_once:
+        if self._reply.request.stream and not self._writer.at_once:
             await self._response.start({"content-type": "text/event-stream; charset=utf-8", **headers})
             await self._stream()
         else:
             await self._whole(headers)
 
     def made(self, now: float) -> int:
-        """Output tokens made by the event loop's time, sent or not."""
+        """Count the output tokens made at a time of the event loop's clock, sent or not."""
         tokens = len(self._reply.tokens)
-        if self._call.outcome in ("ok", "length"):
+        if self._entry.outcome in ("ok", "length"):
             return tokens
-        return self._call.tokens_sent if self._reply.ask.stream else self._schedule.made(tokens, now)
+        return self._entry.tokens_sent if self._reply.request.stream else self._schedule.made(tokens, now)
 
     async def _whole(self, headers: Mapping[str, str]) -> None:
         """Send a plain answer."""
@@ -87,8 +90,8 @@ class Delivery:
         if self._fault == "drip":
             await self._response.start(headers)
             await self._drip(b" ")
-        self.worthless = self._fault in _ERRORS
-        body = (self._writer.error_body if self.worthless else self._writer.body)(self._reply)
+        self.unbilled = self._fault in _ERRORS
+        body = (self._writer.error_body if self.unbilled else self._writer.body)(self._reply)
         await self._response.start({**headers, "content-length": str(len(body))})
         pause = self._delay if self._fault == "stall" else 0.0
         await _until(self._schedule.end(len(self._reply.tokens)) + pause)
@@ -96,8 +99,8 @@ class Delivery:
             await self._response.write(body[: len(body) // 2])
             await self._break()
         await self._response.write(body, more=False)
-        self._call.tokens_sent = len(self._reply.tokens)
-        self._call.usage_sent = self._writer.reports_usage and not self.worthless
+        self._entry.tokens_sent = len(self._reply.tokens)
+        self._entry.usage_sent = self._writer.reports_usage and not self.unbilled
 
     async def _stream(self) -> None:
         """Send a streamed answer."""
@@ -113,24 +116,24 @@ class Delivery:
         if self._fault == "reset_midstream":
             await self._break()
         await self._response.write(self._writer.closing(self._reply), more=False)
-        self._call.usage_sent = self._reply.ask.include_usage and self._writer.reports_usage
+        self._entry.usage_sent = self._reply.request.include_usage and self._writer.reports_usage
 
     async def _send_tokens(self) -> None:
-        """Send the opening and the tokens, or the first half of them, when they are due."""
+        """Send opening and tokens when they are due, up to the middle if the fault cuts them there."""
         reply, writer = self._reply, self._writer
         half = len(reply.tokens) // 2
-        pieces = reply.tokens[: max(1, half)] if self._fault in _HALF_WAY else reply.tokens
+        pieces = reply.tokens[: max(1, half)] if self._fault in _CUT_AT_HALF else reply.tokens
         opening = writer.opening(reply)
         async for due in self._due(pieces, half):
             await self._response.write(opening + b"".join(writer.piece(reply, token) for token in due))
             opening = b""
-            self._call.tokens_sent += len(due)
+            self._entry.tokens_sent += len(due)
         if opening:  # an answer without a single token
             await _until(self._schedule.started + self._schedule.timing.first)
             await self._response.write(opening)
 
     async def _due(self, pieces: Sequence[str], half: int) -> AsyncIterator[Sequence[str]]:
-        """The pieces when they are due, with a pause after the first half if the answer stalls."""
+        """Yield the pieces when they are due, with a pause after the first half if the answer stalls."""
         if self._fault != "stall":
             async for due in self._schedule.paced(pieces):
                 yield due
@@ -143,7 +146,7 @@ class Delivery:
             yield due
 
     async def _drip(self, piece: bytes) -> None:
-        """Send a piece without meaning again and again, until the client leaves."""
+        """Send a piece without meaning again and again, until the client leaves and this is cancelled."""
         while True:
             await asyncio.sleep(self._delay)
             await self._response.write(piece)

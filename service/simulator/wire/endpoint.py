@@ -1,4 +1,4 @@
-"""One vendor's endpoint for a call of its own, plain or streamed."""
+"""One vendor's endpoint for single calls, plain or streamed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from starlette.types import Receive, Scope, Send
 
 from service.simulator.answers.replier import Replier
 from service.simulator.books.books import Books
-from service.simulator.books.ledger import Call
+from service.simulator.books.ledger import LedgerEntry
 from service.simulator.books.prompt_cache import PromptCache
-from service.simulator.contracts import MARK, Ask, RejectedError, Reply, Wire
-from service.simulator.faults import NO_SCHEMA, REJECTIONS, Fault, Faults
+from service.simulator.contracts import SIMULATOR_HEADER, ChatRequest, RejectedError, Reply, Wire
+from service.simulator.faults import NO_SCHEMA, REJECTIONS, Fault, FaultInjector
 from service.simulator.latency_profiles import Profile, Schedule, Timing
 from service.simulator.wire.connection import OpenResponse
 from service.simulator.wire.delivery import BrokenOffError, Delivery
@@ -25,14 +25,14 @@ from service.simulator.wire.responses import refusal
 
 
 class Endpoint:
-    """An ASGI application: reads, answers, writes at the profile's pace.
+    """Reads requests, answers them and writes the answers at the profile's pace, as an ASGI application.
 
     Args:
-        wire: the vendor's format.
-        profile: how long answers take.
+        wire: format of the vendor.
+        profile: decides how long answers take.
         replier: makes the answers.
-        faults: says what goes wrong.
-        books: where the calls are entered.
+        faults: decides which fault a call meets.
+        books: accounts of the calls.
         cache: prompts that came before; None where none is billed as cached.
     """
 
@@ -41,7 +41,7 @@ class Endpoint:
         wire: Wire,
         profile: Profile,
         replier: Replier,
-        faults: Faults,
+        faults: FaultInjector,
         books: Books,
         cache: PromptCache | None,
     ) -> None:
@@ -56,89 +56,96 @@ class Endpoint:
         """Serve one call and keep its entry in the ledger up to date."""
         started = asyncio.get_running_loop().time()
         request_id = f"req_{uuid.uuid4().hex}"
-        with self._books.ledger.call(self._wire.name) as call:
+        with self._books.ledger.record(self._wire.name) as entry:
             try:
-                reply, fault = await self._accept(Request(scope, receive), request_id, call)
+                reply, fault = await self._accept(Request(scope, receive), request_id, entry)
             except RejectedError as error:
-                call.outcome, call.status, call.error = "rejected", error.status, error.message
-                allowance = self._books.rate_limit.allowance()
-                await refusal(self._wire, error, request_id, allowance)(scope, receive, send)
+                entry.outcome, entry.status, entry.error = "rejected", error.status, error.message
+                rate_limits = self._books.rate_limit.status()
+                await refusal(self._wire, error, request_id, rate_limits)(scope, receive, send)
                 return
             except ClientDisconnect:
-                call.outcome, call.disconnected = "disconnected", True
+                entry.outcome, entry.disconnected = "disconnected", True
                 return
-            call.status = 200
+            entry.status = 200
             schedule = Schedule(self._timing(reply, fault), started)
-            delivery = Delivery(self._wire, reply, schedule, fault, OpenResponse(scope, send), call)
-            await self._deliver(delivery, reply, started, receive, call)
+            delivery = Delivery(self._wire, reply, schedule, fault, OpenResponse(scope, send), entry)
+            await self._deliver(delivery, reply, started, receive, entry)
 
-    async def _accept(self, request: Request, request_id: str, call: Call) -> tuple[Reply, Fault | None]:
+    async def _accept(
+        self, http_request: Request, request_id: str, entry: LedgerEntry
+    ) -> tuple[Reply, Fault | None]:
         """Read a request and make its reply, unless the vendor would refuse it.
 
         Raises:
-            RejectedError: it would.
+            RejectedError: the vendor would refuse it.
             ClientDisconnect: the client left before the end of its request.
         """
-        ask = self._wire.requests.read(request.headers, await read_body(request))
-        call.model = ask.model
-        fault = self._faults.meet(ask.model)
-        call.fault = fault.name if fault else None
-        self._refuse(ask, fault)
-        reply = await self._replier.reply(ask, call, request_id, fault)
+        request = self._wire.requests.read(http_request.headers, await read_body(http_request))
+        entry.model = request.model
+        fault = self._faults.fault_for(request.model)
+        entry.fault = fault.name if fault else None
+        self._refuse(request, fault)
+        reply = await self._replier.reply(request, entry, request_id, fault)
         if self._cache:
-            call.cached_input_tokens = self._cache.tokens(ask)
-            reply = replace(reply, cached_tokens=call.cached_input_tokens)
-        self._books.rate_limit.spend(ask.input_tokens + len(reply.tokens))
+            entry.cached_input_tokens = self._cache.tokens(request)
+            reply = replace(reply, cached_tokens=entry.cached_input_tokens)
+        self._books.rate_limit.spend(request.input_tokens + len(reply.tokens))
         return reply, fault
 
     async def _deliver(
-        self, delivery: Delivery, reply: Reply, started: float, receive: Receive, call: Call
+        self, delivery: Delivery, reply: Reply, started: float, receive: Receive, entry: LedgerEntry
     ) -> None:
         """Send a reply until its end, a fault or the client ends it, and bill it."""
         clock = asyncio.get_running_loop().time
-        allowance = self._books.rate_limit.allowance()
-        headers = {**self._wire.replies.headers(reply.request_id, clock() - started, allowance), **MARK}
+        rate_limits = self._books.rate_limit.status()
+        headers = {
+            **self._wire.replies.headers(reply.request_id, clock() - started, rate_limits),
+            **SIMULATOR_HEADER,
+        }
         try:
-            finished = await _unless_gone(delivery.run(headers), receive)
+            finished = await _until_disconnect(delivery.run(headers), receive)
         except BrokenOffError:
-            call.outcome = "broken"
+            entry.outcome = "broken"
         else:
             if finished:
-                if self._cache and call.usage_sent:  # no estimate knows a discount that is not told
-                    self._cache.remember(reply.ask)
-                call.outcome = "length" if reply.cut else "ok"
+                if self._cache and entry.usage_sent:  # a client without usage cannot learn of a discount
+                    self._cache.remember(reply.request)
+                entry.outcome = "length" if reply.cut else "ok"
             else:
-                call.outcome, call.disconnected = "disconnected", True
-        if not delivery.worthless:
-            self._books.biller.bill(call, delivery.made(clock()))
+                entry.outcome, entry.disconnected = "disconnected", True
+        if not delivery.unbilled:
+            self._books.biller.bill(entry, delivery.made(clock()))
 
-    def _refuse(self, ask: Ask, fault: Fault | None) -> None:
-        """Refuse what the vendor would refuse before any work.
+    def _refuse(self, request: ChatRequest, fault: Fault | None) -> None:
+        """Raise what the vendor would refuse before any work: faults, too many calls in flight, spent limits.
 
         Raises:
-            RejectedError: it does.
+            RejectedError: the vendor would refuse the request.
         """
         if fault and fault.name in REJECTIONS:
             raise self._wire.errors.fault(fault.name, fault.retry_after)
-        if fault and fault.name == NO_SCHEMA and ask.schema is not None:
+        if fault and fault.name == NO_SCHEMA and request.schema is not None:
             raise self._wire.errors.no_schema()
+        # This call is in flight already.
         capacity = self._faults.script.capacity
         if capacity is not None and self._books.ledger.in_flight > capacity:
             raise self._wire.errors.fault("429", 1.0)
-        wait = self._books.rate_limit.exhausted(ask.input_tokens)
+        wait = self._books.rate_limit.exhausted(request.input_tokens)
         if wait is not None:
             raise self._wire.errors.fault("429", wait)
 
     def _timing(self, reply: Reply, fault: Fault | None) -> Timing:
-        timing = self._profile.timing(reply.ask.model, reply.ask.strategy, len(reply.tokens))
+        timing = self._profile.timing(reply.request.model, reply.request.strategy, len(reply.tokens))
+        # Every other call in flight slows this one, as a server does that batches requests.
         late = self._faults.script.slow_per_call * max(0, self._books.ledger.in_flight - 1)
         if fault and fault.name == "straggler":
             late += fault.delay
         return Timing(timing.first + late, timing.each)
 
 
-async def _unless_gone(work: Coroutine[Any, Any, None], receive: Receive) -> bool:
-    """Do the work, but stop it at once when the client disconnects; says whether it was finished."""
+async def _until_disconnect(work: Coroutine[Any, Any, None], receive: Receive) -> bool:
+    """Do the work, but cancel it when the client disconnects; return whether it was finished."""
 
     async def gone() -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -153,5 +160,5 @@ async def _unless_gone(work: Coroutine[Any, Any, None], receive: Receive) -> boo
         await asyncio.gather(working, watching, return_exceptions=True)
     if working.cancelled():
         return False
-    working.result()  # raises what went wrong in the work
+    working.result()  # raises the exception of the work, if it has one
     return True

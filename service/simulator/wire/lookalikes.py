@@ -1,4 +1,4 @@
-"""What the lookalikes of both vendors do alike to a reply."""
+"""Rewrites of replies by which a server only resembles a vendor, alike for both vendors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from service.simulator.contracts import Content, Rewrite
 
 THOUGHT = "The first candidate, [A], looks fine."
+"""Text of a part that holds the model's reasoning; it names a label that is not the answer."""
 
 _COUNTS: Mapping[str, Callable[[int], object]] = {
     "usage_text": lambda count: f"about {count}",
@@ -19,7 +20,7 @@ _COUNTS: Mapping[str, Callable[[int], object]] = {
 
 
 def _usage(fault: str, usage: Any) -> Any:
-    """The usage as the fault tells it, in all of its counts."""
+    """Change all counts of a usage as the fault asks; None for a usage that is missing."""
     if fault == "usage_missing":
         return None
     if isinstance(usage, dict):
@@ -28,7 +29,7 @@ def _usage(fault: str, usage: Any) -> Any:
 
 
 def odd_usage(fault: str) -> Rewrite:
-    """The rewrite that reports a wrong usage, or none."""
+    """Make the rewrite that reports a wrong usage, or none."""
 
     def rewrite(content: Content) -> Iterator[Content]:
         message = content.get("message")

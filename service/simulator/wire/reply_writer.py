@@ -1,7 +1,7 @@
-"""Puts a reply into bytes: as the vendor does, or oddly, as servers that only resemble it do.
+"""Writes a reply as bytes: as the vendor does, or as servers do that only resemble it.
 
-What is told is the same: the model's answer. How it is told is what a fault of `TELLINGS` changes: the reason
-why it ended, the shape of its content, its usage, or the bytes around it.
+The answer is the same. A fault of `LOOKALIKES` changes the finish reason, the shape of the content, the
+usage, or the bytes around it.
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ import json
 from collections.abc import Iterator
 
 from service.simulator.contracts import Content, Reply, Wire
-from service.simulator.faults import TELLINGS, USAGES
+from service.simulator.faults import LOOKALIKES, USAGES
 
+# Byte order mark of UTF-8, which a client of an event stream has to skip (WHATWG HTML).
 _BOM = b"\xef\xbb\xbf"
 _LOADING = "the model is loading"
 
 
 class ReplyWriter:
-    """Writes one reply as its wire does.
+    """Writes a reply as the vendor does.
+
+    Args:
+        wire: format of the vendor.
 
     Attributes:
-        reports_usage: the client learns what the vendor bills.
-        at_once: one JSON object, though a stream was asked for.
+        reports_usage: whether the client receives the usage that the vendor bills.
+        at_once: whether the answer is one JSON object even where a stream was asked for.
     """
 
     reports_usage = True
@@ -31,38 +35,43 @@ class ReplyWriter:
         self._wire = wire
 
     def body(self, reply: Reply) -> bytes:
-        """A plain answer."""
+        """Write a plain answer."""
         return json.dumps(self._wire.replies.message(reply)).encode()
 
     def opening(self, reply: Reply) -> bytes:
-        """Server-sent events before the first token."""
+        """Write the server-sent events before the first token."""
         return self._wire.replies.opening(reply)
 
     def piece(self, reply: Reply, token: str) -> bytes:
-        """The server-sent event of one token."""
+        """Write the server-sent event of one token."""
         return self._wire.replies.piece(reply, token)
 
     def closing(self, reply: Reply) -> bytes:
-        """Server-sent events after the last token."""
+        """Write the server-sent events after the last token."""
         return self._wire.replies.closing(reply)
 
     def error_event(self, reply: Reply) -> bytes:
-        """An error in the middle of a stream that began with 200."""
+        """Write an error in the middle of a stream that began with 200."""
         return self._wire.errors.event()
 
     def error_body(self, reply: Reply) -> bytes:
-        """An error in the place of a plain answer, with a status of 200."""
+        """Write an error instead of a plain answer, with a status of 200."""
         errors = self._wire.errors
         return json.dumps(errors.rejection(errors.fault("500", None), reply.request_id)).encode()
 
 
 def reply_writer(wire: Wire, fault: str | None) -> ReplyWriter:
-    """The writer of a reply that meets a fault."""
-    return LookalikeWriter(wire, fault) if fault in TELLINGS else ReplyWriter(wire)
+    """Choose the writer for a reply whose call met a fault; None for a healthy one."""
+    return LookalikeWriter(wire, fault) if fault in LOOKALIKES else ReplyWriter(wire)
 
 
 class LookalikeWriter(ReplyWriter):
-    """Writes one reply as a fault wants it."""
+    """Writes a reply as a server does that only resembles the vendor.
+
+    Args:
+        wire: format of the vendor.
+        fault: one of `LOOKALIKES`.
+    """
 
     def __init__(self, wire: Wire, fault: str) -> None:
         super().__init__(wire)
@@ -101,8 +110,9 @@ class LookalikeWriter(ReplyWriter):
         return json.dumps({**kind, "error": _LOADING}).encode()
 
     def _events(self, written: bytes) -> bytes:
-        told = b"".join(self._event(each) for each in written.split(b"\n\n") if each)
-        return told.replace(b"\n", b"\r") if self._fault == "bom" else told  # no JSON of ours holds either
+        rewritten = b"".join(self._event(each) for each in written.split(b"\n\n") if each)
+        # CR alone may end a line (WHATWG HTML); JSON escapes both CR and LF.
+        return rewritten.replace(b"\n", b"\r") if self._fault == "bom" else rewritten
 
     def _event(self, written: bytes) -> bytes:
         name, _, data = written.partition(b"data: ")

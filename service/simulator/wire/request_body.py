@@ -1,4 +1,4 @@
-"""Reads the body of a request, as far as a vendor would."""
+"""Reads the body of a request, up to the vendors' limits."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from starlette.types import Message, Receive
 
 from service.simulator.contracts import RejectedError
 
-MOST = 32 * 2**20  # bytes of a single call; Anthropic's limit
-MOST_BATCHED = 256 * 2**20  # bytes of a call that brings many requests; Anthropic's limit
+MAX_BODY = 32 * 2**20  # bytes of a single call, Anthropic's limit; beyond, 413
+MAX_BATCH_BODY = 256 * 2**20  # bytes of a call that brings many requests, Anthropic's limit; beyond, 413
 
 
-async def read_body(request: Request, most: int = MOST) -> bytearray:
-    """Read a whole body; as it grew, since a copy of it may be hundreds of megabytes.
+async def read_body(request: Request, most: int = MAX_BODY) -> bytearray:
+    """Read a whole body into the buffer that is returned; a copy could take hundreds of megabytes.
 
     Raises:
-        RejectedError: it has more than ``most`` bytes.
+        RejectedError: the body has more than ``most`` bytes.
         ClientDisconnect: the client left first.
     """
     body = bytearray()
-    async for piece in Request(request.scope, limited(request.receive, most)).stream():
+    async for piece in Request(request.scope, limit_body(request.receive, most)).stream():
         body += piece
     return body
 
 
-def limited(receive: Receive, most: int) -> Receive:
-    """Receive the messages of a request until its body has more than ``most`` bytes.
+def limit_body(receive: Receive, most: int) -> Receive:
+    """Wrap an ASGI channel so that a body of more than ``most`` bytes is refused.
 
     Raises:
-        RejectedError: it has; raised where the message is awaited.
+        RejectedError: the body is longer; raised where the message is awaited.
     """
     got = 0
 
-    async def receive_some() -> Message:
+    async def receive_limited() -> Message:
         nonlocal got
         message = await receive()
         got += len(message.get("body", b""))
@@ -40,4 +40,4 @@ def limited(receive: Receive, most: int) -> Receive:
             raise RejectedError(413, "request_too_large", f"Request exceeds the maximum size of {most} bytes")
         return message
 
-    return receive_some
+    return receive_limited

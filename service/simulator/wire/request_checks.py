@@ -1,4 +1,4 @@
-"""What both wire formats check alike: the JSON of the body and the pictures in it."""
+"""Checks that both wire formats make alike: the JSON of the body and the pictures in it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from PIL import Image
 
-MAX_PIXELS = 50_000_000  # a decompression bomb is refused before it is decoded
+MAX_PIXELS = 50_000_000  # beyond, a picture is refused before it is decoded (a decompression bomb)
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
 
 
 def json_object(body: bytes | bytearray) -> dict[str, Any] | None:
-    """Parse a body; None when it is not a JSON object."""
+    """Parse a body; return None when it is not a JSON object."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -25,7 +25,7 @@ def json_object(body: bytes | bytearray) -> dict[str, Any] | None:
 
 
 def is_integer(value: object) -> bool:
-    """Whether a JSON value is an integer; ``true`` is not."""
+    """Say whether a JSON value is an integer; ``true`` is not, though it is an int in Python."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -33,7 +33,7 @@ def picture_bytes(encoded: str) -> bytes:
     """Decode base64.
 
     Raises:
-        ValueError: it is not base64.
+        ValueError: the text is not base64.
     """
     try:
         return base64.b64decode(encoded, validate=True)
@@ -51,7 +51,7 @@ def inspect_picture(data: bytes) -> tuple[str, int, int]:
         with Image.open(io.BytesIO(data), formats=list(MEDIA_TYPES)) as image:
             width, height = image.size
             media_type = MEDIA_TYPES[image.format or ""]
-    # Pillow's parsers raise whatever they meet in a damaged header; an unidentified image is an OSError.
+    # Pillow's parsers let many exceptions through on a damaged header; an unidentified image is an OSError.
     except (
         Image.DecompressionBombError,
         OSError,

@@ -1,4 +1,4 @@
-"""The two wire formats that the simulator speaks, each put together from its parts."""
+"""Puts each vendor's wire format together from its requests, replies, errors and lookalikes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.simulator.wire.openai.lookalikes import OPENAI_LOOKALIKES
 
 
 def openai_wire(image_rule: ImageRule) -> Wire:
-    """OpenAI's chat completions.
+    """Make OpenAI's wire format.
 
     Args:
         image_rule: bills pictures of models of no known family.
@@ -31,7 +31,7 @@ def openai_wire(image_rule: ImageRule) -> Wire:
 
 
 def anthropic_wire() -> Wire:
-    """Anthropic's messages."""
+    """Make Anthropic's wire format."""
     return Wire(
         name="anthropic",
         path="/v1/messages",

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from simulator_prompts import BLUE, GREEN, RED, data_block, encoded, grid, paper_prompt, product
 
-from service.simulator.answers.malformed import bend
-from service.simulator.answers.model import Answerer
-from service.simulator.answers.prompt_parser import Candidate, Form, Question, read_question
-from service.simulator.contracts import Ask, Picture
+from service.simulator.answers.malformed import malform
+from service.simulator.answers.model import SimulatedModel
+from service.simulator.answers.prompt_parser import Candidate, ParsedPrompt, PromptForm, parse_prompt
+from service.simulator.contracts import ChatRequest, Picture
 
 TITLES = ["red mug", "blue lamp", "green vase", "striped bag", "oak table"]
 LABELS = ["A", "B", "C", "D", "E"]
@@ -28,16 +28,16 @@ def ask(
     *,
     instructions: str = "",
     schema: dict[str, Any] | None = None,
-) -> Ask:
+) -> ChatRequest:
     shown = tuple(Picture(encoded(p), "image/jpeg", p.width, p.height, 85) for p in pictures)
-    return Ask("m", instructions, (text,), shown, 100, schema, None, False, False, None)
+    return ChatRequest("m", instructions, (text,), shown, 100, schema, None, False, False, None)
 
 
-def answer(request: Ask, seed: int = 0) -> str:
-    return Answerer(seed).answer(request, read_question(request))
+def answer(request: ChatRequest, seed: int = 0) -> str:
+    return SimulatedModel(seed).answer(request, parse_prompt(request))
 
 
-def ranking(request: Ask, seed: int = 0) -> list[str]:
+def ranking(request: ChatRequest, seed: int = 0) -> list[str]:
     names = json.loads(answer(request, seed))["ranking"]
     assert isinstance(names, list)
     return names
@@ -168,20 +168,21 @@ def test_a_caption_is_put_into_a_schema_that_is_asked_for() -> None:
     ],
 )
 def test_a_prompt_without_readable_candidates_is_not_answered_with_a_ranking(text: str) -> None:
-    assert read_question(ask(text)).form is Form.CHAT
+    assert parse_prompt(ask(text)).form is PromptForm.CHAT
     assert answer(ask(text)).startswith("Simulated answer:")
 
 
 def test_a_block_that_a_title_pretends_to_end_is_still_read_to_its_end() -> None:
     titles = ["mug</data>", "<data>{}</data> lamp"]
-    question = read_question(ask(data_block([], titles)))
+    question = parse_prompt(ask(data_block([], titles)))
     assert [candidate.title for candidate in question.candidates] == titles
 
 
 def half_label(names: Sequence[str], ranked: Sequence[str]) -> str:
-    question = Question(Form.LABEL, candidates=tuple(Candidate(name, f"a {name}") for name in names))
+    candidates = tuple(Candidate(name, f"a {name}") for name in names)
+    question = ParsedPrompt(PromptForm.LABEL, candidates=candidates)
     proposal = {"ranking": list(ranked), "explanation": f"Simulated answer: {ranked[0]} and {names[-1]}."}
-    return bend("half_label", json.dumps(proposal), question)
+    return malform("half_label", json.dumps(proposal), question)
 
 
 def test_half_a_label_is_the_whole_of_another_which_nothing_names() -> None:

@@ -33,12 +33,12 @@ from service.lvlm.providers.base import (
 from service.simulator.__main__ import main
 from service.simulator.fault_script import ScriptError, read_script
 from service.simulator.faults import (
-    ANSWERS,
+    LOOKALIKES,
+    MALFORMED_ANSWERS,
     NAMES,
     NO_SCHEMA,
     REJECTIONS,
-    TELLINGS,
-    Faults,
+    FaultInjector,
 )
 
 WIRES = ("openai", "anthropic")
@@ -144,7 +144,7 @@ async def play(admin: httpx.AsyncClient, **script: Any) -> None:
 
 
 def test_every_fault_is_tried_here_or_among_the_tellings() -> None:
-    assert {*KINDS, *HANGS, *LATE, *ANSWERS, *TELLINGS, NO_SCHEMA} == set(NAMES)
+    assert {*KINDS, *HANGS, *LATE, *MALFORMED_ANSWERS, *LOOKALIKES, NO_SCHEMA} == set(NAMES)
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
@@ -200,7 +200,7 @@ async def test_a_late_answer_is_late_and_complete(
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
 @pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("fault", ANSWERS)
+@pytest.mark.parametrize("fault", MALFORMED_ANSWERS)
 async def test_a_bad_answer_is_bad_in_its_own_way_and_billed_as_it_was_sent(
     admin: httpx.AsyncClient, simulator: str, fault: str, wire: str, stream: bool
 ) -> None:
@@ -375,7 +375,7 @@ def test_a_script_can_be_given_at_the_start(tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.parametrize("repeat", [True, False])
 def test_a_phase_of_no_time_is_passed_over(repeat: bool) -> None:
     phases = [{"fault": "500", "seconds": 0}, {"fault": "429", "seconds": 60}]
-    fault = Faults(read_script({"phases": phases, "repeat": repeat})).meet("m")
+    fault = FaultInjector(read_script({"phases": phases, "repeat": repeat})).fault_for("m")
     assert fault is not None
     assert fault.name == "429"
 
@@ -383,8 +383,8 @@ def test_a_phase_of_no_time_is_passed_over(repeat: bool) -> None:
 def test_a_rate_hits_its_share_of_the_calls_and_the_same_ones_again() -> None:
     script = read_script({"phases": [{"fault": "500", "rate": 0.3}]})
     first, again = (
-        [faults.meet("m") is not None for _ in range(1_000)]
-        for faults in (Faults(script, seed=1), Faults(script, seed=1))
+        [faults.fault_for("m") is not None for _ in range(1_000)]
+        for faults in (FaultInjector(script, seed=1), FaultInjector(script, seed=1))
     )
     assert first == again
     assert 250 < sum(first) < 350

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from simulator_prompts import RED, encoded, image_block, image_part, product
 
-from service.simulator.answers.model import Answerer
-from service.simulator.answers.prompt_parser import read_question
+from service.simulator.answers.model import SimulatedModel
+from service.simulator.answers.prompt_parser import parse_prompt
 from service.simulator.batches.openai_input import ENDPOINT, BatchInput
 from service.simulator.books.image_tokens import RULES
 from service.simulator.contracts import RejectedError, Wire
@@ -103,6 +103,6 @@ def check(wire: Wire, body: dict[str, Any]) -> None:
     """Read a body as a wire does and answer it; anything but an answer or a refusal is an error."""
     with contextlib.suppress(RejectedError, BrokenPictureError):
         ask = wire.requests.read(HEADERS, json.dumps(body).encode())
-        text = Answerer(seed=0).answer(ask, read_question(ask))
+        text = SimulatedModel(seed=0).answer(ask, parse_prompt(ask))
         if ask.schema is not None:
             json.loads(text)

@@ -13,7 +13,7 @@ import pytest
 from simulator_process import start_simulator
 from simulator_prompts import data_block
 
-from service.simulator.faults import NO_SCHEMA, TELLINGS, USAGES
+from service.simulator.faults import LOOKALIKES, NO_SCHEMA, USAGES
 
 PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
 HEADERS = {"authorization": "Bearer k", "anthropic-version": "2023-06-01"}
@@ -139,7 +139,7 @@ def _hear_anthropic(content: dict[str, Any], told: Told) -> None:
 ways = pytest.mark.parametrize(
     ("wire", "stream"), [(wire, stream) for wire in PATHS for stream in (True, False)]
 )
-GOOD = tuple(fault for fault in TELLINGS if fault not in ("no_finish_half", "error_text"))
+GOOD = tuple(fault for fault in LOOKALIKES if fault not in ("no_finish_half", "error_text"))
 
 
 @ways

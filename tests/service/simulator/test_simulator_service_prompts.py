@@ -11,10 +11,10 @@ from simulator_prompts import BLUE, GREEN, RED, product
 from service.lvlm import montage
 from service.lvlm.prompts import Entry, Question, caption_prompt, ranking_prompt
 from service.lvlm.providers import base
-from service.simulator.answers.model import Answerer
-from service.simulator.answers.prompt_parser import Form, read_question
-from service.simulator.contracts import Ask, Picture
-from service.simulator.vision.description import look
+from service.simulator.answers.model import SimulatedModel
+from service.simulator.answers.prompt_parser import PromptForm, parse_prompt
+from service.simulator.contracts import ChatRequest, Picture
+from service.simulator.vision.description import describe
 from service.simulator.vision.picture_cells import item_pixels
 from service.strategies import Task
 
@@ -23,7 +23,7 @@ COLOURS = [RED, BLUE, GREEN, RED, BLUE, GREEN, RED, BLUE, GREEN, RED]
 Mode = Literal["grid", "strip", "separate"]
 
 
-def received(prompt: base.Prompt) -> Ask:
+def received(prompt: base.Prompt) -> ChatRequest:
     """A prompt as the wires hand it on."""
     texts = tuple(part.text for part in prompt.parts if isinstance(part, base.Text))
     pictures = tuple(
@@ -31,7 +31,7 @@ def received(prompt: base.Prompt) -> Ask:
         for part in prompt.parts
         if isinstance(part, base.Image)
     )
-    return Ask("m", prompt.system, texts, pictures, 0, None, None, False, False, None)
+    return ChatRequest("m", prompt.system, texts, pictures, 0, None, None, False, False, None)
 
 
 def images(mode: Mode, shown: int) -> tuple[base.Image, ...]:
@@ -48,8 +48,8 @@ def test_a_ranking_prompt_is_read_as_it_was_meant(
 ) -> None:
     history = tuple(Entry(title=title, caption="A thing." if captions else None) for title in TITLES[:2])
     prompt = ranking_prompt(Question(task, form, history, TITLES, top=2, explain=True))
-    question = read_question(received(prompt))
-    assert question.form is Form(form)
+    question = parse_prompt(received(prompt))
+    assert question.form is PromptForm(form)
     assert tuple(candidate.title for candidate in question.candidates) == TITLES
     assert question.ranked is (task is Task.RERANK)
     assert question.explain
@@ -62,7 +62,7 @@ def test_a_ranking_prompt_is_read_as_it_was_meant(
 @pytest.mark.parametrize("mode", ["grid", "strip"])
 def test_every_cell_of_a_montage_is_seen_in_its_place(mode: Mode, shown: int) -> None:
     (picture,) = images(mode, shown)
-    names = [look(cell).colours[0] for cell in item_pixels(picture.data, shown)]
+    names = [describe(cell).colours[0] for cell in item_pixels(picture.data, shown)]
     assert names == [{RED: "red", BLUE: "blue", GREEN: "green"}[colour] for colour in COLOURS[:shown]]
 
 
@@ -75,7 +75,7 @@ def test_a_history_of_pictures_decides_the_ranking(form: Literal["label", "paper
         Question(Task.RECOMMEND, form, history, TITLES, 3, images=pictures, image_mode=mode)
     )
     ask = received(prompt)
-    text = Answerer(seed=0).answer(ask, read_question(ask))
+    text = SimulatedModel(seed=0).answer(ask, parse_prompt(ask))
     positions = [
         text.index(name)
         for name in (('"C"', '"B"', '"A"') if form == "label" else ('"green', '"blue', '"red'))
@@ -86,5 +86,5 @@ def test_a_history_of_pictures_decides_the_ranking(form: Literal["label", "paper
 def test_a_caption_prompt_is_answered_with_a_description() -> None:
     (picture,) = images("separate", 1)
     ask = received(caption_prompt(picture))
-    assert read_question(ask).form is Form.CAPTION
-    assert "red object" in Answerer(seed=0).answer(ask, read_question(ask))
+    assert parse_prompt(ask).form is PromptForm.CAPTION
+    assert "red object" in SimulatedModel(seed=0).answer(ask, parse_prompt(ask))

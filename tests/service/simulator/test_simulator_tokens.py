@@ -110,17 +110,17 @@ def test_the_ledger_keeps_the_last_fifty_pictures() -> None:
     ledger = Ledger()
     pictures = [Picture(bytes([n]), "image/png", 1, 1, 1) for n in range(60)]
     for picture in pictures:
-        with ledger.call("openai") as call:
-            ledger.keep(call, (picture,))
+        with ledger.record("openai") as entry:
+            ledger.keep_pictures(entry, (picture,))
     assert [ledger.picture(n, 0) for n in (10, 11, 60)] == [None, pictures[10], pictures[59]]
 
 
 def test_deleting_the_ledger_forgets_calls_and_keeps_counting() -> None:
     ledger = Ledger()
-    with ledger.call("openai"):
+    with ledger.record("openai"):
         pass
     ledger.clear()
     assert ledger.rows() == []
-    with ledger.call("openai") as call:
-        assert call.number == 2
+    with ledger.record("openai") as entry:
+        assert entry.number == 2
         assert ledger.in_flight == ledger.peak_in_flight == 1

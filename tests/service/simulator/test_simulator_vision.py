@@ -8,8 +8,8 @@ from PIL import Image
 from simulator_prompts import BLUE, GREEN, GROUND, RED, WHITE, Colour, encoded, grid, product
 
 from service.simulator.vision.colours import FAMILIES
-from service.simulator.vision.description import Look, look
-from service.simulator.vision.description_cache import Eyes
+from service.simulator.vision.description import Description, describe
+from service.simulator.vision.description_cache import CachedDescriber
 from service.simulator.vision.picture_cells import count_items, grid_shape, item_pixels
 
 COLOURS = {
@@ -26,8 +26,8 @@ COLOURS = {
 }
 
 
-def seen(picture: Image.Image, kind: str = "JPEG") -> Look:
-    return look(item_pixels(encoded(picture, kind), 1)[0])
+def seen(picture: Image.Image, kind: str = "JPEG") -> Description:
+    return describe(item_pixels(encoded(picture, kind), 1)[0])
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -146,8 +146,8 @@ def test_items_of_an_unnumbered_picture_are_counted_by_its_size(
 def test_every_cell_of_a_grid_is_seen_without_its_number() -> None:
     colours = list(COLOURS.values())
     cells = item_pixels(encoded(grid([product(colour) for colour in colours], columns=4)), len(colours))
-    assert [FAMILIES[look(cell).colours[0]] for cell in cells] == list(COLOURS)
-    assert {look(cell).pattern for cell in cells} == {"plain"}
+    assert [FAMILIES[describe(cell).colours[0]] for cell in cells] == list(COLOURS)
+    assert {describe(cell).pattern for cell in cells} == {"plain"}
 
 
 def test_a_caption_says_the_family_of_a_colour_that_does_not_name_it() -> None:
@@ -156,8 +156,8 @@ def test_a_caption_says_the_family_of_a_colour_that_does_not_name_it() -> None:
 
 
 def test_an_item_seen_in_one_grid_is_known_in_the_next() -> None:
-    eyes = Eyes()
+    describer = CachedDescriber()
     cells = [product(colour, pattern="striped") for colour in COLOURS.values()]
     forward, backward = (encoded(grid(shown, columns=4)) for shown in (cells, cells[::-1]))
-    assert eyes.see(forward, len(cells)) == eyes.see(backward, len(cells))[::-1]
-    assert eyes.see(forward, len(cells)) is eyes.see(forward, len(cells))
+    assert describer.describe(forward, len(cells)) == describer.describe(backward, len(cells))[::-1]
+    assert describer.describe(forward, len(cells)) is describer.describe(forward, len(cells))

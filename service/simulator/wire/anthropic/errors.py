@@ -1,4 +1,4 @@
-"""Errors in Anthropic's format."""
+"""Writes errors in Anthropic's format."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from service.simulator.contracts import RejectedError
 from service.simulator.wire.server_sent_events import named_event
 
+# HTTP status: error type.
 _FAULTS = {
     "400": "invalid_request_error",
     "401": "authentication_error",
@@ -41,5 +42,5 @@ class AnthropicErrors:
 
 
 def refused(message: str) -> RejectedError:
-    """The error of a request that is wrong."""
+    """Make the error of a wrong request."""
     return RejectedError(400, "invalid_request_error", message)

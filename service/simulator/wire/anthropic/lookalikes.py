@@ -1,4 +1,4 @@
-"""Replies in forms of servers that only resemble Anthropic."""
+"""Rewrites Anthropic's replies into those of servers that only resemble it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _anthropic_half(content: Content) -> Iterator[Content]:
 
 
 def _anthropic_parts(content: Content) -> Iterator[Content]:
-    """A thought before the text, which comes in two blocks where there is all of it."""
+    """Add a block of reasoning before the text, and cut the text of a plain answer into two blocks."""
     match content["type"]:
         case "message":
             text = "".join(block["text"] for block in content["content"])
@@ -62,7 +62,7 @@ def _anthropic_tool(content: Content) -> Iterator[Content]:
 
 
 def _object(text: str) -> Content:
-    """A tool's arguments: the JSON object of a ranking, or an object around another text."""
+    """Make a tool's arguments: the JSON object of a ranking, or an object around another text."""
     try:
         found = json.loads(text)
     except ValueError:

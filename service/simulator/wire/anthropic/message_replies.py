@@ -1,26 +1,26 @@
-"""Replies of Anthropic's ``POST /v1/messages``, plain and streamed."""
+"""Writes replies of Anthropic's ``POST /v1/messages``, plain and streamed."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
-from service.simulator.contracts import Allowance, Reply
+from service.simulator.contracts import RateLimitStatus, Reply
 from service.simulator.wire.server_sent_events import named_event
 
 
 class AnthropicReplies:
     """Shapes messages."""
 
-    def headers(self, request_id: str, seconds: float, allowance: Allowance) -> dict[str, str]:
+    def headers(self, request_id: str, seconds: float, rate_limits: RateLimitStatus) -> dict[str, str]:
         """See ReplyFormat."""
-        resets = datetime.fromtimestamp(allowance.resets_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        resets = datetime.fromtimestamp(rate_limits.resets_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         headers = {"request-id": request_id, "anthropic-organization-id": "simulator"}
         limits = {
-            "requests": (allowance.request_limit, allowance.requests_left),
-            "tokens": (allowance.token_limit, allowance.tokens_left),
-            "input-tokens": (allowance.token_limit, allowance.tokens_left),
-            "output-tokens": (allowance.token_limit, allowance.tokens_left),
+            "requests": (rate_limits.request_limit, rate_limits.requests_left),
+            "tokens": (rate_limits.token_limit, rate_limits.tokens_left),
+            "input-tokens": (rate_limits.token_limit, rate_limits.tokens_left),
+            "output-tokens": (rate_limits.token_limit, rate_limits.tokens_left),
         }
         for name, (limit, left) in limits.items():
             headers[f"anthropic-ratelimit-{name}-limit"] = str(limit)
@@ -50,8 +50,9 @@ class AnthropicReplies:
 
     def closing(self, reply: Reply) -> bytes:
         """See ReplyFormat."""
+        # The counts of message_delta are cumulative (Anthropic's guide "Streaming messages").
         usage = {
-            "input_tokens": reply.ask.input_tokens,
+            "input_tokens": reply.request.input_tokens,
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
             "output_tokens": len(reply.tokens),
@@ -72,7 +73,7 @@ def _stop_reason(reply: Reply) -> str:
 
 def _message(reply: Reply, output_tokens: int) -> dict[str, Any]:
     usage = {
-        "input_tokens": reply.ask.input_tokens,
+        "input_tokens": reply.request.input_tokens,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 0,
         "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},

@@ -1,4 +1,4 @@
-"""Requests of Anthropic's ``POST /v1/messages``: what is accepted and what is refused."""
+"""Reads requests of Anthropic's ``POST /v1/messages``, and refuses those that Anthropic refuses."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from typing import Any
 from service.simulator.answers import structured_output
 from service.simulator.books import text_tokens
 from service.simulator.books.image_tokens import anthropic_image_tokens
-from service.simulator.contracts import Ask, Picture, RejectedError
+from service.simulator.contracts import ChatRequest, Picture, RejectedError
 from service.simulator.wire import request_checks
 from service.simulator.wire.anthropic.errors import refused
 from service.simulator.wire.conversation import Conversation
 
-_SPEAKS_NOT = ("tools", "stop_sequences", "container", "mcp_servers")
+# Parameters that change the answer in ways that the simulator does not know.
+_UNSUPPORTED = ("tools", "stop_sequences", "container", "mcp_servers")
 _REMOVED = ("temperature", "top_p", "top_k")  # current models refuse them
-_STRATEGY = "strategy="
+_STRATEGY_PREFIX = "strategy="  # of `metadata.user_id`, the one field of the metadata that Anthropic takes
 
 
 class AnthropicRequests:
     """Reads requests for messages."""
 
-    def read(self, headers: Mapping[str, str], body: bytes | bytearray) -> Ask:
+    def read(self, headers: Mapping[str, str], body: bytes | bytearray) -> ChatRequest:
         """See RequestReader."""
         self.check_headers(headers)
-        asked = request_checks.json_object(body)
-        if asked is None:
+        fields = request_checks.json_object(body)
+        if fields is None:
             raise refused("The request body is not valid JSON: expected an object")
-        return self.understand(asked)
+        return self.parse(fields)
 
     def check_headers(self, headers: Mapping[str, str]) -> None:
         """See RequestReader."""
@@ -38,54 +39,54 @@ class AnthropicRequests:
         if not headers.get("anthropic-version"):
             raise refused("anthropic-version: header is required")
 
-    def understand(self, asked: dict[str, Any]) -> Ask:
+    def parse(self, fields: dict[str, Any]) -> ChatRequest:
         """See RequestReader."""
-        _check_parameters(asked)
-        instructions = _system(asked.get("system"))
-        said = _read_messages(asked)
-        return Ask(
-            model=asked["model"],
+        _check_parameters(fields)
+        instructions = _system(fields.get("system"))
+        said = _read_messages(fields)
+        return ChatRequest(
+            model=fields["model"],
             instructions=instructions,
             texts=tuple(said.texts),
             pictures=tuple(said.pictures),
             text_tokens=said.text_tokens + text_tokens.count(instructions),
-            schema=_answer_schema(asked),
-            max_tokens=asked["max_tokens"],
-            stream=bool(asked.get("stream")),
+            schema=_answer_schema(fields),
+            max_tokens=fields["max_tokens"],
+            stream=bool(fields.get("stream")),
             include_usage=True,
-            strategy=_strategy(asked.get("metadata")),
+            strategy=_strategy(fields.get("metadata")),
         )
 
 
-def _check_parameters(asked: dict[str, Any]) -> None:
+def _check_parameters(fields: dict[str, Any]) -> None:
     for name in ("model", "max_tokens", "messages"):
-        if name not in asked:
+        if name not in fields:
             raise refused(f"{name}: Field required")
-    if not isinstance(asked["model"], str) or not asked["model"]:
+    if not isinstance(fields["model"], str) or not fields["model"]:
         raise refused("model: Input should be a valid string of at least 1 character")
-    if not request_checks.is_integer(asked["max_tokens"]):
+    if not request_checks.is_integer(fields["max_tokens"]):
         raise refused("max_tokens: Input should be a valid integer")
-    if asked["max_tokens"] < 1:
+    if fields["max_tokens"] < 1:
         raise refused("max_tokens: Input should be greater than or equal to 1")
-    if not isinstance(asked.get("stream") or False, bool):
+    if not isinstance(fields.get("stream") or False, bool):
         raise refused("stream: Input should be a valid boolean")
     for name in _REMOVED:
-        if asked.get(name) is not None:
+        if fields.get(name) is not None:
             raise refused(f"{name}: `{name}` is deprecated for this model.")
-    for name in _SPEAKS_NOT:
-        if asked.get(name):
+    for name in _UNSUPPORTED:
+        if fields.get(name):
             raise refused(f"{name}: not supported by the simulator")
 
 
-def _read_messages(asked: dict[str, Any]) -> Conversation:
-    messages = asked["messages"]
+def _read_messages(fields: dict[str, Any]) -> Conversation:
+    messages = fields["messages"]
     if not isinstance(messages, list):
         raise refused("messages: Input should be a valid list")
     if not messages:
         raise refused("messages: at least one message is required")
     conversation = Conversation()
     for position, message in enumerate(messages):
-        texts, pictures = _read_message(message, f"messages.{position}", asked["model"])
+        texts, pictures = _read_message(message, f"messages.{position}", fields["model"])
         conversation.add(message["role"], texts, pictures)
     if messages[-1]["role"] != "user":
         raise refused(
@@ -153,8 +154,8 @@ def _system(system: Any) -> str:
             raise refused("system: Input should be a valid string or a list of text blocks")
 
 
-def _answer_schema(asked: dict[str, Any]) -> Mapping[str, Any] | None:
-    config = asked.get("output_config") or {}
+def _answer_schema(fields: dict[str, Any]) -> Mapping[str, Any] | None:
+    config = fields.get("output_config") or {}
     match config.get("format") if isinstance(config, dict) else config:
         case None:
             return None
@@ -173,6 +174,6 @@ def _strategy(metadata: Any) -> str | None:
     user_id = metadata.get("user_id") if isinstance(metadata, dict) else metadata
     if not isinstance(user_id, str | None):
         raise refused("metadata.user_id: Input should be a valid string")
-    if user_id and user_id.startswith(_STRATEGY):
-        return user_id.removeprefix(_STRATEGY)
+    if user_id and user_id.startswith(_STRATEGY_PREFIX):
+        return user_id.removeprefix(_STRATEGY_PREFIX)
     return None

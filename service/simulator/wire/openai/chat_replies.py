@@ -1,10 +1,10 @@
-"""Replies of OpenAI's ``POST /v1/chat/completions``, plain and streamed."""
+"""Writes replies of OpenAI's ``POST /v1/chat/completions``, plain and streamed."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from service.simulator.contracts import Allowance, Reply
+from service.simulator.contracts import RateLimitStatus, Reply
 from service.simulator.wire.server_sent_events import data_event
 
 _REFUSAL = "I'm sorry, but I can't help with that."
@@ -13,18 +13,18 @@ _REFUSAL = "I'm sorry, but I can't help with that."
 class OpenAIReplies:
     """Shapes chat completions."""
 
-    def headers(self, request_id: str, seconds: float, allowance: Allowance) -> dict[str, str]:
+    def headers(self, request_id: str, seconds: float, rate_limits: RateLimitStatus) -> dict[str, str]:
         """See ReplyFormat."""
-        reset = f"{max(0.0, allowance.resets_at - allowance.now):.3f}s"
+        reset = f"{max(0.0, rate_limits.resets_at - rate_limits.now):.3f}s"
         return {
             "x-request-id": request_id,
             "openai-version": "2020-10-01",
             "openai-processing-ms": str(round(seconds * 1000)),
-            "x-ratelimit-limit-requests": str(allowance.request_limit),
-            "x-ratelimit-remaining-requests": str(allowance.requests_left),
+            "x-ratelimit-limit-requests": str(rate_limits.request_limit),
+            "x-ratelimit-remaining-requests": str(rate_limits.requests_left),
             "x-ratelimit-reset-requests": reset,
-            "x-ratelimit-limit-tokens": str(allowance.token_limit),
-            "x-ratelimit-remaining-tokens": str(allowance.tokens_left),
+            "x-ratelimit-limit-tokens": str(rate_limits.token_limit),
+            "x-ratelimit-remaining-tokens": str(rate_limits.tokens_left),
             "x-ratelimit-reset-tokens": reset,
         }
 
@@ -51,9 +51,11 @@ class OpenAIReplies:
         """See ReplyFormat."""
         events = _chunk(reply, {"refusal": _REFUSAL}) if reply.refused else b""
         events += _chunk(reply, {}, _finish_reason(reply))
-        if reply.ask.include_usage:
+        if reply.request.include_usage:
+            # The last chunk has the usage and no choices.
             totals = {**_envelope(reply, "chat.completion.chunk"), "choices": [], "usage": _usage(reply)}
             events += data_event(totals)
+        # The sentinel that ends OpenAI's streams; it is not JSON.
         return events + b"data: [DONE]\n\n"
 
 
@@ -62,16 +64,16 @@ def _finish_reason(reply: Reply) -> str:
 
 
 def _usage(reply: Reply) -> dict[str, Any]:
-    ask = reply.ask
+    request = reply.request
     return {
-        "prompt_tokens": ask.input_tokens,
+        "prompt_tokens": request.input_tokens,
         "completion_tokens": len(reply.tokens),
-        "total_tokens": ask.input_tokens + len(reply.tokens),
+        "total_tokens": request.input_tokens + len(reply.tokens),
         "prompt_tokens_details": {
             "cached_tokens": reply.cached_tokens,
             "audio_tokens": 0,
-            "image_tokens": ask.image_tokens,
-            "text_tokens": ask.text_tokens,
+            "image_tokens": request.image_tokens,
+            "text_tokens": request.text_tokens,
         },
         "completion_tokens_details": {
             "reasoning_tokens": 0,
@@ -96,6 +98,6 @@ def _envelope(reply: Reply, kind: str) -> dict[str, Any]:
 def _chunk(reply: Reply, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
     chunk = {**_envelope(reply, "chat.completion.chunk"), "choices": [choice]}
-    if reply.ask.include_usage:
+    if reply.request.include_usage:  # then all chunks but the last have a usage of null
         chunk["usage"] = None
     return data_event(chunk)

@@ -1,4 +1,4 @@
-"""Requests of OpenAI's ``POST /v1/chat/completions``: what is accepted and what is refused."""
+"""Reads requests of OpenAI's ``POST /v1/chat/completions``, and refuses those that OpenAI refuses."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 from service.simulator.answers import structured_output
 from service.simulator.books.image_tokens import ImageRule, openai_image_tokens
-from service.simulator.contracts import Ask, Picture, RejectedError
+from service.simulator.contracts import ChatRequest, Picture, RejectedError
 from service.simulator.wire import request_checks
 from service.simulator.wire.conversation import Conversation
 from service.simulator.wire.openai.errors import refused, wrong_type
 
 _ROLES = ("developer", "system", "user", "assistant", "tool", "function")
-_SPEAKS_NOT = ("tools", "functions", "audio", "prediction", "logprobs", "top_logprobs", "stop")
-_REASONING = ("o1", "o3", "o4", "gpt-5", "gpt-6")  # these refuse `max_tokens`
+# Parameters that change the answer in ways that the simulator does not know.
+_UNSUPPORTED = ("tools", "functions", "audio", "prediction", "logprobs", "top_logprobs", "stop")
+_REASONING = ("o1", "o3", "o4", "gpt-5", "gpt-6")  # prefixes of reasoning models, which refuse `max_tokens`
 
 
 class OpenAIRequests:
@@ -28,15 +29,15 @@ class OpenAIRequests:
     def __init__(self, image_rule: ImageRule) -> None:
         self._image_rule = image_rule
 
-    def read(self, headers: Mapping[str, str], body: bytes | bytearray) -> Ask:
+    def read(self, headers: Mapping[str, str], body: bytes | bytearray) -> ChatRequest:
         """See RequestReader."""
         self.check_headers(headers)
-        asked = request_checks.json_object(body)
-        if asked is None:
+        fields = request_checks.json_object(body)
+        if fields is None:
             raise refused(
                 "We could not parse the JSON body of your request. (The body must be a JSON object.)"
             )
-        return self.understand(asked)
+        return self.parse(fields)
 
     def check_headers(self, headers: Mapping[str, str]) -> None:
         """See RequestReader."""
@@ -48,29 +49,29 @@ class OpenAIRequests:
                 "using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
             )
 
-    def understand(self, asked: dict[str, Any]) -> Ask:
+    def parse(self, fields: dict[str, Any]) -> ChatRequest:
         """See RequestReader."""
-        model = asked.get("model")
+        model = fields.get("model")
         if not isinstance(model, str) or not model:
             raise refused("you must provide a model parameter")
-        _check_parameters(asked, model)
-        said = self._read_messages(asked, model)
-        metadata = asked.get("metadata") or {}
-        return Ask(
+        _check_parameters(fields, model)
+        said = self._read_messages(fields, model)
+        metadata = fields.get("metadata") or {}
+        return ChatRequest(
             model=model,
             instructions="\n".join(said.instructions),
             texts=tuple(said.texts),
             pictures=tuple(said.pictures),
             text_tokens=said.text_tokens,
-            schema=_answer_schema(asked, [*said.instructions, *said.texts]),
-            max_tokens=_max_tokens(asked, model),
-            stream=bool(asked.get("stream")),
-            include_usage=bool((asked.get("stream_options") or {}).get("include_usage")),
+            schema=_answer_schema(fields, [*said.instructions, *said.texts]),
+            max_tokens=_max_tokens(fields, model),
+            stream=bool(fields.get("stream")),
+            include_usage=bool((fields.get("stream_options") or {}).get("include_usage")),
             strategy=metadata.get("strategy"),
         )
 
-    def _read_messages(self, asked: dict[str, Any], model: str) -> Conversation:
-        messages = asked.get("messages")
+    def _read_messages(self, fields: dict[str, Any], model: str) -> Conversation:
+        messages = fields.get("messages")
         if messages is None:
             raise refused("Missing required parameter: 'messages'.", "messages", "missing_required_parameter")
         if not isinstance(messages, list):
@@ -148,38 +149,38 @@ class OpenAIRequests:
         return Picture(data, media_type, width, height, billed)
 
 
-def _check_parameters(asked: dict[str, Any], model: str) -> None:
-    for name in _SPEAKS_NOT:
-        if asked.get(name):
+def _check_parameters(fields: dict[str, Any], model: str) -> None:
+    for name in _UNSUPPORTED:
+        if fields.get(name):
             raise refused(
                 f"Unsupported parameter: '{name}' is not supported by the simulator.",
                 name,
                 "unsupported_parameter",
             )
-    if asked.get("n") not in (None, 1):
+    if fields.get("n") not in (None, 1):
         raise refused("Unsupported value: the simulator gives one choice.", "n", "unsupported_value")
-    if asked.get("max_tokens") is not None and asked.get("max_completion_tokens") is not None:
+    if fields.get("max_tokens") is not None and fields.get("max_completion_tokens") is not None:
         raise refused(
             "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
             "max_tokens",
             "invalid_parameter_combination",
         )
-    if not isinstance(asked.get("stream") or False, bool):
-        raise wrong_type("stream", "a boolean", asked["stream"])
-    options = asked.get("stream_options")
-    if options is not None and not asked.get("stream"):
+    if not isinstance(fields.get("stream") or False, bool):
+        raise wrong_type("stream", "a boolean", fields["stream"])
+    options = fields.get("stream_options")
+    if options is not None and not fields.get("stream"):
         raise refused(
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options"
         )
     if not isinstance(options or {}, dict):
         raise wrong_type("stream_options", "an object", options)
-    metadata = asked.get("metadata") or {}
+    metadata = fields.get("metadata") or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise wrong_type("metadata", "an object of strings", metadata)
 
 
-def _max_tokens(asked: dict[str, Any], model: str) -> int | None:
-    if asked.get("max_tokens") is not None and model.startswith(_REASONING):
+def _max_tokens(fields: dict[str, Any], model: str) -> int | None:
+    if fields.get("max_tokens") is not None and model.startswith(_REASONING):
         raise refused(
             "Unsupported parameter: 'max_tokens' is not supported with this model. "
             "Use 'max_completion_tokens' instead.",
@@ -187,7 +188,7 @@ def _max_tokens(asked: dict[str, Any], model: str) -> int | None:
             "unsupported_parameter",
         )
     for name in ("max_completion_tokens", "max_tokens"):
-        value = asked.get(name)
+        value = fields.get(name)
         if value is None:
             continue
         if not request_checks.is_integer(value):
@@ -203,8 +204,8 @@ def _max_tokens(asked: dict[str, Any], model: str) -> int | None:
     return None
 
 
-def _answer_schema(asked: dict[str, Any], texts: list[str]) -> Mapping[str, Any] | None:
-    match asked.get("response_format"):
+def _answer_schema(fields: dict[str, Any], texts: list[str]) -> Mapping[str, Any] | None:
+    match fields.get("response_format"):
         case None | {"type": "text"}:
             return None
         case {"type": "json_object"}:
@@ -214,7 +215,7 @@ def _answer_schema(asked: dict[str, Any], texts: list[str]) -> Mapping[str, Any]
                     "'json_object'.",
                     "messages",
                 )
-            return None  # the answers to ranking prompts are JSON objects by themselves
+            return None  # answers to ranking prompts are JSON objects anyway
         case {"type": "json_schema", "json_schema": {"name": str(name), "schema": dict(wanted), **rest}}:
             objection = (
                 structured_output.openai_objection if rest.get("strict") else structured_output.objection

@@ -1,4 +1,4 @@
-"""Errors in OpenAI's format."""
+"""Writes errors in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from service.simulator.contracts import RejectedError
 from service.simulator.wire.server_sent_events import data_event
 
+# Name of the fault: HTTP status, error type, error code.
 _FAULTS = {
     "400": (400, "invalid_request_error", None),
     "401": (401, "invalid_request_error", "invalid_api_key"),
@@ -14,7 +15,7 @@ _FAULTS = {
     "429": (429, "requests", "rate_limit_exceeded"),
     "500": (500, "server_error", None),
     "504": (504, "server_error", None),
-    "529": (503, "server_overloaded", None),  # 529 is Anthropic's number
+    "529": (503, "server_overloaded", None),  # 529 is Anthropic's status; OpenAI says 503
 }
 
 
@@ -44,12 +45,12 @@ class OpenAIErrors:
 
 
 def refused(message: str, param: str | None = None, code: str | None = None) -> RejectedError:
-    """The error of a request that is wrong."""
+    """Make the error of a wrong request."""
     return RejectedError(400, "invalid_request_error", message, param=param, code=code)
 
 
 def wrong_type(param: str, expected: str, value: object) -> RejectedError:
-    """The error of a parameter of the wrong JSON type."""
+    """Make the error of a parameter of the wrong JSON type."""
     got = "null" if value is None else type(value).__name__
     return refused(
         f"Invalid type for '{param}': expected {expected}, but got {got} instead.", param, "invalid_type"

@@ -1,4 +1,4 @@
-"""Replies in forms of servers that only resemble OpenAI."""
+"""Rewrites OpenAI's replies into those of servers that only resemble it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service.simulator.wire.lookalikes import THOUGHT, halves, odd_usage
 
 
 def _each_choice(rewrite: Callable[[Content, str], Content]) -> Rewrite:
-    """Rewrites each choice, given the field that holds what it says: the delta of a chunk, or the message."""
+    """Make a rewrite of each choice, given the field with its text: ``delta`` of a chunk, or ``message``."""
 
     def rewritten(content: Content) -> Iterator[Content]:
         choices = [
