@@ -16,9 +16,9 @@ import uvicorn
 from service.app import create_app
 from service.settings import Settings
 from service.simulator import app as simulator
-from service.simulator.connection import BreakableProtocol
-from service.simulator.image_tokens import RULES
-from service.simulator.timing import Instant, Profile
+from service.simulator.books.image_tokens import RULES
+from service.simulator.latency_profiles import Instant, Profile
+from service.simulator.wire.connection import BreakableProtocol
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""``python -m service.simulator``: serve until stopped; the first line on stdout says where."""
+"""``python -m service.simulator``: serve until stopped; the first line on stdout is JSON with the URL."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ with needed_by("service.simulator"):
     import uvicorn
 
     from service.simulator.app import create_app
-    from service.simulator.connection import BreakableProtocol
-    from service.simulator.faults import ScriptError, read_script
-    from service.simulator.image_tokens import RULES
-    from service.simulator.timing import Fast, Instant, Paper, Profile
+    from service.simulator.books.image_tokens import RULES
+    from service.simulator.fault_script import ScriptError, read_script
+    from service.simulator.latency_profiles import Fast, Instant, Paper, Profile
+    from service.simulator.wire.connection import BreakableProtocol
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,12 +102,13 @@ def _profile(options: argparse.Namespace) -> Profile:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Open the port before saying that it is open, so that no early client is refused."""
+    """Open the port before its address is printed, so that no early client is refused."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=2048)
 
 
 def _stop_at_end_of_input(server: uvicorn.Server) -> None:
+    """Stop the server when stdin ends, which it does when the parent process does."""
     while os.read(sys.stdin.fileno(), 1024):  # not sys.stdin.read(): its lock would hang the exit
         pass
     server.should_exit = True

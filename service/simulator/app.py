@@ -1,33 +1,28 @@
-"""The simulator's HTTP application: both vendors' endpoints, the ledger, faults and health."""
+"""The simulator's HTTP application: both vendors' endpoints, their batches and the control plane."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
-from service.simulator.answering import Answerer
-from service.simulator.anthropic_batches import AnthropicBatches
-from service.simulator.anthropic_wire import AnthropicWire
-from service.simulator.batch_calls import BatchCalls
-from service.simulator.batch_routes import BatchRoutes
-from service.simulator.billing import Biller
-from service.simulator.contracts import MARK, Wire
-from service.simulator.endpoint import Endpoint
-from service.simulator.faults import Faults, Script, ScriptError, read_script
-from service.simulator.image_tokens import ImageRule
-from service.simulator.ledger import Ledger
-from service.simulator.openai_batches import OpenAIBatches
-from service.simulator.openai_files import OpenAIFiles
-from service.simulator.openai_wire import OpenAIWire
-from service.simulator.prompt_cache import PromptCache
-from service.simulator.replying import Replier
-from service.simulator.responses import MarkedResponse
-from service.simulator.timing import Profile
+from service.simulator.answers.model import SimulatedModel
+from service.simulator.answers.replier import Replier
+from service.simulator.batches.anthropic_batches import AnthropicBatches
+from service.simulator.batches.calls import BatchCalls
+from service.simulator.batches.openai_batches import OpenAIBatches
+from service.simulator.batches.openai_files import OpenAIFiles
+from service.simulator.batches.routes import BatchRoutes
+from service.simulator.books.books import Books
+from service.simulator.books.image_tokens import ImageRule
+from service.simulator.books.prompt_cache import PromptCache
+from service.simulator.contracts import Wire
+from service.simulator.control_plane import ControlPlane
+from service.simulator.faults import FaultInjector, Script
+from service.simulator.latency_profiles import Profile
+from service.simulator.wire.endpoint import Endpoint
+from service.simulator.wire.wire_formats import anthropic_wire, openai_wire
 
 
 def create_app(
@@ -45,91 +40,32 @@ def create_app(
         profile: how long answers take.
         seed: breaks ties between equal candidates.
         image_rule: bills pictures of models of no known family on the OpenAI wire.
-        script: of faults, to begin with.
-        prompt_cache: bill a prompt that came before, on the OpenAI wire, as cached.
-        batch_seconds: from a batch's creation to its end.
+        script: faults to begin with; None for a healthy vendor.
+        prompt_cache: whether a prompt that came before is billed as cached, on the OpenAI wire.
+        batch_seconds: seconds from a batch's creation to its end, which stand for the vendors' day.
     """
-    ledger = Ledger()
-    faults = Faults(script, seed)
-    _set_limits(ledger, faults.script)
-    biller, cache = Biller(), PromptCache() if prompt_cache else None
-    replier = Replier(Answerer(seed), ThreadPoolExecutor(max_workers=1), ledger, faults)
-    openai, anthropic = OpenAIWire(image_rule), AnthropicWire()
+    books, faults = Books(), FaultInjector(seed=seed)
+    control_plane = ControlPlane(profile.name, books, faults)
+    control_plane.play(script or Script())
+    # One thread: describing pictures is many small steps in Python, and several threads hinder each other.
+    replier = Replier(SimulatedModel(seed), ThreadPoolExecutor(max_workers=1), books.ledger, faults)
+    openai, anthropic = openai_wire(image_rule), anthropic_wire()
 
-    def endpoint(wire: Wire) -> Route:
-        app = Endpoint(wire, profile, replier, ledger, faults, biller, cache)
-        return Route(wire.path, app, methods=["POST"])
+    def endpoint(wire: Wire, cache: PromptCache | None = None) -> Route:
+        return Route(wire.path, Endpoint(wire, profile, replier, faults, books, cache), methods=["POST"])
 
     def calls(wire: Wire) -> BatchCalls:
-        return BatchCalls(wire, replier, ledger, faults, biller)
+        return BatchCalls(wire, replier, faults, books)
 
+    of_openai, of_anthropic = (BatchRoutes(wire, faults, books.rate_limit) for wire in (openai, anthropic))
     files = OpenAIFiles()
-    openai_batches = OpenAIBatches(files, calls(openai), batch_seconds)
-    anthropic_batches = AnthropicBatches(calls(anthropic), batch_seconds)
-    of_openai, of_anthropic = (BatchRoutes(wire, ledger, faults) for wire in (openai, anthropic))
-
-    async def health(request: Request) -> Response:
-        load = {"in_flight": ledger.in_flight, "peak_in_flight": ledger.peak_in_flight}
-        return MarkedResponse({"status": "ok", "profile": profile.name, **load})
-
-    async def models(request: Request) -> Response:
-        model = {"id": "simulator", "object": "model", "created": 0, "owned_by": "msr-serve"}
-        return MarkedResponse({"object": "list", "data": [model]})
-
-    async def read_ledger(request: Request) -> Response:
-        return MarkedResponse(ledger.rows())
-
-    async def summarise_ledger(request: Request) -> Response:
-        return MarkedResponse(ledger.summary())
-
-    async def read_faults(request: Request) -> Response:
-        return MarkedResponse(
-            {"script": asdict(faults.script), "phase": faults.phase and asdict(faults.phase)}
-        )
-
-    async def set_faults(request: Request) -> Response:
-        try:
-            faults.play(read_script(await request.json()))
-        except (ScriptError, ValueError) as error:
-            return MarkedResponse({"error": f"not a script of faults: {error}"}, 400)
-        _set_limits(ledger, faults.script)
-        return Response(status_code=204, headers=MARK)
-
-    async def clear_faults(request: Request) -> Response:
-        faults.play(Script())
-        _set_limits(ledger, faults.script)
-        return Response(status_code=204, headers=MARK)
-
-    async def clear_ledger(request: Request) -> Response:
-        ledger.clear()
-        return Response(status_code=204, headers=MARK)
-
-    async def picture(request: Request) -> Response:
-        index = request.query_params.get("index", "0")
-        kept = ledger.picture(request.path_params["number"], int(index)) if index.isdecimal() else None
-        if kept is None:
-            return MarkedResponse({"error": "no such picture, or no longer kept"}, 404)
-        return Response(kept.data, media_type=kept.media_type, headers=MARK)
-
     return Starlette(
         routes=[
-            endpoint(openai),
+            endpoint(openai, PromptCache() if prompt_cache else None),
             endpoint(anthropic),
             *files.routes(of_openai),
-            *openai_batches.routes(of_openai),
-            *anthropic_batches.routes(of_anthropic),
-            Route("/v1/models", models),
-            Route("/ledger", read_ledger),
-            Route("/ledger", clear_ledger, methods=["DELETE"]),
-            Route("/ledger/summary", summarise_ledger),
-            Route("/ledger/{number:int}/picture", picture),
-            Route("/faults", read_faults),
-            Route("/faults", set_faults, methods=["PUT"]),
-            Route("/faults", clear_faults, methods=["DELETE"]),
-            Route("/health", health),
+            *OpenAIBatches(files, calls(openai), batch_seconds).routes(of_openai),
+            *AnthropicBatches(calls(anthropic), batch_seconds).routes(of_anthropic),
+            *control_plane.routes(),
         ]
     )
-
-
-def _set_limits(ledger: Ledger, script: Script) -> None:
-    ledger.limit(script.requests_per_minute, script.tokens_per_minute)

@@ -1,24 +1,25 @@
-"""The vocabulary of the simulator: what a wire format reads, what it writes, and the seam between."""
+"""Types that all parts of the simulator share: requests, replies, refusals, and one vendor's wire format."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-MARK = {"x-msr-simulator": "1"}
-"""The header of every response."""
+SIMULATOR_HEADER = {"x-msr-simulator": "1"}
+"""Header of every response, so that no client mistakes the simulator for a vendor."""
 
 
 class RejectedError(Exception):
     """The request is refused before any work, as the vendor would refuse it.
 
     Attributes:
-        status: the HTTP status.
-        kind: the vendor's error type, such as ``invalid_request_error``.
-        param: the offending parameter as the vendor names it.
-        code: OpenAI's machine-readable code; Anthropic has none.
-        retry_after: seconds after which to come back; None says nothing.
+        status: HTTP status, 400 or above.
+        kind: error type as the vendor names it, such as ``invalid_request_error``.
+        message: sentence for the client.
+        param: offending parameter as the vendor names it; None where the vendor names none.
+        code: OpenAI's machine-readable code; None on the Anthropic wire, which has no codes.
+        retry_after: seconds of the header ``retry-after``; None leaves the header out.
     """
 
     def __init__(
@@ -42,7 +43,15 @@ class RejectedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image as it arrived: encoded bytes, pixels wide and high, and what the vendor would bill for it."""
+    """An image as it arrived in a request.
+
+    Attributes:
+        data: encoded bytes, with a sound header; the pixels may be broken.
+        media_type: ``image/jpeg``, ``image/png``, ``image/gif`` or ``image/webp``.
+        width: pixels.
+        height: pixels.
+        tokens: input tokens that the vendor bills for it.
+    """
 
     data: bytes
     media_type: str
@@ -52,17 +61,20 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One request, freed from its wire format.
+class ChatRequest:
+    """One request for an answer, in the same shape for both vendors.
 
     Attributes:
-        instructions: text of the system's messages.
-        texts: the text parts of the user's messages, in order.
-        text_tokens: tokens of all messages without the pictures.
+        model: name that the client asked for.
+        instructions: text of the system's messages, joined by line feeds.
+        texts: text parts of the user's messages, in order.
+        pictures: images of all messages, in order.
+        text_tokens: input tokens of all messages without the pictures.
         schema: JSON schema that the answer must satisfy; None for free text.
-        max_tokens: cap on the answer; None for no cap.
+        max_tokens: cap on the output tokens; None for no cap.
+        stream: whether the client wants server-sent events.
         include_usage: whether a stream ends with its usage.
-        strategy: the strategy that the request metadata names, for the ``paper`` profile.
+        strategy: strategy that the request's metadata names, for the ``paper`` profile; None without it.
     """
 
     model: str
@@ -78,30 +90,33 @@ class Ask:
 
     @property
     def image_tokens(self) -> int:
-        """Tokens of all pictures."""
+        """Input tokens of all pictures."""
         return sum(picture.tokens for picture in self.pictures)
 
     @property
     def input_tokens(self) -> int:
-        """Tokens of the whole input."""
+        """Input tokens of texts and pictures."""
         return self.text_tokens + self.image_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The finished answer, before it is sent: its tokens joined are the text.
+    """One finished answer, before any of it is sent.
 
     Attributes:
-        cut: the cap on output tokens ended it.
+        request_id: id that the response carries, ``req_`` and 32 hexadecimal digits.
         created: seconds since the epoch.
-        refused: the model will not answer; the text is empty.
-        cached_tokens: of the input that the vendor had read before.
-        batched: answers a request of a batch.
+        request: request that it answers.
+        tokens: pieces of text, one per output token; joined they are the text.
+        cut: whether the cap on output tokens ended it.
+        refused: whether the model declines to answer; the text is empty then.
+        cached_tokens: input tokens billed as read from the prompt cache.
+        batched: whether the request came in a batch.
     """
 
     request_id: str
     created: int
-    ask: Ask
+    request: ChatRequest
     tokens: tuple[str, ...]
     cut: bool
     refused: bool = False
@@ -110,22 +125,26 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The answer in words."""
+        """The whole answer."""
         return "".join(self.tokens)
 
     @property
     def model(self) -> str:
-        """The model that answers, which is never the one that was asked for."""
-        return f"simulator/{self.ask.model}"
+        """Name of the model in the response: marked, since it is never the model that was asked for."""
+        return f"simulator/{self.request.model}"
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
-    """What is left of the per-minute limits that the rate limit headers report (and nobody enforces).
+class RateLimitStatus:
+    """What is left of the limits per minute, as the rate limit headers report it.
 
     Attributes:
+        request_limit: requests per minute.
+        requests_left: requests left in this minute.
+        token_limit: tokens per minute, input and output together.
+        tokens_left: tokens left in this minute.
         now: seconds since the epoch.
-        resets_at: seconds since the epoch when the window starts anew.
+        resets_at: seconds since the epoch when the next minute begins.
     """
 
     request_limit: int
@@ -136,14 +155,11 @@ class Allowance:
     resets_at: float
 
 
-class Wire(Protocol):
-    """One vendor's wire format."""
+class RequestReader(Protocol):
+    """Reads the requests of one vendor."""
 
-    name: str
-    path: str
-
-    def read(self, headers: Mapping[str, str], body: bytes | bytearray) -> Ask:
-        """Check the headers of a request and understand its body.
+    def read(self, headers: Mapping[str, str], body: bytes | bytearray) -> ChatRequest:
+        """Check the headers of a request and parse its body.
 
         Raises:
             RejectedError: the vendor would refuse it.
@@ -151,53 +167,89 @@ class Wire(Protocol):
         ...
 
     def check_headers(self, headers: Mapping[str, str]) -> None:
-        """Check what every call to the vendor has to bring: a key, though any will do.
+        """Check the headers that every call needs: a key, of which any value is accepted, perhaps a version.
 
         Raises:
-            RejectedError: something is missing.
+            RejectedError: a header is missing.
         """
         ...
 
-    def understand(self, asked: dict[str, Any]) -> Ask:
-        """Understand the body of a request, or one request of a batch.
+    def parse(self, fields: dict[str, Any]) -> ChatRequest:
+        """Parse the body of a request, or one request of a batch.
 
         Raises:
             RejectedError: the vendor would refuse it.
         """
         ...
 
-    def headers(self, request_id: str, seconds: float, allowance: Allowance) -> dict[str, str]:
-        """Response headers; ``seconds`` were spent until they were sent."""
-        ...
 
-    def rejection(self, error: RejectedError, request_id: str) -> dict[str, Any]:
-        """The body of a refusal."""
-        ...
+class ReplyFormat(Protocol):
+    """Shapes the replies of one vendor."""
 
-    def fault(self, status: str, retry_after: float | None) -> RejectedError:
-        """The refusal that the vendor sends for a status, as a scripted fault names it."""
-        ...
-
-    def no_schema(self) -> RejectedError:
-        """The refusal of a server that knows no JSON schemas: it names the field."""
-        ...
-
-    def error_event(self, reply: Reply) -> bytes:
-        """An error in the middle of a stream that began with 200."""
+    def headers(self, request_id: str, seconds: float, rate_limits: RateLimitStatus) -> dict[str, str]:
+        """Make the response headers; ``seconds`` have passed since the request arrived."""
         ...
 
     def message(self, reply: Reply) -> dict[str, Any]:
-        """The body of a plain answer."""
+        """Make the JSON body of a plain answer."""
         ...
 
     def opening(self, reply: Reply) -> bytes:
-        """Server-sent events before the first token."""
+        """Make the server-sent events before the first token."""
         ...
 
     def piece(self, reply: Reply, token: str) -> bytes:
-        """The server-sent event of one token."""
+        """Make the server-sent event of one token."""
         ...
 
     def closing(self, reply: Reply) -> bytes:
-        """Server-sent events after the last token."""
+        """Make the server-sent events after the last token."""
         ...
+
+
+class ErrorFormat(Protocol):
+    """Shapes the errors of one vendor."""
+
+    def rejection(self, error: RejectedError, request_id: str) -> dict[str, Any]:
+        """Make the JSON body of a refusal."""
+        ...
+
+    def fault(self, status: str, retry_after: float | None) -> RejectedError:
+        """Make the refusal for a status as a scripted fault names it, such as ``529``."""
+        ...
+
+    def no_schema(self) -> RejectedError:
+        """Make the refusal of a server without structured output, which names the field of the schema."""
+        ...
+
+    def event(self) -> bytes:
+        """Make the server-sent event of an error in the middle of a stream that began with 200."""
+        ...
+
+
+Content = dict[str, Any]
+"""The JSON of a server-sent event, or of a whole reply."""
+
+Rewrite = Callable[[Content], Iterator[Content]]
+"""Maps one event, or a whole reply, to what a server that only resembles the vendor sends instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One vendor's wire format.
+
+    Attributes:
+        name: vendor, ``openai`` or ``anthropic``.
+        path: URL path of a call that is not in a batch.
+        requests: reads requests.
+        replies: shapes answers.
+        errors: shapes refusals and failures.
+        lookalikes: rewrites by the name of the fault that asks for them.
+    """
+
+    name: str
+    path: str
+    requests: RequestReader
+    replies: ReplyFormat
+    errors: ErrorFormat
+    lookalikes: Mapping[str, Rewrite]

@@ -1,21 +1,20 @@
-"""What can go wrong at a vendor, and the script that says when it does.
+"""The faults that the simulator can inject, and the script that says when it does.
 
-Every fault is shaped as the vendors send it. The scripted ones come by model name (so that many can be tried
-side by side), or in phases (healthy, a storm of 429, an outage, recovery), or from limits that are enforced.
+Every fault has the shape that the vendors send. Faults come by model name (so that many can be tried side by
+side), in phases (healthy, a storm of 429, an outage, recovery), or from limits that are enforced.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 REJECTIONS = ("400", "401", "413", "429", "500", "504", "529")
-"""Refused with this status before any work. OpenAI says 503 where Anthropic says 529."""
+"""Faults that refuse the request with this status before any work. OpenAI's wire sends 503 for 529."""
 
-CONNECTIONS = (
+CONNECTION_FAULTS = (
     "reset",
     "reset_midstream",
     "black_hole",
@@ -25,11 +24,15 @@ CONNECTIONS = (
     "straggler",
     "stall",
 )
-"""``reset`` cuts the connection before any byte and ``reset_midstream`` in the middle; ``black_hole`` never
-answers; ``drip`` sends something now and then, for ever; ``error_in_stream`` follows a status of 200;
-``truncated`` ends early as if that were all; ``straggler`` begins late; ``stall`` pauses in the middle."""
+"""Faults of the connection.
 
-ANSWERS = (
+``reset`` cuts the connection before any byte and ``reset_midstream`` in the middle; ``black_hole`` never
+answers; ``drip`` sends bytes without meaning now and then, without end; ``error_in_stream`` sends an error
+after a status of 200; ``truncated`` ends early as if that were all; ``straggler`` begins late; ``stall``
+pauses in the middle.
+"""
+
+MALFORMED_ANSWERS = (
     "refusal",
     "empty",
     "prose",
@@ -50,8 +53,11 @@ ANSWERS = (
     "one_based",
     "mention",
 )
-"""The answer itself is not what was asked for, or not in its form: ``thoughts`` come before a bare list,
-``one_based`` gives places instead of labels, and ``mention`` is prose that names labels."""
+"""Faults of the answer: it is not what was asked for, or not in its form.
+
+``thoughts`` come before a bare list, ``one_based`` gives positions instead of labels, and ``mention`` is
+prose that names labels. ``answers/malformed.py`` has all of them.
+"""
 
 USAGES = (
     "usage_missing",
@@ -61,9 +67,9 @@ USAGES = (
     "usage_absurd",
     "usage_negative",
 )
-"""A good answer, with a usage that is no bill."""
+"""Faults that leave the answer intact and report a wrong usage, or none."""
 
-TELLINGS = (
+LOOKALIKES = (
     "no_finish",
     "no_finish_half",
     "object",
@@ -74,32 +80,30 @@ TELLINGS = (
     "bom",
     *USAGES,
 )
-"""The answer is told oddly: without the reason why it ended (the whole of it, or half), as one JSON object
-though a stream was asked for, as an error that is a mere string in a success, in a list of parts, as a tool's
-arguments, between keep-alives that are no JSON, after a byte order mark and with CR line ends."""
+"""Faults in which the answer is written as servers do that only resemble a vendor.
+
+``no_finish`` and ``no_finish_half`` lack the finish reason (with the whole answer, with half); ``object`` is
+one JSON object though a stream was asked for; ``error_text`` is an error that is a mere string, in a success;
+``parts`` is a list of parts; ``tool_call`` has the answer in a tool's arguments; ``keepalive`` has
+keep-alives between that are no JSON; ``bom`` begins with a byte order mark and ends lines with CR.
+"""
 
 NO_SCHEMA = "no_schema"
-"""A request with a JSON schema is refused, by the name of its field."""
+"""Fault that refuses a request with a JSON schema, and names the field of the schema."""
 
-BATCHES = "batches"
-"""Stands among the models for the calls about files and batches: they meet a fault only by this name."""
+FILES_AND_BATCHES = "batches"
+"""Name that stands among the models for the calls about files and batches, which meet faults by it alone."""
 
-_SHORTEST = 0.01
-"""Seconds: a script that repeats sooner would be over again before it is asked what plays now."""
-
-NAMES = (*REJECTIONS, *CONNECTIONS, *ANSWERS, *TELLINGS, NO_SCHEMA)
-
-
-class ScriptError(Exception):
-    """A script is wrong; the message names the field."""
+NAMES = (*REJECTIONS, *CONNECTION_FAULTS, *MALFORMED_ANSWERS, *LOOKALIKES, NO_SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing going wrong.
+    """One fault.
 
     Attributes:
-        retry_after: seconds, for 429 and 529; None says nothing.
+        name: one of `NAMES`.
+        retry_after: seconds of the header ``retry-after``, for rejections; None leaves the header out.
         delay: seconds of ``straggler``, ``stall`` and between the pieces of ``drip``.
     """
 
@@ -110,14 +114,14 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A stretch of a script.
+    """One part of a script, until a number of calls or of seconds has passed.
 
     Attributes:
-        fault: None while the vendor is healthy.
-        rate: share of the calls that it hits.
-        calls: it ends after so many that it could hit; None for no such end.
-        seconds: it ends after so long; None for no such end.
-        models: it hits calls of these alone; empty for all, but not for ``batches``.
+        fault: fault of the phase; None while the vendor is healthy.
+        rate: share of the calls that meet it, 0 to 1.
+        calls: calls that could meet it after which the phase ends; None for no such end.
+        seconds: seconds after which the phase ends; None for no such end.
+        models: models whose calls can meet it; empty for all, though not for ``batches``.
     """
 
     fault: Fault | None
@@ -132,14 +136,14 @@ class Script:
     """Everything that can be set from outside while the simulator runs.
 
     Attributes:
-        phases: in order; after the last one the vendor is healthy.
-        repeat: begin again instead.
-        by_model: a fault that every call of a model meets, whatever the phase.
-        capacity: calls under way at which the next one gets 429; None for no limit.
-        requests_per_minute: enforced; None for no limit.
-        tokens_per_minute: enforced; None for no limit.
-        slow_per_call: seconds added to the time to the first token by every other call under way.
-        obey: follow instructions that can be read outside the data.
+        phases: phases in order; after the last one the vendor is healthy.
+        repeat: whether the phases begin again after the last one.
+        by_model: fault that every call of a model meets, whatever the phase.
+        capacity: calls in flight at which the next one gets 429; None for no limit.
+        requests_per_minute: limit that is enforced, at least 1; None for no limit.
+        tokens_per_minute: limit that is enforced, at least 1; None for no limit.
+        slow_per_call: seconds added to the time to the first token by every other call in flight.
+        obey: whether the model follows instructions that stand outside the data.
     """
 
     phases: tuple[Phase, ...] = ()
@@ -152,15 +156,20 @@ class Script:
     obey: bool = False
 
 
-class Faults:
-    """Decides for every call what goes wrong with it."""
+class FaultInjector:
+    """Decides for every call which fault it meets.
+
+    Args:
+        script: script to begin with; None for a healthy vendor.
+        seed: makes the draws of phases with a rate below 1.
+    """
 
     def __init__(self, script: Script | None = None, seed: int = 0) -> None:
         self._seed = seed
         self.play(script or Script())
 
     def play(self, script: Script) -> None:
-        """Begin a script."""
+        """Begin a script at its first phase."""
         self.script = script
         self._random = random.Random(self._seed)
         self._number = 0
@@ -169,19 +178,19 @@ class Faults:
 
     @property
     def phase(self) -> Phase | None:
-        """The phase that plays now; None when all are over."""
+        """The phase that applies now; None when all are over."""
         self._advance()
         return self.script.phases[self._number] if self._number < len(self.script.phases) else None
 
-    def meet(self, model: str) -> Fault | None:
-        """What the next call of a model meets."""
+    def fault_for(self, model: str) -> Fault | None:
+        """Draw the fault of the next call of a model; None for a healthy call."""
         fault = self.script.by_model.get(model)
         if fault:
             return fault
         phase = self.phase
         if phase is None:
             return None
-        if model not in phase.models if phase.models else model == BATCHES:
+        if model not in phase.models if phase.models else model == FILES_AND_BATCHES:
             return None
         self._calls += 1
         return phase.fault if self._random.random() < phase.rate else None
@@ -199,91 +208,3 @@ class Faults:
             self._calls, self._began = 0, time.monotonic()
             if self.script.repeat and self._number == len(phases):
                 self._number = 0
-
-
-def read_script(content: Any) -> Script:
-    """Read a script from its JSON.
-
-    Raises:
-        ScriptError: a field is unknown or wrong.
-    """
-    known = _fields(content, "the script", Script)
-    script = Script(
-        **{name: value for name, value in known.items() if name not in ("phases", "by_model")},
-    )
-    phases = tuple(_phase(each, f"phases[{i}]") for i, each in enumerate(_list(known, "phases")))
-    named = _object(known.get("by_model", {}), "by_model")
-    by_model = {model: _fault(each, f"by_model.{model}") for model, each in named.items()}
-    for name in ("capacity", "requests_per_minute", "tokens_per_minute"):
-        value = getattr(script, name)
-        if value is not None and not _is_number(value, least=1):
-            raise ScriptError(f"{name} is a number of at least 1 or null, not {value!r}")
-    if not _is_number(script.slow_per_call, least=0):
-        raise ScriptError(f"slow_per_call is a number of seconds, not {script.slow_per_call!r}")
-    if script.repeat and phases and _length(phases) < _SHORTEST:
-        raise ScriptError(f"phases that repeat take at least {_SHORTEST:g} seconds together")
-    return replace(script, phases=phases, by_model=by_model)
-
-
-def _length(phases: Sequence[Phase]) -> float:
-    """Seconds from the first phase to the end of the last; endless where a phase waits for calls."""
-    return sum(float("inf") if phase.seconds is None else phase.seconds for phase in phases)
-
-
-def _phase(content: Any, where: str) -> Phase:
-    content = _object(content, where)
-    timing = {name: content[name] for name in ("rate", "calls", "seconds", "models") if name in content}
-    rest = {name: value for name, value in content.items() if name not in timing}
-    fault = None if rest.get("fault") is None else _fault(rest, where)
-    if fault is None and set(rest) - {"fault"}:
-        raise ScriptError(f"{where}: {sorted(set(rest) - {'fault'})[0]} belongs to a fault")
-    for name, least in (("calls", 1), ("seconds", 0)):
-        if timing.get(name) is not None and not _is_number(timing[name], least=least):
-            raise ScriptError(f"{where}.{name} is a number of at least {least}, not {timing[name]!r}")
-    rate = timing.get("rate", 1.0)
-    if not _is_number(rate, least=0) or rate > 1:
-        raise ScriptError(f"{where}.rate is a share from 0 to 1, not {rate!r}")
-    models = timing.get("models", [])
-    if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
-        raise ScriptError(f"{where}.models is a list of names")
-    return Phase(fault, rate, timing.get("calls"), timing.get("seconds"), tuple(models))
-
-
-def _fault(content: Any, where: str) -> Fault:
-    content = _object(content, where)
-    name = content.get("fault")
-    if name not in NAMES:
-        raise ScriptError(f"{where}.fault is {name!r}; known are {', '.join(NAMES)}")
-    unknown = set(content) - {"fault", "retry_after", "delay"}
-    if unknown:
-        raise ScriptError(f"{where} has the unknown field {sorted(unknown)[0]}")
-    for field_name in ("retry_after", "delay"):
-        value = content.get(field_name)
-        if value is not None and not _is_number(value, least=0):
-            raise ScriptError(f"{where}.{field_name} is a number of seconds, not {value!r}")
-    return Fault(name, content.get("retry_after"), content.get("delay", 3.0))
-
-
-def _fields(content: Any, where: str, kind: type) -> dict[str, Any]:
-    known = _object(content, where)
-    unknown = set(known) - set(kind.__slots__)  # type: ignore[attr-defined]
-    if unknown:
-        raise ScriptError(f"{where} has the unknown field {sorted(unknown)[0]}")
-    return known
-
-
-def _object(content: Any, where: str) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise ScriptError(f"{where} is a JSON object")
-    return content
-
-
-def _list(content: Mapping[str, Any], name: str) -> Sequence[Any]:
-    value = content.get(name, [])
-    if not isinstance(value, list):
-        raise ScriptError(f"{name} is a list")
-    return value
-
-
-def _is_number(value: object, least: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value < float("inf")

@@ -18,7 +18,7 @@ from service.bundle import open_bundle
 from service.event_stream import EventStream
 from service.recommender import Recommendation
 from service.schemas import RecommendAnswer
-from service.simulator.timing import Fast
+from service.simulator.latency_profiles import Fast
 
 BODY = {"user_id": "u1", "k": 10}
 WATCHED = {"accept": "text/event-stream"}

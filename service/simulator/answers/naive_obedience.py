@@ -1,0 +1,64 @@
+"""A naive model that follows instructions wherever they stand outside the data, to test prompt injection.
+
+Text inside the data block is inert. The data ends at the first ``</data>``, as for a model that reads from
+front to back; in the paper's form the lines that are JSON lists are data. All text outside is an instruction,
+and so is text that breaks out of a string in the data.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from service.simulator.answers.prompt_parser import ParsedPrompt, PromptForm
+from service.simulator.contracts import ChatRequest
+
+_ORDER = re.compile(
+    r"\brank\s+(?:candidate\s+)?\[?(?P<first>\w+)\]?\s+first\b"
+    r"|\banswer\s+only\s+\[?(?P<only>\w+)\]?"
+    r"|\bsay\s+[\"“']?(?P<say>[^\"”'\n.]{1,200})",
+    re.IGNORECASE,
+)
+
+Instruction = tuple[str, str]
+"""An instruction: what to do (``first``, ``only``, ``say``), and the label or text to do it with."""
+
+
+def find_instructions(request: ChatRequest) -> tuple[Instruction, ...]:
+    """Find the instructions that stand outside the data of the user's messages."""
+    text = "\n".join(request.texts)
+    if "<data>" in text:
+        before, _, rest = text.partition("<data>")
+        _, _, after = rest.partition("</data>")
+        text = f"{before}\n{after}"
+    else:
+        text = "\n".join(line for line in text.splitlines() if not _is_list(line))
+    return tuple(
+        (str(found.lastgroup), str(found[str(found.lastgroup)]).strip()) for found in _ORDER.finditer(text)
+    )
+
+
+def obey(instructions: Sequence[Instruction], text: str, prompt: ParsedPrompt) -> str:
+    """Change an answer as the instructions say."""
+    key = {PromptForm.LABEL: "ranking", PromptForm.PAPER: "recommendations"}.get(prompt.form)
+    if key is None:
+        return " ".join(what for kind, what in instructions if kind == "say") or text
+    proposal = json.loads(text)
+    said = ""
+    for kind, what in instructions:
+        if kind == "first":
+            proposal[key] = [what, *(entry for entry in proposal[key] if entry != what)]
+        elif kind == "only":
+            proposal[key] = [what]
+        else:
+            said += f"{what}\n"
+            proposal["explanation"] = what
+    return said + json.dumps(proposal, ensure_ascii=False)
+
+
+def _is_list(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), list)
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""The vendors' batch APIs: files, batches and the calls of a batch."""

@@ -1,0 +1,1 @@
+"""Accounts of calls: the ledger, bills, tokens, limits per minute and the prompt cache."""

@@ -1,0 +1,52 @@
+"""Bills a call as the vendor would.
+
+A refused call costs nothing, and a finished answer its input and output. An answer that breaks off, or whose
+client leaves, costs its input and the output made until then: the tokens sent of a stream, the tokens due by
+then of a plain answer. A request of a batch pays the batch's share of the price.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from service.simulator.books.ledger import LedgerEntry
+
+PRICES = Path(__file__).with_name("prices.toml")
+_MILLION = 1_000_000
+
+
+class Biller:
+    """Fills in the bill of a call that has ended.
+
+    Args:
+        table: TOML file of prices in US dollars per million tokens.
+    """
+
+    def __init__(self, table: Path = PRICES) -> None:
+        content = tomllib.loads(table.read_text("utf-8"))
+        self._prices: Mapping[str, Mapping[str, float]] = content["models"]
+        self._batch_share: float = content["batch_share"]
+
+    def bill(self, entry: LedgerEntry, made: int) -> None:
+        """Enter billed tokens and US dollars.
+
+        Args:
+            entry: call that has ended; a model ``gpt-4o@anything`` has the price of ``gpt-4o``.
+            made: output tokens made until then.
+        """
+        if entry.outcome == "rejected" or entry.model is None:
+            return
+        entry.billed_input_tokens = entry.input_tokens
+        entry.billed_output_tokens = made
+        price = self._prices.get(entry.model.partition("@")[0])
+        if price is not None:
+            plain = entry.billed_input_tokens - entry.cached_input_tokens
+            entry.cost_usd = (
+                plain * price["input"]
+                + entry.cached_input_tokens * price["cached"]
+                + entry.billed_output_tokens * price["output"]
+            ) / _MILLION
+            if entry.batch is not None:
+                entry.cost_usd *= self._batch_share

@@ -1,0 +1,1 @@
+"""Describes what pictures show, by image statistics alone: no model recognises things here."""

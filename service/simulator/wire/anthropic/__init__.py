@@ -1,0 +1,1 @@
+"""Anthropic's wire format: ``POST /v1/messages``, as its API reference describes it."""

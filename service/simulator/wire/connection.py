@@ -1,0 +1,67 @@
+"""The server's side of a connection: the response under way, and ways to break it off."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Mapping
+
+from starlette.types import Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_TRANSPORT = "transport"  # key of the scope's state
+
+
+class BreakableProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, which also hands its transport to the application."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Put the transport into the state that uvicorn copies into the scope of every request."""
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, _TRANSPORT: transport}
+
+
+def reset_connection(scope: Scope) -> None:
+    """Reset the connection of a request: the client sees RST, not an orderly end."""
+    transport: asyncio.Transport = scope["state"][_TRANSPORT]
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        # To linger for 0 seconds makes the kernel send RST and drop what was not sent (socket(7), SO_LINGER).
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def close_connection(scope: Scope) -> None:
+    """End the connection of a request in an orderly way in the middle of an answer."""
+    scope["state"][_TRANSPORT].close()
+
+
+class OpenResponse:
+    """One HTTP response with status 200, sent piece by piece.
+
+    Args:
+        scope: ASGI scope of the request.
+        send: ASGI channel of the request.
+    """
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope = scope
+        self._send = send
+
+    async def start(self, headers: Mapping[str, str]) -> None:
+        """Send status and headers."""
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": 200, "headers": raw})
+
+    async def write(self, body: bytes, *, more: bool = True) -> None:
+        """Send a piece of the body; ``more`` is False for the last one."""
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    def reset(self) -> None:
+        """Reset the connection."""
+        reset_connection(self._scope)
+
+    def close(self) -> None:
+        """Close the connection, whatever is missing of the body."""
+        close_connection(self._scope)

@@ -1,0 +1,1 @@
+"""OpenAI's wire format: ``POST /v1/chat/completions``, as its API reference describes it."""
