@@ -19,8 +19,6 @@ STRATEGY, K = "s3", 3
 """The fakes rank three labels."""
 ATTEMPTS = 3
 """At most for one request, the first included."""
-MODES = ("plain", "stream")
-"""How the service asks (``MSR_LVLM_STREAM``)."""
 TOLD = {"input_tokens": 100, "output_tokens": 10}
 """The usage that the fakes report."""
 

@@ -10,8 +10,6 @@ import argparse
 import asyncio
 import json
 import random
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,36 +18,29 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks import machine
-from benchmarks.behaviour_checks import ATTEMPTS, MODES, STRATEGY, Asked, K, expected, tokens, wrong
+from benchmarks.behaviour_checks import ATTEMPTS, STRATEGY, Asked, K, expected, tokens, wrong
 from benchmarks.client import ServiceClient
 from benchmarks.errors import BenchmarkError
-from benchmarks.fakes import FOLDER, GOOD, PROGRAMS, Fake, behaviours, present, running_fake
-from benchmarks.files import write_text
+from benchmarks.fakes import (
+    GOOD,
+    MODES,
+    PROGRAMS,
+    Cell,
+    Fake,
+    add_fake_arguments,
+    behaviours,
+    cells_of,
+    missing,
+    running_fakes,
+)
 from benchmarks.options import add_bundle_argument, bundle_of, positive
-from benchmarks.servers import free_port, running
+from benchmarks.pages import add_markdown_argument, publish
+from benchmarks.servers import running_service
 from benchmarks.tables import UNKNOWN, Table
 from service.bundle import Catalogue
 
-HOST = "127.0.0.1"
 HISTORY = 10
 ANTHROPIC = "anthropic"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One behaviour of one fake, as the service asks it in one mode."""
-
-    wire: str
-    behaviour: str
-    mode: str
-
-    @property
-    def provider(self) -> str:
-        """A provider for each behaviour where there can be several: what one server refuses is its own."""
-        return ANTHROPIC if self.wire == ANTHROPIC else f"fake-{self.behaviour}"
-
-    def __str__(self) -> str:
-        return f"{self.wire} {self.behaviour}, {self.mode}"
 
 
 Found = Mapping[Cell, Sequence[Asked]]
@@ -58,12 +49,9 @@ Found = Mapping[Cell, Sequence[Asked]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_bundle_argument(parser)
-    parser.add_argument(
-        "--fakes", type=Path, default=FOLDER, help="folder of the fakes (default: %(default)s)"
-    )
-    parser.add_argument("--only", help="comma-separated behaviours (default: all)")
+    add_fake_arguments(parser)
     parser.add_argument("--at-once", type=positive, default=4, help="behaviours under way (default 4)")
-    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+    add_markdown_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -72,28 +60,17 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         BenchmarkError: a server does not start.
     """
-    if not present(arguments.fakes):
-        sys.stderr.write(f"no fake vendors in {arguments.fakes}: name their folder with --fakes\n")
+    if missing(arguments):
         return 0
     catalogue = bundle_of(arguments).catalogue
-    wanted = set(arguments.only.split(",")) if arguments.only else None
     with ExitStack() as stack:
         servers = {mode: _Servers.start(stack, arguments, mode) for mode in MODES}
-        cells = [
-            Cell(wire, behaviour, mode)
-            for wire in PROGRAMS
-            for behaviour in behaviours(arguments.fakes, wire)
-            for mode in MODES
-            if wanted is None or behaviour in wanted
-        ]
-        found = asyncio.run(_ask(cells, servers, catalogue, arguments.at_once))
+        found = asyncio.run(_ask(cells_of(arguments), servers, catalogue, arguments.at_once))
     wrongs = {
         cell: wrong(expected(cell.wire, cell.behaviour, cell.mode), asked) for cell, asked in found.items()
     }
     page = _page(found, wrongs, arguments)
-    sys.stdout.write(page)
-    if arguments.markdown:
-        write_text(arguments.markdown, page)
+    publish(page, arguments.markdown)
     return int(any(wrongs.values()))
 
 
@@ -111,35 +88,34 @@ class _Servers:
         Raises:
             BenchmarkError: one does not start.
         """
-        logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        fakes = {wire: stack.enter_context(running_fake(arguments.fakes, wire, logs)) for wire in PROGRAMS}
-        port = free_port()
-        names = {wire: behaviours(arguments.fakes, wire) for wire in PROGRAMS}
-        base_url = f"{fakes['openai'].url}/v1"
-        compatible = {
-            Cell("openai", name, mode).provider: {"base_url": base_url, "models": [name]}
-            for name in names["openai"]
-        }
-        settings = {
-            "MSR_BUNDLE": str(arguments.bundle),
-            "MSR_HOST": HOST,
-            "MSR_PORT": str(port),
-            "MSR_WORKERS": "1",
-            "MSR_API_KEY": "",
-            "MSR_REDIS_URL": "",
-            "MSR_PROVIDER": Cell("openai", GOOD, mode).provider,
-            "MSR_MODEL": "",
-            "MSR_COMPATIBLE": json.dumps(compatible),
-            "ANTHROPIC_API_KEY": "rehearsal",
-            "MSR_ANTHROPIC_BASE_URL": fakes[ANTHROPIC].url,
-            "MSR_ANTHROPIC_MODELS": ",".join(names[ANTHROPIC]),
-            "MSR_LVLM_STREAM": str(mode == "stream").lower(),
-            "MSR_LVLM_ATTEMPTS": str(ATTEMPTS),
-            "MSR_LVLM_HEDGE": "0",  # calls are counted: none beside one that is slow by chance
-            "MSR_LOG_LEVEL": "error",
-        }
-        stack.enter_context(running("service", [], settings, port, None))
-        return cls(fakes, f"http://{HOST}:{port}")
+        fakes = stack.enter_context(running_fakes(arguments.fakes))
+        settings = _settings(fakes, arguments.fakes, mode)
+        return cls(fakes, stack.enter_context(running_service(arguments.bundle, settings)).url)
+
+
+def _provider(wire: str, behaviour: str) -> str:
+    """A provider for each behaviour where there can be several: what one server refuses is its own."""
+    return ANTHROPIC if wire == ANTHROPIC else f"fake-{behaviour}"
+
+
+def _settings(fakes: Mapping[str, Fake], folder: Path, mode: str) -> dict[str, str]:
+    names = {wire: behaviours(folder, wire) for wire in PROGRAMS}
+    base_url = f"{fakes['openai'].url}/v1"
+    compatible = {
+        _provider("openai", name): {"base_url": base_url, "models": [name]} for name in names["openai"]
+    }
+    return {
+        "MSR_PROVIDER": _provider("openai", GOOD),
+        "MSR_MODEL": "",
+        "MSR_COMPATIBLE": json.dumps(compatible),
+        "ANTHROPIC_API_KEY": "rehearsal",
+        "MSR_ANTHROPIC_BASE_URL": fakes[ANTHROPIC].url,
+        "MSR_ANTHROPIC_MODELS": ",".join(names[ANTHROPIC]),
+        "MSR_LVLM_STREAM": str(mode == "stream").lower(),
+        "MSR_LVLM_ATTEMPTS": str(ATTEMPTS),
+        "MSR_LVLM_HEDGE": "0",  # calls are counted: none beside one that is slow by chance
+        "MSR_LOG_LEVEL": "error",
+    }
 
 
 async def _ask(
@@ -158,7 +134,7 @@ async def _ask(
             options = {
                 "strategy": STRATEGY,
                 "cache": "off",
-                "provider": cell.provider,
+                "provider": _provider(cell.wire, cell.behaviour),
                 "model": cell.behaviour,
             }
             async with gate:

@@ -12,23 +12,20 @@ import asyncio
 import datetime
 import itertools
 import logging
-import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from tqdm import tqdm
 
 from benchmarks import machine
-from benchmarks.behaviour_checks import MODES, STRATEGY, K
+from benchmarks.behaviour_checks import STRATEGY, K
 from benchmarks.cases import Cohort
-from benchmarks.cost import Calls
-from benchmarks.fakes import FOLDER, PROGRAMS, Fake, behaviours, present, running_fake
-from benchmarks.files import write_text
+from benchmarks.fakes import MODES, Cell, Fake, add_fake_arguments, cells_of, missing, running_fakes
+from benchmarks.lvlm_calls import CallBuilder
 from benchmarks.options import add_bundle_argument, bundle_of, positive
+from benchmarks.pages import add_markdown_argument, publish
 from benchmarks.tables import Table
 from models.evaluation import Protocol
 from service.bundle import Catalogue
@@ -76,15 +73,6 @@ class WatchedMeters(MemoryMeters):
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One behaviour of one fake, as the gateway asks it in one mode."""
-
-    wire: str
-    behaviour: str
-    mode: str
-
-
-@dataclass(frozen=True)
 class Spent:
     """What the requests of a cell came to.
 
@@ -125,13 +113,10 @@ class Spent:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_bundle_argument(parser)
-    parser.add_argument(
-        "--fakes", type=Path, default=FOLDER, help="folder of the fakes (default: %(default)s)"
-    )
+    add_fake_arguments(parser)
     parser.add_argument("--requests", type=positive, default=200, help="of each behaviour (default 200)")
-    parser.add_argument("--only", help="comma-separated behaviours (default: all)")
     parser.add_argument("--at-once", type=positive, default=8, help="requests under way (default 8)")
-    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+    add_markdown_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -140,26 +125,12 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         BenchmarkError: a fake does not start.
     """
-    if not present(arguments.fakes):
-        sys.stderr.write(f"no fake vendors in {arguments.fakes}: name their folder with --fakes\n")
+    if missing(arguments):
         return 0
-    wanted = set(arguments.only.split(",")) if arguments.only else None
-    with ExitStack() as stack:
-        stack.enter_context(_silent(logging.getLogger("service")))
-        logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        fakes = {wire: stack.enter_context(running_fake(arguments.fakes, wire, logs)) for wire in PROGRAMS}
-        cells = [
-            Cell(wire, behaviour, mode)
-            for wire in PROGRAMS
-            for behaviour in behaviours(arguments.fakes, wire)
-            for mode in MODES
-            if wanted is None or behaviour in wanted
-        ]
-        found = asyncio.run(_ask(cells, fakes, bundle_of(arguments).catalogue, arguments))
+    with _silent(logging.getLogger("service")), running_fakes(arguments.fakes) as fakes:
+        found = asyncio.run(_ask(cells_of(arguments), fakes, bundle_of(arguments).catalogue, arguments))
     page = _page(found, arguments)
-    sys.stdout.write(page)
-    if arguments.markdown:
-        write_text(arguments.markdown, page)
+    publish(page, arguments.markdown)
     return int(any(spent.wrong for spent in found.values()))
 
 
@@ -175,9 +146,9 @@ def _silent(logger: logging.Logger) -> Iterator[None]:
 
 
 async def _ask(
-    cells: Sequence[Cell], fakes: dict[str, Fake], catalogue: Catalogue, arguments: argparse.Namespace
+    cells: Sequence[Cell], fakes: Mapping[str, Fake], catalogue: Catalogue, arguments: argparse.Namespace
 ) -> dict[Cell, Spent]:
-    building = Calls(catalogue)
+    building = CallBuilder(catalogue)
     strategy = STRATEGIES[STRATEGY]
     try:
         cohort = Cohort(catalogue, Protocol(), USERS, seed=0)
@@ -254,11 +225,7 @@ def _settings(cell: Cell, fake: Fake, provider: str) -> Settings:
 def _page(found: dict[Cell, Spent], arguments: argparse.Namespace) -> str:
     requests = sum((spent.endings for spent in found.values()), Counter())
     reserved = max(abs(spent.reserved) for spent in found.values())
-    sentences = [
-        f"- {cell.wire} {cell.behaviour}, {cell.mode}: {'; '.join(spent.wrong)}\n"
-        for cell, spent in found.items()
-        if spent.wrong
-    ]
+    sentences = [f"- {cell}: {'; '.join(spent.wrong)}\n" for cell, spent in found.items() if spent.wrong]
     return "\n".join(
         (
             "## What stays reserved of a budget, whatever servers send\n",

@@ -6,7 +6,6 @@ One thread, fp32, batch 1, top 30. The ways are measured in turns and must recom
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,8 @@ from tqdm import tqdm
 
 from benchmarks import machine
 from benchmarks.errors import BenchmarkError
-from benchmarks.files import write_text
 from benchmarks.options import positive
+from benchmarks.pages import add_markdown_argument, publish
 from benchmarks.rounds import Limit, Ratio, interleaved
 from benchmarks.stats import median
 from benchmarks.tables import Table
@@ -69,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-k", type=positive, default=30, help="items per answer (default 30)")
     parser.add_argument("--users", type=positive, default=40, help="histories of full length (default 40)")
     parser.add_argument("--rounds", type=positive, default=15, help="interleaved rounds (default 15)")
-    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+    add_markdown_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -95,9 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
                 arguments.rounds,
             )
     page = _page(measured, network.config, len(vectors), identical, arguments)
-    sys.stdout.write(page)
-    if arguments.markdown:
-        write_text(arguments.markdown, page)
+    publish(page, arguments.markdown)
     return 0
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import math
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,8 +21,8 @@ from benchmarks import machine
 from benchmarks.checkout import checked_out, page_of
 from benchmarks.errors import BenchmarkError
 from benchmarks.figures import SHORT_RUNS, Figure, read
-from benchmarks.files import write_text
 from benchmarks.options import positive
+from benchmarks.pages import add_markdown_argument, publish
 from benchmarks.stats import Interval, median, median_interval
 from benchmarks.tables import Table
 
@@ -72,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--benchmarks", default=",".join(SHORT_RUNS), help=f"comma-separated (default {','.join(SHORT_RUNS)})"
     )
-    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+    add_markdown_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -90,9 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     with _stopped_by_sigterm(), checked_out(machine.ROOT, arguments.base) as base:
         speeds = _measure({"base": base, "now": machine.ROOT}, names, arguments.pairs)
     page = _page(speeds, arguments, base.name, time.monotonic() - began)
-    sys.stdout.write(page)
-    if arguments.markdown:
-        write_text(arguments.markdown, page)
+    publish(page, arguments.markdown)
     return int(any(speed.verdict == "slower" for speed in speeds))
 
 

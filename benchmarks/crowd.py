@@ -9,93 +9,21 @@ Starts its own simulator and service. One worker unless the scene says two.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
-import random
-import sys
-import time
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from benchmarks import machine
-from benchmarks.errors import BenchmarkError
-from benchmarks.files import write_text
-from benchmarks.load import encode_post
-from benchmarks.memory import NOW, PEAK, resident
+from benchmarks.crowd_scenes import HELD_TOKEN, Scene, Seen, bodies_of, play
 from benchmarks.options import add_bundle_argument, bundle_of, positive
+from benchmarks.pages import add_markdown_argument, publish
 from benchmarks.rounds import Limit, Ratio
-from benchmarks.servers import free_port, running
 from benchmarks.stats import median
 from benchmarks.tables import UNKNOWN, Table
 
-HOST = "127.0.0.1"
-PATH = "/recommend?strategy=s3"
-HISTORY, K = 10, 10
-FIRST_TOKEN, TOKENS_PER_SECOND = 4.2, 60  # with an answer of 48 tokens: five seconds
-HELD_TOKEN = 20.0
-"""Seconds to the first token where all calls must be in flight together: the last one is long there."""
-DEADLINE_MS = 60_000
-WAIT_SECONDS = 90.0
-READ_AHEAD = 2**20
-"""Bytes of an answer that a client holds at most before it has read them."""
-MEGABYTE = 10**6
-
 LATE = Limit("slowest answer by the simulator's latency", most=1.5)
 MEMORY = Limit("MB above idle", most=300)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One crowd.
-
-    Attributes:
-        name: for the table.
-        clients: that ask at the same moment.
-        limit: what its median is held to, beside what every round of every scene is held to.
-        same: whether all ask the same.
-        together: whether all calls must be in flight at one moment.
-        settings: of the service, beside the common ones.
-        first_token: seconds until the LVLM begins to answer.
-    """
-
-    name: str
-    clients: int
-    limit: Limit | None = None
-    same: bool = False
-    together: bool = False
-    settings: Mapping[str, str] | None = None
-    first_token: float = FIRST_TOKEN
-
-    @property
-    def calls(self) -> int:
-        """That the provider must get."""
-        return 1 if self.same else self.clients
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What one round of a scene came to.
-
-    Attributes:
-        slowest: seconds of the last answer.
-        latency: seconds of a call in the simulator, the median.
-        calls: that the simulator got.
-        peak: the most calls that were in flight in the simulator at one moment.
-        megabytes: peak resident memory above idle, in units of 10^6 bytes; None with several workers.
-        ordered: answers that the LVLM ordered.
-    """
-
-    slowest: float
-    latency: float
-    calls: int
-    peak: int
-    megabytes: float | None
-    ordered: int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rounds", type=positive, default=3, help="of every scene (default 3)")
     parser.add_argument("--redis-url", help="a running Redis, for the scene with two workers")
-    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+    add_markdown_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -122,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     with tqdm(total=len(scenes) * arguments.rounds, unit="crowd", disable=None) as bar:
         for number in range(arguments.rounds):
             for scene in scenes:
-                bodies = _bodies(items, scene, seed=number)
+                bodies = bodies_of(items, scene, seed=number)
                 found[scene.name].append(play(arguments.bundle, scene, bodies))
                 bar.update()
     return report(scenes, found, arguments)
@@ -133,9 +61,7 @@ def report(
 ) -> int:
     """Print what was found; returns the exit code."""
     page = _page(scenes, found, arguments)
-    sys.stdout.write(page)
-    if arguments.markdown:
-        write_text(arguments.markdown, page)
+    publish(page, arguments.markdown)
     return int(any(not verdict.met for scene in scenes for verdict in verdicts(scene, found[scene.name])))
 
 
@@ -159,129 +85,6 @@ def _scenes(arguments: argparse.Namespace) -> list[Scene]:
         name = f"{many} equal requests, 2 workers, Redis"
         scenes.append(Scene(name, many, same=True, settings=shared))
     return scenes
-
-
-def _bodies(items: Sequence[str], scene: Scene, seed: int) -> list[bytes]:
-    """Requests that no cache knows: histories drawn anew in every round."""
-    draw = random.Random(f"{scene.name} {seed} {time.time_ns()}")
-
-    def body() -> bytes:
-        history = draw.sample(items, min(HISTORY, len(items) - 1))
-        return json.dumps({"history": history, "k": K, "deadline_ms": DEADLINE_MS}).encode()
-
-    return [body()] * scene.clients if scene.same else [body() for _ in range(scene.clients)]
-
-
-def play(bundle: Path, scene: Scene, bodies: Sequence[bytes]) -> Seen:
-    """One round of a scene, on a simulator and a service of its own.
-
-    Args:
-        bundle: that is served.
-        scene: to play.
-        bodies: of the requests, one for each client.
-
-    Raises:
-        BenchmarkError: a server does not start, or an answer is no 200.
-    """
-    simulator, service = free_port(), free_port()
-    address = f"http://{HOST}:{simulator}"
-    settings = {
-        "MSR_BUNDLE": str(bundle),
-        "MSR_HOST": HOST,
-        "MSR_PORT": str(service),
-        "MSR_WORKERS": "1",
-        "MSR_API_KEY": "",
-        "MSR_REDIS_URL": "",
-        "MSR_PROVIDER": "simulator",
-        "MSR_SIMULATOR_URL": address,
-        "MSR_LOG_LEVEL": "warning",
-        **(scene.settings or {}),
-    }
-    pace = ["--ttft", str(scene.first_token), "--tokens-per-second", str(TOKENS_PER_SECOND)]
-    with (
-        running("service.simulator", ["--port", str(simulator), *pace], {}, simulator, None),
-        running("service", [], settings, service, None) as process,
-    ):
-        _until_ready(service)
-        asyncio.run(_ask_all(service, bodies[:1], f"{PATH}&cache=off"))  # the first call warms everything up
-        _forget(address)
-        alone = settings["MSR_WORKERS"] == "1"
-        idle = resident(process.pid, NOW) if alone else None
-        answers = asyncio.run(_ask_all(service, bodies, PATH))
-        peak = resident(process.pid, PEAK) if alone else None
-        calls = _ended_calls(address)
-        in_flight = _read_json(f"{address}/health")["peak_in_flight"]
-    return Seen(
-        slowest=max(seconds for seconds, _ in answers),
-        latency=median([call["seconds"] for call in calls]),
-        calls=len(calls),
-        peak=in_flight,
-        megabytes=None if idle is None or peak is None else (peak - idle) / MEGABYTE,
-        ordered=sum(answer["served"] == "s3" for _, answer in answers),
-    )
-
-
-def _ended_calls(address: str) -> list[dict[str, Any]]:
-    """The simulator's calls, once it has closed the books of the last one: an answer may be there before."""
-    while True:
-        calls: list[dict[str, Any]] = _read_json(f"{address}/ledger")
-        if all(call["seconds"] is not None for call in calls):
-            return calls
-        time.sleep(0.02)
-
-
-async def _ask_all(port: int, bodies: Sequence[bytes], path: str) -> list[tuple[float, dict[str, Any]]]:
-    """Send all requests at the same moment, each over a connection of its own."""
-    connections = [await asyncio.open_connection(HOST, port, limit=READ_AHEAD) for _ in bodies]
-
-    async def ask(
-        connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], body: bytes
-    ) -> tuple[float, dict[str, Any]]:
-        reader, writer = connection
-        began = time.perf_counter()
-        writer.write(encode_post(f"{HOST}:{port}", path, body))
-        head = await reader.readuntil(b"\r\n\r\n")
-        fields = head.lower().split(b"\r\n")
-        length = next((int(f.split(b":")[1]) for f in fields if f.startswith(b"content-length:")), 0)
-        content = await reader.readexactly(length)
-        seconds = time.perf_counter() - began
-        writer.close()
-        if b" 200 " not in fields[0]:
-            raise BenchmarkError(f"the service answered {fields[0].decode()}: {content[:200]!r}")
-        answer: dict[str, Any] = json.loads(content)
-        return seconds, answer
-
-    try:
-        async with asyncio.timeout(WAIT_SECONDS):
-            return await asyncio.gather(*map(ask, connections, bodies))
-    except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
-        raise BenchmarkError(f"the service leaves clients without an answer: {error!r}") from error
-
-
-def _until_ready(port: int) -> None:
-    end = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < end:
-        try:
-            _read_json(f"http://{HOST}:{port}/health/ready")
-        except BenchmarkError:
-            time.sleep(0.05)
-        else:
-            return
-    raise BenchmarkError("the service did not become ready")
-
-
-def _read_json(url: str) -> Any:
-    try:
-        with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310 - our own servers
-            return json.load(response)
-    except OSError as error:
-        raise BenchmarkError(f"{url} does not answer: {error}") from error
-
-
-def _forget(address: str) -> None:
-    request = urllib.request.Request(f"{address}/ledger", method="DELETE")  # noqa: S310 - our own server
-    with urllib.request.urlopen(request, timeout=30):  # noqa: S310
-        pass
 
 
 @dataclass(frozen=True)

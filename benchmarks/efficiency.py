@@ -19,10 +19,8 @@ from tqdm import tqdm
 from benchmarks import machine
 from benchmarks.cases import Case, Cohort
 from benchmarks.client import Reply, ServiceClient
-from benchmarks.dollars import dollars
 from benchmarks.errors import BenchmarkError
 from benchmarks.exposition import REQUEST_DURATION, Total, histogram_total
-from benchmarks.files import write_text
 from benchmarks.options import (
     add_service_arguments,
     add_strategy_arguments,
@@ -31,9 +29,10 @@ from benchmarks.options import (
     positive,
     strategies,
 )
+from benchmarks.pages import add_markdown_argument, publish, write_text
 from benchmarks.scoring import SIMULATED, is_simulated, known_sum
 from benchmarks.stats import mean, percentile
-from benchmarks.tables import UNKNOWN, Table
+from benchmarks.tables import UNKNOWN, Table, dollars
 from models.evaluation import Protocol
 from service.bundle import Bundle
 
@@ -88,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=2024, help="seed of the choice of users (default 2024)")
     parser.add_argument("-k", type=positive, default=10, help="items per answer (default 10)")
-    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+    add_markdown_argument(parser)
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
 
 
@@ -103,9 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = machine.facts()
     rows = asyncio.run(_measure(arguments, cases))
     page = _page(rows, bundle, found)
-    sys.stdout.write(page)
-    if arguments.markdown:
-        write_text(arguments.markdown, page)
+    publish(page, arguments.markdown)
     if arguments.json:
         numbers = {
             "machine": found,

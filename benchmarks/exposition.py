@@ -1,4 +1,4 @@
-"""Reads a service's own measurements: the difference of a Prometheus histogram between two scrapes."""
+"""Reads a service's own metrics from two scrapes of ``GET /metrics``, and what was added in between."""
 
 from __future__ import annotations
 
@@ -59,3 +59,27 @@ def histogram_total(text: str, name: str, labels: Mapping[str, str]) -> Total:
             if sample.name in sums and labels.items() <= sample.labels.items():
                 sums[sample.name] += sample.value
     return Total(sums[f"{name}_sum"], sums[f"{name}_count"])
+
+
+Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
+"""Name and sorted label values of a sample -> its value."""
+
+
+def samples(text: str, prefixes: tuple[str, ...]) -> Samples:
+    """Every sample whose name begins with one of the prefixes.
+
+    Args:
+        text: of ``GET /metrics``.
+        prefixes: of sample names, which have their suffix (``_total``, ``_count`` …).
+    """
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.startswith(prefixes)
+    }
+
+
+def added(before: Samples, after: Samples) -> Samples:
+    """What each sample of the later scrape grew by; a series that is new there began at 0."""
+    return {key: value - before.get(key, 0.0) for key, value in after.items()}

@@ -6,25 +6,43 @@ the names that its source compares the model with; each request is a line of its
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
+import sys
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.servers import free_port, started
+from benchmarks import machine
+from benchmarks.servers import free_port, started, url_of
 
-FOLDER = Path(__file__).parents[2] / "shared" / "faults"
+FOLDER = machine.ROOT.parent / "shared" / "faults"
 """Beside the repository, where there is one."""
 
 GOOD = "good"
 PROGRAMS = {"openai": "fake_openai.py", "anthropic": "fake_anthropic.py"}
 """Wire -> file name."""
+MODES = ("plain", "stream")
+"""How the service asks (``MSR_LVLM_STREAM``)."""
 
 _NAMED = re.compile(r'(?:case|get\("model"\) ==) "([a-z0-9-]+)"')
 _LOGGED = re.compile(r"POST \S+ HTTP/1\.1 (\S+) ")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One behaviour of one fake, as the service asks it in one mode."""
+
+    wire: str
+    behaviour: str
+    mode: str
+
+    def __str__(self) -> str:
+        return f"{self.wire} {self.behaviour}, {self.mode}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,46 @@ def behaviours(folder: Path, wire: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([GOOD, *_NAMED.findall(source)]))
 
 
+def add_fake_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the fakes are, and which of their behaviours are tried."""
+    parser.add_argument(
+        "--fakes", type=Path, default=FOLDER, help="folder of the fakes (default: %(default)s)"
+    )
+    parser.add_argument("--only", help="comma-separated behaviours (default: all)")
+
+
+def cells_of(arguments: argparse.Namespace) -> list[Cell]:
+    """Every behaviour of both fakes in both modes, or those that ``--only`` names."""
+    wanted = set(arguments.only.split(",")) if arguments.only else None
+    return [
+        Cell(wire, behaviour, mode)
+        for wire in PROGRAMS
+        for behaviour in behaviours(arguments.fakes, wire)
+        for mode in MODES
+        if wanted is None or behaviour in wanted
+    ]
+
+
+def missing(arguments: argparse.Namespace) -> bool:
+    """Whether there are no fakes to ask, which is said on stderr."""
+    if present(arguments.fakes):
+        return False
+    sys.stderr.write(f"no fake vendors in {arguments.fakes}: name their folder with --fakes\n")
+    return True
+
+
+@contextmanager
+def running_fakes(folder: Path) -> Iterator[Mapping[str, Fake]]:
+    """Run both, by wire, on free ports until the block ends.
+
+    Raises:
+        BenchmarkError: one does not start.
+    """
+    with ExitStack() as stack:
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        yield {wire: stack.enter_context(running_fake(folder, wire, logs)) for wire in PROGRAMS}
+
+
 @contextmanager
 def running_fake(folder: Path, wire: str, logs: Path) -> Iterator[Fake]:
     """Run one on a free port until the block ends.
@@ -77,7 +135,7 @@ def running_fake(folder: Path, wire: str, logs: Path) -> Iterator[Fake]:
         log = logs / f"{wire}-{port}.log"
         program.append(str(log))
     with started(PROGRAMS[wire], program, {}, port, output=printed):
-        yield Fake(wire, f"http://127.0.0.1:{port}", log)
+        yield Fake(wire, url_of(port), log)
 
 
 def _model(line: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What must be true of a cell of the fault matrix: its answers, attempts, repairs and books. Pure.
+"""What must be true of a cell of the fault matrix: its answers, attempts, refusals and repairs. Pure.
 
 Each check yields a sentence for everything that is wrong.
 """
@@ -10,54 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.client import Reply
+from benchmarks.fault_cells import BREAKS, EXPECTED, HANGING, REFUSALS, Cell, K
+from benchmarks.simulator_control import LedgerRow
 from benchmarks.telling import wrong_telling
 from service.lvlm.breaker import VERDICTS
-from service.simulator.faults import NO_SCHEMA, USAGES
-
-WIRES = {"openai": "gpt-4o", "anthropic": "claude-haiku-4-5"}
-MODES = ("stream", "plain")
-POOL, K = 30, 10
-ATTEMPTS = 3
-"""At most for one answer, the first included."""
-DEADLINE, HANGING_DEADLINE = 2.0, 0.8
-"""Seconds for an answer; less where the provider hangs, so that the matrix ends."""
-RETRY_AFTER = 0.1
-"""Seconds that a provider that refuses asks us to wait."""
-DELAY = 2.5
-"""Seconds of stragglers and stalls: past the deadline, within the call."""
-DRIP_DELAY = 0.1
-"""Seconds between the pieces of a drip: some come before the deadline, and they go on after it."""
-
-HEALTHY = "healthy"
-DEADLINE_STREAM = {"stream": ("partial",), "plain": ("fallback_deadline",)}
-
-EXPECTED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    name: outcomes if isinstance(outcomes, dict) else dict.fromkeys(MODES, outcomes)
-    for names, outcomes in (
-        ((HEALTHY, "prose", "fence", "lowercase", "titles", "thoughts"), ("ok",)),
-        # A good answer that is told oddly, and a field that is refused by its name: no matter.
-        (("no_finish", "object", "parts", "tool_call", "keepalive", "bom", *USAGES, NO_SCHEMA), ("ok",)),
-        # Refused or broken: tried again as far as that makes sense, then the candidate order.
-        (("400", "401", "413", "429", "500", "504", "529"), ("fallback_provider",)),
-        (("reset", "reset_midstream", "error_in_stream", "error_text"), ("fallback_provider",)),
-        (("truncated", "no_finish_half"), ("fallback_provider",)),
-        (("black_hole", "straggler"), ("fallback_deadline",)),
-        # What had arrived of a stream at the deadline is kept; a plain answer has no half.
-        (("drip", "stall", "endless"), DEADLINE_STREAM),
-        (("refusal", "empty", "no_json", "mention"), ("fallback_answer",)),
-        (("duplicate", "missing", "unknown", "half_label"), ("repaired",)),
-        # A whole ranking in a form that was not asked for.
-        (("arrow", "numbered", "single_quotes", "objects", "one_based"), ("repaired",)),
-    )
-    for name in names
-}
-"""Fault -> mode -> the outcomes that are right."""
-
-HANGING = ("black_hole", "drip", "straggler", "stall", "endless")
-REFUSALS = ("429", "500", "504", "529")
-"""Come with a Retry-After, and are worth another attempt."""
-BREAKS = ("reset", "reset_midstream", "error_in_stream", "error_text", "truncated", "no_finish_half")
-"""Are worth another attempt at once."""
+from service.simulator.faults import NO_SCHEMA
 
 HALVES = ("reset_midstream", "error_in_stream", "truncated", "no_finish_half")
 """Come when a part of the ranking is there."""
@@ -70,51 +27,6 @@ REPAIRS: Mapping[str, tuple[int, int, int]] = {
     "half_label": (0, 0, K // 2 + 1),  # half of them are named, and the last of those only by half
 }
 """Fault -> what is repaired in an answer, by kind; nothing in others that the LVLM ordered."""
-
-BOOKS = ("input", "output", "cached_input", "image")
-_BILLED = {
-    "input": "billed_input_tokens",
-    "output": "billed_output_tokens",
-    "cached_input": "cached_input_tokens",
-    "image": "image_tokens",
-}
-
-Row = Mapping[str, Any]
-"""A call in the simulator's ledger."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One fault as one strategy meets it on one wire in one mode; each has a model name of its own."""
-
-    fault: str
-    strategy: str
-    wire: str
-    mode: str
-
-    @property
-    def model(self) -> str:
-        """A deployment of the wire's model, so that it has that model's price."""
-        return f"{WIRES[self.wire]}@{self.fault}-{self.strategy}-{self.mode}"
-
-    @property
-    def deadline(self) -> float:
-        """Seconds."""
-        return HANGING_DEADLINE if self.fault in HANGING else DEADLINE
-
-    @property
-    def script(self) -> dict[str, str | float]:
-        """What the simulator is told to do to the model."""
-        delay = DRIP_DELAY if self.fault == "drip" else DELAY
-        return {"fault": self.fault, "retry_after": RETRY_AFTER, "delay": delay}
-
-    @property
-    def attempts(self) -> int:
-        """That one answer takes while the breaker is closed."""
-        if self.fault in REFUSALS:
-            # Anthropic's Retry-After is in whole seconds, of which the deadline holds one.
-            return ATTEMPTS if self.wire == "openai" else 2
-        return ATTEMPTS if self.fault in BREAKS else 1
 
 
 @dataclass(frozen=True)
@@ -129,45 +41,6 @@ class Asked:
     pool: frozenset[str]
     reply: Reply
     watched: bool = False
-
-
-@dataclass(frozen=True)
-class Books:
-    """What calls took, as one side has it.
-
-    Attributes:
-        tokens: by kind: input, output, cached_input and image.
-        dollars: US dollars.
-    """
-
-    calls: float
-    tokens: Mapping[str, float]
-    dollars: float
-
-    @classmethod
-    def of(cls, rows: Iterable[Row]) -> Books:
-        """The simulator's books of some of its calls."""
-        rows = list(rows)
-        billed = [row for row in rows if row["billed_input_tokens"]]
-        tokens = {kind: float(sum(row[name] for row in billed)) for kind, name in _BILLED.items()}
-        return cls(float(len(rows)), tokens, sum(row["cost_usd"] for row in rows))
-
-    def __add__(self, other: Books) -> Books:
-        tokens = {kind: self.tokens[kind] + other.tokens[kind] for kind in BOOKS}
-        return Books(self.calls + other.calls, tokens, self.dollars + other.dollars)
-
-
-NOTHING = Books(0.0, dict.fromkeys(BOOKS, 0.0), 0.0)
-
-
-def refused_field(row: Row) -> bool:
-    """Whether a call was refused for a field that is then left out, which is no attempt of its own."""
-    return bool(row["fault"] == NO_SCHEMA and row["outcome"] == "rejected")
-
-
-def cut(rows: Iterable[Row]) -> list[Row]:
-    """Calls that are billed although their usage never went out."""
-    return [row for row in rows if row["billed_input_tokens"] and not row["usage_sent"]]
 
 
 def wrong_answers(cell: Cell, asked: Iterable[Asked]) -> Iterator[str]:
@@ -203,7 +76,7 @@ def _wrong_outcome(cell: Cell, body: Mapping[str, Any], watched: bool) -> Iterat
         yield f"repaired {dict(zip(REPAIR_KINDS, found, strict=True))}"
 
 
-def wrong_attempts(cell: Cell, asks: int, rows: Sequence[Row], retries: float) -> Iterator[str]:
+def wrong_attempts(cell: Cell, asks: int, rows: Sequence[LedgerRow], retries: float) -> Iterator[str]:
     """Calls that the simulator got, and our counter of retries, beside what the fault calls for.
 
     Args:
@@ -252,24 +125,3 @@ def wrong_repairs(cell: Cell, asked: Iterable[Asked], counted: Mapping[str, floa
         answered = 0 if cell.fault == "refusal" else sum(each[kind] for each in told)
         if answered != counted.get(kind, 0):
             yield f"{answered} {kind} answered, {counted.get(kind, 0):g} counted"
-
-
-def wrong_books(ours: Books, estimated: Mapping[str, float], rows: Sequence[Row]) -> Iterator[str]:
-    """Our books of a cell beside the simulator's: equal to the token wherever usage arrived.
-
-    Args:
-        ours: all of it.
-        estimated: our tokens by kind that nobody told us.
-        rows: of the ledger.
-    """
-    if ours.calls != len(rows):
-        yield f"we count {ours.calls:g} calls, the simulator {len(rows)}"
-    untold = cut(rows)
-    if bool(untold) != any(estimated.values()):
-        yield f"usage did not arrive for {len(untold)} calls, and we estimate {dict(estimated)}"
-    told = Books.of(row for row in rows if row["usage_sent"])
-    ours_told = {kind: ours.tokens[kind] - estimated.get(kind, 0.0) for kind in BOOKS}
-    if ours_told != told.tokens:
-        yield f"told tokens are {ours_told} in our books, {dict(told.tokens)} in the simulator's"
-    if not untold and abs(ours.dollars - told.dollars) > 1e-9:
-        yield f"US dollars are {ours.dollars:.9f} in our books, {told.dollars:.9f} in the simulator's"

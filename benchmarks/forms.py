@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import sys
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from PIL import Image as Pillow
 from tqdm import tqdm
@@ -22,10 +18,11 @@ from benchmarks import machine
 from benchmarks.cases import Case, Cohort
 from benchmarks.client import ServiceClient
 from benchmarks.errors import BenchmarkError
-from benchmarks.files import write_text
 from benchmarks.options import add_bundle_argument, bundle_of, positive
+from benchmarks.pages import add_markdown_argument, publish
 from benchmarks.rounds import Held, Limit, Ratio, any_broken, interleaved, verdicts
-from benchmarks.servers import free_port, running
+from benchmarks.servers import running_service
+from benchmarks.simulator_control import running_simulator
 from benchmarks.stats import mean, median
 from benchmarks.tables import Table
 from models.evaluation import Protocol
@@ -34,7 +31,6 @@ from service.lvlm.contracts import HISTORY_SHOWN, Form, ImageMode
 from service.lvlm.pricing import Prices
 from service.lvlm.tokens import Tiles
 
-HOST = "127.0.0.1"
 FORMS: tuple[Form, ...] = ("label", "paper")
 MODES: tuple[ImageMode, ...] = ("grid", "strip")
 FIRST_TOKEN, TOKENS_PER_SECOND = 0.6, 60
@@ -100,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=TOKENS_PER_SECOND,
         help=f"of the simulator (default {TOKENS_PER_SECOND})",
     )
-    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+    add_markdown_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -114,9 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = _measure(arguments, cases)
     seen = pictures("gpt-4o")
     page = _page(found, seen, bundle.catalogue.manifest.dataset, len(cases), arguments)
-    sys.stdout.write(page)
-    if arguments.markdown:
-        write_text(arguments.markdown, page)
+    publish(page, arguments.markdown)
     short = any(stretch.ordered < len(cases) for rounds in found.values() for stretch in rounds)
     return int(short or any_broken(held(found, seen)))
 
@@ -145,32 +139,17 @@ def pictures(model: str) -> dict[ImageMode, Seen]:
 
 
 def _measure(arguments: argparse.Namespace, cases: Sequence[Case]) -> Mapping[str, Sequence[Stretch]]:
-    simulator, service = free_port(), free_port()
-    address = f"http://{HOST}:{simulator}"
     pace = ["--ttft", str(arguments.ttft), "--tokens-per-second", str(arguments.tokens_per_second)]
-    settings = {
-        "MSR_BUNDLE": str(arguments.bundle),
-        "MSR_HOST": HOST,
-        "MSR_PORT": str(service),
-        "MSR_WORKERS": "1",
-        "MSR_API_KEY": "",
-        "MSR_REDIS_URL": "",
-        "MSR_PROVIDER": "simulator",
-        "MSR_MODEL": "",
-        "MSR_SIMULATOR_URL": address,
-        "MSR_LOG_LEVEL": "warning",
-    }
     with (
-        running("service.simulator", ["--port", str(simulator), *pace], {}, simulator, None),
-        running("service", [], settings, service, None),
+        running_simulator(*pace) as simulator,
+        running_service(arguments.bundle, _settings(simulator.url)) as service,
         tqdm(total=(arguments.rounds + 1) * len(FORMS), unit="stretch", disable=None) as bar,
     ):
-        url = f"http://{HOST}:{service}"
 
         def stretch(form: Form, asked: Sequence[Case] = cases) -> Stretch:
-            _read(f"{address}/ledger", method="DELETE")
-            found = asyncio.run(_ask(url, form, asked, arguments))
-            rows = json.loads(_read(f"{address}/ledger"))
+            simulator.clear_ledger()
+            found = asyncio.run(_ask(service.url, form, asked, arguments))
+            rows = simulator.ledger()
             bar.update()
             if len(rows) != len(asked) or {row["kind"] for row in rows} != {form}:
                 raise BenchmarkError(f"the simulator got {len(rows)} calls for {len(asked)} users")
@@ -183,6 +162,15 @@ def _measure(arguments: argparse.Namespace, cases: Sequence[Case]) -> Mapping[st
         for form in FORMS:  # the first call of a process loads and connects everything
             stretch(form, cases[:1])
         return interleaved({form: partial(stretch, form) for form in FORMS}, arguments.rounds)
+
+
+def _settings(simulator: str) -> dict[str, str]:
+    return {
+        "MSR_PROVIDER": "simulator",
+        "MSR_MODEL": "",
+        "MSR_SIMULATOR_URL": simulator,
+        "MSR_LOG_LEVEL": "warning",
+    }
 
 
 async def _ask(
@@ -206,16 +194,6 @@ async def _ask(
             return reply.seconds, reply.body.get("served") == "s3"
 
         return await asyncio.gather(*map(ask, cases))
-
-
-def _read(url: str, method: str = "GET") -> bytes:
-    try:
-        request = urllib.request.Request(url, method=method)  # noqa: S310 - our own server
-        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
-            answer: bytes = response.read()
-            return answer
-    except OSError as error:
-        raise BenchmarkError(f"the simulator does not take {method} {url}: {error}") from error
 
 
 def answer_table(found: Mapping[str, Sequence[Stretch]]) -> Table:

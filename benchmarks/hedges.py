@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from tqdm import tqdm
 
 from benchmarks import machine
-from benchmarks.dollars import SIMULATED
-from benchmarks.faults import send
-from benchmarks.files import write_text
 from benchmarks.gateway_load import Load, load
 from benchmarks.options import positive
-from benchmarks.servers import free_port, running
+from benchmarks.pages import add_markdown_argument, publish
+from benchmarks.simulator_control import running_simulator
 from benchmarks.stats import median, percentile
-from benchmarks.tables import Table
+from benchmarks.tables import SIMULATED_MARK, Table
 from service.lvlm.gateway import Ending
 
 SHARES = (0.0, 0.05, 0.1)
@@ -72,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clients", type=positive, default=20, help="asking all the time (default 20)")
     parser.add_argument("--seconds", type=positive, default=30, help="per share and round (default 30)")
     parser.add_argument("--rounds", type=positive, default=3, help="default 3")
-    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+    add_markdown_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -89,21 +84,17 @@ def run(arguments: argparse.Namespace) -> int:
                 rounds.append(_stretch(arguments, share))
                 bar.update()
     page = _page(found, arguments)
-    sys.stdout.write(page)
-    if arguments.markdown:
-        write_text(arguments.markdown, page)
+    publish(page, arguments.markdown)
     return 0
 
 
 def _stretch(arguments: argparse.Namespace, share: float) -> Found:
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    with running("service.simulator", ["--port", str(port), *PACE], {}, port, None):
+    with running_simulator(*PACE) as simulator:
         phase = {"fault": "straggler", "rate": arguments.stragglers, "delay": DELAY}
-        send("PUT", f"{url}/faults", {"phases": [phase]})
+        simulator.set_faults({"phases": [phase]})
         seen = asyncio.run(
             load(
-                url,
+                simulator.url,
                 clients=arguments.clients,
                 seconds=arguments.seconds,
                 deadline=DEADLINE,
@@ -111,7 +102,7 @@ def _stretch(arguments: argparse.Namespace, share: float) -> Found:
                 hedge=share,
             )
         )
-        summary = json.loads(send("GET", f"{url}/ledger/summary"))
+        summary = simulator.ledger_summary()
     return Found(seen, summary["calls"], summary["cost_usd"])
 
 
@@ -135,7 +126,7 @@ def _page(found: dict[float, list[Found]], arguments: argparse.Namespace) -> str
         "p50 s",
         "p99 s",
         "calls per request",
-        f"USD per 1,000 answers {SIMULATED}",
+        f"USD per 1,000 answers {SIMULATED_MARK}",
     )
     return "\n".join(
         (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,17 +18,16 @@ from tqdm import tqdm
 from benchmarks import machine
 from benchmarks.cases import Cohort
 from benchmarks.errors import BenchmarkError
-from benchmarks.files import write_text
 from benchmarks.load import Loaded, encode_post, generate
 from benchmarks.options import add_bundle_argument, bundle_of, positive
+from benchmarks.pages import add_markdown_argument, publish
 from benchmarks.rounds import Limit, Ratio, interleaved
-from benchmarks.servers import free_port, own_core, running
+from benchmarks.servers import HOST, free_port, own_core, running, running_service
 from benchmarks.stats import median
 from benchmarks.tables import UNKNOWN, Table
 from models.evaluation import Protocol
 from service.bundle import Bundle
 
-HOST = "127.0.0.1"
 OURS, BARE = "service", "bare app"
 PATHS = {OURS: "/recommend?strategy=none", BARE: "/recommend"}
 K = 10
@@ -68,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rounds", type=positive, default=5, help="interleaved rounds (default 5)")
     parser.add_argument("--seconds", type=float, default=4.0, help="of load per server and round (default 4)")
-    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+    add_markdown_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -96,9 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
                 }
                 comparisons.append(Comparison(connections, interleaved(loads, arguments.rounds)))
     page = _page(comparisons, arguments, bundle, backbone, pinned=cores is not None)
-    sys.stdout.write(page)
-    if arguments.markdown:
-        write_text(arguments.markdown, page)
+    publish(page, arguments.markdown)
     return 0
 
 
@@ -151,24 +147,14 @@ def verdicts(comparisons: Sequence[Comparison]) -> str:
 @contextmanager
 def _servers(folder: Path, backbone: str, cores: set[int] | None) -> Iterator[dict[str, int]]:
     """Both servers, one worker each; only the one under load has something to do."""
-    ports = {OURS: free_port(), BARE: free_port()}
-    settings = {
-        "MSR_BUNDLE": str(folder),
-        "MSR_BACKBONE": backbone,
-        "MSR_HOST": HOST,
-        "MSR_PORT": str(ports[OURS]),
-        "MSR_WORKERS": "1",
-        "MSR_API_KEY": "",
-        "MSR_REDIS_URL": "",
-        "MSR_PROVIDER": "simulator",
-        "MSR_SIMULATOR_URL": "",
-    }
-    bare = ["--bundle", str(folder), "--backbone", backbone, "--port", str(ports[BARE])]
+    settings = {"MSR_BACKBONE": backbone, "MSR_PROVIDER": "simulator", "MSR_SIMULATOR_URL": ""}
+    port = free_port()
+    bare = ["--bundle", str(folder), "--backbone", backbone, "--port", str(port)]
     with (
-        running("service", [], settings, ports[OURS], cores),
-        running("benchmarks.bare_app", bare, {}, ports[BARE], cores),
+        running_service(folder, settings, cores) as service,
+        running("benchmarks.bare_app", bare, {}, port, cores),
     ):
-        yield ports
+        yield {OURS: service.port, BARE: port}
 
 
 def _load(port: int, requests: Sequence[bytes], connections: int, seconds: float, bar: tqdm[Any]) -> Loaded:

@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
-import sys
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 from tqdm import tqdm
 
 from benchmarks import machine
-from benchmarks.faults import send
-from benchmarks.files import write_text
 from benchmarks.gateway_load import load
 from benchmarks.options import positive
-from benchmarks.servers import free_port, running
+from benchmarks.pages import add_markdown_argument, publish
+from benchmarks.simulator_control import running_simulator
 from benchmarks.stats import median, percentile
 from benchmarks.tables import Table
 from service.lvlm.gateway import Ending
@@ -46,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clients", type=positive, default=60, help="asking all the time (default 60)")
     parser.add_argument("--seconds", type=positive, default=12, help="per limit and round (default 12)")
     parser.add_argument("--rounds", type=positive, default=3, help="default 3")
-    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+    add_markdown_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,20 +64,16 @@ def run(arguments: argparse.Namespace) -> int:
                 found[name].append(_stretch(arguments, limit, adaptive=adaptive))
                 bar.update()
     page = _page(found, arguments)
-    sys.stdout.write(page)
-    if arguments.markdown:
-        write_text(arguments.markdown, page)
+    publish(page, arguments.markdown)
     return 0
 
 
 def _stretch(arguments: argparse.Namespace, limit: int, *, adaptive: bool) -> Found:
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    with running("service.simulator", ["--port", str(port), *PACE], {}, port, None):
-        send("PUT", f"{url}/faults", {"capacity": arguments.capacity})
+    with running_simulator(*PACE) as simulator:
+        simulator.set_faults({"capacity": arguments.capacity})
         seen = asyncio.run(
             load(
-                url,
+                simulator.url,
                 clients=arguments.clients,
                 seconds=arguments.seconds,
                 deadline=DEADLINE,
@@ -89,7 +81,7 @@ def _stretch(arguments: argparse.Namespace, limit: int, *, adaptive: bool) -> Fo
                 adaptive=adaptive,
             )
         )
-        outcomes = Counter(row["outcome"] for row in json.loads(send("GET", f"{url}/ledger")))
+        outcomes = Counter(row["outcome"] for row in simulator.ledger())
     return Found(seen.endings, seen.answered, outcomes)
 
 

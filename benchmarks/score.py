@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.dollars import dollars
 from benchmarks.errors import BenchmarkError
-from benchmarks.files import write_text
+from benchmarks.pages import add_markdown_argument, publish, write_text
 from benchmarks.records import Run, read_run
 from benchmarks.scoring import SIMULATED, Accuracy, Score, by_strategy, score
-from benchmarks.tables import UNKNOWN, Table
+from benchmarks.tables import UNKNOWN, Table, dollars
 from service.strategies import STRATEGIES
 
 METRICS = ("H@1", "H@5", "N@5")
@@ -23,7 +21,7 @@ METRICS = ("H@1", "H@5", "N@5")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("records", type=Path, nargs="+", help="files written by replay")
-    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+    add_markdown_argument(parser)
     parser.add_argument(
         "--csv", type=Path, help="also write one line per file, strategy and metric to this file"
     )
@@ -38,9 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     runs = {path: read_run(path) for path in arguments.records}
     scores = {path: _scores(path, found) for path, found in runs.items()}
     pages = [_page(path, found, scores[path]) for path, found in runs.items()]
-    sys.stdout.write("\n".join(pages))
-    if arguments.markdown:
-        write_text(arguments.markdown, "\n".join(pages))
+    publish("\n".join(pages), arguments.markdown)
     if arguments.csv:
         write_text(arguments.csv, _long_table(runs, scores).csv())
     return 0

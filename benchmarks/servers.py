@@ -1,4 +1,4 @@
-"""Starts the servers that are compared, one worker each, on one core, with the load generator on another."""
+"""Starts the servers that are measured, one worker each, and stops them again."""
 
 from __future__ import annotations
 
@@ -10,17 +10,67 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
 
+HOST = "127.0.0.1"
 START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """A service that listens.
+
+    Attributes:
+        port: TCP port on the loopback interface.
+        process: to read its memory.
+    """
+
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """Its address, without a path."""
+        return url_of(self.port)
+
+    def resident_bytes(self) -> int | None:
+        """Resident memory now; None where the system does not tell it."""
+        return self._status("VmRSS")
+
+    def peak_resident_bytes(self) -> int | None:
+        """The most resident memory so far; None where the system does not tell it."""
+        return self._status("VmHWM")
+
+    def forget_peak(self) -> bool:
+        """Begin the peak again from what is resident now; says whether the system does so."""
+        try:
+            # proc_pid_clear_refs(5): 5 resets VmHWM to the current resident set.
+            Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="ascii")
+        except OSError:
+            return False
+        return True
+
+    def _status(self, field: str) -> int | None:
+        """A field of Linux's ``/proc/<pid>/status`` that is in kB there, in bytes."""
+        try:
+            lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii").splitlines()
+        except OSError:
+            return None
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
+
+
+def url_of(port: int) -> str:
+    """The address of a server on the loopback interface, without a path."""
+    return f"http://{HOST}:{port}"
 
 
 def free_port() -> int:
     """A TCP port of the loopback interface that nobody uses now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
@@ -38,6 +88,35 @@ def own_core() -> Iterator[set[int] | None]:
         yield {min(allowed)}
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+@contextmanager
+def running_service(
+    bundle: Path, settings: Mapping[str, str], cores: set[int] | None = None
+) -> Iterator[RunningService]:
+    """Run a service on a free port until the block ends.
+
+    It has one worker, no API key and no Redis unless the settings say otherwise.
+
+    Args:
+        bundle: that it serves.
+        settings: environment variables over those; what neither names comes from this process's environment.
+        cores: to pin it to; None for no pinning.
+
+    Raises:
+        BenchmarkError: it does not start to listen.
+    """
+    port = free_port()
+    common = {
+        "MSR_BUNDLE": str(bundle),
+        "MSR_HOST": HOST,
+        "MSR_PORT": str(port),
+        "MSR_WORKERS": "1",
+        "MSR_API_KEY": "",
+        "MSR_REDIS_URL": "",
+    }
+    with running("service", [], {**common, **settings}, port, cores) as process:
+        yield RunningService(port, process)
 
 
 @contextmanager
@@ -117,7 +196,7 @@ def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection((HOST, port), timeout=1).close()
         except OSError:
             time.sleep(0.05)
         else:

@@ -11,12 +11,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -25,10 +23,10 @@ from tqdm import tqdm
 from benchmarks import machine
 from benchmarks.cases import Case, Cohort
 from benchmarks.errors import BenchmarkError
-from benchmarks.files import write_text
 from benchmarks.options import add_bundle_argument, bundle_of, positive
+from benchmarks.pages import add_markdown_argument, publish
 from benchmarks.rounds import Held, Limit, Ratio, any_broken, verdicts
-from benchmarks.servers import free_port, running
+from benchmarks.simulator_control import running_simulator
 from benchmarks.stats import median
 from benchmarks.tables import Table
 from models.evaluation import Protocol
@@ -72,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--users", type=positive, default=40, help="per round and strategy (default 40)")
     parser.add_argument("--rounds", type=positive, default=5, help="default 5")
     parser.add_argument("--strategies", default="s3,s5", help="comma-separated (default s3,s5)")
-    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+    add_markdown_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -82,19 +80,16 @@ def run(arguments: argparse.Namespace) -> int:
         BenchmarkError: the simulator does not start, an answer is not the LVLM's, or the answer cache was not
             read, missed and written for it.
     """
-    bundle, port = bundle_of(arguments), free_port()
+    bundle = bundle_of(arguments)
     names = [name for name in arguments.strategies.split(",") if name in STRATEGIES]
     cases = list(Cohort(bundle.catalogue, Protocol(), arguments.users, seed=1))
-    flags = ["--port", str(port), "--profile", "instant"]
     with (
-        running("service.simulator", flags, {}, port, None),
+        running_simulator("--profile", "instant") as simulator,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        found = runner.run(_measure(f"http://127.0.0.1:{port}", bundle, cases, names, arguments.rounds))
+        found = runner.run(_measure(simulator.url, bundle, cases, names, arguments.rounds))
     page = _page(found, arguments, bundle)
-    sys.stdout.write(page)
-    if arguments.markdown:
-        write_text(arguments.markdown, page)
+    publish(page, arguments.markdown)
     return int(any_broken(held(found)))
 
 

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 UNKNOWN = "–"
+"""Stands in a cell whose value is not known."""
+SIMULATED_MARK = "(simulated)"
+"""Stands beside US dollars of the simulator, so that a rehearsal's are never read as spent."""
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,10 @@ class Table:
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     padded = [cells[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]
     return "| " + " | ".join(padded) + " |"
+
+
+def dollars(amount: float | None, digits: int, *, simulated: bool) -> str:
+    """An amount for a cell; marked where the simulator answered, a dash where a price is not known."""
+    if amount is None:
+        return UNKNOWN
+    return f"{amount:.{digits}f} {SIMULATED_MARK}" if simulated else f"{amount:.{digits}f}"

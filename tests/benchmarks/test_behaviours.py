@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.behaviour_checks import MODES, UNKNOWN, Asked, Expected, K, expected, wrong
+from benchmarks.behaviour_checks import UNKNOWN, Asked, Expected, K, expected, wrong
 from benchmarks.client import Event, Reply
-from benchmarks.fakes import PROGRAMS, behaviours, running_fake
+from benchmarks.fakes import MODES, PROGRAMS, behaviours, running_fake
 
 SERVED, FAILED = expected("openai", "good", "stream"), expected("openai", "loading", "stream")
 REFUSED = expected("openai", "no-schema", "stream")

@@ -9,7 +9,7 @@ from tiny_bundle import write_tiny_bundle
 
 from benchmarks.__main__ import main
 from benchmarks.cases import Cohort
-from benchmarks.cost import Calls
+from benchmarks.lvlm_calls import CallBuilder
 from models.evaluation import Protocol
 from service.bundle import open_bundle
 from service.lvlm.contracts import StageRequest
@@ -82,7 +82,7 @@ async def test_what_is_expected_for_a_user_is_what_the_simulator_bills_as_far_as
         provider="openai",
         model="gpt-4o",
     )
-    calls = Calls(catalogue)
+    calls = CallBuilder(catalogue)
     expected = calls.expected(
         [await calls.ranking(case, request.strategy, "label", request.k)], request.model
     )

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.crowd import LATE, MEMORY, Scene, Seen, play, report, verdicts
+from benchmarks.crowd import LATE, MEMORY, report, verdicts
+from benchmarks.crowd_scenes import Scene, Seen, play
 from service.bundle import open_bundle
 
 CLIENTS = 50

@@ -9,15 +9,8 @@ from fake_service import FakeService
 from tiny_bundle import write_tiny_bundle
 
 from benchmarks.__main__ import main
-from benchmarks.dollars import dollars
 from benchmarks.scoring import is_simulated
 from service.bundle import open_bundle
-
-
-def test_an_amount_says_that_it_is_simulated() -> None:
-    assert dollars(0.0031, 4, simulated=True) == "0.0031 (simulated)"
-    assert dollars(0.0031, 4, simulated=False) == "0.0031"
-    assert dollars(None, 4, simulated=True) == "–"
 
 
 @pytest.mark.parametrize(

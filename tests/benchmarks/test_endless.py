@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.endless import MEGABYTE, Beside, Scene, Stretch
+from benchmarks.endless_scene import MEGABYTE, Beside, Scene, Stretch
 from benchmarks.endless_server import FRAMINGS, GOOD, KINDS
 from benchmarks.servers import free_port, running
 from service.bundle import open_bundle

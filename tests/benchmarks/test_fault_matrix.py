@@ -7,24 +7,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks import fault_checks, faults
+from benchmarks import fault_checks, fault_matrix
 from benchmarks.__main__ import main
 from benchmarks.client import Reply
-from benchmarks.fault_checks import (
-    BOOKS,
-    EXPECTED,
-    Asked,
-    Books,
-    Cell,
-    K,
-    refused_field,
-    wrong_answers,
-    wrong_attempts,
-    wrong_books,
-    wrong_refusals,
-    wrong_repairs,
-)
-from benchmarks.faults import CUT, MOST_SHOWN, Side, held, shown
+from benchmarks.fault_books import BOOKS, Books, Side, refused_field, wrong_books
+from benchmarks.fault_cells import EXPECTED, Cell, K
+from benchmarks.fault_checks import Asked, wrong_answers, wrong_attempts, wrong_refusals, wrong_repairs
+from benchmarks.faults import CUT, MOST_SHOWN, held, shown
 from service.simulator.faults import NAMES
 
 POOL = frozenset(f"I{row}" for row in range(30))
@@ -230,7 +219,7 @@ def test_the_matrix_meets_its_faults_and_tells_what_is_wrong(
     assert {"401", "half_label"} < EXPECTED.keys()
     # As if half a label were to be placed: the answers of all its cells are wrong, and nothing else is.
     monkeypatch.setitem(fault_checks.REPAIRS, "half_label", (0, 0, 5))  # type: ignore[arg-type]
-    monkeypatch.setattr(faults, "CALL_SECONDS", 1.0)  # neither fault goes on past its answer
+    monkeypatch.setattr(fault_matrix, "CALL_SECONDS", 1.0)  # neither fault goes on past its answer
     options = ["--bundle", str(bundle_folder), "--rounds", "1", "--faults", "half_label,401"]
     assert main(["faults", *options]) == 1
     page = capsys.readouterr().out
