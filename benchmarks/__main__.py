@@ -32,68 +32,68 @@ class Command:
 
 COMMANDS: Mapping[str, Command] = {
     "replay": Command(
-        "benchmarks.replay",
+        "benchmarks.paper.replay",
         "ask a running service the leave-one-out questions of a bundle, one JSON line per answer",
     ),
     "score": Command(
-        "benchmarks.score",
+        "benchmarks.paper.score",
         "turn the records of replays into tables of accuracy, repairs and time",
     ),
     "efficiency": Command(
-        "benchmarks.efficiency",
+        "benchmarks.paper.efficiency",
         "seconds per user of each strategy, by the client and by the service's own histograms",
     ),
     "candidates": Command(
-        "benchmarks.candidates",
+        "benchmarks.speed.candidate_generation",
         "candidate generation: ours beside torch eager and a plain ONNX export of the whole model",
         "benchmarks,models",
     ),
     "http": Command(
-        "benchmarks.http",
+        "benchmarks.speed.http_overhead",
         "requests per second and latency of the service beside a bare app that runs the same model",
     ),
     "crowd": Command(
-        "benchmarks.crowd",
+        "benchmarks.lvlm.crowd",
         "many clients at once on a slow LVLM: answers in time, memory, calls",
     ),
     "cost": Command(
-        "benchmarks.cost",
+        "benchmarks.paper.cost",
         "what 1,000 users cost by strategy, prompt form and model, before a call is made",
     ),
     "forms": Command(
-        "benchmarks.forms",
+        "benchmarks.lvlm.prompt_forms",
         "the label form beside the paper's: output tokens, seconds per user, pixels per item",
     ),
     "stage": Command(
-        "benchmarks.stage",
+        "benchmarks.lvlm.stage_time",
         "the LVLM stage's own time, and its provider call beside the bare SDK's",
     ),
     "places": Command(
-        "benchmarks.places",
+        "benchmarks.lvlm.concurrency_limit",
         "the adaptive limit of calls beside fixed ones, on a provider that bears only so many",
     ),
     "hedges": Command(
-        "benchmarks.hedges",
+        "benchmarks.lvlm.hedging",
         "second attempts beside slow first ones: answers in time, and what they cost",
     ),
     "faults": Command(
-        "benchmarks.faults",
+        "benchmarks.lvlm.faults.command",
         "whatever can go wrong at a provider: outcomes, lateness, our books and the simulator's",
     ),
     "behaviours": Command(
-        "benchmarks.behaviours",
+        "benchmarks.lvlm.fake_vendors.behaviours",
         "whatever servers send: outcome, calls and tokens of every behaviour of the fake vendors",
     ),
     "endless": Command(
-        "benchmarks.endless",
+        "benchmarks.lvlm.endless.command",
         "providers that never end: the service's memory, and its other answers meanwhile",
     ),
     "budget": Command(
-        "benchmarks.budget",
+        "benchmarks.lvlm.fake_vendors.budget",
         "what stays reserved of a budget after many requests of every behaviour of the fake vendors",
     ),
     "compare": Command(
-        "benchmarks.compare",
+        "benchmarks.speed.compare_commits",
         "this work tree beside another commit, measured in turns: is anything slower",
         "benchmarks,models",
     ),
