@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: the one door to everything that is measured."""
+"""The command line ``python -m benchmarks COMMAND``: imports the module of the chosen command and runs it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from models.contracts.extras import needed_by
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand.
+    """A subcommand: where its code is, its help and what it needs.
 
     Attributes:
-        module: has ``add_arguments`` and ``run``; it is imported when it is chosen, so that ``score`` never
-            waits for torch.
-        what: it does, in a sentence without its capital and full stop.
-        extras: of the installation that it needs.
+        module: dotted name of a module with ``add_arguments(parser)`` and ``run(arguments) -> exit code``.
+        what: help text, a sentence without capital and full stop.
+        extras: extras of the installation that the module's imports need, comma-separated.
     """
 
     module: str
@@ -98,11 +97,19 @@ COMMANDS: Mapping[str, Command] = {
         "benchmarks,models",
     ),
 }
-"""Every subcommand by its name; the file may be named otherwise."""
+"""Every subcommand by its public name.
+
+The names are older than the files: ``hedges`` is in ``hedging``, ``places`` in ``concurrency_limit``. ``make
+compare`` runs older commits by these names too, so they stay.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit code: 0 done, 1 measured with failures, 2 refused, 130 stopped."""
+    """Runs one subcommand and returns the exit code.
+
+    It is 0 when all is well, 1 when something failed or broke a limit, 2 when nothing could be measured, and
+    130 when it was interrupted.
+    """
     arguments = sys.argv[1:] if argv is None else list(argv)
     name = arguments[0] if arguments else ""
     with needed_by(f"benchmarks {name}", COMMANDS[name].extras if name in COMMANDS else "benchmarks"):
@@ -117,7 +124,7 @@ def _run(chosen: str, arguments: Sequence[str]) -> int:
     for name, described in COMMANDS.items():
         what = described.what
         command = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
-        if name == chosen:
+        if name == chosen:  # only its module is imported: ``score`` never waits for torch
             # As the service sets it for itself: numpy's BLAS counts the host's cores, and reads this once.
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
             module = importlib.import_module(described.module)

@@ -1,4 +1,4 @@
-"""The questions of the leave-one-out test, as a client of the service asks them."""
+"""Makes the questions of the leave-one-out test as a client of the service asks them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.evaluation import Protocol, cohort, leave_one_out, sample_candidates
 from service.bundle import Catalogue
 
 LONGEST_HISTORY = 2000
-"""The contract's bound on ``history``; a model reads far fewer."""
+"""Most items in a request's ``history``; older ones are left out. A model reads far fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,10 @@ class Case:
     """One user of the test part.
 
     Attributes:
-        user: position in the catalogue, which also seeds the negatives.
-        history: item ids before the target, oldest first.
-        target: item id of the answer; it is never sent as such.
+        user: position in the catalogue, from 0; it also seeds the negatives.
+        user_id: name of the user in the data set.
+        history: item ids before the target, oldest first, at most ``LONGEST_HISTORY``.
+        target: item id of the right answer; it is sent only as one of the candidates.
         candidates: item ids of the target and the negatives, sorted, so that their order says nothing.
     """
 
@@ -36,16 +37,16 @@ class Case:
 
 
 class Cohort:
-    """Test users of a catalogue, all or a seeded sample, with the same candidates as in training."""
+    """Test users of a catalogue, all or a seeded sample, with the candidates that training evaluates on."""
 
     def __init__(self, catalogue: Catalogue, protocol: Protocol, users: int | None, seed: int) -> None:
-        """Choose the users.
+        """Chooses the users.
 
         Args:
-            catalogue: of an open bundle.
-            protocol: how candidates are drawn.
-            users: size of the cohort; None for every user with a test item.
-            seed: of the cohort.
+            catalogue: items and histories of an open bundle.
+            protocol: number and seed of the negatives.
+            users: size of the cohort, at least 1; None for every user with a test item.
+            seed: seed of the choice of users.
 
         Raises:
             BenchmarkError: no user has the three items that a test needs.
@@ -54,6 +55,7 @@ class Cohort:
         self._catalogue = catalogue
         self._protocol = protocol
         self._users = tuple(histories.users)
+        # An array of item rows per user. The offsets begin with 0 and end with the total, which split() adds.
         self._histories: list[Rows] = np.split(histories.item_rows, histories.offsets[1:-1])
         examples = leave_one_out(self._histories).test
         if not examples:
@@ -67,7 +69,7 @@ class Cohort:
         return len(self._examples)
 
     def __iter__(self) -> Iterator[Case]:
-        """The cases in the order of the users.
+        """Yields the cases in the order of the users.
 
         Raises:
             BenchmarkError: a user has seen too much of the catalogue to draw the negatives.

@@ -1,4 +1,4 @@
-"""A closed-loop load generator: each connection sends its next request when the last one is answered."""
+"""Generates closed-loop HTTP load: each connection sends its next request when the last one is answered."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.lab.stats import percentile
 
 GRACE = 30.0
-"""Seconds after the end that an answer may still take."""
+"""Seconds after the end that an answer may still take; a later one ends the measurement with an error."""
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What one stretch of load found.
+class LoadResult:
+    """What one run of load measured.
 
     Attributes:
-        seconds: wall time.
-        latencies: seconds of every answered request.
-        errors: answers other than 200.
+        seconds: wall time from the first request to the last answer.
+        latencies: seconds of every request that was answered with 200.
+        errors: number of answers other than 200.
     """
 
     seconds: float
@@ -31,7 +31,7 @@ class Loaded:
 
     @property
     def per_second(self) -> float:
-        """Answered requests per second."""
+        """Requests per second that were answered with 200."""
         return len(self.latencies) / self.seconds
 
     @property
@@ -46,7 +46,7 @@ class Loaded:
 
 
 def encode_post(host: str, path: str, body: bytes) -> bytes:
-    """A complete HTTP/1.1 request, made before the load begins so that the generator only copies bytes."""
+    """Encodes a complete HTTP/1.1 POST of JSON, so that sending it later only copies bytes."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
@@ -54,15 +54,15 @@ def encode_post(host: str, path: str, body: bytes) -> bytes:
     return head.encode("ascii") + body
 
 
-def generate(host: str, port: int, requests: Sequence[bytes], connections: int, seconds: float) -> Loaded:
-    """Load a server.
+def generate(host: str, port: int, requests: Sequence[bytes], connections: int, seconds: float) -> LoadResult:
+    """Loads a server for some seconds.
 
     Args:
         host: numeric address or name.
         port: TCP port.
-        requests: complete requests, sent in turns.
-        connections: kept alive, each with one request under way.
-        seconds: how long new requests are begun.
+        requests: complete requests, sent in turns by all connections.
+        connections: number of kept-alive connections, each with one request under way.
+        seconds: time in which new requests are begun.
 
     Raises:
         BenchmarkError: the server cannot be reached, hangs up, or answers too little.
@@ -75,30 +75,30 @@ def generate(host: str, port: int, requests: Sequence[bytes], connections: int, 
 
 async def _generate(
     host: str, port: int, requests: Sequence[bytes], connections: int, seconds: float
-) -> Loaded:
+) -> LoadResult:
     loop = asyncio.get_running_loop()
     turns = itertools.cycle(requests)
-    users = [_User(turns, loop.create_future()) for _ in range(connections)]
-    for user in users:
-        await loop.create_connection(lambda user=user: user, host, port)  # type: ignore[misc]
+    open_connections = [_Connection(turns, loop.create_future()) for _ in range(connections)]
+    for each in open_connections:
+        await loop.create_connection(lambda each=each: each, host, port)  # type: ignore[misc]
     begun = time.perf_counter()
-    for user in users:
-        user.begin(begun + seconds)
+    for each in open_connections:
+        each.begin(begun + seconds)
     try:
-        await asyncio.wait_for(asyncio.gather(*(user.done for user in users)), seconds + GRACE)
+        await asyncio.wait_for(asyncio.gather(*(each.done for each in open_connections)), seconds + GRACE)
     except TimeoutError as error:
         raise BenchmarkError(f"{host}:{port} left a request unanswered for {GRACE:g} s") from error
     finally:
-        for user in users:
-            user.close()
-    latencies = tuple(itertools.chain.from_iterable(user.latencies for user in users))
+        for each in open_connections:
+            each.close()
+    latencies = tuple(itertools.chain.from_iterable(each.latencies for each in open_connections))
     if not latencies:
         raise BenchmarkError(f"{host}:{port} answered no request with 200")
-    return Loaded(time.perf_counter() - begun, latencies, sum(user.errors for user in users))
+    return LoadResult(time.perf_counter() - begun, latencies, sum(each.errors for each in open_connections))
 
 
-class _User(asyncio.Protocol):
-    """One connection. Parses as much of HTTP/1.1 as an answer with a Content-Length needs."""
+class _Connection(asyncio.Protocol):
+    """One connection; it parses as much of HTTP/1.1 as an answer with a Content-Length needs."""
 
     def __init__(self, turns: Iterator[bytes], done: asyncio.Future[None]) -> None:
         self.latencies: list[float] = []
@@ -114,7 +114,7 @@ class _User(asyncio.Protocol):
         self._transport = transport
 
     def begin(self, end: float) -> None:
-        """Send requests one after the other until ``end``."""
+        """Sends requests one after the other until ``end``, a time of `time.perf_counter`."""
         self._end = end
         self._send()
 
@@ -142,7 +142,7 @@ class _User(asyncio.Protocol):
             self.done.set_exception(ConnectionError(f"the server hung up: {error or 'no reason'}"))
 
     def close(self) -> None:
-        """Hang up."""
+        """Closes the connection."""
         if not self.done.done():
             self.done.cancel()
         if self._transport:

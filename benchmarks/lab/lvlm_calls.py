@@ -27,20 +27,23 @@ from service.stores.memory import MemoryCache, MemoryMeters
 from service.strategies import Strategy
 
 PROVIDER = "none"
-"""The provider's name in calls that are never made."""
+"""The provider's name in calls that are never made; it has no limits and no estimates of its own."""
 PER = 1_000
-"""Users, or images, for which a price is quoted."""
+"""Number of users, or images, for which a price is quoted."""
 MEMORY_BYTES = 64 * 2**20
+"""Room of the cache in memory and of the cache of thumbnails, each."""
 MAX_OUTPUT_TOKENS = 2_048
+"""Cap that each call carries; an estimate never exceeds it."""
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What a call is expected to take: means over the sample.
+class CallEstimate:
+    """What a call is expected to take: means over a sample of calls.
 
     Attributes:
-        input_tokens: text and pictures.
-        image_tokens: of the pictures alone.
+        input_tokens: tokens of text and pictures.
+        image_tokens: tokens of the pictures alone.
+        output_tokens: tokens of the answer.
         dollars: US dollars for 1,000 calls.
     """
 
@@ -51,10 +54,10 @@ class Expected:
 
 
 class CallBuilder:
-    """Builds the calls for users and images of a catalogue, as the service does, and makes none of them."""
+    """Builds calls for the users and images of a catalogue with the service's own stage, and makes none."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        """Open nothing: stores are in memory, and there is no provider."""
+        """Puts a stage together over stores in memory and without a provider."""
         self._catalogue = catalogue
         metrics, meters, cache = Metrics(), MemoryMeters(), MemoryCache(MEMORY_BYTES)
         self._gateway = Gateway(
@@ -83,7 +86,7 @@ class CallBuilder:
         )
 
     async def ranking(self, case: Case, strategy: Strategy, form: Form, k: int) -> Call:
-        """The call for one user."""
+        """Builds the call that ranks one user's candidates."""
         rows = self._catalogue.rows
         return await self._stage.prompt(
             StageRequest(
@@ -98,17 +101,17 @@ class CallBuilder:
         )
 
     async def captions(self, images: int, seed: int) -> list[Call]:
-        """The calls that describe a sample of the catalogue's pictures; none if it has none."""
+        """Builds the calls that caption a sample of the catalogue's pictures; none if it has none."""
         items = self._catalogue.items
         pictured = [row for row in range(len(items)) if self._catalogue.image_path(row)]
         drawn = random.Random(seed).sample(pictured, min(images, len(pictured)))
         pictures = [image for row in drawn if (image := await self._pictures.item(row))]
         return [Call(caption_prompt(image), "", MAX_OUTPUT_TOKENS, stream=False) for image in pictures]
 
-    def expected(self, calls: Sequence[Call], model: str) -> Expected:
-        """What these calls would take of one model."""
+    def estimate(self, calls: Sequence[Call], model: str) -> CallEstimate:
+        """Estimates what these calls take of one model, as the service does before it reserves dollars."""
         bills = [self._gateway.expected(PROVIDER, replace(call, model=model)) for call in calls]
-        return Expected(
+        return CallEstimate(
             mean([bill.usage.input_tokens for bill in bills]),
             mean([bill.usage.image_tokens for bill in bills]),
             mean([bill.usage.output_tokens for bill in bills]),
@@ -116,5 +119,5 @@ class CallBuilder:
         )
 
     async def close(self) -> None:
-        """Stop its threads."""
+        """Stops the stage's threads."""
         await self._stage.close()

@@ -1,4 +1,4 @@
-"""What a number was measured on: processor, memory, versions, commit and date."""
+"""Says what a number was measured on: processor, memory, versions, commit and date."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+"""Folder of the checkout."""
 PACKAGES = ("msr-serve", "numpy", "onnxruntime", "torch", "fastapi", "uvicorn")
 
 
 def facts() -> dict[str, Any]:
-    """Everything about this machine and this checkout that a reader of a number needs."""
+    """Collects what a reader of a number needs to know of this machine and this checkout."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": _processor(),
+        # Those that this process may use: a container often has fewer than the machine.
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": _memory_gib(),
         "system": platform.platform(terse=True),
@@ -30,7 +32,7 @@ def facts() -> dict[str, Any]:
 
 
 def describe(found: dict[str, Any]) -> str:
-    """The facts as a short Markdown list, for the top of a results page."""
+    """Writes the facts as a short Markdown list, for the top of a results page."""
     commit = (
         f"{found['commit'][:12]}{' with local changes' if found['dirty'] else ''}"
         if found["commit"]
@@ -69,7 +71,7 @@ def _version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says, or None outside a checkout and without git."""
+    """Asks git; None outside a checkout and where there is no git."""
     try:
         done = subprocess.run(
             ("git", "-C", str(ROOT), *arguments),  # noqa: S607 - the git on the PATH is the one wanted

@@ -1,4 +1,4 @@
-"""The options that every command against a running service shares."""
+"""Declares and reads the command line options that several commands share."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from service.settings import DEMO_BUNDLE
 from service.strategies import STRATEGIES
 
 URL = "http://127.0.0.1:8000"
+"""Where ``make run`` serves."""
 
 QUERY = ("backbone", "provider", "model", "modality", "image_mode", "prompt", "cache")
-"""Options that are passed on to the service as query parameters, by their names there."""
+"""Names of the options that are passed on to the service as query parameters of the same name."""
 
 
 def add_service_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the service is and which bundle it runs on."""
+    """Declares where the service is and which bundle it runs on."""
     parser.add_argument("--url", default=URL, help=f"of the service (default {URL})")
     add_bundle_argument(parser)
 
 
 def add_bundle_argument(parser: argparse.ArgumentParser) -> None:
-    """Which bundle; the same variable and default as on the service's own side."""
+    """Declares which bundle; variable and default are those of the service."""
     default = Path(os.environ.get("MSR_BUNDLE") or DEMO_BUNDLE)
     parser.add_argument(
         "--bundle", type=Path, default=default, help="folder that is served (default: the demo)"
@@ -33,7 +34,7 @@ def add_bundle_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_strategy_arguments(parser: argparse.ArgumentParser, default: str, cache: str | None = None) -> None:
-    """Which strategies, and how the LVLM is asked; what is not given is left to the service."""
+    """Declares the strategies, and how the LVLM is asked; what is not given is left to the service."""
     parser.add_argument(
         "--strategies", default=default, help=f"comma-separated, or 'all' (default {default})"
     )
@@ -52,7 +53,7 @@ def add_strategy_arguments(parser: argparse.ArgumentParser, default: str, cache:
 
 
 def strategies(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """The chosen strategies in the given order, each once.
+    """Reads the chosen strategies, in the given order, each once.
 
     Raises:
         BenchmarkError: there is no strategy of that name.
@@ -69,12 +70,12 @@ def strategies(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 
 def lvlm_options(arguments: argparse.Namespace) -> dict[str, str]:
-    """The given query parameters of ``POST /recommend``, without the strategy."""
+    """Reads the given query parameters of ``POST /recommend``, without the strategy."""
     return {name: value for name in QUERY if (value := getattr(arguments, name)) is not None}
 
 
 def bundle_of(arguments: argparse.Namespace) -> Bundle:
-    """Open the bundle that ``--bundle`` names.
+    """Opens the bundle that ``--bundle`` names.
 
     Raises:
         BenchmarkError: it is missing or damaged.
@@ -86,7 +87,7 @@ def bundle_of(arguments: argparse.Namespace) -> Bundle:
 
 
 def positive(text: str) -> int:
-    """An option that is a number of at least 1."""
+    """Reads an option that is a whole number of at least 1; for argparse's ``type``."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
     return int(text)

@@ -10,12 +10,12 @@ from benchmarks.errors import BenchmarkError
 
 
 def add_markdown_argument(parser: argparse.ArgumentParser) -> None:
-    """A file for the page, beside stdout."""
+    """Declares a file for the page, beside stdout."""
     parser.add_argument("--markdown", type=Path, help="also write the page to this file")
 
 
 def publish(page: str, markdown: Path | None) -> None:
-    """Print a page, and write it to the file of ``--markdown`` where one is given.
+    """Prints a page, and writes it to the file of ``--markdown`` where one is given.
 
     Raises:
         BenchmarkError: the folder cannot be written.
@@ -26,7 +26,7 @@ def publish(page: str, markdown: Path | None) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write to a temporary name, then rename.
+    """Writes to a temporary name, then renames, so that a reader sees the old file or the whole new one.
 
     Raises:
         BenchmarkError: the folder cannot be written.

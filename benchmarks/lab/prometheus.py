@@ -11,17 +11,23 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.errors import BenchmarkError
 
 REQUEST_DURATION = "msr_request_duration_seconds"
+"""The service's histogram of ``POST /recommend``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """``_sum`` and ``_count`` of a histogram over the chosen label values."""
+    """Sum and count of a histogram over the chosen label values.
+
+    Attributes:
+        seconds: sum of all observations (``_sum``).
+        count: number of observations (``_count``).
+    """
 
     seconds: float
     count: float
 
     def since(self, earlier: Total) -> Total:
-        """What was added after an earlier scrape.
+        """Subtracts an earlier scrape.
 
         Raises:
             BenchmarkError: the counters went back, so the service was restarted in between.
@@ -32,17 +38,17 @@ class Total:
 
     @property
     def mean(self) -> float:
-        """Seconds per observation; NaN without any."""
+        """Mean seconds per observation; NaN without any."""
         return self.seconds / self.count if self.count else math.nan
 
 
 def histogram_total(text: str, name: str, labels: Mapping[str, str]) -> Total:
-    """Sum a histogram over all series that carry exactly the given label values, whatever their other labels.
+    """Sums a histogram over all series that carry the given label values, whatever their other labels.
 
     Args:
-        text: of ``GET /metrics``.
-        name: of the histogram, without suffix.
-        labels: required values, compared as they are.
+        text: body of ``GET /metrics``.
+        name: name of the histogram, without suffix.
+        labels: label values that a series must have.
 
     Raises:
         BenchmarkError: the text is not a Prometheus exposition, or it has no such histogram at all.
@@ -66,11 +72,11 @@ Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def samples(text: str, prefixes: tuple[str, ...]) -> Samples:
-    """Every sample whose name begins with one of the prefixes.
+    """Reads every sample whose name begins with one of the prefixes.
 
     Args:
-        text: of ``GET /metrics``.
-        prefixes: of sample names, which have their suffix (``_total``, ``_count`` …).
+        text: body of ``GET /metrics``.
+        prefixes: beginnings of sample names, which have their suffix (``_total``, ``_count`` …).
     """
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -81,5 +87,5 @@ def samples(text: str, prefixes: tuple[str, ...]) -> Samples:
 
 
 def added(before: Samples, after: Samples) -> Samples:
-    """What each sample of the later scrape grew by; a series that is new there began at 0."""
+    """Subtracts two scrapes sample by sample; a series that is new in the later one began at 0."""
     return {key: value - before.get(key, 0.0) for key, value in after.items()}

@@ -17,6 +17,9 @@ from benchmarks.errors import BenchmarkError
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
+"""Time for a server to listen; one that takes longer is stopped and reported."""
+STOP_SECONDS = 15
+"""Time for a server to end by itself after SIGTERM; then it is killed."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class RunningService:
 
     Attributes:
         port: TCP port on the loopback interface.
-        process: to read its memory.
+        process: its main process, whose memory can be read.
     """
 
     port: int
@@ -45,7 +48,7 @@ class RunningService:
         return self._status("VmHWM")
 
     def forget_peak(self) -> bool:
-        """Begin the peak again from what is resident now; says whether the system does so."""
+        """Restarts the peak from what is resident now; returns whether the system does so."""
         try:
             # proc_pid_clear_refs(5): 5 resets VmHWM to the current resident set.
             Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="ascii")
@@ -54,7 +57,7 @@ class RunningService:
         return True
 
     def _status(self, field: str) -> int | None:
-        """A field of Linux's ``/proc/<pid>/status`` that is in kB there, in bytes."""
+        """Reads a field of Linux's ``/proc/<pid>/status``, which is in kB there, in bytes."""
         try:
             lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii").splitlines()
         except OSError:
@@ -68,7 +71,7 @@ def url_of(port: int) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody uses now."""
+    """Finds a TCP port of the loopback interface that is not in use now; it is not reserved."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
@@ -76,7 +79,7 @@ def free_port() -> int:
 
 @contextmanager
 def own_core() -> Iterator[set[int] | None]:
-    """Keep this process on its last core while the block runs; yields the first one, for a server.
+    """Keeps this process on its last core while the block runs; yields the first one, for a server.
 
     Yields None where there are not two cores or the system cannot pin: then nothing is pinned.
     """
@@ -94,14 +97,14 @@ def own_core() -> Iterator[set[int] | None]:
 def running_service(
     bundle: Path, settings: Mapping[str, str], cores: set[int] | None = None
 ) -> Iterator[RunningService]:
-    """Run a service on a free port until the block ends.
+    """Runs a service on a free port until the block ends.
 
     It has one worker, no API key and no Redis unless the settings say otherwise.
 
     Args:
-        bundle: that it serves.
+        bundle: folder that it serves.
         settings: environment variables over those; what neither names comes from this process's environment.
-        cores: to pin it to; None for no pinning.
+        cores: cores to pin it to; None for no pinning.
 
     Raises:
         BenchmarkError: it does not start to listen.
@@ -123,17 +126,17 @@ def running_service(
 def running(
     module: str, arguments: Sequence[str], environment: Mapping[str, str], port: int, cores: set[int] | None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ``python -m module`` until the block ends.
+    """Runs ``python -m module`` until the block ends.
 
     Args:
-        module: to run.
-        arguments: of the module.
-        environment: added to this process's.
-        port: that the server will listen on.
-        cores: to pin it to; None for no pinning.
+        module: dotted name of the module.
+        arguments: command line of the module.
+        environment: variables added to this process's.
+        port: TCP port that the server will listen on.
+        cores: cores to pin it to; None for no pinning.
 
     Raises:
-        BenchmarkError: it does not start to listen; the sentence ends with its last words.
+        BenchmarkError: it does not start to listen; the message ends with the last line it printed.
     """
     with started(module, ["-m", module, *arguments], environment, port, cores=cores) as process:
         yield process
@@ -149,25 +152,25 @@ def started(
     cores: set[int] | None = None,
     output: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a Python program that listens until the block ends.
+    """Runs a Python program that listens, until the block ends.
 
     Args:
-        name: for the sentence that says that it did not start.
-        arguments: of the interpreter.
-        environment: added to this process's.
-        port: that the server will listen on.
-        cores: to pin it to; None for no pinning.
+        name: name in the sentence that says that it did not start.
+        arguments: command line of the interpreter.
+        environment: variables added to this process's.
+        port: TCP port that the server will listen on.
+        cores: cores to pin it to; None for no pinning.
         output: file for what it prints; None keeps it only for that sentence.
 
     Raises:
-        BenchmarkError: it does not start to listen; the sentence ends with its last words.
+        BenchmarkError: it does not start to listen; the message ends with the last line it printed.
     """
 
     def pin() -> None:
         if cores is not None:
             os.sched_setaffinity(0, cores)
 
-    # A file, since a pipe that is not read would stop a server that logs.
+    # A file: a pipe that is not read fills up and stops a server that logs.
     with tempfile.TemporaryFile() if output is None else output.open("w+b") as words:
         process = subprocess.Popen(
             [sys.executable, *arguments],
@@ -185,14 +188,14 @@ def started(
         finally:
             process.terminate()
             try:
-                process.wait(15)
+                process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
 
 
 def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Wait until the process listens; False when it ended or took too long."""
+    """Waits until the process listens; False when it ended or took too long."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
         try:

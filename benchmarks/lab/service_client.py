@@ -1,4 +1,4 @@
-"""A client of the service that measures: every reply comes with its seconds, no reply is an exception."""
+"""Asks a service and measures it: every reply comes with its seconds, and no reply is an exception."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import httpx
 from benchmarks.errors import BenchmarkError
 
 KEY_VARIABLE = "MSR_API_KEY"
-"""The variable that holds the key of a service that wants one, the same as on its own side."""
+"""Environment variable with the API key, the service's own; unset for a service without one."""
 
 ATTEMPTS = 8
-"""How often a request is sent when the service answers 429 or 503 or hangs up."""
+"""Times that a request is sent at most, when the service answers 429 or 503 or closes the connection."""
 
 COME_BACK = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
-"""Statuses that are no answer but a request to come back."""
+"""Statuses that ask a client to come back later (RFC 9110, ``Retry-After``); any other one is an answer."""
 
 PAUSE = 1.0
-"""Seconds before another attempt when such a status comes without a usable ``Retry-After``."""
+"""Seconds before another attempt when such a status has no usable ``Retry-After``."""
 
 HUNG_UP_WAIT = 0.2
 """Seconds before another attempt after a connection was closed under a request."""
@@ -33,12 +33,12 @@ HUNG_UP_WAIT = 0.2
 LONGEST_WAIT = 30.0
 """Seconds; a longer ``Retry-After`` is shortened to this."""
 
-EVENTS = "text/event-stream"
-ANSWER = "answer"
-"""The last event of a stream; its content is what a request without events is answered with."""
+EVENT_STREAM = "text/event-stream"
+ANSWER_EVENT = "answer"
+"""Kind of a stream's last event; its content is what a request without events is answered with."""
 
 Event = tuple[str, dict[str, Any]]
-"""Kind and content of a server-sent event."""
+"""A server-sent event: its kind and the JSON object of its data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ class Reply:
     Attributes:
         status: HTTP status; None when no answer arrived.
         body: the JSON object of an answer; empty without one.
-        seconds: from sending the last attempt to its last byte; waiting after a 429 or 503 is left out.
-        attempts: how often the request was sent.
-        error: why there is no usable answer; None for a 200 with a JSON object.
-        events: everything that a watched request was told, in order; the body is that of the last one.
+        seconds: time from sending the last attempt to its last byte; pauses before an attempt are left out.
+        attempts: number of times that the request was sent, at least 1.
+        error: reason why there is no usable answer; None for a 200 with a JSON object.
+        events: every event of an event stream, in order; ``body`` is the content of the last one.
     """
 
     status: int | None
@@ -66,11 +66,11 @@ class ServiceClient:
     """Talks to one service over kept-alive connections."""
 
     def __init__(self, url: str, connections: int = 1, timeout: float = 330.0) -> None:
-        """Open nothing yet.
+        """Opens nothing yet.
 
         Args:
             url: base URL of the service.
-            connections: how many requests may be under way.
+            connections: number of requests that may be under way.
             timeout: seconds to wait for a reply; the default is above the longest deadline of the contract.
 
         Raises:
@@ -100,7 +100,7 @@ class ServiceClient:
         await self._http.aclose()
 
     async def check_ready(self) -> None:
-        """Make sure that the service is there and ready.
+        """Checks that the service is there and ready.
 
         Raises:
             BenchmarkError: it is not; the sentence says what to do.
@@ -118,7 +118,7 @@ class ServiceClient:
             )
 
     async def until_ready(self, seconds: float = 60.0) -> None:
-        """Wait for a service that has just been started.
+        """Waits for a service that has just been started.
 
         Raises:
             BenchmarkError: it is not ready in time.
@@ -135,7 +135,7 @@ class ServiceClient:
                 return
 
     async def metrics(self) -> str:
-        """The text of ``GET /metrics``.
+        """Reads the text of ``GET /metrics``.
 
         Raises:
             BenchmarkError: it cannot be read.
@@ -148,42 +148,41 @@ class ServiceClient:
         return response.text
 
     async def recommend(
-        self, payload: Mapping[str, Any], options: Mapping[str, str], *, watched: bool = False
+        self, payload: Mapping[str, Any], options: Mapping[str, str], *, with_events: bool = False
     ) -> Reply:
-        """Send ``POST /recommend`` until the service takes it, and report what came back.
+        """Sends ``POST /recommend`` until the service takes it, and reports what came back.
 
-        A 429 or 503 is not an answer but a request to come back: its ``Retry-After`` is honoured, and the
-        last one is reported when the attempts are used up. A connection that is
-        closed under a request says nothing about the strategy either: a restarted service gets another
-        chance, and one that is gone ends the run, so that no user is recorded as a miss for it.
+        After a 429 or 503 it sends again when ``Retry-After`` says, and reports the last one when the
+        attempts are used up. It also sends again when the connection was closed, since a service may have
+        been restarted. A service that is gone is an error, so that no user is recorded as a miss for it.
 
         Args:
             payload: the JSON body.
             options: the query parameters, ``strategy`` among them.
-            watched: ask for events, as the page does, and keep them.
+            with_events: asks for an event stream, as the service's own page does, and keeps its events.
 
         Raises:
             BenchmarkError: the service is gone.
         """
         for attempt in range(1, ATTEMPTS + 1):
-            reply, wait = await self._attempt(payload, options, attempt, watched)
+            reply, wait = await self._attempt(payload, options, attempt, with_events)
             if wait is None or attempt == ATTEMPTS:
                 break
             await asyncio.sleep(wait)
         return reply
 
     async def _attempt(
-        self, payload: Mapping[str, Any], options: Mapping[str, str], attempt: int, watched: bool
+        self, payload: Mapping[str, Any], options: Mapping[str, str], attempt: int, with_events: bool
     ) -> tuple[Reply, float | None]:
-        """One attempt: what came back, and the seconds to wait before another one that makes sense."""
+        """Sends once; returns the reply, and seconds before another attempt or None for no other."""
         request = self._http.build_request(
             "POST",
             "/recommend",
             json=payload,
             params=dict(options),
-            headers={"accept": EVENTS} if watched else {},
+            headers={"accept": EVENT_STREAM} if with_events else {},
         )
-        begun = time.perf_counter()  # writing the JSON down is not the service's time
+        begun = time.perf_counter()  # after the body is encoded, which is not the service's time
         try:
             response = await self._http.send(request)
         except httpx.ConnectError as error:
@@ -192,11 +191,13 @@ class ServiceClient:
             ) from error
         except httpx.HTTPError as error:
             broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
-            wait = HUNG_UP_WAIT if broken and not watched else None  # a broken stream is a finding by itself
+            wait = (
+                HUNG_UP_WAIT if broken and not with_events else None
+            )  # a broken stream is a finding by itself
             return Reply(None, {}, time.perf_counter() - begun, attempt, _reason(error)), wait
         seconds = time.perf_counter() - begun
-        if response.headers.get("content-type", "").startswith(EVENTS):
-            reply = _told(response, seconds, attempt)
+        if response.headers.get("content-type", "").startswith(EVENT_STREAM):
+            reply = _read_events(response, seconds, attempt)
         else:
             body, error_text = _read(response)
             reply = Reply(response.status_code, body, seconds, attempt, error_text)
@@ -215,20 +216,20 @@ def _read(response: httpx.Response) -> tuple[dict[str, Any], str | None]:
     return body, None
 
 
-def _told(response: httpx.Response, seconds: float, attempt: int) -> Reply:
+def _read_events(response: httpx.Response, seconds: float, attempt: int) -> Reply:
     try:
         events = tuple(event for block in response.content.split(b"\n\n") if (event := _event(block)))
     except ValueError:
         return Reply(response.status_code, {}, seconds, attempt, "an event that is not JSON")
     kind, body = events[-1] if events else ("", {})
-    if kind == ANSWER:
+    if kind == ANSWER_EVENT:
         return Reply(response.status_code, body, seconds, attempt, None, events)
     error = f"the event stream ends with {kind or 'nothing'} instead of its answer"
     return Reply(response.status_code, {}, seconds, attempt, error, events)
 
 
 def _event(block: bytes) -> Event | None:
-    """Kind and content; None for a comment."""
+    """Parses one block of an event stream (HTML standard, 9.2.6); None for a comment."""
     fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if line and not line.startswith(b":"))
     if b"data" not in fields:
         return None
@@ -236,7 +237,7 @@ def _event(block: bytes) -> Event | None:
 
 
 def _retry_after(response: httpx.Response) -> float:
-    """Seconds to wait; ``PAUSE`` where the header is absent or a date."""
+    """Seconds to wait; ``PAUSE`` where the header is absent or a date (RFC 9110, 10.2.3, allows both)."""
     try:
         wanted = float(response.headers["retry-after"])
     except (KeyError, ValueError):

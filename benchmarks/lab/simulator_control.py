@@ -14,8 +14,9 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.lab.servers import free_port, running, url_of
 
 TIMEOUT = 60.0
-"""Seconds for one answer; a ledger of thousands of calls takes a while."""
+"""Seconds for one answer of the control plane; a later one is an error."""
 POLL_SECONDS = 0.02
+"""Pause between two looks at a ledger with calls under way."""
 
 LedgerRow = Mapping[str, Any]
 """A call as the simulator's ledger has it."""
@@ -25,14 +26,14 @@ class SimulatorControl:
     """A client of one running simulator's control plane.
 
     Attributes:
-        url: of the simulator, without a path; OpenAI's paths begin with ``/v1`` there.
+        url: address of the simulator without a path; OpenAI's paths begin with ``/v1`` there.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def set_faults(self, script: Mapping[str, Any]) -> None:
-        """Replace the script of faults: ``phases``, ``by_model``, ``capacity`` and so on.
+        """Replaces the script of faults: ``phases``, ``by_model``, ``capacity`` and so on.
 
         Raises:
             BenchmarkError: the simulator refuses it or does not answer.
@@ -40,7 +41,7 @@ class SimulatorControl:
         self._send("PUT", "/faults", script)
 
     def ledger(self) -> list[LedgerRow]:
-        """Every call since the ledger was cleared, those under way included.
+        """Reads every call since the ledger was cleared, those under way included.
 
         Raises:
             BenchmarkError: the simulator does not answer.
@@ -49,7 +50,7 @@ class SimulatorControl:
         return rows
 
     def ended_calls(self) -> list[LedgerRow]:
-        """The ledger once every call in it has ended.
+        """Reads the ledger once every call in it has ended.
 
         A client has its answer a moment before the simulator closes the row.
 
@@ -63,7 +64,7 @@ class SimulatorControl:
             time.sleep(POLL_SECONDS)
 
     def ledger_summary(self) -> Mapping[str, Any]:
-        """Sums over the ledger, ``calls`` and ``cost_usd`` among them.
+        """Reads the sums over the ledger, ``calls`` and ``cost_usd`` among them.
 
         Raises:
             BenchmarkError: the simulator does not answer.
@@ -72,7 +73,7 @@ class SimulatorControl:
         return summary
 
     def clear_ledger(self) -> None:
-        """Forget every call, and the peak of calls in flight.
+        """Forgets every call, and the peak of calls in flight.
 
         Raises:
             BenchmarkError: the simulator does not answer.
@@ -80,7 +81,7 @@ class SimulatorControl:
         self._send("DELETE", "/ledger")
 
     def peak_in_flight(self) -> int:
-        """The most calls that were under way at one moment.
+        """Reads the most calls that were under way at one moment.
 
         Raises:
             BenchmarkError: the simulator does not answer.
@@ -108,10 +109,10 @@ class SimulatorControl:
 
 @contextmanager
 def running_simulator(*options: str) -> Iterator[SimulatorControl]:
-    """Run a simulator on a free port until the block ends.
+    """Runs a simulator on a free port until the block ends.
 
     Args:
-        options: of ``python -m service.simulator``, beside the port.
+        options: options of ``python -m service.simulator``, beside the port.
 
     Raises:
         BenchmarkError: it does not start.

@@ -1,4 +1,4 @@
-"""Intervals, percentiles and medians: pure functions on numbers."""
+"""Computes intervals, percentiles and medians of numbers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ Z_95 = 1.959963984540054
 """The two-sided 95 % quantile of the normal distribution."""
 
 Interval = tuple[float, float]
+"""Lower and upper end."""
 
 
 def wilson(hits: int, total: int) -> Interval:
-    """The 95 % Wilson score interval of a proportion (Wilson, JASA 1927, eq. 4).
+    """Computes the 95 % Wilson score interval of a proportion (Wilson, JASA 1927, eq. 4).
 
     Unlike the normal interval it stays inside [0, 1] and has a width at 0 and ``total`` hits.
 
@@ -32,15 +33,15 @@ def wilson(hits: int, total: int) -> Interval:
 
 
 def bootstrap_mean(values: ArrayLike, resamples: int = 2000, seed: int = 0) -> Interval:
-    """The 95 % percentile bootstrap interval of a mean (Efron 1979).
+    """Computes the 95 % percentile bootstrap interval of a mean (Efron 1979).
 
     A metric at 5 has only six possible gains a user, so resampling users is drawing how often each value
     occurs: the cost does not grow with the number of users.
 
     Args:
         values: one number per user.
-        resamples: bootstrap samples.
-        seed: same seed, same interval.
+        resamples: number of bootstrap samples.
+        seed: seed of the resampling; the same seed gives the same interval.
 
     Raises:
         ValueError: there are no values.
@@ -49,17 +50,18 @@ def bootstrap_mean(values: ArrayLike, resamples: int = 2000, seed: int = 0) -> I
     total = int(counts.sum())
     if not total:
         raise ValueError("no values to resample")
+    # [resamples, distinct values]: how often each value occurs in each resample.
     draws = np.random.default_rng(seed).multinomial(total, counts / total, size=resamples)
     low, high = np.quantile(draws @ distinct / total, (0.025, 0.975))
     return float(low), float(high)
 
 
 def median_interval(values: Sequence[float]) -> Interval:
-    """An interval that holds the median with at least 95 % confidence, whatever the distribution.
+    """Computes an interval that holds the median with at least 95 % confidence, whatever the distribution.
 
-    The k-th smallest and the k-th largest value, with the largest k that still does: the median lies outside
-    when fewer than k values lie on one side of it, which is a fair coin's chance (Hahn and Meeker 1991,
-    Statistical Intervals, section 5.2). 15 values give k = 4 and 96.5 %.
+    It is the k-th smallest and the k-th largest value, with the largest k that still does: the median lies
+    outside when fewer than k values lie on one side of it, which is a fair coin's chance (Hahn and Meeker
+    1991, Statistical Intervals, section 5.2). 15 values give k = 4 and 96.5 %.
 
     Raises:
         ValueError: there are fewer than six values.
@@ -67,7 +69,7 @@ def median_interval(values: Sequence[float]) -> Interval:
     count = len(values)
     if count < 6:
         raise ValueError(f"{count} values are too few for a 95 % interval of the median")
-    k, outside = 0, 0.0
+    k, outside = 0, 0.0  # outside: chance that the median is not between the ends
     while (outside := outside + 2 * math.comb(count, k) / 2**count) <= 0.05:
         k += 1
     ordered = sorted(values)

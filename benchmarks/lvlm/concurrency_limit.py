@@ -1,6 +1,7 @@
-"""``places``: more clients than a provider bears at once: fixed limits of calls beside the adaptive one.
+"""Command ``places``: compares fixed concurrency limits with the adaptive one, on an overloaded provider.
 
-Starts its own simulator, which refuses what is above its capacity as vendors do (429).
+There are more clients than the provider bears at once. The command starts its own simulator, which refuses
+what is above its capacity as vendors do (429).
 """
 
 from __future__ import annotations
@@ -19,17 +20,26 @@ from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.simulator_control import running_simulator
 from benchmarks.lab.stats import median, percentile
 from benchmarks.lab.tables import Table
-from benchmarks.lvlm.gateway_load import load
+from benchmarks.lvlm.gateway_load import load_gateway
 from service.lvlm.gateway import Ending
 
 CEILING = 256
+"""The service's default limit of simultaneous calls to a provider (``MSR_LVLM_CONCURRENCY``)."""
 DEADLINE = 3.0
+"""Seconds that a request may take."""
 PACE = ("--ttft", "0.3", "--tokens-per-second", "200")
+"""Options of the simulator: seconds to the first token, and tokens per second after it."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What one limit came to: requests by ending, seconds of the answered, the simulator's outcomes."""
+class LimitRound:
+    """One round with one limit.
+
+    Attributes:
+        endings: number of requests by how they ended.
+        seconds: time of each request that was answered.
+        outcomes: number of the simulator's calls by outcome; ``rejected`` are refusals.
+    """
 
     endings: Counter[str]
     seconds: list[float]
@@ -37,7 +47,7 @@ class Found:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options."""
     parser.add_argument("--capacity", type=positive, default=12, help="calls the provider bears (default 12)")
     parser.add_argument("--clients", type=positive, default=60, help="asking all the time (default 60)")
     parser.add_argument("--seconds", type=positive, default=12, help="per limit and round (default 12)")
@@ -46,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; returns the exit code.
+    """Measures and prints; returns the exit code.
 
     Raises:
         BenchmarkError: the simulator does not start.
@@ -57,22 +67,22 @@ def run(arguments: argparse.Namespace) -> int:
         f"adaptive, up to {CEILING}": (CEILING, True),
         f"fixed at the capacity, {arguments.capacity}": (arguments.capacity, False),
     }
-    found: dict[str, list[Found]] = {name: [] for name in ways}
+    found: dict[str, list[LimitRound]] = {name: [] for name in ways}
     with tqdm(total=len(ways) * arguments.rounds, unit="stretch", disable=None) as bar:
         for _ in range(arguments.rounds):
             for name, (limit, adaptive) in ways.items():
-                found[name].append(_stretch(arguments, limit, adaptive=adaptive))
+                found[name].append(_one_round(arguments, limit, adaptive=adaptive))
                 bar.update()
     page = _page(found, arguments)
     publish(page, arguments.markdown)
     return 0
 
 
-def _stretch(arguments: argparse.Namespace, limit: int, *, adaptive: bool) -> Found:
+def _one_round(arguments: argparse.Namespace, limit: int, *, adaptive: bool) -> LimitRound:
     with running_simulator(*PACE) as simulator:
         simulator.set_faults({"capacity": arguments.capacity})
         seen = asyncio.run(
-            load(
+            load_gateway(
                 simulator.url,
                 clients=arguments.clients,
                 seconds=arguments.seconds,
@@ -82,10 +92,10 @@ def _stretch(arguments: argparse.Namespace, limit: int, *, adaptive: bool) -> Fo
             )
         )
         outcomes = Counter(row["outcome"] for row in simulator.ledger())
-    return Found(seen.endings, seen.answered, outcomes)
+    return LimitRound(seen.endings, seen.answered, outcomes)
 
 
-def _page(found: dict[str, list[Found]], arguments: argparse.Namespace) -> str:
+def _page(found: dict[str, list[LimitRound]], arguments: argparse.Namespace) -> str:
     rows = tuple(
         (
             name,

@@ -1,9 +1,8 @@
-"""``crowd``: many clients at once on a slow LVLM: who is answered when, with what memory and how many calls.
+"""Command ``crowd``: lets many clients ask a slow LVLM at once, and measures time, memory and calls.
 
-Whatever a scene is about, the LVLM must have ordered every client's answer, with a call for each (or with one
-for all, where all ask the same).
-
-Starts its own simulator and service. One worker unless the scene says two.
+Whatever a crowd is about, the LVLM must have ordered every client's answer, with a call for each (or with one
+for all, where all ask the same). The command starts its own simulator and service, with one worker unless the
+crowd says two. Pages and options call a crowd a scene.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.rounds import Limit, Ratio
 from benchmarks.lab.stats import median
-from benchmarks.lab.tables import UNKNOWN, Table
-from benchmarks.lvlm.crowd_scenes import HELD_TOKEN, Scene, Seen, bodies_of, play
+from benchmarks.lab.tables import NO_VALUE, Table
+from benchmarks.lvlm.crowd_load import HELD_TOKEN, Crowd, CrowdResult, bodies_of, measure
 
 LATE = Limit("slowest answer by the simulator's latency", most=1.5)
 MEMORY = Limit("MB above idle", most=300)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options."""
     add_bundle_argument(parser)
     parser.add_argument("--clients", type=positive, default=200, help="that are timed (default 200)")
     parser.add_argument(
@@ -39,38 +38,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; returns the exit code, 1 when a scene was not as it must be.
+    """Measures and prints; returns the exit code, 1 when a crowd was not as it must be.
 
     Raises:
         BenchmarkError: a server does not start, or an answer is no 200.
     """
-    scenes = _scenes(arguments)
+    crowds = _crowds(arguments)
     items = [item.item_id for item in bundle_of(arguments).catalogue.items]
-    found: dict[str, list[Seen]] = {scene.name: [] for scene in scenes}
-    with tqdm(total=len(scenes) * arguments.rounds, unit="crowd", disable=None) as bar:
+    found: dict[str, list[CrowdResult]] = {crowd.name: [] for crowd in crowds}
+    with tqdm(total=len(crowds) * arguments.rounds, unit="crowd", disable=None) as bar:
         for number in range(arguments.rounds):
-            for scene in scenes:
-                bodies = bodies_of(items, scene, seed=number)
-                found[scene.name].append(play(arguments.bundle, scene, bodies))
+            for crowd in crowds:
+                bodies = bodies_of(items, crowd, seed=number)
+                found[crowd.name].append(measure(arguments.bundle, crowd, bodies))
                 bar.update()
-    return report(scenes, found, arguments)
+    return report(crowds, found, arguments)
 
 
 def report(
-    scenes: Sequence[Scene], found: Mapping[str, Sequence[Seen]], arguments: argparse.Namespace
+    crowds: Sequence[Crowd], found: Mapping[str, Sequence[CrowdResult]], arguments: argparse.Namespace
 ) -> int:
-    """Print what was found; returns the exit code."""
-    page = _page(scenes, found, arguments)
+    """Prints what was found; returns the exit code, 1 when a crowd was not as it must be."""
+    page = _page(crowds, found, arguments)
     publish(page, arguments.markdown)
-    return int(any(not verdict.met for scene in scenes for verdict in verdicts(scene, found[scene.name])))
+    return int(any(not verdict.met for crowd in crowds for verdict in verdicts(crowd, found[crowd.name])))
 
 
-def _scenes(arguments: argparse.Namespace) -> list[Scene]:
+def _crowds(arguments: argparse.Namespace) -> list[Crowd]:
     many = arguments.in_flight
     unlimited = {"MSR_LVLM_CONCURRENCY": str(many)}
-    scenes = [
-        Scene(f"{arguments.clients} clients at once", arguments.clients, LATE),
-        Scene(
+    crowds = [
+        Crowd(f"{arguments.clients} clients at once", arguments.clients, LATE),
+        Crowd(
             f"{many} calls in flight",
             many,
             MEMORY,
@@ -78,34 +77,39 @@ def _scenes(arguments: argparse.Namespace) -> list[Scene]:
             settings=unlimited,
             first_token=HELD_TOKEN,
         ),
-        Scene(f"{many} equal requests", many, same=True),
+        Crowd(f"{many} equal requests", many, same=True),
     ]
     if arguments.redis_url:
         shared = {"MSR_WORKERS": "2", "MSR_REDIS_URL": arguments.redis_url}
         name = f"{many} equal requests, 2 workers, Redis"
-        scenes.append(Scene(name, many, same=True, settings=shared))
-    return scenes
+        crowds.append(Crowd(name, many, same=True, settings=shared))
+    return crowds
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A sentence that says what a scene was held to and whether it met it, and the same for the exit code."""
+    """One thing that a crowd is held to.
+
+    Attributes:
+        sentence: says what it is and whether it was met.
+        met: whether it was met.
+    """
 
     sentence: str
     met: bool
 
 
-def verdicts(scene: Scene, rounds: Sequence[Seen]) -> list[Verdict]:
-    """What every round was held to, and what the median over rounds was."""
+def verdicts(crowd: Crowd, rounds: Sequence[CrowdResult]) -> list[Verdict]:
+    """Judges a crowd: the counts of every round, and the median of rounds by the crowd's limit."""
     said = [
-        _always("answers ordered by the LVLM", scene.clients, [seen.ordered for seen in rounds]),
-        _always("provider calls", scene.calls, [seen.calls for seen in rounds]),
+        _always("answers ordered by the LVLM", crowd.clients, [seen.ordered for seen in rounds]),
+        _always("provider calls", crowd.calls, [seen.calls for seen in rounds]),
     ]
-    if scene.together:
-        said.append(_always("calls in flight at one moment", scene.clients, [seen.peak for seen in rounds]))
-    if scene.limit:
-        held = _lateness(rounds) if scene.limit is LATE else _memory(rounds)
-        said.append(Verdict(scene.limit.verdict(held), not scene.limit.broken_by(held)))
+    if crowd.together:
+        said.append(_always("calls in flight at one moment", crowd.clients, [seen.peak for seen in rounds]))
+    if crowd.limit:
+        held = _lateness(rounds) if crowd.limit is LATE else _memory(rounds)
+        said.append(Verdict(crowd.limit.verdict(held), not crowd.limit.broken_by(held)))
     return said
 
 
@@ -115,27 +119,29 @@ def _always(what: str, wanted: int, seen: Sequence[int]) -> Verdict:
     return Verdict(f"{what}, {wanted} in every round: {low}–{high}, {'met' if met else 'not met'}", met)
 
 
-def _lateness(rounds: Sequence[Seen]) -> Ratio:
+def _lateness(rounds: Sequence[CrowdResult]) -> Ratio:
     return Ratio.of([seen.slowest for seen in rounds], [seen.latency for seen in rounds])
 
 
-def _memory(rounds: Sequence[Seen]) -> Ratio | None:
+def _memory(rounds: Sequence[CrowdResult]) -> Ratio | None:
     return _spread([seen.megabytes for seen in rounds])
 
 
-def _page(scenes: Sequence[Scene], found: Mapping[str, Sequence[Seen]], arguments: argparse.Namespace) -> str:
+def _page(
+    crowds: Sequence[Crowd], found: Mapping[str, Sequence[CrowdResult]], arguments: argparse.Namespace
+) -> str:
     rows = []
-    for scene in scenes:
-        rounds = found[scene.name]
+    for crowd in crowds:
+        rounds = found[crowd.name]
         late, memory = _lateness(rounds), _memory(rounds)
         rows.append(
             (
-                scene.name,
+                crowd.name,
                 str(min(seen.ordered for seen in rounds)),
                 f"{median([seen.latency for seen in rounds]):.2f}",
                 f"{median([seen.slowest for seen in rounds]):.2f}",
                 f"{late} ({late.spread})",
-                UNKNOWN if memory is None else f"{memory.median:.0f} ({memory.low:.0f}–{memory.high:.0f})",
+                NO_VALUE if memory is None else f"{memory.median:.0f} ({memory.low:.0f}–{memory.high:.0f})",
                 _figures([seen.calls for seen in rounds]),
                 _figures([seen.peak for seen in rounds]),
             )
@@ -150,7 +156,7 @@ def _page(scenes: Sequence[Scene], found: Mapping[str, Sequence[Seen]], argument
         "provider calls",
         "in flight at one moment",
     )
-    said = [(scene, verdict) for scene in scenes for verdict in verdicts(scene, found[scene.name])]
+    said = [(crowd, verdict) for crowd in crowds for verdict in verdicts(crowd, found[crowd.name])]
     return "\n".join(
         (
             "## Crowds on an LVLM that takes five seconds\n",
@@ -161,7 +167,7 @@ def _page(scenes: Sequence[Scene], found: Mapping[str, Sequence[Seen]], argument
             "Medians over rounds, extremes in brackets; MB are 10^6 bytes. Every client has a connection of "
             "its own; all send at the same moment and get 200. Where memory is measured, the LVLM takes "
             f"{HELD_TOKEN:g} s to begin, so that the last call is in flight before the first one ends.\n",
-            "\n".join(f"- {scene.name}: {verdict.sentence}" for scene, verdict in said) + "\n",
+            "\n".join(f"- {crowd.name}: {verdict.sentence}" for crowd, verdict in said) + "\n",
         )
     )
 

@@ -1,27 +1,29 @@
-"""What must be true of the events of a watched request, whatever the provider does. Pure."""
+"""Checks the events of an event stream against the answer that ends it, whatever the provider did."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.lab.service_client import ANSWER, Event
+from benchmarks.lab.service_client import ANSWER_EVENT, Event
 
 CANDIDATES, ITEM, EXPLANATION = "candidates", "item", "explanation"
+"""Kinds of events before the last one."""
 LVLM = "lvlm"
+"""``source`` of an item that the LVLM placed."""
 
 
-def wrong_telling(events: Sequence[Event]) -> Iterator[str]:
-    """A sentence for everything that is wrong.
+def event_problems(events: Sequence[Event]) -> Iterator[str]:
+    """Yields a sentence for everything that is wrong.
 
-    The candidates come first and the answer last, once each. An item that was told as the LVLM's stands in
-    the answer at the same rank as the LVLM's, and the other way round. An explanation is told only as the
-    answer has it, with a ranking that it explains.
+    The candidates must come first and the answer last, once each. An item that an event gave as the LVLM's
+    must stand in the answer at the same rank as the LVLM's, and the other way round. An explanation must be
+    the answer's, beside a ranking that it explains.
     """
     kinds = [kind for kind, _ in events]
-    if kinds[-1:] != [ANSWER]:
+    if kinds[-1:] != [ANSWER_EVENT]:
         yield f"the event stream ends with {kinds[-1] if kinds else 'nothing'} instead of its answer"
         return
-    if kinds[0] != CANDIDATES or kinds.count(CANDIDATES) != 1 or kinds.count(ANSWER) != 1:
+    if kinds[0] != CANDIDATES or kinds.count(CANDIDATES) != 1 or kinds.count(ANSWER_EVENT) != 1:
         yield f"the event stream goes {', '.join(dict.fromkeys(kinds))}"
     answer = events[-1][1]
     told = {(item["rank"], item["item_id"]) for kind, item in events if kind == ITEM}

@@ -1,4 +1,4 @@
-"""Clients at the service's gateway itself, in this process, with a simulator behind it."""
+"""Loads the service's gateway in this process, with a simulator behind it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from service.stores.memory import MemoryMeters
 from service.wiring import open_provider
 
 PAUSE = 0.05
-"""Seconds between a failed request and the client's next."""
+"""Seconds between a failed request and the client's next; without them, failures would be a busy loop."""
 
 
 @dataclass(frozen=True)
-class Load:
+class GatewayLoad:
     """What the clients saw.
 
     Attributes:
-        endings: requests by how they ended.
-        seconds: of each request, whatever came of it.
-        answered: seconds of those that were answered.
+        endings: number of requests by how they ended.
+        seconds: time of each request, whatever came of it.
+        answered: time of each request that was answered, in seconds.
     """
 
     endings: Counter[str] = field(default_factory=Counter)
@@ -38,22 +38,24 @@ class Load:
     answered: list[float] = field(default_factory=list)
 
 
-async def load(url: str, *, clients: int, seconds: float, deadline: float, **options: Any) -> Load:
-    """Let clients ask all the time.
+async def load_gateway(
+    url: str, *, clients: int, seconds: float, deadline: float, **options: Any
+) -> GatewayLoad:
+    """Lets clients ask all the time, each one request after the other.
 
     Args:
-        url: of the simulator.
-        clients: at once.
-        seconds: for which they ask.
-        deadline: of each request, in seconds.
-        options: of the gateway.
+        url: address of the simulator.
+        clients: number of clients.
+        seconds: time in which they begin new requests.
+        deadline: seconds that each request may take.
+        options: keyword arguments of the gateway, ``concurrency`` among them.
     """
     metrics, meters, prices = Metrics(), MemoryMeters(), Prices.read()
     provider = open_provider("simulator", Settings(simulator_url=url), prices)
     gateway = Gateway(
         {"simulator": provider}, Accounts(prices, metrics), Allowance(meters, meters), metrics, **options
     )
-    found = Load()
+    found = GatewayLoad()
     end = time.monotonic() + seconds
 
     async def client(number: int) -> None:

@@ -1,7 +1,7 @@
-"""``hedges``: a provider of which a few calls take much too long: with and without second attempts.
+"""Command ``hedges``: measures hedging on a provider of which a few calls take much too long.
 
-Starts its own simulator, whose stragglers are drawn independently of each other; where a provider is slow as
-a whole, a second attempt is no quicker than the first.
+It starts its own simulator, whose stragglers are drawn independently of each other; where a provider is slow
+as a whole, a second attempt is no quicker than the first.
 """
 
 from __future__ import annotations
@@ -19,38 +19,42 @@ from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.simulator_control import running_simulator
 from benchmarks.lab.stats import median, percentile
 from benchmarks.lab.tables import SIMULATED_MARK, Table
-from benchmarks.lvlm.gateway_load import Load, load
+from benchmarks.lvlm.gateway_load import GatewayLoad, load_gateway
 from service.lvlm.gateway import Ending
 
 SHARES = (0.0, 0.05, 0.1)
+"""Values of ``MSR_LVLM_HEDGE``: the share of calls that may be hedged; 0 is no hedging."""
 DEADLINE = 3.0
+"""Seconds that a request may take."""
 DELAY = 8.0
+"""Seconds by which a straggler is late: far past the deadline."""
 PACE = ("--ttft", "0.3", "--tokens-per-second", "200")
+"""Options of the simulator: seconds to the first token, and tokens per second after it."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What one share came to.
+class HedgingRound:
+    """One round with one share of hedged calls.
 
     Attributes:
-        load: as the clients saw it.
-        calls: that the simulator got.
-        dollars: that it billed.
+        load: what the clients saw.
+        calls: number of calls that the simulator got.
+        dollars: US dollars that it billed.
     """
 
-    load: Load
+    load: GatewayLoad
     calls: int
     dollars: float
 
     @property
     def late(self) -> float:
-        """Per cent of the requests that were not answered by the deadline."""
+        """Percentage of the requests that were not answered by the deadline."""
         endings = self.load.endings
         return 100 * (1 - endings[Ending.FINISHED.value] / endings.total())
 
     @property
     def extra(self) -> float:
-        """Calls per request."""
+        """Calls per request, at least 1."""
         return self.calls / self.load.endings.total()
 
     @property
@@ -60,7 +64,7 @@ class Found:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options."""
     parser.add_argument(
         "--stragglers", type=float, default=0.03, help=f"share of calls {DELAY:g} s late (default 0.03)"
     )
@@ -71,29 +75,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; returns the exit code.
+    """Measures and prints; returns the exit code.
 
     Raises:
         BenchmarkError: the simulator does not start.
     """
     logging.getLogger("service").setLevel(logging.ERROR)
-    found: dict[float, list[Found]] = {share: [] for share in SHARES}
+    found: dict[float, list[HedgingRound]] = {share: [] for share in SHARES}
     with tqdm(total=len(SHARES) * arguments.rounds, unit="stretch", disable=None) as bar:
         for _ in range(arguments.rounds):
             for share, rounds in found.items():
-                rounds.append(_stretch(arguments, share))
+                rounds.append(_one_round(arguments, share))
                 bar.update()
     page = _page(found, arguments)
     publish(page, arguments.markdown)
     return 0
 
 
-def _stretch(arguments: argparse.Namespace, share: float) -> Found:
+def _one_round(arguments: argparse.Namespace, share: float) -> HedgingRound:
     with running_simulator(*PACE) as simulator:
         phase = {"fault": "straggler", "rate": arguments.stragglers, "delay": DELAY}
         simulator.set_faults({"phases": [phase]})
         seen = asyncio.run(
-            load(
+            load_gateway(
                 simulator.url,
                 clients=arguments.clients,
                 seconds=arguments.seconds,
@@ -103,10 +107,10 @@ def _stretch(arguments: argparse.Namespace, share: float) -> Found:
             )
         )
         summary = simulator.ledger_summary()
-    return Found(seen, summary["calls"], summary["cost_usd"])
+    return HedgingRound(seen, summary["calls"], summary["cost_usd"])
 
 
-def _page(found: dict[float, list[Found]], arguments: argparse.Namespace) -> str:
+def _page(found: dict[float, list[HedgingRound]], arguments: argparse.Namespace) -> str:
     rows = tuple(
         (
             f"{share:g}",

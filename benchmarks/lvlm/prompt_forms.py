@@ -1,6 +1,7 @@
-"""``forms``: what our label form saves beside the paper's: output tokens, seconds per user, pixels per item.
+"""Command ``forms``: measures what the label form of the prompt saves beside the paper's form.
 
-Starts its own simulator, at the speed of a common model, and its own service.
+It measures output tokens, seconds per user and pixels per item, on its own service and its own simulator,
+which is as quick as a common hosted model.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from benchmarks.lab import machine
 from benchmarks.lab.cases import Case, Cohort
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
-from benchmarks.lab.rounds import Held, Limit, Ratio, any_broken, interleaved, verdicts
+from benchmarks.lab.rounds import Limit, LimitChecks, Ratio, any_broken, interleaved, verdicts
 from benchmarks.lab.servers import running_service
 from benchmarks.lab.service_client import ServiceClient
 from benchmarks.lab.simulator_control import running_simulator
@@ -33,10 +34,13 @@ from service.lvlm.tokens import Tiles
 
 FORMS: tuple[Form, ...] = ("label", "paper")
 MODES: tuple[ImageMode, ...] = ("grid", "strip")
+"""The service's picture of a history, and the paper's."""
 FIRST_TOKEN, TOKENS_PER_SECOND = 0.6, 60
+"""Seconds to the first token and tokens per second after it: the speed of a common hosted model."""
 DEADLINE_MS = 300_000
+"""The longest that the service allows, so that the paper's form is never cut."""
 LOW_DETAIL = 512
-"""Pixels of the longest side to which a tile-priced model shrinks a picture at low detail."""
+"""Longest side in pixels to which a tile-priced model shrinks a picture at low detail (OpenAI's guide)."""
 
 TOKENS = Limit("output tokens, label by paper", most=0.1)
 SECONDS = Limit("seconds per user, paper by label", least=6)
@@ -44,13 +48,13 @@ PIXELS = Limit("pixels per item at the same price, grid by strip", least=4)
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """All users once, in one form; means per user.
+class FormRound:
+    """All users asked once, in one form; means per user.
 
     Attributes:
-        output_tokens: as the simulator counted what it sent.
-        seconds: as the client waited.
-        ordered: answers that the LVLM ordered.
+        output_tokens: tokens as the simulator counted what it sent.
+        seconds: time that the client waited.
+        ordered: number of answers that the LVLM ordered.
     """
 
     output_tokens: float
@@ -59,13 +63,14 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Seen:
+class BilledPicture:
     """A picture of ten items as a tile-priced model bills and sees it.
 
     Attributes:
-        sent: width and height of the picture.
-        seen: after the vendor has shrunk it.
-        tokens: billed for it.
+        sent: width and height of the picture, in pixels.
+        seen: width and height after the vendor has shrunk it.
+        tokens: input tokens billed for it.
+        columns: number of items side by side.
     """
 
     sent: tuple[int, int]
@@ -75,12 +80,12 @@ class Seen:
 
     @property
     def pixels_per_item(self) -> float:
-        """Of one item's square cell."""
+        """Pixels of one item's square cell, as the model sees it."""
         return (self.seen[0] / self.columns) ** 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options."""
     add_bundle_argument(parser)
     parser.add_argument("--users", type=positive, default=48, help="in every round, the same (default 48)")
     parser.add_argument("--at-once", type=positive, default=16, help="requests under way (default 16)")
@@ -100,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; returns the exit code, 1 when an answer was not the LVLM's or a limit was broken.
+    """Measures and prints; returns the exit code, 1 when an answer was not the LVLM's or a limit was broken.
 
     Raises:
         BenchmarkError: the bundle is not usable, or a server does not start.
@@ -111,12 +116,12 @@ def run(arguments: argparse.Namespace) -> int:
     seen = pictures("gpt-4o")
     page = _page(found, seen, bundle.catalogue.manifest.dataset, len(cases), arguments)
     publish(page, arguments.markdown)
-    short = any(stretch.ordered < len(cases) for rounds in found.values() for stretch in rounds)
-    return int(short or any_broken(held(found, seen)))
+    short = any(form_round.ordered < len(cases) for rounds in found.values() for form_round in rounds)
+    return int(short or any_broken(limit_checks(found, seen)))
 
 
-def pictures(model: str) -> dict[ImageMode, Seen]:
-    """A full history as a grid and as the paper's strip, made by the montage and billed by the price table.
+def pictures(model: str) -> dict[ImageMode, BilledPicture]:
+    """Composes a full history as a grid and as the paper's strip, and bills both by the price table.
 
     Raises:
         BenchmarkError: the model has no flat price for a picture.
@@ -124,12 +129,12 @@ def pictures(model: str) -> dict[ImageMode, Seen]:
     rule = Prices.read().images(model)
     if not isinstance(rule, Tiles):
         raise BenchmarkError(f"{model} bills a picture by its size")
-    found: dict[ImageMode, Seen] = {}
+    found: dict[ImageMode, BilledPicture] = {}
     for mode in MODES:
         side = montage.CELL_SIDE[mode]
         (picture,) = montage.compose([Pillow.new("RGB", (side, side))] * HISTORY_SHOWN, mode)
         scale = min(1.0, LOW_DETAIL / max(picture.width, picture.height))
-        found[mode] = Seen(
+        found[mode] = BilledPicture(
             (picture.width, picture.height),
             (round(picture.width * scale), round(picture.height * scale)),
             rule.tokens(picture.width, picture.height),
@@ -138,30 +143,30 @@ def pictures(model: str) -> dict[ImageMode, Seen]:
     return found
 
 
-def _measure(arguments: argparse.Namespace, cases: Sequence[Case]) -> Mapping[str, Sequence[Stretch]]:
+def _measure(arguments: argparse.Namespace, cases: Sequence[Case]) -> Mapping[str, Sequence[FormRound]]:
     pace = ["--ttft", str(arguments.ttft), "--tokens-per-second", str(arguments.tokens_per_second)]
     with (
         running_simulator(*pace) as simulator,
         running_service(arguments.bundle, _settings(simulator.url)) as service,
-        tqdm(total=(arguments.rounds + 1) * len(FORMS), unit="stretch", disable=None) as bar,
+        tqdm(total=(arguments.rounds + 1) * len(FORMS), unit="round", disable=None) as bar,
     ):
 
-        def stretch(form: Form, asked: Sequence[Case] = cases) -> Stretch:
+        def form_round(form: Form, asked: Sequence[Case] = cases) -> FormRound:
             simulator.clear_ledger()
             found = asyncio.run(_ask(service.url, form, asked, arguments))
             rows = simulator.ledger()
             bar.update()
             if len(rows) != len(asked) or {row["kind"] for row in rows} != {form}:
                 raise BenchmarkError(f"the simulator got {len(rows)} calls for {len(asked)} users")
-            return Stretch(
+            return FormRound(
                 mean([row["output_tokens"] for row in rows]),
                 mean([seconds for seconds, _ in found]),
                 sum(ordered for _, ordered in found),
             )
 
         for form in FORMS:  # the first call of a process loads and connects everything
-            stretch(form, cases[:1])
-        return interleaved({form: partial(stretch, form) for form in FORMS}, arguments.rounds)
+            form_round(form, cases[:1])
+        return interleaved({form: partial(form_round, form) for form in FORMS}, arguments.rounds)
 
 
 def _settings(simulator: str) -> dict[str, str]:
@@ -176,7 +181,7 @@ def _settings(simulator: str) -> dict[str, str]:
 async def _ask(
     url: str, form: Form, cases: Sequence[Case], arguments: argparse.Namespace
 ) -> list[tuple[float, bool]]:
-    """Seconds of every user, and whether the LVLM ordered the answer."""
+    """Asks for every user; returns the seconds, and whether the LVLM ordered the answer."""
     gate = asyncio.Semaphore(arguments.at_once)
     options = {"strategy": "s3", "prompt": form, "cache": "off"}
     async with ServiceClient(url, arguments.at_once) as client:
@@ -196,24 +201,24 @@ async def _ask(
         return await asyncio.gather(*map(ask, cases))
 
 
-def answer_table(found: Mapping[str, Sequence[Stretch]]) -> Table:
-    """Medians over rounds."""
+def answer_table(found: Mapping[str, Sequence[FormRound]]) -> Table:
+    """Tabulates both forms: medians over rounds."""
     return Table(
         ("form", "ordered by the LVLM", "output tokens per user", "seconds per user"),
         tuple(
             (
                 form,
-                str(min(stretch.ordered for stretch in rounds)),
-                f"{median([stretch.output_tokens for stretch in rounds]):.1f}",
-                f"{median([stretch.seconds for stretch in rounds]):.2f}",
+                str(min(form_round.ordered for form_round in rounds)),
+                f"{median([form_round.output_tokens for form_round in rounds]):.1f}",
+                f"{median([form_round.seconds for form_round in rounds]):.2f}",
             )
             for form, rounds in found.items()
         ),
     )
 
 
-def picture_table(found: Mapping[ImageMode, Seen]) -> Table:
-    """A row for each way to put ten items into a picture."""
+def picture_table(found: Mapping[ImageMode, BilledPicture]) -> Table:
+    """Tabulates a row for each way to put ten items into a picture."""
     return Table(
         ("picture", "sent", "seen at low detail", "pixels per item", "tokens"),
         tuple(
@@ -229,8 +234,10 @@ def picture_table(found: Mapping[ImageMode, Seen]) -> Table:
     )
 
 
-def held(found: Mapping[str, Sequence[Stretch]], seen: Mapping[ImageMode, Seen]) -> Held:
-    """What the label form and the grid are held to, and what they came to."""
+def limit_checks(
+    found: Mapping[str, Sequence[FormRound]], seen: Mapping[ImageMode, BilledPicture]
+) -> LimitChecks:
+    """Pairs the limits of the label form and the grid with what was measured."""
     label, paper = (found[form] for form in FORMS)
     tokens = Ratio.of([s.output_tokens for s in label], [s.output_tokens for s in paper])
     seconds = Ratio.of([s.seconds for s in paper], [s.seconds for s in label])
@@ -241,8 +248,8 @@ def held(found: Mapping[str, Sequence[Stretch]], seen: Mapping[ImageMode, Seen])
 
 
 def _page(
-    found: Mapping[str, Sequence[Stretch]],
-    seen: Mapping[ImageMode, Seen],
+    found: Mapping[str, Sequence[FormRound]],
+    seen: Mapping[ImageMode, BilledPicture],
     dataset: str,
     users: int,
     arguments: argparse.Namespace,
@@ -264,6 +271,6 @@ def _page(
             f"Ten items at gpt-4o, which bills a picture at low detail at a flat price and sees it shrunk to "
             f"{LOW_DETAIL} pixels. Models that bill by patch bill pixels: there a grid is no sharper for its "
             "price, only cheaper.\n",
-            verdicts(held(found, seen)) + "\n",
+            verdicts(limit_checks(found, seen)) + "\n",
         )
     )

@@ -1,7 +1,7 @@
-"""``stage``: what the LVLM stage itself takes, and its provider call beside the bare SDK's.
+"""Command ``stage``: times the LVLM stage without its provider call, and that call beside the bare SDK's.
 
 One request at a time, thumbnails cached, in this process on the service's event loop. Everything but the
-provider call is the stage's own: history, prompt, picture, caches, parsing, books. Every answer is looked up
+provider call is the stage's own: history, prompt, picture, caches, parsing, ledger. Every answer is looked up
 in the answer cache, missed, and written there. The bare call sends the same request to the same simulator
 through the vendor's SDK and reads its events to the end.
 """
@@ -25,7 +25,7 @@ from benchmarks.lab import machine
 from benchmarks.lab.cases import Case, Cohort
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
-from benchmarks.lab.rounds import Held, Limit, Ratio, any_broken, verdicts
+from benchmarks.lab.rounds import Limit, LimitChecks, Ratio, any_broken, verdicts
 from benchmarks.lab.simulator_control import running_simulator
 from benchmarks.lab.stats import median
 from benchmarks.lab.tables import Table
@@ -43,10 +43,12 @@ from service.strategies import STRATEGIES
 from service.wiring import open_provider, open_stage, open_stores
 
 PROVIDERS = ("simulator", "simulator-anthropic")
+"""The simulator over OpenAI's wire format and over Anthropic's."""
 MODELS = {"simulator": "gpt-4o", "simulator-anthropic": "claude-haiku-4-5"}
 OWN = Limit("the stage's own milliseconds, median", most=5)
 CALL = Limit("provider call by the bare SDK's", most=1.2)
 DEADLINE = 30.0
+"""Seconds; never reached, since the simulator does not wait."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ class Round:
     """Medians of one round, in seconds.
 
     Attributes:
-        own: of the stage without the provider call.
-        call: of the provider call.
-        bare: of the SDK's alone.
+        own: time of the stage without the provider call.
+        call: time of the provider call.
+        bare: time of the SDK's call alone.
     """
 
     own: float
@@ -65,7 +67,7 @@ class Round:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options."""
     add_bundle_argument(parser)
     parser.add_argument("--users", type=positive, default=40, help="per round and strategy (default 40)")
     parser.add_argument("--rounds", type=positive, default=5, help="default 5")
@@ -74,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; returns the exit code, 1 when a limit was broken.
+    """Measures and prints; returns the exit code, 1 when a limit was broken.
 
     Raises:
         BenchmarkError: the simulator does not start, an answer is not the LVLM's, or the answer cache was not
@@ -90,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = runner.run(_measure(simulator.url, bundle, cases, names, arguments.rounds))
     page = _page(found, arguments, bundle)
     publish(page, arguments.markdown)
-    return int(any_broken(held(found)))
+    return int(any_broken(limit_checks(found)))
 
 
 Found = dict[tuple[str, str], list[Round]]
@@ -112,7 +114,7 @@ async def _measure(
         with tqdm(total=len(found) * (rounds + 1), unit="round", disable=None) as bar:
             for number in range(rounds + 1):
                 for (name, provider), measured in found.items():
-                    gc.collect()
+                    gc.collect()  # what is alive now is not looked at again while the clock runs
                     gc.freeze()
                     cache.empty()  # all rounds ask the same
                     taken = await one_round(stage, metrics, bare[provider], bundle, cases, name)
@@ -125,7 +127,7 @@ async def _measure(
 async def one_round(
     stage: LvlmStage, metrics: Metrics, bare: BareSdk, bundle: Bundle, cases: Sequence[Case], name: str
 ) -> Round:
-    """Ask every case once through the stage and once through the bare SDK, in turns.
+    """Asks every case once through the stage and once through the bare SDK, in turns.
 
     Raises:
         BenchmarkError: an answer is not the LVLM's, or was not missed in the answer cache and written there.
@@ -161,14 +163,14 @@ async def one_round(
 
 
 class EmptiedCache:
-    """A cache in memory that is emptied between rounds, so that every round misses what it asks for."""
+    """A cache in memory that can be emptied, so that every round misses what it asks for."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self.empty()
 
     def empty(self) -> None:
-        """Forget everything."""
+        """Forgets everything."""
         self._cache = MemoryCache(self._max_bytes)
 
     async def get(self, key: str) -> bytes | None:
@@ -185,14 +187,14 @@ class EmptiedCache:
 
 
 class BareSdk:
-    """The vendor's SDK with nothing of ours around it but the request's content."""
+    """The vendor's SDK, called with the request that the service's provider builds and nothing else of it."""
 
     def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
         self._provider: Any = open_provider(name, settings, Prices.read())
 
     async def call(self, call: Call) -> float:
-        """Seconds for one streamed call, read to the end."""
+        """Makes one streamed call and reads it to the end; returns its seconds."""
         client = self._provider.client
         request = self._provider.request(call)
         began = time.perf_counter()
@@ -207,7 +209,7 @@ class BareSdk:
         return time.perf_counter() - began
 
     async def close(self) -> None:
-        """Free the connections."""
+        """Closes the connections."""
         await self._provider.close()
 
 
@@ -222,13 +224,13 @@ def _call_seconds(metrics: Metrics) -> float:
 
 
 def _stored(metrics: Metrics) -> float:
-    """Answers written to the cache so far."""
+    """Number of answers written to the cache so far."""
     labels = {"cache": CACHE, "result": "stored"}
     return metrics.registry.get_sample_value("msr_cache_events_total", labels) or 0.0
 
 
-def held(found: Found) -> Held:
-    """The limits, each with the worst of the strategies and wires."""
+def limit_checks(found: Found) -> LimitChecks:
+    """Pairs each limit with the worst of the strategies and wire formats."""
     own, calls = ([way(rounds) for rounds in found.values()] for way in (_own, _by_bare))
     return (
         (OWN, max(own, key=lambda each: each.median)),
@@ -272,6 +274,6 @@ def _page(found: Found, arguments: argparse.Namespace, bundle: Bundle) -> str:
             "Medians per round; their median over rounds, extremes in brackets. No answer was cached before: "
             "each is looked up, missed and written. Calls of both kinds take turns. Most of a call is the "
             "simulator, which looks at the picture.\n",
-            verdicts(held(found)) + "\n",
+            verdicts(limit_checks(found)) + "\n",
         )
     )

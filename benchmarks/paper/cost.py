@@ -1,6 +1,6 @@
-"""``cost``: what 1,000 users cost per strategy, prompt form and model, before a cent is spent.
+"""Command ``cost``: estimates what 1,000 users cost per strategy, prompt form and model.
 
-The prompts are the real ones, built as for a request and shown to nobody: no provider is called.
+The prompts are the real ones, built as for a request; no provider is called and nothing is spent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from benchmarks.errors import BenchmarkError
 from benchmarks.lab import machine
 from benchmarks.lab.cases import Cohort
-from benchmarks.lab.lvlm_calls import PER, CallBuilder, Expected
+from benchmarks.lab.lvlm_calls import PER, CallBuilder, CallEstimate
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.tables import Table
@@ -29,14 +29,15 @@ from service.strategies import STRATEGIES
 
 FORMS: tuple[Form, ...] = ("label", "paper")
 CAPTION = "caption"
+"""Stands for a strategy where an image is captioned."""
 
 
-Estimates = dict[tuple[str, Form, str], Expected]
-"""By what is asked (a strategy, or ``caption`` in the label form), form of the prompt and model."""
+Estimates = dict[tuple[str, Form, str], CallEstimate]
+"""Estimates by what is asked (a strategy, or ``caption`` in the label form), form of the prompt and model."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options."""
     add_bundle_argument(parser)
     parser.add_argument("--users", type=positive, default=200, help="and images, in the sample (default 200)")
     parser.add_argument("--seed", type=int, default=2024, help="seed of the sample (default 2024)")
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Estimate and print; returns the exit code.
+    """Estimates and prints; returns the exit code.
 
     Raises:
         BenchmarkError: the bundle is not usable, or a model has no line in the price table.
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def asked(catalogue: Catalogue) -> tuple[tuple[str, Form], ...]:
-    """What a bundle can be asked with an LVLM; without captions there is no enhanced view."""
+    """Lists the strategies and forms of a bundle; without captions it has no enhanced view."""
     return tuple(
         (strategy.name, form)
         for strategy in STRATEGIES.values()
@@ -83,16 +84,16 @@ async def _estimate(arguments: argparse.Namespace, catalogue: Catalogue, models:
                 for case in cases:
                     drawn.append(await calls.ranking(case, STRATEGIES[name], form, arguments.k))
                     bar.update()
-                found |= {(name, form, model): calls.expected(drawn, model) for model in models}
+                found |= {(name, form, model): calls.estimate(drawn, model) for model in models}
         if drawn := await calls.captions(arguments.users, arguments.seed):
-            found |= {(CAPTION, FORMS[0], model): calls.expected(drawn, model) for model in models}
+            found |= {(CAPTION, FORMS[0], model): calls.estimate(drawn, model) for model in models}
         return found
     finally:
         await calls.close()
 
 
 def ranking_table(found: Estimates, models: Sequence[str]) -> Table:
-    """A row for each strategy and model; the two forms side by side."""
+    """Tabulates a row for each strategy and model, with the two forms side by side."""
     columns = [f"{what}, {form}" for form in FORMS for what in ("input", "output", "USD")]
     rows = []
     for strategy in dict.fromkeys(name for name, _, _ in found if name != CAPTION):
@@ -107,7 +108,7 @@ def ranking_table(found: Estimates, models: Sequence[str]) -> Table:
 
 
 def caption_table(found: Estimates, models: Sequence[str], batch_share: float) -> Table:
-    """A row for each model."""
+    """Tabulates a row for each model: tokens and dollars per 1,000 captions, also by batch."""
     rows = []
     for model in models:
         side = found[CAPTION, FORMS[0], model]
@@ -115,7 +116,7 @@ def caption_table(found: Estimates, models: Sequence[str], batch_share: float) -
     return Table(("model", "of input: pictures", "input", "output", "USD", "USD, batch"), tuple(rows))
 
 
-def _figures(side: Expected) -> tuple[str, str, str]:
+def _figures(side: CallEstimate) -> tuple[str, str, str]:
     return f"{side.input_tokens:.0f}", f"{side.output_tokens:.0f}", f"{side.dollars:.3f}"
 
 
@@ -148,7 +149,7 @@ def _page(
         f"Tokens per user, US dollars per {PER:,} users. **All of it is estimated; no provider was called.** "
         f"Text: a token for {BYTES_PER_TOKEN:g} bytes of the real prompt. Pictures: the vendor's published "
         "rule on the real picture. Output: what an answer of that form takes; a model that thinks bills its "
-        "thoughts as output too, which nobody can know beforehand. Not in it: second attempts, cached input "
+        "thoughts as output too, which cannot be known beforehand. Not in it: second attempts, cached input "
         "(cheaper), answers from our cache (free). A running service learns from its bills and says what it "
         "really spent (`msr_lvlm_cost_usd_total`).\n",
     ]
@@ -158,6 +159,6 @@ def _page(
             caption_table(found, models, prices.batch_share).markdown(),
             f"Tokens per image, US dollars per {PER:,} images, estimated in the same way; a caption is asked "
             "for once in the life of an image. A batch costs half and comes within a day. A ranking that "
-            "somebody waits for cannot come by batch.\n",
+            "a user waits for cannot come by batch.\n",
         ]
     return "\n".join(sections)

@@ -1,4 +1,7 @@
-"""``efficiency``: seconds per user of each strategy, by client and by the service's histograms (RQ4)."""
+"""Command ``efficiency``: measures seconds per user of each strategy (the paper's RQ4).
+
+They are measured twice: by the client, and by the service's own histogram over the same requests.
+"""
 
 from __future__ import annotations
 
@@ -31,23 +34,35 @@ from benchmarks.lab.pages import add_markdown_argument, publish, write_text
 from benchmarks.lab.prometheus import REQUEST_DURATION, Total, histogram_total
 from benchmarks.lab.service_client import Reply, ServiceClient
 from benchmarks.lab.stats import mean, percentile
-from benchmarks.lab.tables import UNKNOWN, Table, dollars
-from benchmarks.paper.scoring import SIMULATED, is_simulated, known_sum
+from benchmarks.lab.tables import NO_VALUE, Table, dollars
+from benchmarks.paper.scoring import SIMULATED_WARNING, is_simulated, known_sum
 from models.evaluation import Protocol
 from service.bundle import Bundle
 
 PAPER = Path(__file__).with_name("paper_table2.toml")
 POLLS, POLL_SECONDS = 40, 0.05
-"""How long to wait until the service has observed its last answer: it may do so after sending it."""
+"""Looks at the histogram, and seconds between two, for the last answer: it is observed after it is sent."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One strategy. Seconds are per user; tokens and cost are means per user.
+class StrategyTimes:
+    """What one strategy took. Seconds, tokens and cost are per user.
 
     Attributes:
+        strategy: name of the strategy.
+        users: number of requests, one for each user.
+        failures: requests without an answer.
+        outcomes: how often each outcome; ``failed`` stands for requests without an answer.
+        client_mean: seconds as the client waited.
+        client_p50: their median.
+        client_p95: their 95th percentile.
+        histogram_mean: seconds as the service observed them.
         histogram_count: observations that the service added during the measurement.
-        cost_usd: None where the price of the model is not known.
+        input_tokens: mean per user.
+        output_tokens: mean per user.
+        cost_usd: mean US dollars per user; None where the price of the model is not known.
+        models: provider/model of every LVLM that was asked, sorted.
+        simulated: whether the simulator answered any of them.
     """
 
     strategy: str
@@ -72,12 +87,12 @@ class Row:
 
     @property
     def undisturbed(self) -> bool:
-        """Whether the histogram holds this measurement and nobody else's requests."""
+        """Whether the histogram holds the requests of this measurement and no others."""
         return self.histogram_count == self.users
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options."""
     add_service_arguments(parser)
     # Off by default: a cached answer costs milliseconds and would be timed as if the LVLM had been asked.
     add_strategy_arguments(parser, default="all", cache="off")
@@ -92,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; returns the exit code, 1 when a request failed.
+    """Measures and prints; returns the exit code, 1 when a request failed.
 
     Raises:
         BenchmarkError: the bundle or the service is not usable.
@@ -113,8 +128,8 @@ def run(arguments: argparse.Namespace) -> int:
     return int(any(row.failures for row in rows))
 
 
-def summarise(strategy: str, replies: Sequence[Reply], added: Total) -> Row:
-    """Average the replies of one strategy.
+def summarise(strategy: str, replies: Sequence[Reply], added: Total) -> StrategyTimes:
+    """Averages the replies of one strategy.
 
     Raises:
         ValueError: there are none.
@@ -124,7 +139,7 @@ def summarise(strategy: str, replies: Sequence[Reply], added: Total) -> Row:
     calls: list[Mapping[str, Any]] = [body["lvlm"] for body in answers if body.get("lvlm")]
     outcomes = [str(body.get("outcome")) for body in answers] + ["failed"] * (len(replies) - len(answers))
     costs: list[float | None] = [call.get("cost_usd") for call in calls]
-    return Row(
+    return StrategyTimes(
         strategy=strategy,
         users=len(replies),
         failures=len(replies) - len(answers),
@@ -143,15 +158,15 @@ def summarise(strategy: str, replies: Sequence[Reply], added: Total) -> Row:
 
 
 def paper_seconds(path: Path = PAPER) -> dict[str, float]:
-    """The paper's seconds per user by strategy, as far as they are known for certain."""
+    """Reads the paper's seconds per user by strategy, as far as they are known for certain."""
     return {
         name: float(entry["seconds"])
         for name, entry in tomllib.loads(path.read_text(encoding="utf-8")).items()
     }
 
 
-def seconds_table(rows: Sequence[Row], paper: Mapping[str, float]) -> Table:
-    """The two watches side by side, with the paper's figure."""
+def seconds_table(rows: Sequence[StrategyTimes], paper: Mapping[str, float]) -> Table:
+    """Tabulates the client's and the service's seconds side by side, with the paper's figure."""
     columns = (
         "strategy", "users", "client mean s", "histogram mean s", "difference ms", "difference %",
         "client p50 s", "client p95 s", "paper s", "input tokens", "output tokens", "cost USD", "outcomes",
@@ -160,7 +175,7 @@ def seconds_table(rows: Sequence[Row], paper: Mapping[str, float]) -> Table:
 
 
 def training_table(bundle: Bundle) -> Table:
-    """Training cost of every backbone, as its manifest says."""
+    """Tabulates the training cost of every backbone, as its manifest says."""
     manifests = [backbone.manifest for backbone in bundle.backbones.values()]
     return Table(
         ("backbone", "family", "d", "L", "s per epoch", "epochs", "device"),
@@ -179,7 +194,7 @@ def training_table(bundle: Bundle) -> Table:
     )
 
 
-async def _measure(arguments: argparse.Namespace, cases: Sequence[Case]) -> list[Row]:
+async def _measure(arguments: argparse.Namespace, cases: Sequence[Case]) -> list[StrategyTimes]:
     names = strategies(arguments)
     total = len(names) * (arguments.warmup + len(cases))
     async with ServiceClient(arguments.url) as client:
@@ -190,8 +205,8 @@ async def _measure(arguments: argparse.Namespace, cases: Sequence[Case]) -> list
 
 async def _measure_one(
     client: ServiceClient, strategy: str, arguments: argparse.Namespace, cases: Sequence[Case], bar: tqdm[Any]
-) -> Row | None:
-    """One strategy, one request at a time: seconds per user, not throughput.
+) -> StrategyTimes | None:
+    """Measures one strategy, one request at a time: seconds per user, not throughput.
 
     Returns None when the service refuses the strategy.
     """
@@ -217,7 +232,7 @@ async def _measure_one(
 
 
 async def _settled(client: ServiceClient, strategy: str) -> Total:
-    """The histogram once two scrapes agree: a warm-up request may be observed after it was answered."""
+    """Reads the histogram once two scrapes agree: a warm-up request may be observed after it was answered."""
     total = await _scrape(client, strategy)
     for _ in range(POLLS):
         await asyncio.sleep(POLL_SECONDS)
@@ -228,7 +243,7 @@ async def _settled(client: ServiceClient, strategy: str) -> Total:
 
 
 async def _observed(client: ServiceClient, strategy: str, count: float) -> Total:
-    """The histogram once it holds ``count`` observations, or after two seconds as it is."""
+    """Reads the histogram once it holds ``count`` observations, or after two seconds as it is."""
     for _ in range(POLLS):
         total = await _scrape(client, strategy)
         if total.count >= count:
@@ -241,7 +256,7 @@ async def _scrape(client: ServiceClient, strategy: str) -> Total:
     return histogram_total(await client.metrics(), REQUEST_DURATION, {"strategy": strategy})
 
 
-def _cells(row: Row, paper: float | None) -> tuple[str, ...]:
+def _cells(row: StrategyTimes, paper: float | None) -> tuple[str, ...]:
     share = row.difference / row.client_mean if row.client_mean else math.nan
     return (
         row.strategy,
@@ -252,7 +267,7 @@ def _cells(row: Row, paper: float | None) -> tuple[str, ...]:
         f"{100 * share:.1f}",
         f"{row.client_p50:.4f}",
         f"{row.client_p95:.4f}",
-        UNKNOWN if paper is None else f"{paper:g}",
+        NO_VALUE if paper is None else f"{paper:g}",
         f"{row.input_tokens:.0f}",
         f"{row.output_tokens:.0f}",
         dollars(row.cost_usd, 6, simulated=row.simulated),
@@ -260,12 +275,12 @@ def _cells(row: Row, paper: float | None) -> tuple[str, ...]:
     )
 
 
-def _page(rows: Sequence[Row], bundle: Bundle, found: Mapping[str, Any]) -> str:
+def _page(rows: Sequence[StrategyTimes], bundle: Bundle, found: Mapping[str, Any]) -> str:
     if not rows:
         raise BenchmarkError("the service refused every strategy: nothing was measured")
-    notes = [f"**{SIMULATED}**\n"] if any(row.simulated for row in rows) else []
+    notes = [f"**{SIMULATED_WARNING}**\n"] if any(row.simulated for row in rows) else []
     notes += [
-        f"**{row.strategy}: {row.histogram_count} observations for {row.users} requests; somebody else used "
+        f"**{row.strategy}: {row.histogram_count} observations for {row.users} requests; another client used "
         "the service, so its histogram column is not this measurement.**\n"
         for row in rows
         if not row.undisturbed

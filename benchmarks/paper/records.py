@@ -1,7 +1,7 @@
-"""Raw records on disk: one header, then one JSON line per user and strategy, appended as answers come.
+"""Keeps a replay's raw records on disk: a header, then a JSON line for each user and strategy.
 
-Tables are made from these lines later and the lines are never edited. A run that was stopped goes on where it
-was: finished lines are skipped and a line that was half written is dropped.
+Lines are appended as answers come and are never edited; tables are made from them later. A run that was
+stopped goes on where it was: finished lines are skipped, and a line that was half written is dropped.
 """
 
 from __future__ import annotations
@@ -16,47 +16,56 @@ from typing import Any, Self
 from benchmarks.errors import BenchmarkError
 
 SCHEMA = 1
+"""Version of the format; a file of another one is refused."""
 HEADER = "header"
 ANSWER = "answer"
 
 Record = dict[str, Any]
 Key = tuple[int, str]
-"""User position and strategy: what a line answers."""
+"""User position and strategy, of which a file holds one answer."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished or stopped run as read from its file."""
+class RecordedRun:
+    """A finished or stopped replay as read from its file.
+
+    Attributes:
+        header: options, protocol, bundle and machine.
+        records: answers in the order in which they came.
+    """
 
     header: Record
     records: tuple[Record, ...]
 
 
-def read_run(path: Path) -> Run:
-    """Read the records of a run; a half-written last line is left out.
+def read_records(path: Path) -> RecordedRun:
+    """Reads the records of a run; a half-written last line is left out.
 
     Raises:
         BenchmarkError: the file cannot be read, is not one of ours or is damaged; the message names the line.
     """
     lines = _complete_lines(path)
     header = _header(path, lines)
-    return Run(header, tuple(_answer(path, number, line) for number, line in enumerate(lines[1:], start=2)))
+    return RecordedRun(
+        header, tuple(_answer(path, number, line) for number, line in enumerate(lines[1:], start=2))
+    )
 
 
 class RecordFile:
     """The file of a run under way, open for appending.
 
     Attributes:
-        finished: what the file answers.
-        failures: how many of its records are of requests without a usable answer.
+        path: of the file.
+        finished: user and strategy of every record in it.
+        failures: number of records of requests without a usable answer.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
-        """Begin the file, or go on with it.
+        """Begins the file, or goes on with it.
 
         Args:
             path: of the file.
-            header: of this run; ``options`` in it must equal those of the file.
+            header: header of this run; ``options`` in it must equal those of the file.
 
         Raises:
             BenchmarkError: the file is not one of ours, is damaged or was made with other options.
@@ -84,7 +93,7 @@ class RecordFile:
         self._stream.close()
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add one answer; once this returns, a killed process does not lose it.
+        """Adds one answer; once this returns, a killed process does not lose it.
 
         Raises:
             BenchmarkError: the disk is full or gone.
@@ -105,7 +114,7 @@ class RecordFile:
     def _resume(self, header: Mapping[str, Any]) -> None:
         if self._drop_unfinished_header():
             return
-        run = read_run(self.path)
+        run = read_records(self.path)
         _check_same_options(self.path, run.header.get("options", {}), header["options"])
         self.finished = {(record["user"], record["strategy"]) for record in run.records}
         self.failures = sum(record.get("error") is not None for record in run.records)
@@ -114,7 +123,7 @@ class RecordFile:
             stream.truncate(contents.rfind(b"\n") + 1)
 
     def _drop_unfinished_header(self) -> bool:
-        """Empty a file that holds only the beginning of our header; anything else is somebody's data."""
+        """Empties a file that holds only the beginning of our header; another one may be the user's data."""
         contents = self.path.read_bytes()
         ours = json.dumps({"kind": HEADER}).encode()[:-1]
         unfinished = b"\n" not in contents and (contents.startswith(ours) or ours.startswith(contents))

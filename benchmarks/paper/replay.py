@@ -1,4 +1,4 @@
-"""``replay``: ask a running service every question of the leave-one-out test and keep what it answers."""
+"""Command ``replay``: asks a running service the questions of the leave-one-out test, and records answers."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from models.contracts import BackboneManifest
 from models.evaluation import COCHRAN, Protocol
 from service.bundle import Bundle
 
-NOBODY = (401, 403, 404, 503)
-"""Statuses that say nothing about one user: no key, no such path, no service behind the proxy."""
+TURNED_AWAY = (401, 403, 404, 503)
+"""Statuses that end the run, since they say nothing about one user: no key, no such path, no service."""
 
-POOL_KEYS = ("item_id", "score", "base_rank", "source")
+RECORDED_OF_ITEM = ("item_id", "score", "base_rank", "source")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options."""
     add_service_arguments(parser)
     add_strategy_arguments(parser, default="none")
     parser.add_argument(
@@ -50,11 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Replay; returns the exit code, 1 when the file holds a request that failed.
+    """Replays; returns the exit code, 1 when the file holds a request that failed.
 
     Raises:
         BenchmarkError: the bundle, the service or the file of records is not usable, or the service turns
-            everybody away.
+            every request away.
     """
     bundle = bundle_of(arguments)
     protocol = Protocol()
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def record_of(case: Case, strategy: str, reply: Reply) -> dict[str, Any]:
-    """Everything about one answer that any later table may want, without judging it."""
+    """Collects what a later table may want of one answer, without judging it."""
     body = reply.body if reply.error is None else {}
     return {
         "user": case.user,
@@ -82,7 +82,7 @@ def record_of(case: Case, strategy: str, reply: Reply) -> dict[str, Any]:
         "error": reply.error,
         "attempts": reply.attempts,
         "client_seconds": reply.seconds,
-        "items": [{key: item.get(key) for key in POOL_KEYS} for item in body.get("items", [])],
+        "items": [{key: item.get(key) for key in RECORDED_OF_ITEM} for item in body.get("items", [])],
         **{
             key: body.get(key)
             for key in (
@@ -127,7 +127,7 @@ class _Replay:
         self._answered = {strategy for _, strategy in records.finished}
 
     async def work(self, client: ServiceClient, todo: Iterator[tuple[Case, str]], bar: tqdm[Any]) -> None:
-        """Take questions until none is left."""
+        """Takes questions until none is left; several workers share the iterator."""
         for case, strategy in todo:
             reply = await client.recommend(self._payload(case), {"strategy": strategy, **self._options})
             self._check(strategy, reply)
@@ -135,7 +135,7 @@ class _Replay:
             bar.update()
 
     def _payload(self, case: Case) -> dict[str, Any]:
-        """Stored histories hold the target, so ``user_id`` is never sent."""
+        """Makes the body. It has a history and no ``user_id``, whose stored history holds the target."""
         payload: dict[str, Any] = {
             "history": list(case.history),
             "candidates": list(case.candidates),
@@ -146,8 +146,12 @@ class _Replay:
         return payload
 
     def _check(self, strategy: str, reply: Reply) -> None:
-        """Stop on what would make the whole run meaningless; everything else is a result."""
-        if reply.status in NOBODY:
+        """Stops on what would make the whole run meaningless; everything else is a result.
+
+        Raises:
+            BenchmarkError: the service turns requests or the strategy away, or serves another bundle.
+        """
+        if reply.status in TURNED_AWAY:
             raise BenchmarkError(
                 f"the service turns every request away ({reply.error}): mend that and repeat the command, "
                 "the answers so far are kept"
@@ -170,7 +174,7 @@ class _Replay:
 
 
 def _header(arguments: argparse.Namespace, bundle: Bundle, protocol: Protocol, cohort: int) -> dict[str, Any]:
-    """The run in full, ``cohort`` users per strategy when complete.
+    """Describes the run; it is complete with ``cohort`` records per strategy.
 
     Only ``options`` must stay the same when a run is resumed.
     """

@@ -1,4 +1,4 @@
-"""``score``: tables of accuracy, repairs and time from the records of replays, and from nothing else."""
+"""Command ``score``: tabulates accuracy, repairs and time from the records of replays alone."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from benchmarks.errors import BenchmarkError
 from benchmarks.lab import machine
 from benchmarks.lab.pages import add_markdown_argument, publish, write_text
-from benchmarks.lab.tables import UNKNOWN, Table, dollars
-from benchmarks.paper.records import Run, read_run
-from benchmarks.paper.scoring import SIMULATED, Accuracy, Score, by_strategy, score
+from benchmarks.lab.tables import NO_VALUE, Table, dollars
+from benchmarks.paper.records import RecordedRun, read_records
+from benchmarks.paper.scoring import SIMULATED_WARNING, Accuracy, Score, by_strategy, score
 from service.strategies import STRATEGIES
 
 METRICS = ("H@1", "H@5", "N@5")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options."""
     parser.add_argument("records", type=Path, nargs="+", help="files written by replay")
     add_markdown_argument(parser)
     parser.add_argument(
@@ -28,12 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the tables; returns the exit code.
+    """Prints the tables; returns the exit code.
 
     Raises:
         BenchmarkError: a file of records is missing, damaged or empty.
     """
-    runs = {path: read_run(path) for path in arguments.records}
+    runs = {path: read_records(path) for path in arguments.records}
     scores = {path: _scores(path, found) for path, found in runs.items()}
     pages = [_page(path, found, scores[path]) for path, found in runs.items()]
     publish("\n".join(pages), arguments.markdown)
@@ -43,7 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def accuracy_table(scores: Iterable[Score]) -> Table:
-    """H@1, H@5, N@5 in percent: strategy score with 95 % interval, then as served, then without failures."""
+    """Tabulates H@1, H@5 and N@5 in percent.
+
+    First the strategy score with its 95 % interval, then the ranks as served, then N@5 without failures.
+    """
     columns = (
         "strategy", "LVLM", "backbone", "users", *METRICS, *(f"{name} as served" for name in METRICS),
         "N@5 answered only (lenient)",
@@ -54,19 +57,19 @@ def accuracy_table(scores: Iterable[Score]) -> Table:
         rows.append(
             (
                 found.strategy,
-                ", ".join(found.lvlms) or UNKNOWN,
-                ", ".join(found.backbones) or UNKNOWN,
+                ", ".join(found.lvlms) or NO_VALUE,
+                ", ".join(found.backbones) or NO_VALUE,
                 str(found.strategy_score.users),
                 *(_with_interval(found.strategy_score, name) for name in METRICS),
                 *(_percent(found.as_served.values[name]) for name in METRICS),
-                f"{_percent(lenient.values['N@5'])} of {lenient.users}" if lenient else UNKNOWN,
+                f"{_percent(lenient.values['N@5'])} of {lenient.users}" if lenient else NO_VALUE,
             )
         )
     return Table(columns, tuple(rows))
 
 
 def behaviour_table(scores: Iterable[Score]) -> Table:
-    """What happened on the way: failures, fallbacks, repairs, tokens, cost and the client's seconds."""
+    """Tabulates failures, fallbacks, repairs, tokens, cost and the client's seconds."""
     columns = (
         "strategy", "failed", "fallbacks", "invented", "duplicated", "missing", "input tokens",
         "output tokens", "cost USD", "cache hits", "mean s", "p95 s", "outcomes",
@@ -92,7 +95,7 @@ def behaviour_table(scores: Iterable[Score]) -> Table:
     return Table(columns, tuple(rows))
 
 
-def missing_answers(run: Run, scores: Iterable[Score]) -> list[str]:
+def missing_answers(run: RecordedRun, scores: Iterable[Score]) -> list[str]:
     """One line per strategy of which less than the whole cohort was answered."""
     cohort = run.header.get("cohort")
     if cohort is None:
@@ -106,7 +109,7 @@ def missing_answers(run: Run, scores: Iterable[Score]) -> list[str]:
 
 
 def mixtures(scores: Iterable[Score]) -> list[str]:
-    """One loud line for every row that several models stand in."""
+    """Warns of every row that mixes answers of several models."""
     return [
         f"**Warning: {found.strategy} mixes answers of more than one {kind} ({', '.join(names)}): "
         "its row is the result of none of them.**"
@@ -117,7 +120,7 @@ def mixtures(scores: Iterable[Score]) -> list[str]:
 
 
 def cached_answers(scores: Iterable[Score]) -> list[str]:
-    """One line per strategy with answers that no LVLM was asked for."""
+    """Says for each strategy how many of its answers came from the cache."""
     return [
         f"{found.cache_hits} of {found.answers} answers of {found.strategy} come from the cache: "
         "its seconds, tokens and cost are not those of asking the LVLM every time."
@@ -126,8 +129,8 @@ def cached_answers(scores: Iterable[Score]) -> list[str]:
     ]
 
 
-def training_differences(run: Run, scores: Iterable[Score]) -> list[str]:
-    """How strategies without an LVLM compare with the manifest of the backbone that answered.
+def training_differences(run: RecordedRun, scores: Iterable[Score]) -> list[str]:
+    """Compares strategies without an LVLM with the manifest of the backbone that answered.
 
     Only a complete replay of all users with the manifest's own protocol may be compared; otherwise nothing
     is said.
@@ -154,14 +157,14 @@ def training_differences(run: Run, scores: Iterable[Score]) -> list[str]:
 
 
 def sampled_test_metrics(metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, float]:
-    """H@1, H@5 and N@5 of a manifest's test part, as shares of one; empty under another protocol."""
+    """Reads H@1, H@5 and N@5 of a manifest's test part, as shares of one; empty under another protocol."""
     test = metrics.get("test")
     if not isinstance(test, Mapping) or test.get("protocol") != protocol:
         return {}
     return {name: float(test[name]) for name in METRICS if name in test}
 
 
-def _scores(path: Path, run: Run) -> list[Score]:
+def _scores(path: Path, run: RecordedRun) -> list[Score]:
     groups = by_strategy(run.records)
     if not groups:
         raise BenchmarkError(f"{path} holds no answer yet: run the replay first")
@@ -173,9 +176,9 @@ def _scores(path: Path, run: Run) -> list[Score]:
     return [score(name, records) for name, records in groups.items()]
 
 
-def _page(path: Path, run: Run, scores: list[Score]) -> str:
+def _page(path: Path, run: RecordedRun, scores: list[Score]) -> str:
     header = run.header
-    warning = [f"**{SIMULATED}**"] if any(found.simulated for found in scores) else []
+    warning = [f"**{SIMULATED_WARNING}**"] if any(found.simulated for found in scores) else []
     return "\n".join(
         (
             f"## {path.name}: {header.get('dataset')}\n",
@@ -204,7 +207,7 @@ def _shown_options(options: Mapping[str, Any]) -> str:
     )
 
 
-def _long_table(runs: Mapping[Path, Run], scores: Mapping[Path, list[Score]]) -> Table:
+def _long_table(runs: Mapping[Path, RecordedRun], scores: Mapping[Path, list[Score]]) -> Table:
     rows = []
     for path, found_scores in scores.items():
         for found in found_scores:

@@ -1,4 +1,4 @@
-"""From raw records to accuracy: pure functions that see what was answered and only here the target.
+"""Scores raw records: pure functions, the only ones that hold what was answered against the target.
 
 Two scores per record. *Strategy*: only a place that the strategy itself gave counts, the LVLM's for ``s1``,
 ``s3``, ``s4`` and ``s5``, the candidate model's for ``none`` and ``s2``; an answer that failed is a miss and
@@ -18,10 +18,11 @@ from service.settings import SIMULATORS
 from service.strategies import STRATEGIES
 
 LVLM = "lvlm"
+"""``items[].source`` of an item that the LVLM placed."""
 REPAIRS = ("invented", "duplicated", "missing")
 TOKENS = ("input_tokens", "output_tokens")
 
-SIMULATED = (
+SIMULATED_WARNING = (
     "These answers come from the simulator: they check the instruments and are never quoted as a result."
 )
 
@@ -30,7 +31,13 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Accuracy:
-    """H@1, H@5 and N@5 as shares of one, with 95 % intervals (Wilson; bootstrap for N@5)."""
+    """H@1, H@5 and N@5 as shares of one, with 95 % intervals.
+
+    Attributes:
+        users: number of users, the denominator.
+        values: share by metric.
+        intervals: interval by metric: Wilson's, for N@5 a bootstrap.
+    """
 
     users: int
     values: Mapping[str, float]
@@ -42,16 +49,22 @@ class Score:
     """Everything that the records of one strategy say.
 
     Attributes:
-        strategy_score: places that the strategy gave, all users.
-        as_served: places that users got, all users.
-        answered_only: ``strategy_score`` over the users whose target got a chance, that is without failed
-            answers; lenient, since it drops the hard ones. None when no answer was usable.
+        strategy: name of the strategy.
+        strategy_score: accuracy of the ranks that the strategy gave, over all users.
+        as_served: accuracy of the ranks that users got, over all users.
+        answered_only: ``strategy_score`` without failed answers; lenient, since it drops the hard users. None
+            when no answer was usable.
         outcomes: how often each outcome; ``failed`` stands for requests without an answer.
-        repairs: invented, duplicated and missing items in all answers.
+        repairs: number of invented, duplicated and missing items in all answers.
+        tokens: input and output tokens of all answers.
         lvlms: provider/model of every LVLM that was asked, sorted; more than one is a mixture.
         backbones: name and version of every candidate model that answered, sorted.
         cache_hits: answers whose LVLM part came from the cache.
-        cost_usd: of all answers; None when the price of any is not known.
+        cost_usd: US dollars of all answers; None when the price of any is not known.
+        estimated: answers whose tokens are estimated.
+        mean_seconds: mean of what the client waited.
+        p95_seconds: 95th percentile of it.
+        simulated: whether the simulator answered any of them.
     """
 
     strategy: str
@@ -87,17 +100,17 @@ class Score:
 
 
 def strategy_rank(record: Record) -> float:
-    """The target's rank if the strategy itself placed it, else ``MISS``."""
-    place = _place(record)
-    if place is None or record["items"][place].get("source") != _own_source(record):
+    """Finds the target's rank if the strategy itself placed it, else ``MISS``."""
+    index = _index(record)
+    if index is None or record["items"][index].get("source") != _own_source(record):
         return MISS
-    return _rank(record, place)
+    return _rank(record, index)
 
 
 def served_rank(record: Record) -> float:
-    """The target's rank in the list that the user got; ``MISS`` when no list came or it lacks the target."""
-    place = _place(record)
-    return MISS if place is None else _rank(record, place)
+    """Finds the target's rank in the list that the user got; ``MISS`` without a list or the target."""
+    index = _index(record)
+    return MISS if index is None else _rank(record, index)
 
 
 def answered(record: Record) -> bool:
@@ -108,7 +121,7 @@ def answered(record: Record) -> bool:
 
 
 def accuracy(ranks: Sequence[float]) -> Accuracy:
-    """Average over users.
+    """Averages ranks over users.
 
     Raises:
         EvaluationError: there are no ranks.
@@ -120,7 +133,7 @@ def accuracy(ranks: Sequence[float]) -> Accuracy:
 
 
 def score(strategy: str, records: Sequence[Record]) -> Score:
-    """Score the records of one strategy.
+    """Scores the records of one strategy.
 
     Raises:
         EvaluationError: there are no records.
@@ -158,7 +171,7 @@ def is_simulated(call: Mapping[str, Any]) -> bool:
 
 
 def known_sum(costs: Iterable[float | None]) -> float | None:
-    """The sum; None when any part is unknown, since a sum of the others would look like the whole."""
+    """Adds up costs; None when any is unknown, since the sum of the others would look like the whole."""
     total = 0.0
     for cost in costs:
         if cost is None:
@@ -168,11 +181,11 @@ def known_sum(costs: Iterable[float | None]) -> float | None:
 
 
 def by_strategy(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Records in groups, in the order of the strategy table; of a user asked twice only the first counts."""
+    """Groups records in the order of the strategy table; of a user asked twice only the first counts."""
     groups: dict[str, dict[int, Record]] = {}
     for record in records:
         groups.setdefault(record["strategy"], {}).setdefault(record["user"], record)
-    order = {name: place for place, name in enumerate(STRATEGIES)}
+    order = {name: number for number, name in enumerate(STRATEGIES)}
     return {
         name: list(groups[name].values())
         for name in sorted(groups, key=lambda name: order.get(name, len(order)))
@@ -180,32 +193,32 @@ def by_strategy(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def _own_source(record: Record) -> str | None:
-    """What ``items[].source`` says where the strategy itself gave the place; None when it gave none."""
+    """The ``items[].source`` of items that the strategy itself ranked; None when it ranked none."""
     if STRATEGIES[record["strategy"]].asks_lvlm:
         return LVLM
     name = (record.get("backbone") or {}).get("name")
     return name if isinstance(name, str) else None
 
 
-def _place(record: Record) -> int | None:
+def _index(record: Record) -> int | None:
     if record.get("error") is not None:
         return None
-    places = [i for i, item in enumerate(record["items"]) if item.get("item_id") == record["target"]]
-    return places[0] if places else None
+    indexes = [i for i, item in enumerate(record["items"]) if item.get("item_id") == record["target"]]
+    return indexes[0] if indexes else None
 
 
-def _rank(record: Record, place: int) -> float:
-    """The place counted from 1, with every tie decided against the target.
+def _rank(record: Record, index: int) -> float:
+    """Counts the rank from 1, with every tie decided against the target.
 
     An LVLM gives an order and no ties. A candidate model gives scores: what stands below the target with an
     equal score, or with one that cannot be compared, ranks above it.
     """
     items = record["items"]
-    if items[place].get("source") == LVLM:
-        return place + 1
-    own = _number(items[place].get("score"))
-    rivals = (item for item in items[place + 1 :] if item.get("source") == items[place].get("source"))
-    return 1 + place + sum(not _number(item.get("score")) < own for item in rivals)
+    if items[index].get("source") == LVLM:
+        return index + 1
+    own = _number(items[index].get("score"))
+    rivals = (item for item in items[index + 1 :] if item.get("source") == items[index].get("source"))
+    return 1 + index + sum(not _number(item.get("score")) < own for item in rivals)
 
 
 def _number(score: Any) -> float:

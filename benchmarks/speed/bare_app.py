@@ -1,6 +1,6 @@
-"""The least that an HTTP recommender can do: what ``benchmarks http`` holds the service against.
+"""Serves recommendations with as little code as an HTTP app can have, to compare the service with.
 
-A FastAPI app that parses the same JSON and runs the same model in the same bounded executor, on the same
+This FastAPI app parses the same JSON and runs the same model in the same bounded executor, on the same
 server, with no validation, no exclusions, no strategies, no metrics, no logs and no error handling.
 """
 
@@ -19,7 +19,7 @@ from service.executor import BoundedExecutor
 
 
 def create_bare_app(bundle_folder: Path, backbone: str, threads: int = 2, queue: int = 128) -> FastAPI:
-    """Make the app. Threads and queue are the service's defaults."""
+    """Makes the app. Threads and queue have the service's defaults."""
     bundle = open_bundle(bundle_folder)
     items, rows = bundle.catalogue.items, bundle.catalogue.rows
     model = SequenceModel(bundle.backbones[backbone])
@@ -41,7 +41,7 @@ def create_bare_app(bundle_folder: Path, backbone: str, threads: int = 2, queue:
 
 
 def main() -> None:
-    """Serve on the loopback interface."""
+    """Serves on the loopback interface until it is stopped."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--backbone", required=True)

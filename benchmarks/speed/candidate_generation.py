@@ -1,4 +1,4 @@
-"""``candidates``: candidate generation from a bundle beside the usual ways to serve the same weights.
+"""Command ``candidates``: times candidate generation from a bundle beside other ways to serve its weights.
 
 One thread, fp32, batch 1, top 30. The ways are measured in turns and must recommend the same items.
 """
@@ -40,17 +40,17 @@ EAGER_LAST = "torch eager, last position only"
 PLAIN = "plain ONNX export, item table and TopK inside"
 PLAIN_LAST = "plain ONNX export, last position only"
 TOLERANCE = 1e-4
-"""The largest difference of two scores, relative to the best one, at which items may change places."""
+"""Largest difference of two scores, relative to the best one, that is taken for rounding."""
 
 LIMITS = {
     EAGER: Limit(f"times as fast as {EAGER!r}", least=2.0),
     PLAIN: Limit(f"times as fast as {PLAIN!r}", least=1.0),
 }
-"""What the bundle is held to, by opponent."""
+"""Limits on the speed of the bundle, by the way it is compared with."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options."""
     weights = parser.add_mutually_exclusive_group(required=True)
     weights.add_argument("--random", action="store_true", help="random weights at the paper's size on Beauty")
     weights.add_argument(
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; returns the exit code.
+    """Measures and prints; returns the exit code.
 
     Raises:
         BenchmarkError: there are no such weights, or two ways recommend different items.
@@ -99,9 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def check_same_items(ways: Mapping[str, TopK], histories: Sequence[Rows]) -> float:
-    """Make sure that all ways recommend the same, and return the share of answers equal item by item.
+    """Checks that all ways recommend the same; returns the share of answers that are equal item by item.
 
-    Items whose scores differ by rounding alone may stand in another order, or on the other side of place k.
+    Items whose scores differ by rounding alone may stand in another order, or on the other side of rank k.
 
     Raises:
         BenchmarkError: some differ by more.
@@ -122,7 +122,7 @@ def check_same_items(ways: Mapping[str, TopK], histories: Sequence[Rows]) -> flo
 
 
 def timing_table(measured: Mapping[str, list[float]]) -> Table:
-    """Median milliseconds per user of each way, and how many times faster the bundle is, with the spread."""
+    """Tabulates median milliseconds per user of each way, and how many times as fast the bundle is."""
     ratios = {name: Ratio.of(values, measured[BUNDLE]) for name, values in measured.items()}
     return Table(
         ("way", "ms per user", "bundle is faster by", "min–max"),
@@ -134,7 +134,7 @@ def timing_table(measured: Mapping[str, list[float]]) -> Table:
 
 
 def verdicts(measured: Mapping[str, list[float]]) -> str:
-    """Whether the bundle met what it is held to."""
+    """Says whether the bundle met its limits."""
     said = (limit.verdict(Ratio.of(measured[name], measured[BUNDLE])) for name, limit in LIMITS.items())
     return (
         f"Held to, in this run: {'; '.join(said)}. "
@@ -145,7 +145,17 @@ def verdicts(measured: Mapping[str, list[float]]) -> str:
 def _check_swaps(
     name: str, rows: NDArray[np.int64], scores: NDArray[np.float32], other_rows: NDArray[np.int64]
 ) -> None:
-    """An item that only one of two answers holds must stand at the edge: its score is that of place k."""
+    """Checks that an item that only one of two answers holds has the score of rank k.
+
+    Args:
+        name: the other way.
+        rows: item rows of the reference, best first, ``[k]``.
+        scores: their scores, ``[k]``.
+        other_rows: item rows of the other way, ``[k]``.
+
+    Raises:
+        BenchmarkError: one has a better score.
+    """
     missing = ~np.isin(rows, other_rows)
     if missing.any() and float(scores[missing].max() - scores[-1]) > TOLERANCE * float(np.abs(scores).max()):
         raise BenchmarkError(
@@ -178,7 +188,7 @@ def _ways(network: SASRec, vectors: NDArray[np.float32], k: int, folder: Path) -
 
 
 def _from_bundle(network: SASRec, vectors: NDArray[np.float32], k: int, folder: Path) -> TopK:
-    """The service's own class on files as a bundle holds them, the item vectors memory-mapped."""
+    """Opens the service's own class on files as a bundle holds them, the item vectors memory-mapped."""
     export_encoder(network, folder / ENCODER)
     np.save(folder / ITEM_VECTORS, vectors)
     mapped = np.load(folder / ITEM_VECTORS, mmap_mode="r", allow_pickle=False)
@@ -211,8 +221,8 @@ def _manifest(config: SASRecConfig) -> BackboneManifest:
 
 
 def _milliseconds(top_k: TopK, histories: Sequence[Rows], bar: tqdm[None]) -> float:
-    """The median over users; the first call of a turn only warms the caches that another way has emptied."""
-    top_k(histories[-1])
+    """Times one way on all histories; returns the median milliseconds over users."""
+    top_k(histories[-1])  # warms the processor's caches, which another way has emptied
     times = []
     for history in histories:
         begun = time.perf_counter()

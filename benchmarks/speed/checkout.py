@@ -1,4 +1,4 @@
-"""Another commit of this repository in a folder of its own, and commands that run in one."""
+"""Checks another commit of this repository out into a folder of its own, and runs benchmarks in it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 from benchmarks.errors import BenchmarkError
 
 LONGEST = 300.0
-"""Seconds that one run of a benchmark may take."""
+"""Seconds that one run of a benchmark may take; a longer one is stopped and reported."""
 GRACE = 20.0
-"""Seconds for it to stop its own servers when it is interrupted."""
+"""Seconds for it to stop its own servers when it is interrupted; then it is killed."""
 
 
 @contextmanager
 def checked_out(repository: Path, commit: str) -> Iterator[Path]:
-    """Check a commit out beside the work tree, and remove it again however the block ends.
+    """Checks a commit out beside the work tree, and removes it again however the block ends.
 
     Raises:
         BenchmarkError: it is no commit of this repository.
@@ -44,13 +44,18 @@ def checked_out(repository: Path, commit: str) -> Iterator[Path]:
 
 
 def page_of(tree: Path, name: str, options: Sequence[str]) -> str:
-    """Run a benchmark of a work tree with its own code, and return what it prints.
+    """Runs a benchmark of a work tree with that tree's own code, and returns the page that it prints.
 
-    Its processes are a group of their own: when this one is interrupted, the benchmark is too, and it stops
-    what it has started.
+    Its processes are a group of their own: when this one is interrupted, so is the benchmark, and it stops
+    the servers that it has started.
+
+    Args:
+        tree: folder of a checkout.
+        name: public name of the command, the same in every commit.
+        options: of the command.
 
     Raises:
-        BenchmarkError: it refuses, fails or takes too long; the sentence ends with its last words.
+        BenchmarkError: it refuses, fails or takes too long; the message ends with the last line it printed.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks", name, *options],

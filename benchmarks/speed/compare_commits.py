@@ -1,4 +1,4 @@
-"""``compare``: whether this work tree is slower than another commit, both measured in turns.
+"""Command ``compare``: says whether this work tree is slower than another commit, both measured in turns.
 
 Each runs its own code in this environment. A pair is one short run of each, one after the other and each time
 in the other order; a ratio is taken within a pair, so that what slows the machine for a while slows both.
@@ -27,8 +27,9 @@ from benchmarks.speed.checkout import checked_out, page_of
 from benchmarks.speed.short_runs import SHORT_RUNS, Figure, read
 
 SLOWER, FASTER = 0.97, 1.03
+"""Ratios of speed; a work tree is called slower or faster when the whole interval lies beyond one of them."""
 FEWEST = 6
-"""Pairs without which there is no 95 % interval of a median."""
+"""Pairs at least; fewer have no 95 % interval of a median."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Speed:
 
     Attributes:
         figure: what was measured.
-        base: of the other commit.
-        now: of this work tree.
+        base: values of the other commit, one for each pair.
+        now: values of this work tree, one for each pair.
     """
 
     figure: Figure
@@ -47,25 +48,25 @@ class Speed:
 
     @property
     def ratios(self) -> list[float]:
-        """The speed of this work tree by the other commit's; below 1 it is slower."""
+        """The speed of this work tree by the other commit's, pair by pair; below 1 it is slower."""
         pairs = zip(self.now, self.base, strict=True)
         return [now / base if self.figure.more_is_better else base / now for now, base in pairs]
 
     @property
     def interval(self) -> Interval:
-        """Of the ratio's median, at least 95 %."""
+        """The interval of the ratio's median, at least 95 %."""
         low, high = median_interval([math.log(ratio) for ratio in self.ratios])
         return math.exp(low), math.exp(high)
 
     @property
     def verdict(self) -> str:
-        """``slower`` and ``faster`` are said when the whole interval lies beyond the margin."""
+        """``slower``, ``faster``, or that it is not shown to be slower."""
         low, high = self.interval
         return "slower" if high < SLOWER else "faster" if low > FASTER else "not shown to be slower"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options."""
     parser.add_argument("--base", required=True, help="the commit to compare with")
     parser.add_argument("--pairs", type=positive, default=15, help="runs of each (default 15)")
     parser.add_argument(
@@ -75,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; returns the exit code, 1 when anything is slower.
+    """Measures and prints; returns the exit code, 1 when anything is slower.
 
     Raises:
         BenchmarkError: there is no such commit, or a run of either fails.
@@ -101,7 +102,7 @@ def _measure(trees: Mapping[str, Path], names: Sequence[str], pairs: int) -> lis
     with tqdm(total=pairs * len(names) * len(trees), unit="run", disable=None) as bar:
         for number in range(pairs):
             for name in names:
-                for side in list(trees)[:: 1 if number % 2 == 0 else -1]:
+                for side in list(trees)[:: 1 if number % 2 == 0 else -1]:  # each time in the other order
                     for figure, value in _figures(side, trees[side], name):
                         found[side, figure].append(value)
                     bar.update()
@@ -109,7 +110,7 @@ def _measure(trees: Mapping[str, Path], names: Sequence[str], pairs: int) -> lis
 
 
 def _figures(side: str, tree: Path, name: str) -> list[tuple[str, float]]:
-    """The figures of one short run, by name."""
+    """Reads the figures of one short run, by name."""
     try:
         page = page_of(tree, name, SHORT_RUNS[name].options)
         return [(figure.name, read(page, figure)) for figure in SHORT_RUNS[name].figures]
@@ -118,7 +119,7 @@ def _figures(side: str, tree: Path, name: str) -> list[tuple[str, float]]:
 
 
 def speed_table(speeds: Sequence[Speed]) -> Table:
-    """Medians of both, the ratio with its interval, and what it comes to."""
+    """Tabulates medians of both, the ratio with its interval, and the verdict."""
     rows = []
     for speed in speeds:
         low, high = speed.interval
@@ -137,7 +138,7 @@ def speed_table(speeds: Sequence[Speed]) -> Table:
 
 @contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
-    """What ends this process with a sentence clears up first, as Ctrl-C does."""
+    """Lets SIGTERM stop the block as Ctrl-C does, so that the other commit's folder is removed."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

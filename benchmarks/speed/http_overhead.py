@@ -1,4 +1,4 @@
-"""``http``: what the service's contract costs, as a ratio to a bare app that runs the same model."""
+"""Command ``http``: measures the service's HTTP beside a bare app that runs the same model, as ratios."""
 
 from __future__ import annotations
 
@@ -18,32 +18,38 @@ from tqdm import tqdm
 from benchmarks.errors import BenchmarkError
 from benchmarks.lab import machine
 from benchmarks.lab.cases import Cohort
-from benchmarks.lab.load_generator import Loaded, encode_post, generate
+from benchmarks.lab.load_generator import LoadResult, encode_post, generate
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.rounds import Limit, Ratio, interleaved
 from benchmarks.lab.servers import HOST, free_port, own_core, running, running_service
 from benchmarks.lab.stats import median
-from benchmarks.lab.tables import UNKNOWN, Table
+from benchmarks.lab.tables import NO_VALUE, Table
 from models.evaluation import Protocol
 from service.bundle import Bundle
 
 OURS, BARE = "service", "bare app"
 PATHS = {OURS: "/recommend?strategy=none", BARE: "/recommend"}
 K = 10
+"""Items per answer, and in a history."""
 WARM_UP = 0.25
-"""Share of a stretch that is run before it and not counted."""
+"""Share of the seconds of load that is run before them and not counted."""
 HELD_AT = 32
-"""Connections at which the limits hold."""
+"""Connections at which the limits hold; other numbers of connections are only shown."""
 THROUGHPUT, P99 = Limit("requests/s ratio", least=0.6), Limit("p99 ratio", most=1.5)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rounds at one number of connections."""
+    """All rounds at one number of connections.
+
+    Attributes:
+        connections: number of connections, each with one request under way.
+        rounds: what each server did, by its name, round by round.
+    """
 
     connections: int
-    rounds: dict[str, list[Loaded]]
+    rounds: dict[str, list[LoadResult]]
 
     @property
     def throughput_ratio(self) -> Ratio:
@@ -58,7 +64,7 @@ class Comparison:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options."""
     add_bundle_argument(parser)
     parser.add_argument("--backbone", help="by its name in the bundle (default: its first raw one)")
     parser.add_argument(
@@ -70,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; returns the exit code.
+    """Measures and prints; returns the exit code.
 
     Raises:
         BenchmarkError: a server does not start, or the two do not recommend the same items.
@@ -99,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
-    """Medians over rounds and the two ratios with their spread."""
+    """Tabulates medians over rounds and the two ratios with their spread."""
     columns = (
         "server",
         "connections",
@@ -116,7 +122,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     for found in comparisons:
         for name in (BARE, OURS):
             loads = found.rounds[name]
-            ratios = ("1", UNKNOWN, "1", UNKNOWN)
+            ratios = ("1", NO_VALUE, "1", NO_VALUE)
             if name == OURS:
                 throughput, p99 = found.throughput_ratio, found.p99_ratio
                 ratios = (str(throughput), throughput.spread, str(p99), p99.spread)
@@ -135,7 +141,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
 
 
 def verdicts(comparisons: Sequence[Comparison]) -> str:
-    """Whether the service met what it is held to."""
+    """Says whether the service met its limits."""
     found = next((found for found in comparisons if found.connections == HELD_AT), None)
     said = (
         THROUGHPUT.verdict(found.throughput_ratio if found else None),
@@ -146,7 +152,7 @@ def verdicts(comparisons: Sequence[Comparison]) -> str:
 
 @contextmanager
 def _servers(folder: Path, backbone: str, cores: set[int] | None) -> Iterator[dict[str, int]]:
-    """Both servers, one worker each; only the one under load has something to do."""
+    """Runs both servers, one worker each, on the same core; only the one under load has something to do."""
     settings = {"MSR_BACKBONE": backbone, "MSR_PROVIDER": "simulator", "MSR_SIMULATOR_URL": ""}
     port = free_port()
     bare = ["--bundle", str(folder), "--backbone", backbone, "--port", str(port)]
@@ -157,7 +163,9 @@ def _servers(folder: Path, backbone: str, cores: set[int] | None) -> Iterator[di
         yield {OURS: service.port, BARE: port}
 
 
-def _load(port: int, requests: Sequence[bytes], connections: int, seconds: float, bar: tqdm[Any]) -> Loaded:
+def _load(
+    port: int, requests: Sequence[bytes], connections: int, seconds: float, bar: tqdm[Any]
+) -> LoadResult:
     generate(HOST, port, requests, connections, WARM_UP * seconds)
     found = generate(HOST, port, requests, connections, seconds)
     bar.update()
@@ -169,7 +177,7 @@ def _request(port: int, name: str, body: dict[str, Any]) -> bytes:
 
 
 def _check_same_items(ports: dict[str, int], bodies: Sequence[dict[str, Any]]) -> None:
-    """Both must do the same work. The bare app leaves out nothing, so here the service does not either."""
+    """Checks that both recommend the same; the service leaves nothing out here, as the bare app does."""
     for body in bodies:
         ours = _ask(ports[OURS], PATHS[OURS], {**body, "include_seen": True})
         bare = _ask(ports[BARE], PATHS[BARE], body)
@@ -215,7 +223,7 @@ def _page(
     pinned: bool,
 ) -> str:
     manifest = bundle.backbones[backbone].manifest
-    places = (
+    pinning = (
         "servers pinned to one core, load generator to another"
         if pinned
         else f"nothing pinned ({os.cpu_count()} core), so server and load generator disturb each other"
@@ -227,7 +235,7 @@ def _page(
             + f"- model: {backbone}, {manifest.family}, d {manifest.dimension}, L {manifest.length}, "
             + f"{len(bundle.catalogue.items)} items\n"
             + f"- {arguments.rounds} interleaved rounds of {arguments.seconds:g} s, one worker each\n"
-            + f"- {places}\n"
+            + f"- {pinning}\n"
             + f"- command: `{arguments.command_line}`\n",
             comparison_table(comparisons).markdown(),
             "Medians over rounds. A ratio is taken within each round, shown as the median and the extremes "

@@ -1,7 +1,7 @@
-"""What two commits are compared by: a short run of a benchmark, and the figures to read from its page.
+"""Lists the short runs by which two commits are compared, and reads their figures from the printed page.
 
-Pages and no format for programs, since every commit prints one: a figure is found by its column and by the
-cells that name its row.
+The page is read, and no format for programs, since every older commit prints it too. A figure is found by its
+column and by the cells that name its row.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from benchmarks.errors import BenchmarkError
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of our own side, measured while the benchmark ran.
+    """One number of a page, of the service's own side.
 
     Attributes:
-        name: in the table of the comparison.
-        row: column -> pattern of the whole cell, for the row that holds it.
-        column: of the number; what follows the number in its cell is its spread.
-        more_is_better: a rate, not a time.
+        name: name in the table of the comparison.
+        row: column -> pattern of the whole cell, for the row that holds the number.
+        column: heading of the number; what follows the number in its cell is its spread.
+        more_is_better: whether it is a rate and no time.
     """
 
     name: str
@@ -32,7 +32,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class ShortRun:
-    """One run of a benchmark, short enough to be repeated."""
+    """One run of a benchmark, short enough to be repeated.
+
+    Attributes:
+        options: command line options, which older commits must know too.
+        figures: numbers that are read from its page.
+    """
 
     options: tuple[str, ...]
     figures: tuple[Figure, ...]
@@ -67,11 +72,11 @@ SHORT_RUNS = {
         ),
     ),
 }
-"""Benchmark -> how it is run for a comparison."""
+"""Public name of a command -> how it is run for a comparison."""
 
 
 def read(page: str, figure: Figure) -> float:
-    """Find a figure in a page.
+    """Finds a figure in a page.
 
     Raises:
         BenchmarkError: the page has no such row and column, or something else than a positive number there.
@@ -84,7 +89,7 @@ def read(page: str, figure: Figure) -> float:
 
 
 def _rows(page: str) -> Iterator[dict[str, str]]:
-    """The rows of all tables, by heading."""
+    """Yields the rows of all Markdown tables, by heading."""
     heading: list[str] = []
     for line in page.splitlines():
         if not line.startswith("|"):

@@ -1,9 +1,9 @@
-"""``endless``: providers that never end, beside the memory of the service and its other answers.
+"""Command ``endless``: measures the service's memory and its other answers while a provider never ends.
 
 For each kind of what is sent without end, four requests are under way on it, over both wire formats, in
-chunks and until the connection closes; each is made again when it ends. Beside them `none` is asked all the
-time. Two limits hold for each kind: the service's resident memory above idle, and the median time of `none`
-above the quiet one. The first line is of good answers, for comparison.
+chunks and until the connection closes; each is made again when it ends. Beside them strategy `none` is asked
+all the time. Two limits hold for each kind: the service's resident memory above idle, and the median time of
+`none` above the quiet one. The first line is of good answers, for comparison.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.stats import percentile
 from benchmarks.lab.tables import Table
 from benchmarks.lvlm.endless.provider import FRAMINGS, GOOD, KINDS
-from benchmarks.lvlm.endless.scene import (
+from benchmarks.lvlm.endless.trial import (
     MEGABYTE,
     MODES,
     MOST_MEGABYTES,
     MOST_MS,
     UNDER_WAY,
     WIRES,
-    Scene,
-    Stretch,
+    KindResult,
+    Trial,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options."""
     add_bundle_argument(parser)
     parser.add_argument("--seconds", type=positive, default=30, help="for each kind (default 30)")
     parser.add_argument("--kinds", help=f"comma-separated (default all): {','.join(KINDS)}")
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; 1 if a limit is broken.
+    """Measures and prints; returns the exit code, 1 if a limit is broken.
 
     Raises:
         BenchmarkError: a server does not start, a kind is not known, or the system does not tell memory.
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, known in (*((kind, KINDS) for kind in kinds), *((mode, MODES) for mode in modes)):
         if name not in known:
             raise BenchmarkError(f"there is no {name!r}; known are {', '.join(known)}")
-    found: dict[tuple[str, str], Stretch] = {}
+    found: dict[tuple[str, str], KindResult] = {}
     catalogue = bundle_of(arguments).catalogue
     # Kinds that were named are tried in each mode that was named.
     todo = {mode: [k for k in kinds if arguments.kinds or k in MODES[mode]] for mode in modes}
@@ -63,23 +63,23 @@ def run(arguments: argparse.Namespace) -> int:
             left = [GOOD, *chosen]
             while left:  # a service that broke a limit is replaced: what it did is no fault of the next kind
                 with ExitStack() as stack:
-                    scene = Scene(stack, arguments.bundle, mode, catalogue)
-                    stretches = asyncio.run(scene.play(left, arguments.seconds, bar.update))
-                found |= {(kind, mode): stretch for kind, stretch in stretches.items()}
-                left = left[len(stretches) :]
+                    trial = Trial(stack, arguments.bundle, mode, catalogue)
+                    results = asyncio.run(trial.run(left, arguments.seconds, bar.update))
+                found |= {(kind, mode): result for kind, result in results.items()}
+                left = left[len(results) :]
     page = _page(found, arguments)
     publish(page, arguments.markdown)
-    return int(any(stretch.wrong for stretch in found.values()))
+    return int(any(result.problems for result in found.values()))
 
 
-def _page(found: Mapping[tuple[str, str], Stretch], arguments: argparse.Namespace) -> str:
+def _page(found: Mapping[tuple[str, str], KindResult], arguments: argparse.Namespace) -> str:
     sentences = [
-        f"- {kind}, {mode}: {'; '.join(stretch.wrong)}\n"
-        for (kind, mode), stretch in found.items()
-        if stretch.wrong
+        f"- {kind}, {mode}: {'; '.join(result.problems)}\n"
+        for (kind, mode), result in found.items()
+        if result.problems
     ]
-    memory = max(stretch.memory for stretch in found.values()) / MEGABYTE
-    slower = max(stretch.slower for stretch in found.values())
+    memory = max(result.memory for result in found.values()) / MEGABYTE
+    slower = max(result.slower for result in found.values())
     return "\n".join(
         (
             "## Providers that never end\n",
@@ -100,7 +100,7 @@ def _page(found: Mapping[tuple[str, str], Stretch], arguments: argparse.Namespac
     )
 
 
-def _table(found: Mapping[tuple[str, str], Stretch]) -> Table:
+def _table(found: Mapping[tuple[str, str], KindResult]) -> Table:
     return Table(
         (
             "kind, mode", "requests", "MB sent", "MB above idle",
@@ -109,15 +109,15 @@ def _table(found: Mapping[tuple[str, str], Stretch]) -> Table:
         tuple(
             (
                 f"{kind}, {mode}",
-                ", ".join(f"{outcome} {count}" for outcome, count in stretch.outcomes.items()),
-                f"{stretch.sent / MEGABYTE:.0f}",
-                f"{stretch.memory / MEGABYTE:.0f}",
-                f"{stretch.quiet.median:.1f}",
-                f"{stretch.beside.median:.1f}",
-                f"{percentile(stretch.beside.answered, 99):.0f}",
-                f"{max(stretch.beside.answered):.0f}",
-                f"{stretch.slowest:.2f}",
+                ", ".join(f"{outcome} {count}" for outcome, count in result.outcomes.items()),
+                f"{result.sent / MEGABYTE:.0f}",
+                f"{result.memory / MEGABYTE:.0f}",
+                f"{result.quiet.median:.1f}",
+                f"{result.beside.median:.1f}",
+                f"{percentile(result.beside.answered, 99):.0f}",
+                f"{max(result.beside.answered):.0f}",
+                f"{result.slowest:.2f}",
             )
-            for (kind, mode), stretch in found.items()
+            for (kind, mode), result in found.items()
         ),
     )  # fmt: skip

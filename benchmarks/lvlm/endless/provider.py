@@ -1,9 +1,9 @@
-"""A provider that never ends: ``python -m benchmarks.lvlm.endless.provider PORT``.
+"""A provider that never ends its answers: ``python -m benchmarks.lvlm.endless.provider PORT``.
 
 It speaks OpenAI's and Anthropic's paths. A model ``KIND.FRAMING.anything`` chooses what is sent without end
-(`KINDS`) and whether in chunks or until the connection closes; `good` is a whole answer, for comparison. It
+(`KINDS`), and whether in chunks or until the connection closes; `good` is a whole answer, for comparison. It
 writes as fast as the client reads, at a low priority, for a minute at most, and stops when the client leaves.
-``GET /`` says how much it has sent.
+``GET /`` returns the bytes sent and the connections being written to.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from typing import Any
 
 BOUND = 60.0
-"""Seconds for one answer."""
+"""Seconds after which one answer is broken off, so that a service that never leaves ends too."""
 BLOCK = 16_384
-"""Bytes, about, that are written at once."""
+"""Bytes that are written at once, about."""
 INFLATED = 2**20
-"""Bytes that one compressed block becomes."""
+"""Bytes that one compressed block inflates to."""
 NICE = 10
-"""The service and its clients come first."""
+"""Added to this process's niceness: the service and its clients come first."""
 
 SSE, JSON = "text/event-stream", "application/json"
 FRAMINGS = ("chunked", "close")
@@ -56,10 +56,15 @@ _ERROR = b'{"error": {"type": "api_error", "message": "'
 
 @dataclass(frozen=True)
 class Flow:
-    """What is sent: something to begin with, then the same block for ever; with none, it ends there.
+    """What is sent: something to begin with, then the same block without end.
 
     Attributes:
-        head: the block repeats before the body, as header lines or as responses of their own.
+        first: bytes to begin with.
+        block: bytes that are repeated; empty for an answer that ends.
+        content_type: of the response.
+        status: of the response.
+        encoding: ``Content-Encoding``; empty for none.
+        head: whether the block repeats before the body, as header lines or as responses of their own.
     """
 
     first: bytes
@@ -83,8 +88,11 @@ def _body(anthropic: bool) -> Flow:
 
 
 def _compressed(flow: Flow) -> Flow:
-    """The same as gzip: a block that is flushed in full can follow itself."""
-    packer = zlib.compressobj(level=9, wbits=31)
+    """Compresses a flow as gzip.
+
+    After a full flush the compressor refers to nothing before it, so a compressed block can follow itself.
+    """
+    packer = zlib.compressobj(level=9, wbits=31)  # 31: a gzip header and trailer
     first = packer.compress(flow.first) + packer.flush(zlib.Z_FULL_FLUSH)
     packed = packer.compress(flow.block * (INFLATED // len(flow.block))) + packer.flush(zlib.Z_FULL_FLUSH)
     return Flow(first, packed, flow.content_type, flow.status, "gzip")
@@ -95,7 +103,7 @@ def _error(status: int) -> Flow:
 
 
 def _good(anthropic: bool, stream: bool) -> Flow:
-    """A whole answer, by which the endless ones are judged."""
+    """Makes a whole answer, with which the endless ones are compared."""
     usage = {"prompt_tokens": 100, "completion_tokens": 10}
     choice = {"index": 0, "finish_reason": "stop"}
     content = {"role": "assistant", "content": _ANSWER}
@@ -121,7 +129,7 @@ def _good(anthropic: bool, stream: bool) -> Flow:
 
 
 Kind = Callable[[bool, bool], Flow]
-"""Whether Anthropic's format is spoken and whether a stream was asked for -> what is sent."""
+"""Takes whether Anthropic's format is spoken and whether a stream was asked for; returns what is sent."""
 
 KINDS: Mapping[str, Kind] = {
     "text": lambda anthropic, _: _events(anthropic, "text"),
@@ -142,11 +150,11 @@ KINDS: Mapping[str, Kind] = {
 
 
 class Server:
-    """Counts what it sends.
+    """Answers without end, and counts what it sends.
 
     Attributes:
-        sent: bytes so far.
-        answering: connections that are being written to.
+        sent: bytes of bodies so far.
+        answering: number of connections that are being written to.
     """
 
     def __init__(self) -> None:
@@ -154,7 +162,7 @@ class Server:
         self.answering = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request, until its client leaves or a minute has passed."""
+        """Answers one request, until its client leaves or ``BOUND`` seconds have passed."""
         self.answering += 1
         try:
             with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
@@ -195,7 +203,7 @@ class Server:
             writer.write(block)
             await writer.drain()
             self.sent += len(block)
-            await asyncio.sleep(0)  # a drain that need not wait lets nobody else run
+            await asyncio.sleep(0)  # drain() does not yield to the loop while the buffer is below its mark
 
 
 def _framed(data: bytes, chunked: bool) -> bytes:
@@ -203,7 +211,7 @@ def _framed(data: bytes, chunked: bool) -> bytes:
 
 
 async def _request(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, Any]]:
-    """Method, path and the JSON of the body."""
+    """Reads a request: method, path and the JSON of the body."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     method, path, _ = head.split(" ", 2)
     fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
@@ -212,7 +220,7 @@ async def _request(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, An
 
 
 async def main(port: int) -> None:
-    """Serve until stopped."""
+    """Serves until it is stopped."""
     os.nice(NICE)
     server = await asyncio.start_server(Server().serve, "127.0.0.1", port, limit=2**24)
     async with server:

@@ -1,7 +1,7 @@
-"""``behaviours``: every behaviour of the fake vendors, asked plainly and for a stream, for JSON and events.
+"""Command ``behaviours``: tries every behaviour of the fake vendors in each mode, for JSON and for events.
 
-The fakes are programs of their own in a folder beside the repository (``--fakes``), started as they are;
-where there are none, there is nothing to ask. What is right for which behaviour is in `behaviour_checks`.
+The fakes are programs of their own in a folder beside the repository (``--fakes``); where there are none,
+there is nothing to ask. What is right for which behaviour is in `expectations`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,27 @@ from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.servers import running_service
 from benchmarks.lab.service_client import ServiceClient
-from benchmarks.lab.tables import UNKNOWN, Table
-from benchmarks.lvlm.fake_vendors.expectations import ATTEMPTS, STRATEGY, Asked, K, expected, tokens, wrong
+from benchmarks.lab.tables import NO_VALUE, Table
+from benchmarks.lvlm.fake_vendors.expectations import (
+    ATTEMPTS,
+    STRATEGY,
+    CountedReply,
+    K,
+    expectation,
+    problems_with,
+    tokens,
+)
 from benchmarks.lvlm.fake_vendors.programs import (
     GOOD,
     MODES,
     PROGRAMS,
-    Cell,
-    Fake,
-    add_fake_arguments,
+    BehaviourCell,
+    FakeVendor,
+    add_fake_vendor_arguments,
     behaviours,
     cells_of,
     missing,
-    running_fakes,
+    running_fake_vendors,
 )
 from service.bundle import Catalogue
 
@@ -43,19 +51,19 @@ HISTORY = 10
 ANTHROPIC = "anthropic"
 
 
-Found = Mapping[Cell, Sequence[Asked]]
+Found = Mapping[BehaviourCell, Sequence[CountedReply]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options."""
     add_bundle_argument(parser)
-    add_fake_arguments(parser)
+    add_fake_vendor_arguments(parser)
     parser.add_argument("--at-once", type=positive, default=4, help="behaviours under way (default 4)")
     add_markdown_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask everything and print; 1 if anything is not as it must be.
+    """Asks everything and prints; returns the exit code, 1 if anything is not as it must be.
 
     Raises:
         BenchmarkError: a server does not start.
@@ -67,7 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
         servers = {mode: _Servers.start(stack, arguments, mode) for mode in MODES}
         found = asyncio.run(_ask(cells_of(arguments), servers, catalogue, arguments.at_once))
     wrongs = {
-        cell: wrong(expected(cell.wire, cell.behaviour, cell.mode), asked) for cell, asked in found.items()
+        cell: problems_with(expectation(cell.wire, cell.behaviour, cell.mode), asked)
+        for cell, asked in found.items()
     }
     page = _page(found, wrongs, arguments)
     publish(page, arguments.markdown)
@@ -76,29 +85,32 @@ def run(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class _Servers:
-    """The fakes by wire, and a service that asks them in one mode."""
+    """The fakes by wire format, and the address of a service that asks them in one mode."""
 
-    fakes: Mapping[str, Fake]
+    fakes: Mapping[str, FakeVendor]
     url: str
 
     @classmethod
     def start(cls, stack: ExitStack, arguments: argparse.Namespace, mode: str) -> _Servers:
-        """Start them until the stack is closed.
+        """Starts them until the stack is closed.
 
         Raises:
             BenchmarkError: one does not start.
         """
-        fakes = stack.enter_context(running_fakes(arguments.fakes))
+        fakes = stack.enter_context(running_fake_vendors(arguments.fakes))
         settings = _settings(fakes, arguments.fakes, mode)
         return cls(fakes, stack.enter_context(running_service(arguments.bundle, settings)).url)
 
 
 def _provider(wire: str, behaviour: str) -> str:
-    """A provider for each behaviour where there can be several: what one server refuses is its own."""
+    """Names the provider of a behaviour.
+
+    Each has its own where there can be several, since the service remembers what a provider has refused.
+    """
     return ANTHROPIC if wire == ANTHROPIC else f"fake-{behaviour}"
 
 
-def _settings(fakes: Mapping[str, Fake], folder: Path, mode: str) -> dict[str, str]:
+def _settings(fakes: Mapping[str, FakeVendor], folder: Path, mode: str) -> dict[str, str]:
     names = {wire: behaviours(folder, wire) for wire in PROGRAMS}
     base_url = f"{fakes['openai'].url}/v1"
     compatible = {
@@ -119,17 +131,17 @@ def _settings(fakes: Mapping[str, Fake], folder: Path, mode: str) -> dict[str, s
 
 
 async def _ask(
-    cells: Sequence[Cell], servers: Mapping[str, _Servers], catalogue: Catalogue, at_once: int
+    cells: Sequence[BehaviourCell], servers: Mapping[str, _Servers], catalogue: Catalogue, at_once: int
 ) -> Found:
-    """Ask for each cell without events, then with events, and count the calls of each request."""
+    """Asks each cell without events, then with events, and counts the calls of each request."""
     pictured = [item.item_id for item in catalogue.items if item.image]
     if len(pictured) < HISTORY:
         raise BenchmarkError(f"the bundle has pictures of only {len(pictured)} items: {HISTORY} are needed")
     gate, draw = asyncio.Semaphore(at_once), random.Random(0)
-    found: dict[Cell, list[Asked]] = {cell: [] for cell in cells}
+    found: dict[BehaviourCell, list[CountedReply]] = {cell: [] for cell in cells}
     with tqdm(total=len(cells), unit="behaviour", disable=None) as bar:
 
-        async def one(cell: Cell, client: ServiceClient) -> None:
+        async def one(cell: BehaviourCell, client: ServiceClient) -> None:
             fake = servers[cell.mode].fakes[cell.wire]
             options = {
                 "strategy": STRATEGY,
@@ -138,11 +150,13 @@ async def _ask(
                 "model": cell.behaviour,
             }
             async with gate:
-                for watched in (False, True):
+                for with_events in (False, True):
                     body = {"history": draw.sample(pictured, HISTORY), "k": K}
                     before = fake.calls()[cell.behaviour]
-                    reply = await client.recommend(body, options, watched=watched)
-                    found[cell].append(Asked(reply, fake.calls()[cell.behaviour] - before, watched))
+                    reply = await client.recommend(body, options, with_events=with_events)
+                    found[cell].append(
+                        CountedReply(reply, fake.calls()[cell.behaviour] - before, with_events)
+                    )
             bar.update()
 
         for mode in MODES:
@@ -152,7 +166,7 @@ async def _ask(
     return found
 
 
-def _page(found: Found, wrongs: Mapping[Cell, Sequence[str]], arguments: argparse.Namespace) -> str:
+def _page(found: Found, wrongs: Mapping[BehaviourCell, Sequence[str]], arguments: argparse.Namespace) -> str:
     sentences = [f"- {cell}: {'; '.join(said)}" for cell, said in wrongs.items() if said]
     broken = sum(bool(said) for said in wrongs.values())
     tables = [
@@ -178,7 +192,7 @@ def _page(found: Found, wrongs: Mapping[Cell, Sequence[str]], arguments: argpars
     )
 
 
-def _outcomes(wire: str, found: Found, wrongs: Mapping[Cell, Sequence[str]]) -> Table:
+def _outcomes(wire: str, found: Found, wrongs: Mapping[BehaviourCell, Sequence[str]]) -> Table:
     names = list(dict.fromkeys(cell.behaviour for cell in found if cell.wire == wire))
     return Table(
         (
@@ -189,28 +203,28 @@ def _outcomes(wire: str, found: Found, wrongs: Mapping[Cell, Sequence[str]]) -> 
         tuple(
             (
                 name,
-                *(text for mode in MODES for text in _cells(found[Cell(wire, name, mode)])),
-                "NO" if any(wrongs[Cell(wire, name, mode)] for mode in MODES) else "yes",
+                *(text for mode in MODES for text in _cells(found[BehaviourCell(wire, name, mode)])),
+                "NO" if any(wrongs[BehaviourCell(wire, name, mode)] for mode in MODES) else "yes",
             )
             for name in names
         ),
     )
 
 
-def _cells(asked: Sequence[Asked]) -> tuple[str, str, str]:
+def _cells(asked: Sequence[CountedReply]) -> tuple[str, str, str]:
     outcomes = dict.fromkeys(one.outcome for one in asked)
     lvlm = asked[-1].reply.body.get("lvlm")
     return (
         " / ".join(outcomes),
         ", ".join(str(one.calls) for one in asked),
-        tokens(lvlm) if lvlm else UNKNOWN,
+        tokens(lvlm) if lvlm else NO_VALUE,
     )
 
 
 def _reasons(found: Found) -> list[str]:
-    """Each reason once, with the behaviours that it is given for."""
+    """Lists each reason once, with the behaviours that it is given for."""
     named: dict[tuple[str, str], dict[str, None]] = {}
     for cell in found:
-        right = expected(cell.wire, cell.behaviour, cell.mode)
+        right = expectation(cell.wire, cell.behaviour, cell.mode)
         named.setdefault((" or ".join(right.outcomes), right.why), {})[cell.behaviour] = None
     return [f"- `{outcome}`: {why}: {', '.join(names)}" for (outcome, why), names in named.items()]

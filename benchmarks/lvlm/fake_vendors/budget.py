@@ -1,8 +1,10 @@
-"""``budget``: many requests of every behaviour of the fake vendors, under a budget that they do not reach.
+"""Command ``budget``: makes many requests of every behaviour of the fake vendors, and checks the budget.
 
-Whatever a server sends, each call's reservation is settled: afterwards no request was refused for the budget,
-and the budget's total is what the books say. The service's gateway and providers run in this process, over
-real sockets; each behaviour has a price, so that each call reserves something.
+Whatever a server sends, each call's reservation must be settled: afterwards no request was refused for the
+budget, and the budget's total is what the service's metrics of cost say (the books, on the page).
+
+The service's gateway and providers run in this process, over real sockets; each behaviour has a price, so
+that each call reserves something.
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ from benchmarks.lab.tables import Table
 from benchmarks.lvlm.fake_vendors.expectations import STRATEGY, K
 from benchmarks.lvlm.fake_vendors.programs import (
     MODES,
-    Cell,
-    Fake,
-    add_fake_arguments,
+    BehaviourCell,
+    FakeVendor,
+    add_fake_vendor_arguments,
     cells_of,
     missing,
-    running_fakes,
+    running_fake_vendors,
 )
 from models.evaluation import Protocol
 from service.bundle import Catalogue
@@ -50,23 +52,25 @@ from service.strategies import STRATEGIES
 from service.wiring import Stores, open_gateway, open_providers
 
 USD_PER_DAY = 1_000.0
+"""Far above what all requests cost: a refusal for the budget is a leak of reservations."""
 PRICED = Model(2.5, 1.25, 2.5, 10.0, UNKNOWN_FAMILY, None)
-"""As gpt-4o: US dollars per million tokens."""
+"""Price of every behaviour's model, in US dollars per million tokens: gpt-4o's."""
 USERS = 20
-"""Whose prompts are sent in turns."""
+"""Number of users, whose prompts are sent in turns."""
 DEADLINE = 10.0
+"""Seconds that a request may take."""
 PROVIDERS = {"openai": "fake", "anthropic": "anthropic"}
-"""Wire -> name of the provider that speaks it."""
+"""Wire format -> name of the provider that speaks it."""
 NEAR = 1e-6
-"""US dollars that sums of floats may differ by."""
+"""US dollars by which sums of floats may differ."""
 
 
 class WatchedMeters(MemoryMeters):
-    """Meters that know what was drawn from all of them together, and not given back.
+    """Meters in memory that also know what was drawn from all of them together and not given back.
 
     Attributes:
-        drawn: US dollars now.
-        peak: the most at one moment.
+        drawn: US dollars drawn now.
+        peak: most US dollars drawn at one moment.
     """
 
     def __init__(self) -> None:
@@ -74,23 +78,23 @@ class WatchedMeters(MemoryMeters):
         self.drawn = self.peak = 0.0
 
     async def settle(self, sums: Sequence[Sum]) -> None:
-        """Add without asking for the limit."""
+        """Adds without asking for the limit, and counts it."""
         self.drawn += sum(each.amount for each in sums)
         self.peak = max(self.peak, self.drawn)
         await super().settle(sums)
 
 
 @dataclass(frozen=True)
-class Spent:
+class Spending:
     """What the requests of a cell came to.
 
     Attributes:
-        endings: of the requests.
-        broken: requests that raised instead of ending.
-        books: US dollars, as the metrics have them.
-        drawn: from the budget when all was over.
-        peak: drawn at one moment.
-        calls: that the fake got.
+        endings: number of requests by how they ended.
+        broken: number of requests that raised instead, by exception.
+        books: US dollars by the service's metrics.
+        drawn: US dollars drawn from the budget when all was over.
+        peak: most US dollars drawn at one moment.
+        calls: number of calls that the fake got.
     """
 
     endings: Counter[str]
@@ -102,12 +106,12 @@ class Spent:
 
     @property
     def reserved(self) -> float:
-        """US dollars that are drawn and in no book."""
+        """US dollars that are drawn and that no metric has: reservations that were not settled."""
         return self.drawn - self.books
 
     @property
-    def wrong(self) -> list[str]:
-        """A sentence for everything that is wrong."""
+    def problems(self) -> list[str]:
+        """Sentences about everything that is wrong."""
         said = [f"{count} requests raised {name}" for name, count in self.broken.items()]
         if self.endings[Ending.BUDGET]:
             said.append(f"{self.endings[Ending.BUDGET]} requests were refused for the budget")
@@ -119,32 +123,32 @@ class Spent:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options."""
     add_bundle_argument(parser)
-    add_fake_arguments(parser)
+    add_fake_vendor_arguments(parser)
     parser.add_argument("--requests", type=positive, default=200, help="of each behaviour (default 200)")
     parser.add_argument("--at-once", type=positive, default=8, help="requests under way (default 8)")
     add_markdown_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask, and print what is left drawn; 1 if anything is.
+    """Asks, and prints what is left drawn; returns the exit code, 1 if anything is.
 
     Raises:
         BenchmarkError: a fake does not start.
     """
     if missing(arguments):
         return 0
-    with _silent(logging.getLogger("service")), running_fakes(arguments.fakes) as fakes:
+    with _silent(logging.getLogger("service")), running_fake_vendors(arguments.fakes) as fakes:
         found = asyncio.run(_ask(cells_of(arguments), fakes, bundle_of(arguments).catalogue, arguments))
     page = _page(found, arguments)
     publish(page, arguments.markdown)
-    return int(any(spent.wrong for spent in found.values()))
+    return int(any(spent.problems for spent in found.values()))
 
 
 @contextmanager
 def _silent(logger: logging.Logger) -> Iterator[None]:
-    """Let a logger say nothing while the block runs: thousands of failures are meant to happen."""
+    """Silences a logger while the block runs: thousands of failures are meant to happen."""
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
     try:
@@ -154,8 +158,11 @@ def _silent(logger: logging.Logger) -> Iterator[None]:
 
 
 async def _ask(
-    cells: Sequence[Cell], fakes: Mapping[str, Fake], catalogue: Catalogue, arguments: argparse.Namespace
-) -> dict[Cell, Spent]:
+    cells: Sequence[BehaviourCell],
+    fakes: Mapping[str, FakeVendor],
+    catalogue: Catalogue,
+    arguments: argparse.Namespace,
+) -> dict[BehaviourCell, Spending]:
     building = CallBuilder(catalogue)
     strategy = STRATEGIES[STRATEGY]
     try:
@@ -171,8 +178,10 @@ async def _ask(
     return found
 
 
-async def _spend(cell: Cell, fake: Fake, calls: Sequence[Call], requests: int, at_once: int) -> Spent:
-    """Make the requests of one cell, through a gateway of its own."""
+async def _spend(
+    cell: BehaviourCell, fake: FakeVendor, calls: Sequence[Call], requests: int, at_once: int
+) -> Spending:
+    """Makes the requests of one cell, through a gateway of its own."""
     name = PROVIDERS[cell.wire]
     settings = _settings(cell, fake, name)
     prices = Prices({cell.behaviour: PRICED}, datetime.date.today())
@@ -192,9 +201,9 @@ async def _spend(cell: Cell, fake: Fake, calls: Sequence[Call], requests: int, a
     ended = await asyncio.gather(*map(one, turns), return_exceptions=True)
     try:
         await gateway.close()
-    except Exception as error:  # books that break are what is looked for
+    except Exception as error:  # a failure to settle is what is looked for
         ended.append(error)
-    return Spent(
+    return Spending(
         Counter(each for each in ended if isinstance(each, str)),
         Counter(type(each).__name__ for each in ended if isinstance(each, BaseException)),
         sum(
@@ -209,8 +218,8 @@ async def _spend(cell: Cell, fake: Fake, calls: Sequence[Call], requests: int, a
     )
 
 
-def _settings(cell: Cell, fake: Fake, provider: str) -> Settings:
-    """A service that knows this one model, whatever the environment says."""
+def _settings(cell: BehaviourCell, fake: FakeVendor, provider: str) -> Settings:
+    """Makes the settings of a service that knows this one model, whatever the environment says."""
     compatible = {}
     if cell.wire == "openai":
         compatible = {provider: CompatibleProvider(base_url=f"{fake.url}/v1", models=(cell.behaviour,))}
@@ -230,10 +239,12 @@ def _settings(cell: Cell, fake: Fake, provider: str) -> Settings:
     )
 
 
-def _page(found: dict[Cell, Spent], arguments: argparse.Namespace) -> str:
+def _page(found: dict[BehaviourCell, Spending], arguments: argparse.Namespace) -> str:
     requests = sum((spent.endings for spent in found.values()), Counter())
     reserved = max(abs(spent.reserved) for spent in found.values())
-    sentences = [f"- {cell}: {'; '.join(spent.wrong)}\n" for cell, spent in found.items() if spent.wrong]
+    sentences = [
+        f"- {cell}: {'; '.join(spent.problems)}\n" for cell, spent in found.items() if spent.problems
+    ]
     return "\n".join(
         (
             "## What stays reserved of a budget, whatever servers send\n",
@@ -252,7 +263,7 @@ def _page(found: dict[Cell, Spent], arguments: argparse.Namespace) -> str:
     )
 
 
-def _table(found: dict[Cell, Spent]) -> Table:
+def _table(found: dict[BehaviourCell, Spending]) -> Table:
     return Table(
         ("fake, behaviour, mode", "ended", "calls", "US dollars in the books", "at the peak", "reserved"),
         tuple(

@@ -1,4 +1,4 @@
-"""What must come of each behaviour of the fake vendors, and why. Data, and pure checks on answers.
+"""Says what must come of each behaviour of the fake vendors, and why; checks answers against it.
 
 Three rules make the table. A whole ranking is served with one call, however it is wrapped. A field that the
 server refuses, by name, costs one more call in the life of a process. Everything else is the candidate order,
@@ -13,32 +13,34 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from benchmarks.lab.service_client import Reply
-from benchmarks.lvlm.event_stream_checks import LVLM, wrong_telling
+from benchmarks.lvlm.event_stream_checks import LVLM, event_problems
 
 STRATEGY, K = "s3", 3
-"""The fakes rank three labels."""
+"""Strategy and items of every request; the fakes rank three labels."""
 ATTEMPTS = 3
-"""At most for one request, the first included."""
+"""Calls for one request at most, the first included (``MSR_LVLM_ATTEMPTS``)."""
 TOLD = {"input_tokens": 100, "output_tokens": 10}
-"""The usage that the fakes report."""
+"""Usage that the fakes report, where they report one."""
 
 Usage = Literal["told", "estimated", "any"]
+"""Whether an answer's tokens are the vendor's, or estimated and marked so."""
 
 _PICTURES = re.compile("image|picture", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Expected:
+class Expectation:
     """What is right for a behaviour.
 
     Attributes:
-        outcomes: any of them.
-        why: in words.
-        first: calls for the first request of a process, the fewest and the most.
-        later: the same for a later request.
-        usage: of a request that took one call: as the vendor told it, or estimated and marked.
-        blind: the server takes no pictures.
-        watched: outcomes of an event stream, where they are others: what it told as the LVLM's stands.
+        outcomes: outcomes of which any is right.
+        why: reason, for the page.
+        first: fewest and most calls for the first request of a process.
+        later: fewest and most calls for a later request.
+        usage: where the tokens of a request with one call come from.
+        blind: whether the server takes no pictures.
+        outcomes_with_events: outcomes of an event stream where they are others, since what it has sent as the
+            LVLM's stands; empty where they are not.
     """
 
     outcomes: tuple[str, ...]
@@ -47,7 +49,7 @@ class Expected:
     later: tuple[int, int] = (1, 1)
     usage: Usage = "any"
     blind: bool = False
-    watched: tuple[str, ...] = ()
+    outcomes_with_events: tuple[str, ...] = ()
 
     @property
     def served(self) -> bool:
@@ -55,21 +57,21 @@ class Expected:
         return "fallback" not in self.outcomes[0]
 
 
-def _whole(why: str, usage: Usage = "told", outcome: str = "ok") -> Expected:
-    return Expected((outcome,), why, usage=usage)
+def _whole(why: str, usage: Usage = "told", outcome: str = "ok") -> Expectation:
+    return Expectation((outcome,), why, usage=usage)
 
 
-def _refused(why: str, *, blind: bool = False) -> Expected:
-    return Expected(("ok",), why, first=(2, 2), blind=blind)
+def _refused(why: str, *, blind: bool = False) -> Expectation:
+    return Expectation(("ok",), why, first=(2, 2), blind=blind)
 
 
-def _failed(why: str) -> Expected:
-    """A failure that may be over a moment later."""
-    return Expected(("fallback_provider",), why, (ATTEMPTS, ATTEMPTS), (ATTEMPTS, ATTEMPTS))
+def _failed(why: str) -> Expectation:
+    """Expects a failure that may be over a moment later, so every attempt is made."""
+    return Expectation(("fallback_provider",), why, (ATTEMPTS, ATTEMPTS), (ATTEMPTS, ATTEMPTS))
 
 
-def _unusable(why: str) -> Expected:
-    return Expected(("fallback_answer",), why, usage="told")
+def _unusable(why: str) -> Expectation:
+    return Expectation(("fallback_answer",), why, usage="told")
 
 
 _OURS = "the ranking as it was asked for"
@@ -81,10 +83,10 @@ _FIELD = "refused by the field's name: asked again without it, once in the life 
 _ERROR = "an error told inside a success: tried again, then the candidate order"
 _BUSY = "the server may be back in a moment: tried again, then the candidate order"
 
-Table = Mapping[str, Expected]
+Table = Mapping[str, Expectation]
 
 
-def _table(*lines: tuple[str, Expected]) -> Table:
+def _table(*lines: tuple[str, Expectation]) -> Table:
     return {name: expected for names, expected in lines for name in names.split()}
 
 
@@ -97,20 +99,20 @@ _FIELDS = _table(
     ("loading html-502", _failed(_BUSY)),
     (
         "redirect",
-        Expected(
+        Expectation(
             ("fallback_provider",), "a key does not follow a redirect, and trying again finds the same one"
         ),
     ),
     (
         "402",
-        Expected(
+        Expectation(
             ("fallback_provider",),
             "an account without credit stays so: not tried again, and left alone for a while",
             later=(0, 1),
         ),
     ),
 )
-"""Of the OpenAI-compatible fake, whatever was asked for."""
+"""Behaviours of the OpenAI-compatible fake that do not depend on the mode."""
 
 _OPENAI_STREAM = _table(
     ("good usage-every", _whole(_OURS)),
@@ -132,7 +134,7 @@ _OPENAI_STREAM = _table(
     ),
     (
         "think-bare bare",
-        Expected(("ok", "repaired"), "a bare list of labels, after thoughts too", usage="estimated"),
+        Expectation(("ok", "repaired"), "a bare list of labels, after thoughts too", usage="estimated"),
     ),
     ("single-quotes arrow", _whole(_OTHER_FORM, "estimated", "repaired")),
     ("error-no-type error-in-stream error-string", _failed(_ERROR)),
@@ -171,18 +173,18 @@ _ANTHROPIC = _table(
     ("overloaded", _failed(_ERROR)),
     (
         "cut",
-        Expected(
+        Expectation(
             ("fallback_provider",),
             "broken off in the middle of the ranking: tried again, then the candidate order; what an event "
             "stream had told by then stands (partial)",
             (ATTEMPTS, ATTEMPTS),
             (ATTEMPTS, ATTEMPTS),
-            watched=("partial",),
+            outcomes_with_events=("partial",),
         ),
     ),
 )
 
-UNKNOWN = Expected(
+NOT_IN_TABLE = Expectation(
     ("ok", "repaired", "fallback_provider", "fallback_answer"),
     "not in the table: any answer that says what happened",
     first=(1, ATTEMPTS),
@@ -190,51 +192,52 @@ UNKNOWN = Expected(
 )
 
 
-def expected(wire: str, behaviour: str, mode: str) -> Expected:
-    """What is right for a behaviour of a wire's fake when the service asks in a mode."""
-    if wire == "anthropic":  # it streams, whatever was asked for
-        return _ANTHROPIC.get(behaviour, UNKNOWN)
+def expectation(wire: str, behaviour: str, mode: str) -> Expectation:
+    """Looks up what is right for a behaviour of a wire format's fake when the service asks in a mode."""
+    if wire == "anthropic":  # this fake streams, whatever was asked for
+        return _ANTHROPIC.get(behaviour, NOT_IN_TABLE)
     if behaviour in _FIELDS:
         return _FIELDS[behaviour]
     if mode == "plain" and behaviour in _OPENAI_STREAM:
         return _OPENAI_PLAIN.get(behaviour, _ABOUT_STREAMS)
-    return (_OPENAI_PLAIN if mode == "plain" else _OPENAI_STREAM).get(behaviour, UNKNOWN)
+    return (_OPENAI_PLAIN if mode == "plain" else _OPENAI_STREAM).get(behaviour, NOT_IN_TABLE)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request.
+class CountedReply:
+    """A reply, with the calls that it took.
 
     Attributes:
-        calls: that the fake got for it.
-        watched: events were asked for.
+        reply: what the service answered.
+        calls: number of calls that the fake got for it.
+        with_events: whether an event stream was asked for.
     """
 
     reply: Reply
     calls: int
-    watched: bool
+    with_events: bool
 
     @property
     def outcome(self) -> str:
-        """As answered; the status or what went wrong where there is no answer."""
+        """The outcome of the answer; without one the status or what went wrong."""
         if self.reply.status not in (200, None):
             return str(self.reply.status)
         return str(self.reply.body.get("outcome", "no answer"))
 
 
-def wrong(right: Expected, asked: Sequence[Asked]) -> list[str]:
-    """A sentence for everything that is wrong with the answers of a behaviour; the first request is first."""
+def problems_with(right: Expectation, asked: Sequence[CountedReply]) -> list[str]:
+    """Lists what is wrong with the answers of a behaviour, a sentence each; the first request comes first."""
     said: dict[str, list[str]] = {}
     for number, one in enumerate(asked):
-        for sentence in _wrong_one(right, one, right.later if number else right.first):
-            said.setdefault(sentence, []).append("with events" if one.watched else "without")
+        for sentence in _reply_problems(right, one, right.later if number else right.first):
+            said.setdefault(sentence, []).append("with events" if one.with_events else "without")
     return [f"{sentence} ({' and '.join(hows)})" for sentence, hows in said.items()]
 
 
-def _wrong_one(right: Expected, one: Asked, calls: tuple[int, int]) -> Iterator[str]:
+def _reply_problems(right: Expectation, one: CountedReply, calls: tuple[int, int]) -> Iterator[str]:
     reply, body = one.reply, one.reply.body
-    if one.watched:
-        yield from wrong_telling(reply.events)
+    if one.with_events:
+        yield from event_problems(reply.events)
     if reply.status != 200 or not body:
         yield reply.error or f"status {reply.status}"
         return
@@ -242,7 +245,9 @@ def _wrong_one(right: Expected, one: Asked, calls: tuple[int, int]) -> Iterator[
         yield f"the service took the request only when it was sent {reply.attempts} times"
     if len({item["item_id"] for item in body["items"]}) != K or len(body["items"]) != K:
         yield f"{len(body['items'])} items instead of {K} different ones"
-    outcomes = right.watched if one.watched and right.watched else right.outcomes
+    outcomes = (
+        right.outcomes_with_events if one.with_events and right.outcomes_with_events else right.outcomes
+    )
     if one.outcome not in outcomes:
         yield f"outcome {one.outcome} instead of {' or '.join(outcomes)}"
     placed = sum(item["source"] == LVLM for item in body["items"])
@@ -251,11 +256,11 @@ def _wrong_one(right: Expected, one: Asked, calls: tuple[int, int]) -> Iterator[
     if not calls[0] <= one.calls <= calls[1]:
         wanted = f"{calls[0]}" if calls[0] == calls[1] else f"{calls[0]} to {calls[1]}"
         yield f"{one.calls} calls instead of {wanted}"
-    yield from _wrong_lvlm(right, one, body["lvlm"], body["warnings"])
+    yield from _lvlm_problems(right, one, body["lvlm"], body["warnings"])
 
 
-def _wrong_lvlm(
-    right: Expected, one: Asked, lvlm: Mapping[str, Any], warnings: Sequence[str]
+def _lvlm_problems(
+    right: Expectation, one: CountedReply, lvlm: Mapping[str, Any], warnings: Sequence[str]
 ) -> Iterator[str]:
     if not all(type(lvlm[name]) is int and lvlm[name] >= 0 for name in TOLD):
         yield f"tokens are whole numbers, not {tokens(lvlm)}"
@@ -264,7 +269,8 @@ def _wrong_lvlm(
     if right.usage == "told" and one.calls == 1 and (lvlm["estimated"] or not TOLD.items() <= lvlm.items()):
         yield f"usage was told, and the answer says {tokens(lvlm)}"
     images = lvlm["shown"]["images"]
-    warned = any(_PICTURES.search(each) for each in warnings if "price" not in each)  # that names the model
+    # A warning about a price names the model, and a model here is called no-images.
+    warned = any(_PICTURES.search(each) for each in warnings if "price" not in each)
     if right.blind and (images or not warned):
         yield f"no pictures were seen; the answer says {images} and warns {'too' if warned else 'of nothing'}"
     if right.served and not right.blind and not images:
@@ -272,5 +278,5 @@ def _wrong_lvlm(
 
 
 def tokens(lvlm: Mapping[str, Any]) -> str:
-    """Input and output tokens for a table; estimates are marked."""
+    """Writes input and output tokens for a table; estimates are marked with ≈."""
     return f"{'≈' if lvlm.get('estimated') else ''}{lvlm.get('input_tokens')}/{lvlm.get('output_tokens')}"

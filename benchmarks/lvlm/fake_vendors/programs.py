@@ -1,7 +1,7 @@
-"""Fake vendors whose behaviour the model's name chooses: programs of their own, started as they are.
+"""Starts the fake vendors: programs of their own, whose behaviour the model's name chooses.
 
-A folder with ``fake_openai.py`` and ``fake_anthropic.py``, each run as ``program PORT``. The behaviours are
-the names that its source compares the model with; each request is a line of its log.
+They are in a folder with ``fake_openai.py`` and ``fake_anthropic.py``, each run as ``program PORT``. The
+behaviours are the names that its source compares the model with; each request is a line of its log.
 """
 
 from __future__ import annotations
@@ -21,21 +21,28 @@ from benchmarks.lab import machine
 from benchmarks.lab.servers import free_port, started, url_of
 
 FOLDER = machine.ROOT.parent / "shared" / "faults"
-"""Beside the repository, where there is one."""
+"""Folder of the fakes unless ``--fakes`` names one: beside the repository, where there is one."""
 
 GOOD = "good"
+"""The behaviour of a vendor with which nothing is wrong."""
 PROGRAMS = {"openai": "fake_openai.py", "anthropic": "fake_anthropic.py"}
-"""Wire -> file name."""
+"""Wire format -> file name of the program that speaks it."""
 MODES = ("plain", "stream")
-"""How the service asks (``MSR_LVLM_STREAM``)."""
+"""How the service asks the provider (``MSR_LVLM_STREAM``)."""
 
 _NAMED = re.compile(r'(?:case|get\("model"\) ==) "([a-z0-9-]+)"')
 _LOGGED = re.compile(r"POST \S+ HTTP/1\.1 (\S+) ")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One behaviour of one fake, as the service asks it in one mode."""
+class BehaviourCell:
+    """One behaviour of one fake, as the service asks it in one mode.
+
+    Attributes:
+        wire: wire format, a key of ``PROGRAMS``.
+        behaviour: name of the model, which chooses the behaviour.
+        mode: one of ``MODES``.
+    """
 
     wire: str
     behaviour: str
@@ -46,13 +53,13 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Fake:
-    """A running one.
+class FakeVendor:
+    """A running fake.
 
     Attributes:
-        wire: whose format it speaks.
-        url: without a path.
-        log: of its requests, one a line.
+        wire: wire format that it speaks.
+        url: its address without a path.
+        log: file with a line for each of its requests.
     """
 
     wire: str
@@ -60,7 +67,7 @@ class Fake:
     log: Path
 
     def calls(self) -> Counter[str]:
-        """Requests so far, by behaviour."""
+        """Counts its requests so far, by behaviour."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return Counter(model for line in lines if (model := _model(line)))
 
@@ -71,24 +78,24 @@ def present(folder: Path) -> bool:
 
 
 def behaviours(folder: Path, wire: str) -> tuple[str, ...]:
-    """Every name that changes what the program does, in the order of its source; the good one first."""
+    """Lists every model name that the program's source asks for, in its order, the good one first."""
     source = (folder / PROGRAMS[wire]).read_text(encoding="utf-8")
     return tuple(dict.fromkeys([GOOD, *_NAMED.findall(source)]))
 
 
-def add_fake_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the fakes are, and which of their behaviours are tried."""
+def add_fake_vendor_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares where the fakes are, and which of their behaviours are tried."""
     parser.add_argument(
         "--fakes", type=Path, default=FOLDER, help="folder of the fakes (default: %(default)s)"
     )
     parser.add_argument("--only", help="comma-separated behaviours (default: all)")
 
 
-def cells_of(arguments: argparse.Namespace) -> list[Cell]:
-    """Every behaviour of both fakes in both modes, or those that ``--only`` names."""
+def cells_of(arguments: argparse.Namespace) -> list[BehaviourCell]:
+    """Lists every behaviour of both fakes in both modes, or those that ``--only`` names."""
     wanted = set(arguments.only.split(",")) if arguments.only else None
     return [
-        Cell(wire, behaviour, mode)
+        BehaviourCell(wire, behaviour, mode)
         for wire in PROGRAMS
         for behaviour in behaviours(arguments.fakes, wire)
         for mode in MODES
@@ -97,7 +104,7 @@ def cells_of(arguments: argparse.Namespace) -> list[Cell]:
 
 
 def missing(arguments: argparse.Namespace) -> bool:
-    """Whether there are no fakes to ask, which is said on stderr."""
+    """Whether there are no fakes to ask; if so, says it on stderr."""
     if present(arguments.fakes):
         return False
     sys.stderr.write(f"no fake vendors in {arguments.fakes}: name their folder with --fakes\n")
@@ -105,25 +112,25 @@ def missing(arguments: argparse.Namespace) -> bool:
 
 
 @contextmanager
-def running_fakes(folder: Path) -> Iterator[Mapping[str, Fake]]:
-    """Run both, by wire, on free ports until the block ends.
+def running_fake_vendors(folder: Path) -> Iterator[Mapping[str, FakeVendor]]:
+    """Runs both fakes, by wire format, on free ports until the block ends.
 
     Raises:
         BenchmarkError: one does not start.
     """
     with ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        yield {wire: stack.enter_context(running_fake(folder, wire, logs)) for wire in PROGRAMS}
+        yield {wire: stack.enter_context(running_fake_vendor(folder, wire, logs)) for wire in PROGRAMS}
 
 
 @contextmanager
-def running_fake(folder: Path, wire: str, logs: Path) -> Iterator[Fake]:
-    """Run one on a free port until the block ends.
+def running_fake_vendor(folder: Path, wire: str, logs: Path) -> Iterator[FakeVendor]:
+    """Runs one fake on a free port until the block ends.
 
     Args:
-        folder: of the program.
-        wire: which of them.
-        logs: a folder for its log.
+        folder: folder of the program.
+        wire: wire format that it speaks.
+        logs: folder for its log.
 
     Raises:
         BenchmarkError: it does not start.
@@ -135,11 +142,11 @@ def running_fake(folder: Path, wire: str, logs: Path) -> Iterator[Fake]:
         log = logs / f"{wire}-{port}.log"
         program.append(str(log))
     with started(PROGRAMS[wire], program, {}, port, output=printed):
-        yield Fake(wire, url_of(port), log)
+        yield FakeVendor(wire, url_of(port), log)
 
 
 def _model(line: str) -> str | None:
-    """The model that a line of a log names; None for what is no request."""
+    """Reads the model that a line of a log names; None for a line that is no request."""
     if found := _LOGGED.match(line):
         return found[1]
     try:

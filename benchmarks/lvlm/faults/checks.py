@@ -1,6 +1,6 @@
-"""What must be true of a cell of the fault matrix: its answers, attempts, refusals and repairs. Pure.
+"""Checks the answers, attempts, refused fields and repairs of a cell of the fault matrix.
 
-Each check yields a sentence for everything that is wrong.
+The checks are pure; each yields a sentence for everything that is wrong.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 
 from benchmarks.lab.service_client import Reply
 from benchmarks.lab.simulator_control import LedgerRow
-from benchmarks.lvlm.event_stream_checks import wrong_telling
-from benchmarks.lvlm.faults.cells import BREAKS, EXPECTED, HANGING, REFUSALS, Cell, K
+from benchmarks.lvlm.event_stream_checks import event_problems
+from benchmarks.lvlm.faults.cells import BREAKS, EXPECTED, HANGING, REFUSALS, FaultCell, K
 from service.lvlm.breaker import VERDICTS
 from service.simulator.faults import NO_SCHEMA
 
-HALVES = ("reset_midstream", "error_in_stream", "truncated", "no_finish_half")
-"""Come when a part of the ranking is there."""
+BROKEN_HALFWAY = ("reset_midstream", "error_in_stream", "truncated", "no_finish_half")
+"""Faults that break a call off when a part of the ranking has come."""
 
 REPAIR_KINDS = ("invented", "duplicated", "missing")
 REPAIRS: Mapping[str, tuple[int, int, int]] = {
@@ -26,25 +26,26 @@ REPAIRS: Mapping[str, tuple[int, int, int]] = {
     "unknown": (1, 0, 1),
     "half_label": (0, 0, K // 2 + 1),  # half of them are named, and the last of those only by half
 }
-"""Fault -> what is repaired in an answer, by kind; nothing in others that the LVLM ordered."""
+"""Fault -> number of items repaired in an answer, in the order of ``REPAIR_KINDS``; 0 for other faults."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request of a cell.
+class Exchange:
+    """One request of a cell and its reply.
 
     Attributes:
         pool: item ids that were to be ranked.
-        watched: events were asked for.
+        reply: what the service answered.
+        with_events: whether an event stream was asked for.
     """
 
     pool: frozenset[str]
     reply: Reply
-    watched: bool = False
+    with_events: bool = False
 
 
-def wrong_answers(cell: Cell, asked: Iterable[Asked]) -> Iterator[str]:
-    """Answers that are no 200 at once with K different items of the pool and the right outcome."""
+def answer_problems(cell: FaultCell, asked: Iterable[Exchange]) -> Iterator[str]:
+    """Finds answers that are not, at once, a 200 with K different items of the pool and the right outcome."""
     for one in asked:
         reply = one.reply
         if reply.attempts != 1:
@@ -53,17 +54,17 @@ def wrong_answers(cell: Cell, asked: Iterable[Asked]) -> Iterator[str]:
         if reply.status != 200 or len(ids) != K or len(set(ids)) != K:
             yield reply.error or f"{len(set(ids))} different items among {len(ids)}"
             continue
-        if one.watched:
-            yield from wrong_telling(reply.events)
+        if one.with_events:
+            yield from event_problems(reply.events)
         if strangers := set(ids) - one.pool:
             yield f"{len(strangers)} items are not of the pool, {min(strangers)} for one"
-        yield from _wrong_outcome(cell, reply.body, one.watched)
+        yield from _outcome_problems(cell, reply.body, one.with_events)
 
 
-def _wrong_outcome(cell: Cell, body: Mapping[str, Any], watched: bool) -> Iterator[str]:
+def _outcome_problems(cell: FaultCell, body: Mapping[str, Any], with_events: bool) -> Iterator[str]:
     outcome, lvlm = body["outcome"], body["lvlm"]
-    # What an event stream has told stands when the attempt that it is from breaks off.
-    told = ("partial",) if watched and cell.fault in HALVES else ()
+    # What an event stream has said stands when the attempt that it is from breaks off.
+    told = ("partial",) if with_events and cell.fault in BROKEN_HALFWAY else ()
     if outcome not in EXPECTED[cell.fault][cell.mode] + told:
         yield f"outcome {outcome}"
     if body["served"] != ("none" if outcome.startswith("fallback") else cell.strategy):
@@ -76,14 +77,14 @@ def _wrong_outcome(cell: Cell, body: Mapping[str, Any], watched: bool) -> Iterat
         yield f"repaired {dict(zip(REPAIR_KINDS, found, strict=True))}"
 
 
-def wrong_attempts(cell: Cell, asks: int, rows: Sequence[LedgerRow], retries: float) -> Iterator[str]:
-    """Calls that the simulator got, and our counter of retries, beside what the fault calls for.
+def attempt_problems(cell: FaultCell, asks: int, rows: Sequence[LedgerRow], retries: float) -> Iterator[str]:
+    """Compares the simulator's calls and the service's counter of retries with what the fault calls for.
 
     Args:
-        cell: that they belong to.
-        asks: requests that could not be answered without a call.
-        rows: of the ledger.
-        retries: as we counted them.
+        cell: cell that they belong to.
+        asks: number of requests that could not be answered without a call.
+        rows: the cell's calls in the simulator's ledger.
+        retries: retries as the service counted them.
     """
     least, most = _attempts(cell, asks)
     if not least <= len(rows) <= most:
@@ -94,15 +95,15 @@ def wrong_attempts(cell: Cell, asks: int, rows: Sequence[LedgerRow], retries: fl
         yield f"{len(rows)} attempts for {asks} requests, and {retries:g} counted as retries"
 
 
-def wrong_refusals(cell: Cell, refused: int) -> Iterator[str]:
-    """Calls that were refused for a field: one in the life of a process, where the fault is to do so."""
+def refusal_problems(cell: FaultCell, refused: int) -> Iterator[str]:
+    """Checks that a field was refused once in the life of a process where that is the fault, else never."""
     wanted = int(cell.fault == NO_SCHEMA)
     if refused != wanted:
         yield f"a field was refused {refused} times, not {wanted}"
 
 
-def _attempts(cell: Cell, asks: int) -> tuple[int, int]:
-    """The fewest and the most; they differ only where a breaker may be open for a request."""
+def _attempts(cell: FaultCell, asks: int) -> tuple[int, int]:
+    """The fewest and the most calls; they differ only where a circuit breaker may be open for a request."""
     most = cell.attempts * asks
     if cell.fault == "401":  # a refused key opens it at once, and for how long is a matter of the clock
         return 1, most
@@ -111,10 +112,12 @@ def _attempts(cell: Cell, asks: int) -> tuple[int, int]:
     return most, most
 
 
-def wrong_repairs(cell: Cell, asked: Iterable[Asked], counted: Mapping[str, float]) -> Iterator[str]:
-    """Our counter of repairs, by kind, beside what the answers say.
+def repair_problems(
+    cell: FaultCell, asked: Iterable[Exchange], counted: Mapping[str, float]
+) -> Iterator[str]:
+    """Compares the service's counter of repairs, by kind, with what the answers say.
 
-    Calls that nobody waits for to the end are left out: their answers say less than came.
+    Faults that hang are left out: the call goes on past its answer, which says less than came.
     """
     if cell.fault in HANGING:
         return

@@ -1,8 +1,8 @@
-"""``faults``: every fault of the simulator, for every strategy, both wire formats, plain and streaming.
+"""Command ``faults``: tries every fault of the simulator, for every strategy, wire format and mode.
 
 Whatever the provider does, the answer must be a 200 with ``k`` different items of the pool, in time, with the
-right outcome; and afterwards our counters and books must be the simulator's. What is right for which fault is
-in `fault_cells` and `fault_checks`.
+right outcome; and afterwards the service's metrics must agree with the simulator's ledger. What is right for
+which fault is in `cells` and `checks`.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from benchmarks.lvlm.faults.cells import (
     MODES,
     POOL,
     WIRES,
-    Cell,
+    FaultCell,
     K,
 )
 from benchmarks.lvlm.faults.findings import Findings
-from benchmarks.lvlm.faults.ledgers import BOOKS, NOTHING, Books, Side
+from benchmarks.lvlm.faults.ledgers import NO_CALLS, TOKEN_KINDS, Comparison, Totals
 from benchmarks.lvlm.faults.matrix import Matrix, Observed
 
 STRATEGIES = ("s1", "s3", "s4", "s5")
 MOST_SHOWN = 40
-"""Sentences about single cells."""
-_FIGURES = re.compile(r"\{.*?\}")
+"""Sentences about single cells; with more, the page counts them by fault instead."""
+_DICTS = re.compile(r"\{.*?\}")
 _CELL = re.compile(r"^\S+@(\w+)-s\d-(?:stream|plain)")
-LATENESS = Limit("worst median lateness in ms", most=50)
-TOTALS = Limit("our total by the simulator's, with estimates", least=0.98, most=1.02)
-CUT = Limit("ours by the simulator's, of calls whose usage never arrived", least=0.98, most=1.02)
+LATENESS_LIMIT = Limit("worst median lateness in ms", most=50)
+TOTAL_LIMIT = Limit("our total by the simulator's, with estimates", least=0.98, most=1.02)
+ESTIMATE_LIMIT = Limit("ours by the simulator's, of calls whose usage never arrived", least=0.98, most=1.02)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options."""
     add_bundle_argument(parser)
     parser.add_argument("--rounds", type=positive, default=3, help="of every cell (default 3)")
     parser.add_argument("--at-once", type=positive, default=8, help="requests under way (default 8)")
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the matrix and print; 1 if anything is not as it must be.
+    """Runs the matrix and prints; returns the exit code, 1 if anything is not as it must be.
 
     Raises:
         BenchmarkError: a server does not start, a fault is not known, or the bundle has too few captions.
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     unknown = [name for name in faults if name not in EXPECTED]
     if unknown:
         raise BenchmarkError(f"no fault {unknown[0]!r}; known are {', '.join(EXPECTED)}")
-    cells = [Cell(f, s, w, m) for f in faults for s in STRATEGIES for w in WIRES for m in MODES]
+    cells = [FaultCell(f, s, w, m) for f in faults for s in STRATEGIES for w in WIRES for m in MODES]
     with Matrix.running(cells, arguments.bundle, bundle_of(arguments).catalogue) as matrix:
         observed = asyncio.run(matrix.ask(arguments.rounds, arguments.at_once))
     page, good = _page(Findings(observed), observed, faults, arguments)
@@ -74,15 +74,15 @@ def run(arguments: argparse.Namespace) -> int:
 def _page(
     findings: Findings, observed: Observed, faults: Sequence[str], arguments: argparse.Namespace
 ) -> tuple[str, bool]:
-    limits = held(max(map(findings.lateness, faults)), findings.sides)
+    limits = limit_checks(max(map(findings.lateness, faults)), findings.comparisons)
     cells, rounds = len(observed.cells), observed.rounds
     said = [
         f"- every answer is a 200 at once with {K} different items of its pool, with the right outcome; "
         "half of them are watched, and nothing that was told as the LVLM's is taken back; attempts, "
         "retries, refused fields, repairs, fallbacks and books are counted right: "
-        + ("yes" if not findings.wrong else f"NO, {len(findings.wrong)} things are wrong"),
+        + ("yes" if not findings.problems else f"NO, {len(findings.problems)} things are wrong"),
         *(f"- {what}: {limit.verdict(ratio)}" for what, limit, ratio in limits),
-        *(f"- {sentence}" for sentence in shown(findings.wrong)),
+        *(f"- {sentence}" for sentence in shown(findings.problems)),
     ]
     page = "\n".join(
         (
@@ -99,20 +99,20 @@ def _page(
             "whole seconds, of which the deadline holds one; a breaker opens after a refused key, and after "
             "ten attempts of which half fail). Milliseconds past the deadline as the client sees them: the "
             "worst cell's median over rounds; negative is early.\n",
-            _ledger_table(findings.sides).markdown(),
+            _ledger_table(findings.comparisons).markdown(),
             "Tokens and US dollars of all attempts. Of calls that were cut the usage never arrives: those "
             "are estimated, and marked so; the last two lines are the cells that have such calls.\n",
             "\n".join(said) + "\n",
         )
     )
-    return page, not findings.wrong and not any(limit.broken_by(ratio) for _, limit, ratio in limits)
+    return page, not findings.problems and not any(limit.broken_by(ratio) for _, limit, ratio in limits)
 
 
-def shown(wrong: Sequence[str]) -> list[str]:
-    """What is wrong, cell by cell; if that is too much to read, how often what is wrong with each fault."""
-    if len(wrong) <= MOST_SHOWN:
-        return list(wrong)
-    counted = Counter(_FIGURES.sub("{…}", _CELL.sub(r"\1", sentence)) for sentence in wrong)
+def shown(problems: Sequence[str]) -> list[str]:
+    """Lists what is wrong, cell by cell; above ``MOST_SHOWN`` sentences it counts them by fault."""
+    if len(problems) <= MOST_SHOWN:
+        return list(problems)
+    counted = Counter(_DICTS.sub("{…}", _CELL.sub(r"\1", sentence)) for sentence in problems)
     return [f"{sentence} ({count} times)" for sentence, count in counted.most_common(2 * MOST_SHOWN)]
 
 
@@ -132,47 +132,60 @@ def _outcome_table(findings: Findings, faults: Sequence[str]) -> Table:
     )
 
 
-def _ledger_table(sides: Mapping[tuple[str, str], Side]) -> Table:
+def _ledger_table(comparisons: Mapping[tuple[str, str], Comparison]) -> Table:
     rows = []
-    for (wire, mode), side in sides.items():
-        rows.append((f"service: {wire}, {mode}", *_figures(side.ours), "yes" if side.equal else "NO"))
-        rows.append((f"simulator: {wire}, {mode}", *_figures(side.theirs), ""))
-    ours, theirs = _cut(sides.values())
+    for (wire, mode), each in comparisons.items():
+        rows.append((f"service: {wire}, {mode}", *_figures(each.ours), "yes" if each.equal else "NO"))
+        rows.append((f"simulator: {wire}, {mode}", *_figures(each.theirs), ""))
+    ours, theirs = _without_usage(comparisons.values())
     rows.append(("service: where usage was cut", *_figures(ours), ""))
     rows.append(("simulator: where usage was cut", *_figures(theirs), ""))
     return Table(
-        ("books of", "calls", *BOOKS, f"US dollars {SIMULATED_MARK}", "equal where usage arrived"),
+        ("books of", "calls", *TOKEN_KINDS, f"US dollars {SIMULATED_MARK}", "equal where usage arrived"),
         tuple(rows),
     )
 
 
-def held(worst: float, sides: Mapping[tuple[str, str], Side]) -> list[tuple[str, Limit, Ratio | None]]:
-    """What the matrix is held to: what of it, the limit, and what it came to."""
-    ours = sum((side.ours for side in sides.values()), NOTHING)
-    theirs = sum((side.theirs for side in sides.values()), NOTHING)
-    ours_cut, theirs_cut = _cut(sides.values())
+def limit_checks(
+    worst: float, comparisons: Mapping[tuple[str, str], Comparison]
+) -> list[tuple[str, Limit, Ratio | None]]:
+    """Lists what the matrix is held to: what is measured, the limit, and the ratio to the simulator's figure.
+
+    Args:
+        worst: milliseconds past the deadline, of the latest cell.
+        comparisons: the service's and the simulator's totals, by wire and mode.
+    """
+    ours = sum((each.ours for each in comparisons.values()), NO_CALLS)
+    theirs = sum((each.theirs for each in comparisons.values()), NO_CALLS)
+    ours_cut, theirs_cut = _without_usage(comparisons.values())
     return [
-        ("answers", LATENESS, Ratio(worst, worst, worst)),
-        *((kind, TOTALS, _share(ours.tokens[kind], theirs.tokens[kind])) for kind in BOOKS),
-        ("US dollars", TOTALS, _share(ours.dollars, theirs.dollars)),
-        ("input and output", CUT, _share(_taken(ours_cut), _taken(theirs_cut))),
-        ("US dollars", CUT, _share(ours_cut.dollars, theirs_cut.dollars)),
+        ("answers", LATENESS_LIMIT, Ratio(worst, worst, worst)),
+        *((kind, TOTAL_LIMIT, _share(ours.tokens[kind], theirs.tokens[kind])) for kind in TOKEN_KINDS),
+        ("US dollars", TOTAL_LIMIT, _share(ours.dollars, theirs.dollars)),
+        ("input and output", ESTIMATE_LIMIT, _share(_tokens(ours_cut), _tokens(theirs_cut))),
+        ("US dollars", ESTIMATE_LIMIT, _share(ours_cut.dollars, theirs_cut.dollars)),
     ]
 
 
-def _cut(sides: Iterable[Side]) -> tuple[Books, Books]:
-    """Of all cells in which some usage never arrived: ours and the simulator's."""
-    sides = list(sides)
-    return sum((side.cut[0] for side in sides), NOTHING), sum((side.cut[1] for side in sides), NOTHING)
+def _without_usage(comparisons: Iterable[Comparison]) -> tuple[Totals, Totals]:
+    """Adds up the cells in which some usage never arrived: the service's totals and the simulator's."""
+    comparisons = list(comparisons)
+    return sum((each.cut[0] for each in comparisons), NO_CALLS), sum(
+        (each.cut[1] for each in comparisons), NO_CALLS
+    )
 
 
-def _taken(books: Books) -> float:
-    return books.tokens["input"] + books.tokens["output"]
+def _tokens(totals: Totals) -> float:
+    return totals.tokens["input"] + totals.tokens["output"]
 
 
 def _share(ours: float, theirs: float) -> Ratio | None:
     return Ratio(ours / theirs, ours / theirs, ours / theirs) if theirs else None
 
 
-def _figures(books: Books) -> tuple[str, ...]:
-    return (f"{books.calls:.0f}", *(f"{books.tokens[kind]:.0f}" for kind in BOOKS), f"{books.dollars:.6f}")
+def _figures(totals: Totals) -> tuple[str, ...]:
+    return (
+        f"{totals.calls:.0f}",
+        *(f"{totals.tokens[kind]:.0f}" for kind in TOKEN_KINDS),
+        f"{totals.dollars:.6f}",
+    )

@@ -1,4 +1,4 @@
-"""Sends the requests of the fault matrix to services whose simulator fails, and keeps what came of them."""
+"""Sends the requests of the fault matrix to services whose simulator fails, and keeps what comes of them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from benchmarks.lab.prometheus import Samples, added, samples
 from benchmarks.lab.servers import running_service
 from benchmarks.lab.service_client import Reply, ServiceClient
 from benchmarks.lab.simulator_control import LedgerRow, SimulatorControl, running_simulator
-from benchmarks.lvlm.faults.cells import ATTEMPTS, HEALTHY, MODES, POOL, WIRES, Cell, K
-from benchmarks.lvlm.faults.checks import Asked
+from benchmarks.lvlm.faults.cells import ATTEMPTS, HEALTHY, MODES, POOL, WIRES, FaultCell, K
+from benchmarks.lvlm.faults.checks import Exchange
 from service.bundle import Catalogue
 
 HISTORY = 10
 """Items in the history of every request."""
 CALL_SECONDS = 8.0
-"""For which a call may go on when its request has been answered."""
+"""Seconds that a call may take, also when its request has been answered (``MSR_LVLM_CALL_MS``)."""
 PACE = ("--ttft", "0.05", "--tokens-per-second", "400")
+"""Options of the simulator: quick, so that a healthy answer is far within the deadline."""
 METRICS = ("msr_lvlm_", "msr_fallbacks_")
 """Prefixes of the service's metrics that are compared with the answers and the simulator's ledger."""
 
@@ -35,15 +36,16 @@ class Observed:
     """Everything that one run of the matrix left behind.
 
     Attributes:
-        rounds: how often each cell was asked; a healthy one twice as often.
+        cells: every cell that was asked.
+        rounds: number of times that each cell was asked; a healthy one was asked twice as often.
         asked: requests and replies by cell.
-        ledger: the simulator's calls, those that had to end by themselves included.
-        metrics: what the service of each mode added to its metrics.
+        ledger: every call in the simulator's ledger, after the last one ended.
+        metrics: what the service of each mode added to its metrics, by mode.
     """
 
-    cells: Sequence[Cell]
+    cells: Sequence[FaultCell]
     rounds: int
-    asked: Mapping[Cell, Sequence[Asked]]
+    asked: Mapping[FaultCell, Sequence[Exchange]]
     ledger: Sequence[LedgerRow]
     metrics: Mapping[str, Samples]
 
@@ -53,18 +55,18 @@ class Matrix:
 
     def __init__(
         self,
-        cells: Sequence[Cell],
+        cells: Sequence[FaultCell],
         simulator: SimulatorControl,
         services: Mapping[str, str],
         catalogue: Catalogue,
     ) -> None:
-        """Ask nothing yet.
+        """Asks nothing yet.
 
         Args:
-            cells: to try.
-            simulator: behind both services.
-            services: mode -> address.
-            catalogue: that they serve.
+            cells: cells to try.
+            simulator: simulator behind both services.
+            services: mode -> address of a service.
+            catalogue: catalogue that they serve.
 
         Raises:
             BenchmarkError: too few items have captions.
@@ -74,13 +76,13 @@ class Matrix:
         self._services = services
         self._items = [item.item_id for item in catalogue.items]
         self._described = _described(catalogue)
-        self._asked: dict[Cell, list[Asked]] = {cell: [] for cell in cells}
+        self._asked: dict[FaultCell, list[Exchange]] = {cell: [] for cell in cells}
         self._draw = random.Random(0)
 
     @classmethod
     @contextmanager
-    def running(cls, cells: Sequence[Cell], bundle: Path, catalogue: Catalogue) -> Iterator[Self]:
-        """Start the servers, with the fault of each cell under the name of its model, until the block ends.
+    def running(cls, cells: Sequence[FaultCell], bundle: Path, catalogue: Catalogue) -> Iterator[Self]:
+        """Runs the servers, with the fault of each cell under the name of its model, until the block ends.
 
         Raises:
             BenchmarkError: one does not start, or too few items have captions.
@@ -96,7 +98,7 @@ class Matrix:
             yield cls(cells, simulator, services, catalogue)
 
     async def ask(self, rounds: int, at_once: int) -> Observed:
-        """Ask every cell once per round, the cells in an order drawn anew."""
+        """Asks every cell once per round, in an order drawn anew, with ``at_once`` requests under way."""
         async with (
             ServiceClient(self._services["stream"], at_once) as stream,
             ServiceClient(self._services["plain"], at_once) as plain,
@@ -110,11 +112,11 @@ class Matrix:
                 gate = asyncio.Semaphore(at_once)
                 for number in range(rounds):
                     order = self._draw.sample(range(len(self._cells)), len(self._cells))
-                    # In each round every other cell is watched, and in the next round the others are.
+                    # Every other cell is asked for an event stream, and in the next round the others are.
                     await asyncio.gather(
                         *(
                             self._ask_cell(
-                                clients, self._cells[at], gate, bar, watched=(at + number) % 2 == 1
+                                clients, self._cells[at], gate, bar, with_events=(at + number) % 2 == 1
                             )
                             for at in order
                         )
@@ -125,7 +127,7 @@ class Matrix:
         return Observed(self._cells, rounds, self._asked, self._simulator.ledger(), metrics)
 
     async def _warm_up(self, client: ServiceClient) -> None:
-        """Load and connect both SDKs before anything is timed."""
+        """Lets both SDKs load and connect before anything is timed."""
         await client.until_ready()
         for wire in WIRES:
             await self._send(client, _warm(wire), self._body(30.0))
@@ -133,33 +135,33 @@ class Matrix:
     async def _ask_cell(
         self,
         clients: Mapping[str, ServiceClient],
-        cell: Cell,
+        cell: FaultCell,
         gate: asyncio.Semaphore,
         bar: tqdm[Any],
         *,
-        watched: bool,
+        with_events: bool,
     ) -> None:
-        # Once more where the provider is healthy, so that the vendor bills cached tokens.
+        # A healthy cell is asked once more, so that the vendor bills cached tokens.
         caches = ("use", "refresh") if cell.fault == HEALTHY else ("use",)
         body = self._body(cell.deadline)
         pool = frozenset(body["candidates"])
         async with gate:
             for cache in caches:
-                reply = await self._send(clients[cell.mode], cell, body, cache=cache, watched=watched)
-                self._asked[cell].append(Asked(pool, reply, watched))
+                reply = await self._send(clients[cell.mode], cell, body, cache=cache, with_events=with_events)
+                self._asked[cell].append(Exchange(pool, reply, with_events))
         bar.update()
 
     async def _send(
         self,
         client: ServiceClient,
-        cell: Cell,
+        cell: FaultCell,
         body: Mapping[str, Any],
         *,
         cache: str = "use",
-        watched: bool = False,
+        with_events: bool = False,
     ) -> Reply:
         options = {"strategy": cell.strategy, "provider": cell.wire, "model": cell.model, "cache": cache}
-        return await client.recommend(body, options, watched=watched)
+        return await client.recommend(body, options, with_events=with_events)
 
     def _body(self, deadline: float) -> dict[str, Any]:
         history = self._draw.sample(self._described, HISTORY)
@@ -172,16 +174,16 @@ class Matrix:
         }
 
 
-def _warm(wire: str) -> Cell:
+def _warm(wire: str) -> FaultCell:
     """A cell for warming up, which no page shows."""
-    return Cell(HEALTHY, "s3", wire, "warm")
+    return FaultCell(HEALTHY, "s3", wire, "warm")
 
 
 async def _scrape(clients: Mapping[str, ServiceClient]) -> dict[str, Samples]:
     return {mode: samples(await client.metrics(), METRICS) for mode, client in clients.items()}
 
 
-def _settings(cells: Sequence[Cell], mode: str, simulator: str) -> dict[str, str]:
+def _settings(cells: Sequence[FaultCell], mode: str, simulator: str) -> dict[str, str]:
     models = {
         wire: ",".join(
             [
@@ -211,7 +213,7 @@ def _settings(cells: Sequence[Cell], mode: str, simulator: str) -> dict[str, str
 
 
 def _described(catalogue: Catalogue) -> list[str]:
-    """Ids of the items that histories may hold: a missing caption would be asked for beside the answer.
+    """Finds ids of items for histories: a missing caption would be asked for in a call beside the answer's.
 
     Raises:
         BenchmarkError: there are too few.

@@ -19,7 +19,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.lab.servers import free_port, running
 from benchmarks.lvlm.endless.provider import FRAMINGS, GOOD, KINDS
-from benchmarks.lvlm.endless.scene import MEGABYTE, Beside, Scene, Stretch
+from benchmarks.lvlm.endless.trial import MEGABYTE, KindResult, NoneLatencies, Trial
 from service.bundle import open_bundle
 
 PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
@@ -82,39 +82,39 @@ def test_the_good_one_ends(port: int, wire: str, framing: str) -> None:
     assert "data: " in httpx.post(url, json={**body, "stream": True}, trust_env=False).text
 
 
-QUICK = Beside((2.0, 3.0, 2.0))
-HELD = Stretch(Counter(fallback_provider=9), -0.1, 10**8, 60 * MEGABYTE, QUICK, QUICK, 0)
+QUICK = NoneLatencies((2.0, 3.0, 2.0))
+HELD = KindResult(Counter(fallback_provider=9), -0.1, 10**8, 60 * MEGABYTE, QUICK, QUICK, 0)
 
 
-def stretch(**other: Any) -> Stretch:
-    return Stretch(**{**vars(HELD), **other})
+def result(**other: Any) -> KindResult:
+    return KindResult(**{**vars(HELD), **other})
 
 
 def test_a_provider_that_is_cut_in_time_breaks_nothing() -> None:
-    assert HELD.wrong == []
+    assert HELD.problems == []
 
 
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (stretch(memory=101 * MEGABYTE), "101 MB above idle"),
-        (stretch(beside=Beside((13.0, 12.5, 2.0))), "none is 10.5 ms slower"),
-        (stretch(beside=Beside((2.0, None, 2.0))), "1 of 3 requests of none got no answer"),
-        (stretch(beside=Beside((None,))), "none is inf ms slower"),
-        (stretch(outcomes=Counter({"500: broken": 2})), "2 requests on the provider did not end"),
-        (stretch(outcomes=Counter()), "nothing was tried"),
-        (stretch(sent=0), "nothing was tried"),
-        (stretch(left=1), "1 calls go on"),
+        (result(memory=101 * MEGABYTE), "101 MB above idle"),
+        (result(beside=NoneLatencies((13.0, 12.5, 2.0))), "none is 10.5 ms slower"),
+        (result(beside=NoneLatencies((2.0, None, 2.0))), "1 of 3 requests of none got no answer"),
+        (result(beside=NoneLatencies((None,))), "none is inf ms slower"),
+        (result(outcomes=Counter({"500: broken": 2})), "2 requests on the provider did not end"),
+        (result(outcomes=Counter()), "nothing was tried"),
+        (result(sent=0), "nothing was tried"),
+        (result(left=1), "1 calls go on"),
     ],
 )
-def test_a_broken_limit_is_told(found: Stretch, said: str) -> None:
-    assert any(said in sentence for sentence in found.wrong)
+def test_a_broken_limit_is_told(found: KindResult, said: str) -> None:
+    assert any(said in sentence for sentence in found.problems)
 
 
 def test_a_stretch_tells_what_was_sent_and_what_none_took(bundle_folder: Path) -> None:
     with ExitStack() as stack:
-        scene = Scene(stack, bundle_folder, "stream", open_bundle(bundle_folder).catalogue)
-        found = asyncio.run(scene.play([GOOD, "event"], 1.0, lambda: None))
+        trial = Trial(stack, bundle_folder, "stream", open_bundle(bundle_folder).catalogue)
+        found = asyncio.run(trial.run([GOOD, "event"], 1.0, lambda: None))
     for kind, outcomes in ((GOOD, {"repaired"}), ("event", {"fallback_provider", "fallback_deadline"})):
         assert found[kind].outcomes.keys() <= outcomes
         assert found[kind].sent > 0

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.lab.service_client import Event
-from benchmarks.lvlm.event_stream_checks import wrong_telling
+from benchmarks.lvlm.event_stream_checks import event_problems
 
 
 def item(rank: int, source: str = "lvlm", name: str = "") -> dict[str, Any]:
@@ -31,7 +31,7 @@ ONE, TWO = ("item", item(1)), ("item", item(2))
     ],
 )
 def test_a_stream_that_ends_with_what_it_told_is_right(events: list[Event]) -> None:
-    assert list(wrong_telling(events)) == []
+    assert list(event_problems(events)) == []
 
 
 @pytest.mark.parametrize(
@@ -53,4 +53,4 @@ def test_a_stream_that_ends_with_what_it_told_is_right(events: list[Event]) -> N
     ],
 )
 def test_a_stream_that_takes_something_back_is_told(events: list[Event], said: str) -> None:
-    assert any(said in sentence for sentence in wrong_telling(events))
+    assert any(said in sentence for sentence in event_problems(events))

@@ -10,16 +10,23 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.lab.service_client import Event, Reply
-from benchmarks.lvlm.fake_vendors.expectations import UNKNOWN, Asked, Expected, K, expected, wrong
-from benchmarks.lvlm.fake_vendors.programs import MODES, PROGRAMS, behaviours, running_fake
+from benchmarks.lvlm.fake_vendors.expectations import (
+    NOT_IN_TABLE,
+    CountedReply,
+    Expectation,
+    K,
+    expectation,
+    problems_with,
+)
+from benchmarks.lvlm.fake_vendors.programs import MODES, PROGRAMS, behaviours, running_fake_vendor
 
-SERVED, FAILED = expected("openai", "good", "stream"), expected("openai", "loading", "stream")
-REFUSED = expected("openai", "no-schema", "stream")
+SERVED, FAILED = expectation("openai", "good", "stream"), expectation("openai", "loading", "stream")
+REFUSED = expectation("openai", "no-schema", "stream")
 
 
 def asked(
     outcome: str = "ok", calls: int = 1, images: int = 10, events: tuple[Event, ...] = (), **lvlm: Any
-) -> Asked:
+) -> CountedReply:
     """An answer of the LVLM, or the candidate order for a fallback."""
     source = "toy" if outcome.startswith("fallback") else "lvlm"
     shown = {"titles": 10, "images": images, "captions": 0}
@@ -27,18 +34,18 @@ def asked(
     items = [{"item_id": f"I{row}", "rank": row + 1, "source": source} for row in range(K)]
     served = "none" if source == "toy" else "s3"
     body = {"items": items, "outcome": outcome, "served": served, "lvlm": told, "warnings": []}
-    return Asked(Reply(200, body, 0.1, 1, None, events), calls, watched=bool(events))
+    return CountedReply(Reply(200, body, 0.1, 1, None, events), calls, with_events=bool(events))
 
 
 def test_answers_as_the_table_says_have_nothing_wrong() -> None:
-    assert wrong(SERVED, [asked(), asked()]) == []
-    assert wrong(FAILED, [asked("fallback_provider", 3)] * 2) == []
-    assert wrong(REFUSED, [asked(calls=2), asked()]) == []
-    untold = expected("openai", "usage-null", "stream")
-    assert wrong(untold, [asked(estimated=True, input_tokens=1_250)]) == []
+    assert problems_with(SERVED, [asked(), asked()]) == []
+    assert problems_with(FAILED, [asked("fallback_provider", 3)] * 2) == []
+    assert problems_with(REFUSED, [asked(calls=2), asked()]) == []
+    untold = expectation("openai", "usage-null", "stream")
+    assert problems_with(untold, [asked(estimated=True, input_tokens=1_250)]) == []
     blind = asked(calls=2, images=0)
     blind.reply.body["warnings"].append("the server takes no images: items are shown by title")
-    assert wrong(expected("openai", "no-images", "plain"), [blind]) == []
+    assert problems_with(expectation("openai", "no-images", "plain"), [blind]) == []
 
 
 @pytest.mark.parametrize(
@@ -50,17 +57,19 @@ def test_answers_as_the_table_says_have_nothing_wrong() -> None:
         (SERVED, [asked(estimated=True)], "usage was told, and the answer says ≈100/10"),
         (SERVED, [asked(input_tokens=100.0)], "whole numbers"),
         (SERVED, [asked(images=0)], "the pictures were left out"),
-        (SERVED, [Asked(Reply(500, {}, 0.1, 1, "500: broken"), 1, watched=False)], "500: broken"),
-        (SERVED, [Asked(Reply(200, {}, 0.1, 1, "cut", ()), 1, watched=True)], "ends with nothing"),
+        (SERVED, [CountedReply(Reply(500, {}, 0.1, 1, "500: broken"), 1, with_events=False)], "500: broken"),
+        (SERVED, [CountedReply(Reply(200, {}, 0.1, 1, "cut", ()), 1, with_events=True)], "ends with nothing"),
         (REFUSED, [asked(), asked()], "1 calls instead of 2 (without)"),
         (REFUSED, [asked(calls=2), asked(calls=2)], "2 calls instead of 1 (without)"),
         (FAILED, [asked("fallback_provider", 1)], "1 calls instead of 3"),
-        (expected("openai", "usage-null", "stream"), [asked()], "usage was not told"),
-        (expected("openai", "no-images", "stream"), [asked(calls=2, images=0)], "warns of nothing"),
+        (expectation("openai", "usage-null", "stream"), [asked()], "usage was not told"),
+        (expectation("openai", "no-images", "stream"), [asked(calls=2, images=0)], "warns of nothing"),
     ],
 )
-def test_what_is_not_as_the_table_says_is_told(right: Expected, answers: list[Asked], said: str) -> None:
-    assert any(said in sentence for sentence in wrong(right, answers))
+def test_what_is_not_as_the_table_says_is_told(
+    right: Expectation, answers: list[CountedReply], said: str
+) -> None:
+    assert any(said in sentence for sentence in problems_with(right, answers))
 
 
 def test_the_table_knows_every_behaviour(fake_vendors: Path) -> None:
@@ -68,12 +77,12 @@ def test_the_table_knows_every_behaviour(fake_vendors: Path) -> None:
         names = behaviours(fake_vendors, wire)
         assert {"good", "usage-null", "no-schema"} < set(names)
         for mode in MODES:
-            assert [name for name in names if expected(wire, name, mode) is UNKNOWN] == []
+            assert [name for name in names if expectation(wire, name, mode) is NOT_IN_TABLE] == []
 
 
 def test_calls_are_counted_by_the_fakes_own_logs(fake_vendors: Path, tmp_path: Path) -> None:
     for wire, path in (("openai", "/v1/chat/completions"), ("anthropic", "/v1/messages")):
-        with running_fake(fake_vendors, wire, tmp_path) as fake:
+        with running_fake_vendor(fake_vendors, wire, tmp_path) as fake:
             body = {"model": "good", "messages": [{"role": "user", "content": "hi"}], "stream": True}
             for _ in range(2):
                 assert httpx.post(f"{fake.url}{path}", json=body, trust_env=False).status_code == 200

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.lvlm.fake_vendors.budget import Spent, WatchedMeters
+from benchmarks.lvlm.fake_vendors.budget import Spending, WatchedMeters
 from service.stores.base import Sum
 
-GOOD = Spent(Counter(finished=200), Counter(), books=0.07, drawn=0.07, peak=0.0726, calls=200)
+GOOD = Spending(Counter(finished=200), Counter(), books=0.07, drawn=0.07, peak=0.0726, calls=200)
 
 
-def spent(**other: object) -> Spent:
-    return Spent(**{**vars(GOOD), **other})
+def spent(**other: object) -> Spending:
+    return Spending(**{**vars(GOOD), **other})
 
 
 def test_books_that_are_what_was_drawn_are_right() -> None:
-    assert GOOD.wrong == []
-    assert spent(drawn=0.07 + 1e-12).wrong == []
+    assert GOOD.problems == []
+    assert spent(drawn=0.07 + 1e-12).problems == []
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def test_books_that_are_what_was_drawn_are_right() -> None:
         (spent(peak=0.0), "nothing was tried"),
     ],
 )
-def test_what_stays_reserved_or_breaks_is_told(found: Spent, said: str) -> None:
-    assert any(said in sentence for sentence in found.wrong)
+def test_what_stays_reserved_or_breaks_is_told(found: Spending, said: str) -> None:
+    assert any(said in sentence for sentence in found.problems)
 
 
 async def test_watched_meters_know_what_is_drawn_and_not_given_back() -> None:

@@ -10,29 +10,35 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.lab.service_client import Reply
 from benchmarks.lvlm.faults import checks, matrix
-from benchmarks.lvlm.faults.cells import EXPECTED, Cell, K
-from benchmarks.lvlm.faults.checks import Asked, wrong_answers, wrong_attempts, wrong_refusals, wrong_repairs
-from benchmarks.lvlm.faults.command import CUT, MOST_SHOWN, held, shown
-from benchmarks.lvlm.faults.ledgers import BOOKS, Books, Side, refused_field, wrong_books
+from benchmarks.lvlm.faults.cells import EXPECTED, FaultCell, K
+from benchmarks.lvlm.faults.checks import (
+    Exchange,
+    answer_problems,
+    attempt_problems,
+    refusal_problems,
+    repair_problems,
+)
+from benchmarks.lvlm.faults.command import ESTIMATE_LIMIT, MOST_SHOWN, limit_checks, shown
+from benchmarks.lvlm.faults.ledgers import TOKEN_KINDS, Comparison, Totals, refused_field, totals_problems
 from service.simulator.faults import NAMES
 
 POOL = frozenset(f"I{row}" for row in range(30))
 
 
-def cell(fault: str = "healthy", wire: str = "openai", mode: str = "stream") -> Cell:
-    return Cell(fault, "s3", wire, mode)
+def cell(fault: str = "healthy", wire: str = "openai", mode: str = "stream") -> FaultCell:
+    return FaultCell(fault, "s3", wire, mode)
 
 
 def answered(
     outcome: str = "ok", repairs: tuple[int, int, int] = (0, 0, 0), attempts: int = 1, **body: Any
-) -> Asked:
+) -> Exchange:
     """An answer in which the LVLM placed all items but the missing ones."""
     sources = ["lvlm"] * (K - repairs[2]) + ["toy"] * repairs[2]
     items = [{"item_id": f"I{row}", "source": source} for row, source in enumerate(sources)]
     lvlm = dict(zip(("invented", "duplicated", "missing"), repairs, strict=True))
     served = "none" if outcome.startswith("fallback") else "s3"
     content = {"items": items, "outcome": outcome, "served": served, "lvlm": lvlm, **body}
-    return Asked(POOL, Reply(200, content, 0.1, attempts, None))
+    return Exchange(POOL, Reply(200, content, 0.1, attempts, None))
 
 
 def row(*, told: bool = True, **other: Any) -> dict[str, Any]:
@@ -52,27 +58,27 @@ REFUSED = row(told=False, billed_input_tokens=0, billed_output_tokens=0, image_t
 
 
 def test_a_good_answer_has_nothing_wrong() -> None:
-    assert list(wrong_answers(cell(), [answered()])) == []
+    assert list(answer_problems(cell(), [answered()])) == []
     failed = answered("fallback_provider", (0, 0, K))
-    assert list(wrong_answers(cell("500"), [failed])) == []
-    assert list(wrong_answers(cell("duplicate"), [answered("repaired", (0, 1, 1))])) == []
+    assert list(answer_problems(cell("500"), [failed])) == []
+    assert list(answer_problems(cell("duplicate"), [answered("repaired", (0, 1, 1))])) == []
 
 
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
         (answered(attempts=2), "sent 2 times"),
-        (Asked(POOL - {"I3"}, answered().reply), "1 items are not of the pool, I3"),
+        (Exchange(POOL - {"I3"}, answered().reply), "1 items are not of the pool, I3"),
         (answered(items=answered().reply.body["items"][:-1]), "9 different items"),
-        (Asked(POOL, Reply(503, {}, 0.1, 1, "503: starting")), "503: starting"),
+        (Exchange(POOL, Reply(503, {}, 0.1, 1, "503: starting")), "503: starting"),
         (answered("partial", (0, 0, 6)), "outcome partial"),
         (answered(served="none"), "served none with ok"),
         (answered(repairs=(1, 0, 1)), "repaired"),
         (answered(lvlm={"invented": 0, "duplicated": 0, "missing": 1}), "placed 10 items"),
     ],
 )
-def test_an_answer_that_is_wrong_is_told(asked: Asked, said: str) -> None:
-    assert any(said in sentence for sentence in wrong_answers(cell(), [answered(), asked]))
+def test_an_answer_that_is_wrong_is_told(asked: Exchange, said: str) -> None:
+    assert any(said in sentence for sentence in answer_problems(cell(), [answered(), asked]))
 
 
 def test_every_fault_of_the_simulator_is_in_the_matrix() -> None:
@@ -88,13 +94,13 @@ def test_a_watched_answer_must_not_take_back_what_was_told() -> None:
     for rank, item in enumerate(good.reply.body["items"], start=1):
         item["rank"] = rank
     told = dataclasses.replace(good.reply, events=(*events, ("answer", good.reply.body)))
-    watched = dataclasses.replace(good, reply=told, watched=True)
-    assert list(wrong_answers(cell(), [watched])) == []
+    watched = dataclasses.replace(good, reply=told, with_events=True)
+    assert list(answer_problems(cell(), [watched])) == []
     body = answered("fallback_provider", (0, 0, K)).reply.body
     for rank, item in enumerate(body["items"], start=1):
         item["rank"] = rank
     failed = dataclasses.replace(told, body=body, events=(*events, ("answer", body)))
-    found = list(wrong_answers(cell("500"), [dataclasses.replace(watched, reply=failed)]))
+    found = list(answer_problems(cell("500"), [dataclasses.replace(watched, reply=failed)]))
     assert found == ["10 items were told as the LVLM's, and the answer takes them back"]
 
 
@@ -103,10 +109,10 @@ def test_a_field_is_refused_once_where_the_fault_does_so_and_never_else() -> Non
     assert refused_field(refused)
     assert not refused_field({**refused, "outcome": "ok"})
     assert not refused_field({**refused, "fault": "400"})
-    assert list(wrong_refusals(cell("no_schema"), 1)) == list(wrong_refusals(cell(), 0)) == []
-    assert list(wrong_refusals(cell("no_schema"), 2)) != []
-    assert list(wrong_refusals(cell("no_schema"), 0)) != []
-    assert list(wrong_refusals(cell(), 1)) != []
+    assert list(refusal_problems(cell("no_schema"), 1)) == list(refusal_problems(cell(), 0)) == []
+    assert list(refusal_problems(cell("no_schema"), 2)) != []
+    assert list(refusal_problems(cell("no_schema"), 0)) != []
+    assert list(refusal_problems(cell(), 1)) != []
 
 
 def test_what_is_wrong_in_many_cells_is_said_once_for_each_fault() -> None:
@@ -117,8 +123,8 @@ def test_what_is_wrong_in_many_cells_is_said_once_for_each_fault() -> None:
 
 
 def test_half_a_label_that_was_placed_is_told() -> None:
-    assert list(wrong_answers(cell("half_label"), [answered("repaired", (0, 0, 6))])) == []
-    assert list(wrong_answers(cell("half_label"), [answered("repaired", (0, 0, 5))])) != []
+    assert list(answer_problems(cell("half_label"), [answered("repaired", (0, 0, 6))])) == []
+    assert list(answer_problems(cell("half_label"), [answered("repaired", (0, 0, 5))])) != []
 
 
 @pytest.mark.parametrize(
@@ -149,28 +155,28 @@ def test_half_a_label_that_was_placed_is_told() -> None:
 def test_attempts_and_retries_are_those_of_the_fault(
     fault: str, wire: str, asks: int, calls: int, retries: int, right: bool
 ) -> None:
-    assert (list(wrong_attempts(cell(fault, wire), asks, [REFUSED] * calls, retries)) == []) == right
+    assert (list(attempt_problems(cell(fault, wire), asks, [REFUSED] * calls, retries)) == []) == right
 
 
 @pytest.mark.parametrize("kind", ["invented", "duplicated", "missing"])
 def test_repairs_are_counted_as_answered(kind: str) -> None:
     asked = [answered("repaired", (1, 2, 3))]
     right = {"invented": 1.0, "duplicated": 2.0, "missing": 3.0}
-    assert list(wrong_repairs(cell("unknown"), asked, right)) == []
-    assert list(wrong_repairs(cell("unknown"), asked, {**right, kind: 0.0})) == [
+    assert list(repair_problems(cell("unknown"), asked, right)) == []
+    assert list(repair_problems(cell("unknown"), asked, {**right, kind: 0.0})) == [
         f"{right[kind]:.0f} {kind} answered, 0 counted"
     ]
 
 
 def test_what_failed_or_was_refused_has_no_repairs() -> None:
     nothing = (0, 0, K)
-    assert list(wrong_repairs(cell("500"), [answered("fallback_provider", nothing)], {})) == []
-    assert list(wrong_repairs(cell("refusal"), [answered("fallback_answer", nothing)], {})) == []
-    assert list(wrong_repairs(cell("empty"), [answered("fallback_answer", nothing)], {})) != []
+    assert list(repair_problems(cell("500"), [answered("fallback_provider", nothing)], {})) == []
+    assert list(repair_problems(cell("refusal"), [answered("fallback_answer", nothing)], {})) == []
+    assert list(repair_problems(cell("empty"), [answered("fallback_answer", nothing)], {})) != []
 
 
-TOLD, ESTIMATED = Books.of([row()]), Books.of([row(told=False)])
-NO_ESTIMATE = dict.fromkeys(BOOKS, 0.0)
+TOLD, ESTIMATED = Totals.of([row()]), Totals.of([row(told=False)])
+NO_ESTIMATE = dict.fromkeys(TOKEN_KINDS, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -189,9 +195,9 @@ NO_ESTIMATE = dict.fromkeys(BOOKS, 0.0)
     ],
 )
 def test_books_are_equal_to_the_token_where_usage_arrived(
-    ours: Books, estimated: Mapping[str, float], rows: list[dict[str, Any]], said: str | None
+    ours: Totals, estimated: Mapping[str, float], rows: list[dict[str, Any]], said: str | None
 ) -> None:
-    found = list(wrong_books(ours, estimated, rows))
+    found = list(totals_problems(ours, estimated, rows))
     assert any(said in sentence for sentence in found) if said else found == []
 
 
@@ -200,10 +206,10 @@ def test_estimates_of_cut_calls_are_not_hidden_among_those_that_were_told() -> N
     wrong = dataclasses.replace(
         ESTIMATED, tokens={**ESTIMATED.tokens, "input": 1.05 * ESTIMATED.tokens["input"]}
     )
-    side = Side(many + wrong, many + ESTIMATED, True, (wrong, ESTIMATED))
-    limits = held(0.0, {("openai", "stream"): side})
+    side = Comparison(many + wrong, many + ESTIMATED, True, (wrong, ESTIMATED))
+    limits = limit_checks(0.0, {("openai", "stream"): side})
     assert [(what, limit) for what, limit, ratio in limits if limit.broken_by(ratio)] == [
-        ("input and output", CUT)
+        ("input and output", ESTIMATE_LIMIT)
     ]
 
 

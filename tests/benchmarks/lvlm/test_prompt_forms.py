@@ -7,18 +7,18 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.lab.rounds import Limit
 from benchmarks.lvlm import prompt_forms
-from benchmarks.lvlm.prompt_forms import Stretch, held, pictures
+from benchmarks.lvlm.prompt_forms import FormRound, limit_checks, pictures
 
 
-def broken(label: Stretch, paper: Stretch) -> list[bool]:
+def broken(label: FormRound, paper: FormRound) -> list[bool]:
     found = {"label": [label], "paper": [paper]}
-    return [limit.broken_by(ratio) for limit, ratio in held(found, pictures("gpt-4o"))]
+    return [limit.broken_by(ratio) for limit, ratio in limit_checks(found, pictures("gpt-4o"))]
 
 
 def test_a_label_form_that_saves_too_little_breaks_its_limits() -> None:
-    paper = Stretch(output_tokens=500, seconds=9.0, ordered=2)
-    assert broken(Stretch(50, 1.5, 2), paper) == [False, False, False]
-    assert broken(Stretch(51, 1.6, 2), paper) == [True, True, False]
+    paper = FormRound(output_tokens=500, seconds=9.0, ordered=2)
+    assert broken(FormRound(50, 1.5, 2), paper) == [False, False, False]
+    assert broken(FormRound(51, 1.6, 2), paper) == [True, True, False]
 
 
 def test_a_broken_limit_is_the_exit_code(

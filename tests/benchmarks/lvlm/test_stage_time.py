@@ -11,7 +11,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.lab.cases import Cohort
 from benchmarks.lab.rounds import Limit
 from benchmarks.lvlm import stage_time
-from benchmarks.lvlm.stage_time import BareSdk, EmptiedCache, Round, held, one_round
+from benchmarks.lvlm.stage_time import BareSdk, EmptiedCache, Round, limit_checks, one_round
 from models.evaluation import Protocol
 from service.bundle import open_bundle
 from service.lvlm.pricing import Prices
@@ -46,9 +46,9 @@ async def test_every_answer_is_looked_up_missed_and_written_while_the_clock_runs
 def test_the_worst_strategy_and_wire_are_held_to_the_limits() -> None:
     quick, slow = Round(0.001, 0.010, 0.010), Round(0.006, 0.013, 0.010)
     found = {("s3", "simulator"): [quick, quick, slow], ("s5", "simulator"): [quick, slow, slow]}
-    assert [limit.broken_by(ratio) for limit, ratio in held(found)] == [True, True]
+    assert [limit.broken_by(ratio) for limit, ratio in limit_checks(found)] == [True, True]
     found["s5", "simulator"] = [quick, quick, slow]
-    assert [limit.broken_by(ratio) for limit, ratio in held(found)] == [False, False]
+    assert [limit.broken_by(ratio) for limit, ratio in limit_checks(found)] == [False, False]
 
 
 def test_a_broken_limit_is_the_exit_code(

@@ -12,7 +12,7 @@ import pytest
 from service_process import RunningService, start_service
 
 from benchmarks.__main__ import main
-from benchmarks.paper.records import read_run
+from benchmarks.paper.records import read_records
 from models.evaluation import Protocol, candidate_matrix, evaluate, leave_one_out, sampled_metrics
 from service.bundle import open_bundle
 from service.candidates import SequenceModel
@@ -52,7 +52,7 @@ def test_a_replay_with_the_lvlm_places_every_candidate_once(
 ) -> None:
     options = ["--url", service.url, "--bundle", str(bundle_folder), "--users", "4"]
     assert main(["replay", *options, "--strategies", "s1,s3,s4,s5", "--out", str(tmp_path / "r.jsonl")]) == 0
-    records = read_run(tmp_path / "r.jsonl").records
+    records = read_records(tmp_path / "r.jsonl").records
     assert len(records) == 16
     for record in records:
         assert sorted(item["item_id"] for item in record["items"]) == record["candidates"]

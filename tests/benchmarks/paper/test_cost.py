@@ -84,7 +84,7 @@ async def test_what_is_expected_for_a_user_is_what_the_simulator_bills_as_far_as
         model="gpt-4o",
     )
     calls = CallBuilder(catalogue)
-    expected = calls.expected(
+    expected = calls.estimate(
         [await calls.ranking(case, request.strategy, "label", request.k)], request.model
     )
     await calls.close()
@@ -94,7 +94,7 @@ async def test_what_is_expected_for_a_user_is_what_the_simulator_bills_as_far_as
             billed = await opened.stage.rerank(request)
     assert billed.outcome == "ok"
     assert expected.image_tokens == billed.usage.image_tokens
-    # Nobody's vocabulary but the vendor's counts text exactly; the simulator has a rule of its own.
+    # Only the vendor's own vocabulary counts text exactly; the simulator has a rule of its own.
     assert 0.5 < expected.input_tokens / billed.usage.input_tokens < 1.5
     assert 0.5 < expected.output_tokens / billed.usage.output_tokens < 2
     assert billed.cost_usd is not None

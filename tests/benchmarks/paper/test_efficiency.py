@@ -58,7 +58,7 @@ def test_answers_are_not_taken_from_the_cache_unless_asked(service: FakeService)
     assert all("candidates" not in request["body"] for request in service.requests)
 
 
-def test_requests_of_somebody_else_are_noticed(
+def test_requests_of_another_client_are_noticed(
     service: FakeService, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service.slow = 0.02
@@ -72,7 +72,7 @@ def test_requests_of_somebody_else_are_noticed(
     finally:
         stop.set()
         other.join()
-    assert "somebody else used the service" in capsys.readouterr().out
+    assert "another client used the service" in capsys.readouterr().out
 
 
 def test_a_refused_strategy_is_left_out_and_said_so(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.paper.records import RecordFile, read_run
+from benchmarks.paper.records import RecordFile, read_records
 
 HEADER = {"options": {"k": 30, "seed": 1}, "dataset": "tiny"}
 
@@ -25,7 +25,7 @@ def written(path: Path, users: int = 3) -> bytes:
 def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "r.jsonl"
     written(path)
-    run = read_run(path)
+    run = read_records(path)
     assert run.header["options"] == HEADER["options"]
     assert [r["user"] for r in run.records] == [0, 1, 2]
     assert run.records[0]["title"] == "Crème brûlée set"
@@ -34,7 +34,7 @@ def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
 def test_an_answer_is_on_disk_as_soon_as_append_returns(tmp_path: Path) -> None:
     with RecordFile(tmp_path / "r.jsonl", HEADER) as records:
         records.append(record(5))
-        assert [r["user"] for r in read_run(records.path).records] == [5]
+        assert [r["user"] for r in read_records(records.path).records] == [5]
 
 
 def test_a_resumed_run_knows_what_is_finished_and_keeps_every_line(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_resumed_run_knows_what_is_finished_and_keeps_every_line(tmp_path: Pat
         assert records.finished == {(0, "none"), (1, "none"), (2, "none")}
         records.append(record(0, "s3"))
     assert path.read_bytes().startswith(before)
-    assert len(read_run(path).records) == 4
+    assert len(read_records(path).records) == 4
 
 
 def test_failed_answers_are_counted_over_all_runs_of_a_file(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_run_cut_at_any_byte_resumes_with_its_complete_lines(tmp_path: Path) -
 def test_a_half_written_last_line_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(written(path)[:-5])
-    assert [r["user"] for r in read_run(path).records] == [0, 1]
+    assert [r["user"] for r in read_records(path).records] == [0, 1]
 
 
 def test_other_options_are_refused_by_name_and_the_file_stays_as_it_was(tmp_path: Path) -> None:
@@ -104,18 +104,18 @@ def test_a_damaged_line_is_named_by_its_number(tmp_path: Path, line: str) -> Non
     lines = written(path).decode().splitlines()
     path.write_text("\n".join([*lines[:2], line, *lines[3:]]) + "\n")
     with pytest.raises(BenchmarkError, match="line 3 is not a record"):
-        read_run(path)
+        read_records(path)
 
 
 def test_records_of_another_schema_are_refused_with_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text(json.dumps({"kind": "header", "schema": 99}) + "\n")
     with pytest.raises(BenchmarkError, match="replay again into another file"):
-        read_run(path)
+        read_records(path)
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="cannot write"):
         RecordFile(tmp_path, HEADER)
     with pytest.raises(BenchmarkError, match="cannot read"):
-        read_run(tmp_path / "absent.jsonl")
+        read_records(tmp_path / "absent.jsonl")

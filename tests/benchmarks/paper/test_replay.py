@@ -7,7 +7,7 @@ import pytest
 from fake_service import FakeService
 
 from benchmarks.__main__ import main
-from benchmarks.paper.records import read_run
+from benchmarks.paper.records import read_records
 
 
 def replay(service: FakeService, out: Path, *options: str) -> int:
@@ -21,7 +21,7 @@ def test_every_user_is_asked_once_per_strategy_and_everything_needed_for_scoring
     service: FakeService, tmp_path: Path
 ) -> None:
     assert replay(service, tmp_path / "r.jsonl", "--strategies", "none,s3") == 0
-    run = read_run(tmp_path / "r.jsonl")
+    run = read_records(tmp_path / "r.jsonl")
     asked = [(r["user"], r["strategy"]) for r in run.records]
     assert sorted(asked) == sorted({(user, name) for user in range(11) for name in ("none", "s3")})
     for r in run.records:
@@ -41,7 +41,7 @@ def test_requests_carry_the_history_without_its_target_and_never_a_user(
     service: FakeService, tmp_path: Path
 ) -> None:
     replay(service, tmp_path / "r.jsonl", "--prompt", "paper", "--cache", "off", "--deadline-ms", "90000")
-    targets = {tuple(r["candidates"]): r["target"] for r in read_run(tmp_path / "r.jsonl").records}
+    targets = {tuple(r["candidates"]): r["target"] for r in read_records(tmp_path / "r.jsonl").records}
     for request in service.requests:
         body = request["body"]
         assert "user_id" not in body
@@ -58,7 +58,7 @@ def test_a_second_run_asks_only_what_is_missing(service: FakeService, tmp_path: 
     service.requests.clear()
     assert replay(service, out) == 0
     assert len(service.requests) == 2
-    assert len({(r["user"], r["strategy"]) for r in read_run(out).records}) == 11
+    assert len({(r["user"], r["strategy"]) for r in read_records(out).records}) == 11
     service.requests.clear()
     assert replay(service, out, "--strategies", "none,s1") == 0
     assert {request["query"]["strategy"] for request in service.requests} == {"s1"}
@@ -77,7 +77,7 @@ def test_a_failed_request_is_a_record_and_the_run_goes_on(
 ) -> None:
     service.broken = frozenset({"I05"})
     assert replay(service, tmp_path / "r.jsonl") == 1
-    records = read_run(tmp_path / "r.jsonl").records
+    records = read_records(tmp_path / "r.jsonl").records
     failures = [r for r in records if r["error"]]
     assert len(records) == 11
     assert 0 < len(failures) < 11
@@ -92,7 +92,7 @@ def test_a_failed_request_is_a_record_and_the_run_goes_on(
 def test_a_full_queue_is_waited_for(service: FakeService, tmp_path: Path) -> None:
     service.busy = 3
     assert replay(service, tmp_path / "r.jsonl", "--concurrency", "1") == 0
-    records = read_run(tmp_path / "r.jsonl").records
+    records = read_records(tmp_path / "r.jsonl").records
     assert [r["attempts"] for r in records] == [4] + [1] * 10
     assert all(r["status"] == 200 for r in records)
 
@@ -103,13 +103,13 @@ def test_a_service_that_is_unavailable_for_a_moment_is_waited_for(
     monkeypatch.setattr("benchmarks.lab.service_client.PAUSE", 0.01)
     service.unavailable = 3
     assert replay(service, tmp_path / "r.jsonl", "--concurrency", "1") == 0
-    records = read_run(tmp_path / "r.jsonl").records
+    records = read_records(tmp_path / "r.jsonl").records
     assert [r["attempts"] for r in records] == [4] + [1] * 10
     assert all(r["status"] == 200 for r in records)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 503])
-def test_a_service_that_turns_away_everybody_stops_the_run_and_no_user_becomes_a_miss(
+def test_a_service_that_turns_every_request_away_stops_the_run_and_no_user_becomes_a_miss(
     service: FakeService,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -123,15 +123,15 @@ def test_a_service_that_turns_away_everybody_stops_the_run_and_no_user_becomes_a
     said = capsys.readouterr().err
     assert f"{status}: the fake has turned" in said
     assert "repeat the command" in said
-    assert [r["status"] for r in read_run(out).records] == [200] * 4
+    assert [r["status"] for r in read_records(out).records] == [200] * 4
     service.turned = None
     assert replay(service, out) == 0
-    assert len(read_run(out).records) == 11
+    assert len(read_records(out).records) == 11
 
 
 def test_the_header_says_how_many_users_there_are_to_ask(service: FakeService, tmp_path: Path) -> None:
     replay(service, tmp_path / "r.jsonl")
-    assert read_run(tmp_path / "r.jsonl").header["cohort"] == 11
+    assert read_records(tmp_path / "r.jsonl").header["cohort"] == 11
 
 
 def test_a_strategy_that_the_service_refuses_stops_the_run_with_its_reason(
@@ -140,7 +140,7 @@ def test_a_strategy_that_the_service_refuses_stops_the_run_with_its_reason(
     service.refused = frozenset({"s2"})
     assert replay(service, tmp_path / "r.jsonl", "--strategies", "s2") == 2
     assert "s2 needs an enhanced backbone" in capsys.readouterr().err
-    assert read_run(tmp_path / "r.jsonl").records == ()
+    assert read_records(tmp_path / "r.jsonl").records == ()
 
 
 def test_a_service_on_another_bundle_is_noticed(
@@ -158,12 +158,12 @@ def test_a_service_that_goes_away_loses_no_answer_and_the_run_can_be_finished(
     service.stop_after, service.slow = 4, 0.03
     assert replay(service, out, "--concurrency", "1") == 2
     assert "start it again and repeat the command" in capsys.readouterr().err
-    kept = read_run(out).records
+    kept = read_records(out).records
     assert all(r["status"] == 200 for r in kept)
     assert 3 <= len(kept) < 11
     with FakeService(service.bundle).running() as again:
         assert replay(again, out) == 0
-    assert len(read_run(out).records) == 11
+    assert len(read_records(out).records) == 11
 
 
 def test_no_service_is_one_sentence(

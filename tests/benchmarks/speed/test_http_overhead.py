@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab.load_generator import Loaded
+from benchmarks.lab.load_generator import LoadResult
 from benchmarks.lab.servers import free_port, running
-from benchmarks.lab.tables import UNKNOWN
+from benchmarks.lab.tables import NO_VALUE
 from benchmarks.speed.http_overhead import BARE, OURS, Comparison, comparison_table, verdicts
 
 
@@ -56,16 +56,16 @@ def test_a_backbone_that_does_not_exist_is_one_sentence(
 
 
 def test_ratios_are_ours_by_the_bare_apps() -> None:
-    ours, bare = Loaded(1.0, (0.2,) * 6, 0), Loaded(1.0, (0.1,) * 10, 1)
+    ours, bare = LoadResult(1.0, (0.2,) * 6, 0), LoadResult(1.0, (0.1,) * 10, 1)
     table = comparison_table([Comparison(32, {OURS: [ours], BARE: [bare]})])
     assert table.rows == (
-        ("bare app", "32", "10", "100.00", "100.00", "1", "1", UNKNOWN, "1", UNKNOWN),
+        ("bare app", "32", "10", "100.00", "100.00", "1", "1", NO_VALUE, "1", NO_VALUE),
         ("service", "32", "6", "200.00", "200.00", "0", "0.60", "0.60–0.60", "2.00", "2.00–2.00"),
     )
 
 
 def test_the_limits_are_judged_at_32_connections() -> None:
-    slow, fast = Loaded(1.0, (0.2,) * 5, 0), Loaded(1.0, (0.1,) * 10, 0)
+    slow, fast = LoadResult(1.0, (0.2,) * 5, 0), LoadResult(1.0, (0.1,) * 10, 0)
     good, bad = {OURS: [fast], BARE: [fast]}, {OURS: [slow], BARE: [fast]}
     met, lost = (verdicts([Comparison(1, a), Comparison(32, b)]) for a, b in ((bad, good), (good, bad)))
     assert met.count(", met") == 2

@@ -1,4 +1,4 @@
-"""Keeps requests under way on a provider that never ends, and looks at the service meanwhile."""
+"""Keeps requests under way on a provider that never ends, and measures the service meanwhile."""
 
 from __future__ import annotations
 
@@ -32,69 +32,76 @@ WIRES = ("openai", "anthropic")
 PROVIDERS = {"openai": "endless", "anthropic": "anthropic"}
 """Wire -> name of the provider that speaks it."""
 UNDER_WAY = tuple((wire, framing) for wire in WIRES for framing in FRAMINGS)
-"""The requests of one moment."""
+"""Wire format and framing of the requests that are under way at one moment."""
 SPARE = 16
-"""Models of a kind, asked in turns: one that keeps failing is left alone by the breaker."""
+"""Models of a kind, asked in turns: the circuit breaker leaves alone one that keeps failing."""
 DEADLINE = 30.0
+"""Seconds that a request on the provider may take at most."""
 K, HISTORY = 10, 10
 QUIET_SECONDS = 5
+"""For which `none` is asked alone, before anything is asked of the provider."""
 NONE_PAUSE, AGAIN_PAUSE = 0.02, 0.05
 """Seconds between two requests of `none`, and before a request that has ended is made again."""
 LEAVING = 10.0
-"""Seconds in which the last call must have ended after its request."""
+"""Seconds in which every call must have ended after its request; one that goes on is a problem."""
 MEGABYTE = 10**6
 MOST_MEGABYTES, MOST_MS = 100.0, 10.0
+"""Limits: resident memory above idle in 10^6 bytes, and growth of the median of `none`."""
 
-_SAID = ("ok", "partial", "repaired", "fallback_deadline", "fallback_provider", "fallback_answer")
+_HONEST = ("ok", "partial", "repaired", "fallback_deadline", "fallback_provider", "fallback_answer")
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What `none` took, in milliseconds; None stands for a request without a 200."""
+class NoneLatencies:
+    """What requests of strategy `none` took.
+
+    Attributes:
+        milliseconds: time of each request; None for one that was not answered with 200 at once.
+    """
 
     milliseconds: tuple[float | None, ...]
 
     @property
     def answered(self) -> list[float]:
-        """Of those that were answered."""
+        """Milliseconds of the requests that were answered."""
         return [each for each in self.milliseconds if each is not None]
 
     @property
     def median(self) -> float:
-        """Of those that were answered; endless where none was."""
+        """Median of ``answered``; infinite where none was answered."""
         return median(self.answered) if self.answered else float("inf")
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """What one kind came to.
+class KindResult:
+    """What came of one kind of endless answer.
 
     Attributes:
-        outcomes: of the requests on the endless provider.
+        outcomes: number of requests on the provider by outcome.
         slowest: seconds past its deadline of the latest answer; negative is early.
-        sent: bytes that the provider got rid of.
-        memory: resident bytes above idle, at the most.
-        beside: `none` meanwhile.
-        quiet: `none` before.
-        left: connections that the provider still wrote to when all requests had ended for a while.
+        sent: bytes that the provider has written.
+        memory: peak resident bytes above idle.
+        beside: strategy `none` meanwhile.
+        quiet: strategy `none` before.
+        left: connections that the provider still wrote to ``LEAVING`` seconds after all requests had ended.
     """
 
     outcomes: Counter[str]
     slowest: float
     sent: int
     memory: int
-    beside: Beside
-    quiet: Beside
+    beside: NoneLatencies
+    quiet: NoneLatencies
     left: int
 
     @property
     def slower(self) -> float:
-        """Milliseconds of the median of `none` above the quiet one."""
+        """Milliseconds by which the median of `none` is above the quiet one."""
         return self.beside.median - self.quiet.median
 
     @property
-    def wrong(self) -> list[str]:
-        """A sentence for everything that is wrong."""
+    def problems(self) -> list[str]:
+        """Sentences about everything that is wrong."""
         said = []
         if self.memory > MOST_MEGABYTES * MEGABYTE:
             said.append(f"{self.memory / MEGABYTE:.0f} MB above idle, at most {MOST_MEGABYTES:g}")
@@ -102,7 +109,7 @@ class Stretch:
             said.append(f"none is {self.slower:.1f} ms slower in the median, at most {MOST_MS:g}")
         if unanswered := len(self.beside.milliseconds) - len(self.beside.answered):
             said.append(f"{unanswered} of {len(self.beside.milliseconds)} requests of none got no answer")
-        if lost := sum(count for outcome, count in self.outcomes.items() if outcome not in _SAID):
+        if lost := sum(count for outcome, count in self.outcomes.items() if outcome not in _HONEST):
             said.append(f"{lost} requests on the provider did not end as a fallback or with what had come")
         if not self.outcomes or not self.sent:
             said.append("nothing was sent: nothing was tried")
@@ -111,11 +118,11 @@ class Stretch:
         return said
 
 
-class Scene:
-    """An endless provider and a service that asks it in one mode."""
+class Trial:
+    """An endless provider, and a service that asks it in one mode."""
 
     def __init__(self, stack: ExitStack, bundle: Path, mode: str, catalogue: Catalogue) -> None:
-        """Start both, until the stack is closed.
+        """Starts both, until the stack is closed.
 
         Raises:
             BenchmarkError: one does not start, or the system does not tell a process's memory.
@@ -128,37 +135,43 @@ class Scene:
         stack.enter_context(running(module, [str(port)], {}, port, None))
         self._service = stack.enter_context(running_service(bundle, _settings(self._provider, mode)))
 
-    async def play(
+    async def run(
         self, kinds: Sequence[str], seconds: float, done: Callable[[], object]
-    ) -> dict[str, Stretch]:
-        """Try each kind for so long, as far as one that breaks a limit; tells when each is done."""
-        found: dict[str, Stretch] = {}
+    ) -> dict[str, KindResult]:
+        """Tries each kind for some seconds, and stops after one that breaks a limit.
+
+        Args:
+            kinds: names in ``KINDS``, or the good one.
+            seconds: time for each kind.
+            done: called when a kind is done.
+        """
+        found: dict[str, KindResult] = {}
         async with (
             ServiceClient(self._service.url, len(UNDER_WAY), 90.0) as asking,
             ServiceClient(self._service.url) as none,
         ):
             await asking.until_ready()
             await self._none(none, 1.0)  # the SDKs are loaded at the start; the candidate model is warm now
-            idle = _told(self._service.resident_bytes())
+            idle = _known(self._service.resident_bytes())
             brief = min(QUIET_SECONDS, seconds)
             quiet = await self._none(none, brief)
             for kind in kinds:
-                stretch = brief if kind == GOOD else seconds
-                found[kind] = await self._stretch(kind, stretch, asking, none, idle, quiet)
+                result = brief if kind == GOOD else seconds
+                found[kind] = await self._try_kind(kind, result, asking, none, idle, quiet)
                 done()
-                if found[kind].wrong:
+                if found[kind].problems:
                     break
         return found
 
-    async def _stretch(
+    async def _try_kind(
         self,
         kind: str,
         seconds: float,
         asking: ServiceClient,
         none: ServiceClient,
         idle: int,
-        quiet: Beside,
-    ) -> Stretch:
+        quiet: NoneLatencies,
+    ) -> KindResult:
         self._service.forget_peak()
         sent, outcomes = (await self._state())["sent"], Counter[str]()
         end, late = time.monotonic() + seconds, [float("-inf")]
@@ -174,7 +187,7 @@ class Scene:
                     "strategy": "s3", "cache": "off", "provider": PROVIDERS[wire], "model": model,
                 }  # fmt: skip
                 body = {**self._body(), "deadline_ms": round(1000 * deadline)}
-                reply = await asking.recommend(body, options, watched=(turn + number) % 2 == 1)
+                reply = await asking.recommend(body, options, with_events=(turn + number) % 2 == 1)
                 outcomes[_outcome(reply)] += 1
                 late.append(reply.seconds - deadline)
                 await asyncio.sleep(AGAIN_PAUSE)
@@ -184,14 +197,14 @@ class Scene:
             for number, (wire, framing) in enumerate(UNDER_WAY):
                 group.create_task(client(number, wire, framing))
         beside = asked.result()
-        peak = _told(self._service.peak_resident_bytes())
+        peak = _known(self._service.peak_resident_bytes())
         state = await self._gone()
-        return Stretch(
+        return KindResult(
             outcomes, max(late), state["sent"] - sent, peak - idle, beside, quiet, state["answering"]
         )
 
-    async def _none(self, client: ServiceClient, seconds: float) -> Beside:
-        """Ask `none` for so long, one request at a time."""
+    async def _none(self, client: ServiceClient, seconds: float) -> NoneLatencies:
+        """Asks strategy `none` for some seconds, one request at a time."""
         took: list[float | None] = []
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -199,10 +212,10 @@ class Scene:
             good = reply.status == 200 and reply.attempts == 1
             took.append(1000 * reply.seconds if good else None)
             await asyncio.sleep(NONE_PAUSE)
-        return Beside(tuple(took))
+        return NoneLatencies(tuple(took))
 
     async def _gone(self) -> dict[str, int]:
-        """The provider's state once it writes to nothing any more, or after some seconds as it is."""
+        """Reads the provider's state once it writes to no connection, or as it is after ``LEAVING`` s."""
         end = time.monotonic() + LEAVING
         state = await self._state()
         while state["answering"] and time.monotonic() < end:
@@ -235,14 +248,14 @@ def _settings(provider: str, mode: str) -> dict[str, str]:
     }
 
 
-def _told(memory: int | None) -> int:
+def _known(memory: int | None) -> int:
     if memory is None:
         raise BenchmarkError("this system does not tell the memory of a process: /proc is needed")
     return memory
 
 
 def _outcome(reply: Reply) -> str:
-    """What came of a request: its outcome, else what went wrong."""
+    """The outcome of a request, else what went wrong."""
     return str(reply.body.get("outcome") or reply.error or reply.status)
 
 

@@ -1,4 +1,4 @@
-"""Plays a crowd: so many clients that ask a service at the same moment, while its LVLM is slow."""
+"""Measures a crowd: clients that ask a service at the same moment, while its LVLM is slow."""
 
 from __future__ import annotations
 
@@ -21,27 +21,30 @@ from benchmarks.lab.stats import median
 
 PATH = "/recommend?strategy=s3"
 HISTORY, K = 10, 10
-FIRST_TOKEN, TOKENS_PER_SECOND = 4.2, 60  # with an answer of 48 tokens: five seconds
+"""Items in a history, and in an answer."""
+FIRST_TOKEN, TOKENS_PER_SECOND = 4.2, 60  # with an answer of 48 tokens: 4.2 s + 48 / 60 s = 5 s
 HELD_TOKEN = 20.0
-"""Seconds to the first token where all calls must be in flight together: the last one is long there."""
+"""Seconds to the first token where all calls must be in flight together: the last one arrives long before."""
 DEADLINE_MS = 60_000
+"""Far above the slowest answer: a late answer is measured and never cut."""
 WAIT_SECONDS = 90.0
+"""Time for the service to become ready, and for all answers; longer is an error."""
 READ_AHEAD = 2**20
-"""Bytes of an answer that a client holds at most before it has read them."""
+"""Bytes of an answer that a client buffers at most before it has read them."""
 MEGABYTE = 10**6
 
 
 @dataclass(frozen=True)
-class Scene:
-    """One crowd.
+class Crowd:
+    """Clients that ask at the same moment.
 
     Attributes:
-        name: for the table.
-        clients: that ask at the same moment.
-        limit: what its median is held to, beside what every round of every scene is held to.
-        same: whether all ask the same.
+        name: name in the table.
+        clients: number of clients, with a request each.
+        limit: limit on its median, beside what every round of every crowd is held to; None for no such limit.
+        same: whether all requests are equal, so that one call must serve them all.
         together: whether all calls must be in flight at one moment.
-        settings: of the service, beside the common ones.
+        settings: environment variables of the service, beside the common ones.
         first_token: seconds until the LVLM begins to answer.
     """
 
@@ -55,21 +58,21 @@ class Scene:
 
     @property
     def calls(self) -> int:
-        """That the provider must get."""
+        """Number of calls that the provider must get."""
         return 1 if self.same else self.clients
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one round of a scene came to.
+class CrowdResult:
+    """What one round of a crowd came to.
 
     Attributes:
         slowest: seconds of the last answer.
-        latency: seconds of a call in the simulator, the median.
-        calls: that the simulator got.
-        peak: the most calls that were in flight in the simulator at one moment.
+        latency: median seconds of a call in the simulator.
+        calls: number of calls that the simulator got.
+        peak: most calls that were in flight in the simulator at one moment.
         megabytes: peak resident memory above idle, in units of 10^6 bytes; None with several workers.
-        ordered: answers that the LVLM ordered.
+        ordered: number of answers that the LVLM ordered.
     """
 
     slowest: float
@@ -80,42 +83,42 @@ class Seen:
     ordered: int
 
 
-def bodies_of(items: Sequence[str], scene: Scene, seed: int) -> list[bytes]:
-    """Requests that no cache knows: histories drawn anew in every round."""
-    draw = random.Random(f"{scene.name} {seed} {time.time_ns()}")
+def bodies_of(items: Sequence[str], crowd: Crowd, seed: int) -> list[bytes]:
+    """Makes the requests' bodies, with histories drawn anew in every round, so that no cache has them."""
+    draw = random.Random(f"{crowd.name} {seed} {time.time_ns()}")
 
     def body() -> bytes:
         history = draw.sample(items, min(HISTORY, len(items) - 1))
         return json.dumps({"history": history, "k": K, "deadline_ms": DEADLINE_MS}).encode()
 
-    return [body()] * scene.clients if scene.same else [body() for _ in range(scene.clients)]
+    return [body()] * crowd.clients if crowd.same else [body() for _ in range(crowd.clients)]
 
 
-def play(bundle: Path, scene: Scene, bodies: Sequence[bytes]) -> Seen:
-    """One round of a scene, on a simulator and a service of its own.
+def measure(bundle: Path, crowd: Crowd, bodies: Sequence[bytes]) -> CrowdResult:
+    """Measures one round of a crowd, on a simulator and a service of its own.
 
     Args:
-        bundle: that is served.
-        scene: to play.
-        bodies: of the requests, one for each client.
+        bundle: folder that is served.
+        crowd: clients and what is expected of them.
+        bodies: JSON bodies of the requests, one for each client.
 
     Raises:
         BenchmarkError: a server does not start, or an answer is no 200.
     """
-    pace = ["--ttft", str(scene.first_token), "--tokens-per-second", str(TOKENS_PER_SECOND)]
-    alone = scene.settings.get("MSR_WORKERS", "1") == "1"
+    pace = ["--ttft", str(crowd.first_token), "--tokens-per-second", str(TOKENS_PER_SECOND)]
+    alone = crowd.settings.get("MSR_WORKERS", "1") == "1"
     with (
         running_simulator(*pace) as simulator,
-        running_service(bundle, {**_settings(simulator.url), **scene.settings}) as service,
+        running_service(bundle, {**_settings(simulator.url), **crowd.settings}) as service,
     ):
         asyncio.run(_warm_up(service, bodies[0]))
-        simulator.clear_ledger()
+        simulator.clear_ledger()  # of the warm-up
         idle = service.resident_bytes() if alone else None
         answers = asyncio.run(_ask_all(service.port, bodies, PATH))
         peak = service.peak_resident_bytes() if alone else None
         calls = simulator.ended_calls()
         in_flight = simulator.peak_in_flight()
-    return Seen(
+    return CrowdResult(
         slowest=max(seconds for seconds, _ in answers),
         latency=median([call["seconds"] for call in calls]),
         calls=len(calls),
@@ -130,14 +133,15 @@ def _settings(simulator: str) -> dict[str, str]:
 
 
 async def _warm_up(service: RunningService, body: bytes) -> None:
-    """Wait until the service is ready, and let a first call load and connect everything."""
+    """Waits until the service is ready, and lets a first call load and connect everything."""
     async with ServiceClient(service.url) as client:
         await client.until_ready(WAIT_SECONDS)
     await _ask_all(service.port, [body], f"{PATH}&cache=off")
 
 
 async def _ask_all(port: int, bodies: Sequence[bytes], path: str) -> list[tuple[float, dict[str, Any]]]:
-    """Send all requests at the same moment, each over a connection of its own."""
+    """Sends all requests at the same moment, each over its own connection; returns seconds and answers."""
+    # Opened before the clock runs: it is not connecting that is measured.
     connections = [await asyncio.open_connection(HOST, port, limit=READ_AHEAD) for _ in bodies]
 
     async def ask(
