@@ -1,7 +1,7 @@
-"""The one error that the command line turns into a sentence."""
+"""The error that the command line prints as one sentence, with exit code 2."""
 
 from __future__ import annotations
 
 
 class BenchmarkError(Exception):
-    """A measurement cannot be made or cannot be trusted; the message says what to do next."""
+    """Says that a measurement cannot be made or trusted; the message tells what to do next."""

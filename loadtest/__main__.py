@@ -1,4 +1,4 @@
-"""``python -m loadtest``: Locust with our users; takes Locust's own options."""
+"""The command line ``python -m loadtest``: runs Locust with our users; it takes Locust's own options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an answer under load is right: complete, without repetition, and honest about who made it."""
+"""Checks an answer under load: it must be complete, without repetition, and of a known outcome."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ OUTCOMES = (
 
 
 def problem_with(answer: Any, strategy: str, k: int, left_out: Collection[str]) -> str | None:
-    """What is wrong with the answer to ``POST /recommend``; None for a good one.
+    """Finds what is wrong with the answer to ``POST /recommend``; None for a good one.
 
     A fallback is a good answer: whatever the LVLM does, the user gets ``k`` items.
 
     Args:
-        answer: the decoded JSON.
-        strategy: that was asked for.
-        k: items wanted.
-        left_out: item ids that must not come: the history that the request brought.
+        answer: decoded JSON.
+        strategy: strategy that was asked for.
+        k: number of items wanted.
+        left_out: ids of items that must not come: the history that the request brought.
     """
     if not isinstance(answer, dict):
         return "the answer is no JSON object"
@@ -45,5 +45,5 @@ def _problem_with_items(item_ids: list[str], k: int, left_out: Collection[str]) 
 
 
 def outcome_of(answer: Any) -> str:
-    """The answer's outcome; ``none`` where there is none."""
+    """Reads the answer's outcome; ``none`` where there is none."""
     return str(answer.get("outcome", "none")) if isinstance(answer, dict) else "none"

@@ -1,7 +1,7 @@
-"""Users of the service for Locust: ``python -m loadtest --host http://127.0.0.1:8000``.
+"""Defines the users of a load test for Locust: ``python -m loadtest --host http://127.0.0.1:8000``.
 
 Requests are named by strategy (``/recommend [s3]``), so that Locust's table and CSV have a row of latencies
-for each. In the end the outcomes of every strategy are logged; the exit code is 1 when any request failed and
+for each. At the end the outcomes of every strategy are logged; the exit code is 1 when any request failed and
 2 when there was nothing to load.
 """
 
@@ -25,8 +25,11 @@ from loadtest.scenario import SCENARIOS, Scenario, ScenarioError, read_scenario
 from loadtest.visitors import ServiceMissingError, Visitors, read_visitors
 
 KNOWN_USERS = 200
+"""Stored users that are read from the service at most; visitors take turns with them."""
 HISTORY = 10
+"""Items of a history that a request brings, the newest ones."""
 NEW_USER_ITEMS = 3
+"""Items that a new user takes before the first request."""
 TAKES = 0.2
 """Share of answers after which a new user takes an item; stored users are left as they are."""
 
@@ -38,7 +41,14 @@ log = logging.getLogger("loadtest")
 
 
 class Load:
-    """What all users of one run share; filled when the run starts."""
+    """What all users of one run share; filled when the run starts.
+
+    Attributes:
+        scenario: how users behave.
+        visitors: users and items of the service.
+        turns: ids of stored users, for ever.
+        outcomes: number of answers by strategy and outcome.
+    """
 
     scenario: Scenario
     visitors: Visitors
@@ -47,12 +57,12 @@ class Load:
 
 
 class Visitor(HttpUser):
-    """Asks for recommendations by user id or with a history, and expects a complete answer every time."""
+    """A user who asks for recommendations by user id or with a history, and checks every answer."""
 
     host = "http://127.0.0.1:8000"
 
     def on_start(self) -> None:
-        """Come as a stored user, or as a new one whose first events are sent now."""
+        """Becomes a stored user, or a new one whose first events are sent now."""
         self.client.headers.update(HEADERS)
         self.is_new = random.random() < Load.scenario.new
         if self.is_new:
@@ -64,12 +74,12 @@ class Visitor(HttpUser):
             self.history = self.stored_history()
 
     def wait_time(self) -> float:
-        """Seconds until this user's next request."""
+        """Draws the seconds until this user's next request."""
         return random.uniform(*Load.scenario.wait)
 
     @task
     def recommend(self) -> None:
-        """Ask with one strategy and check the answer."""
+        """Asks with one strategy and checks the answer."""
         scenario = Load.scenario
         (strategy,) = random.choices([*scenario.weights], [*scenario.weights.values()])
         body: dict[str, Any] = {"k": scenario.k}
@@ -90,7 +100,7 @@ class Visitor(HttpUser):
             self.take([random.choice(answer["items"])["item_id"]])
 
     def take(self, item_ids: list[str]) -> None:
-        """Send events; from now on these items must not be recommended to this user."""
+        """Sends events; from now on these items must not be recommended to this user."""
         batch = [
             {"user_id": self.user_id, "item_id": item_id, "timestamp": 1_700_000_000} for item_id in item_ids
         ]
@@ -106,7 +116,7 @@ class Visitor(HttpUser):
                 response.failure(f"status {response.status_code}: {detail}")
 
     def stored_history(self) -> list[str]:
-        """The item ids of this user's stored history, oldest first."""
+        """Reads the item ids of this user's stored history, oldest first."""
         path = f"/users/{quote(self.user_id, safe='')}/history"
         with self.client.get(path, name="/users/{id}/history", catch_response=True) as response:
             answer = _json(response)
@@ -119,14 +129,14 @@ class Visitor(HttpUser):
 
 
 def add_arguments(parser: LocustArgumentParser) -> None:
-    """Let a run choose its scenario."""
+    """Declares the option that chooses a scenario."""
     parser.add_argument(
         "--scenario", default="mixed", env_var="MSR_LOAD_SCENARIO", help="section of scenarios.toml"
     )
 
 
 def prepare(environment: Environment, **_: Any) -> None:
-    """Read the scenario and the service's users, or end the run with one sentence."""
+    """Reads the scenario and the service's users, or ends the run with one sentence and exit code 2."""
     options = environment.parsed_options
     try:
         scenario = read_scenario(SCENARIOS, options.scenario if options else "mixed")
@@ -145,7 +155,7 @@ def prepare(environment: Environment, **_: Any) -> None:
 
 
 def report(environment: Environment, **_: Any) -> None:
-    """Print what became of the requests, by strategy."""
+    """Logs what became of the requests, by strategy."""
     outcomes = getattr(Load, "outcomes", None)
     if not outcomes:
         log.error("no recommendation was answered: run longer or with more users")

@@ -1,4 +1,4 @@
-"""One way of using the service, read from ``scenarios.toml`` and checked before any load is made."""
+"""Reads one way of using the service from ``scenarios.toml``, and checks it before any load is made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STRATEGIES = ("none", "s1", "s2", "s3", "s4", "s5")
 
 
 class ScenarioError(Exception):
-    """A scenario is missing or says something that cannot be; the message names it."""
+    """Says that a scenario is missing or has a wrong value; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Scenario:
     """How users behave.
 
     Attributes:
-        wait: shortest and longest pause of one user, seconds.
-        k: items per answer.
-        new: share of users that the service does not know.
-        session: share of requests with a history of their own.
-        weights: strategy -> weight, those above zero.
+        wait: shortest and longest pause of one user between requests, in seconds.
+        k: number of items per answer, 1 to 100.
+        new: share of users that the service does not know, 0 to 1.
+        session: share of requests with a history of their own, 0 to 1.
+        weights: strategy -> weight above zero.
     """
 
     wait: tuple[float, float]
@@ -37,7 +37,7 @@ class Scenario:
     weights: Mapping[str, float]
 
     def without(self, refused: Collection[str]) -> Scenario:
-        """The same scenario without strategies that a service cannot serve.
+        """Makes the same scenario without strategies that a service cannot serve.
 
         Raises:
             ScenarioError: none is left.
@@ -51,7 +51,7 @@ class Scenario:
 
 
 def read_scenario(path: Path, name: str) -> Scenario:
-    """Read one scenario.
+    """Reads one scenario.
 
     Raises:
         ScenarioError: the file or the scenario is missing, or a value is wrong.

@@ -1,4 +1,4 @@
-"""Who and what there is at a service: read once, before the load begins."""
+"""Reads a service's users and items once, before the load begins."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 TIMEOUT = 30.0
+"""Seconds for one answer; a later one counts as no service."""
 
 
 class ServiceMissingError(Exception):
-    """The service does not answer as one; the message says what to do."""
+    """Says that no service answers, or that it lacks users or items; the message tells what to do next."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,9 @@ class Visitors:
     """Users with stored histories, and items that a new user may take.
 
     Attributes:
-        user_ids: known users, at least one.
-        item_ids: items, at least one.
-        refused: strategies that this service cannot serve, with its reason.
+        user_ids: ids of known users, at least one.
+        item_ids: ids of items, at least one.
+        refused: strategy that this service cannot serve -> its reason.
     """
 
     user_ids: tuple[str, ...]
@@ -33,12 +34,12 @@ class Visitors:
 
 
 def read_visitors(host: str, users: int, headers: Mapping[str, str]) -> Visitors:
-    """Ask the service for its users and items, and whether it can serve ``s2``.
+    """Asks the service for its users and items, and whether it can serve ``s2``.
 
     ``s2`` needs an enhanced backbone, which not every bundle has; no LVLM is asked here.
 
     Raises:
-        ServiceMissingError: nobody answers at ``host``, or somebody else does.
+        ServiceMissingError: no server answers at ``host``, or one that is no MSR Serve.
     """
     service = _Service(host.rstrip("/"), headers)
     page = service.get(f"/users?limit={min(100, users)}")
@@ -62,7 +63,7 @@ class _Service:
         return self._send(urllib.request.Request(self._host + path, headers=self._headers))  # noqa: S310 - http(s) only
 
     def refusal(self, strategy: str, item_id: str) -> str | None:
-        """Why the service does not serve a strategy; None when it does."""
+        """Asks with a strategy; returns why the service does not serve it, None when it does."""
         body = json.dumps({"history": [item_id], "k": 1}).encode()
         headers = {**self._headers, "content-type": "application/json"}
         try:
@@ -98,7 +99,7 @@ class _Service:
 
 
 class _RefusedError(Exception):
-    """The service understood the request and does not serve it."""
+    """Says that the service understood the request and does not serve it (422)."""
 
 
 def _detail(text: str) -> str:

@@ -115,9 +115,13 @@ def test_a_door_that_needs_no_extra_opens_without_any(door: str, tmp_path: Path)
     [
         (
             "benchmarks",
-            [f"benchmarks.{n}" for n in benchmarks.__main__.COMMANDS if n not in benchmarks.__main__.EXTRAS],
+            [each.module for each in benchmarks.__main__.COMMANDS.values() if each.extras == "benchmarks"],
         ),
-        *((extras, [f"benchmarks.{name}"]) for name, extras in benchmarks.__main__.EXTRAS.items()),
+        *(
+            (each.extras, [each.module])
+            for each in benchmarks.__main__.COMMANDS.values()
+            if each.extras != "benchmarks"
+        ),
         ("models,features", [module for module, _ in models.__main__.COMMANDS.values()]),
         ("loadtest", ["loadtest.locustfile"]),
     ],

@@ -1,0 +1,123 @@
+"""Builds LVLM calls as the service would make them for a user or an image, and sends them to no provider."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from benchmarks.lab.cases import Case
+from benchmarks.lab.stats import mean
+from service.bundle import Catalogue
+from service.lvlm.accounts import Accounts
+from service.lvlm.allowance import Allowance
+from service.lvlm.answer_cache import AnswerCache, Lifetimes
+from service.lvlm.captions import Captions
+from service.lvlm.contracts import Form, StageRequest
+from service.lvlm.elsewhere import Elsewhere
+from service.lvlm.gateway import Gateway
+from service.lvlm.pictures import Pictures
+from service.lvlm.pricing import Prices
+from service.lvlm.prompts import caption_prompt
+from service.lvlm.providers.base import Call
+from service.lvlm.stage import LvlmStage, StageOptions
+from service.lvlm.thumbnails import ThumbnailCache
+from service.metrics import Metrics
+from service.stores.memory import MemoryCache, MemoryMeters
+from service.strategies import Strategy
+
+PROVIDER = "none"
+"""The provider's name in calls that are never made; it has no limits and no estimates of its own."""
+PER = 1_000
+"""Number of users, or images, for which a price is quoted."""
+MEMORY_BYTES = 64 * 2**20
+"""Room of the cache in memory and of the cache of thumbnails, each."""
+MAX_OUTPUT_TOKENS = 2_048
+"""Cap that each call carries; an estimate never exceeds it."""
+
+
+@dataclass(frozen=True)
+class CallEstimate:
+    """What a call is expected to take: means over a sample of calls.
+
+    Attributes:
+        input_tokens: tokens of text and pictures.
+        image_tokens: tokens of the pictures alone.
+        output_tokens: tokens of the answer.
+        dollars: US dollars for 1,000 calls.
+    """
+
+    input_tokens: float
+    image_tokens: float
+    output_tokens: float
+    dollars: float
+
+
+class CallBuilder:
+    """Builds calls for the users and images of a catalogue with the service's own stage, and makes none."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        """Puts a stage together over stores in memory and without a provider."""
+        self._catalogue = catalogue
+        metrics, meters, cache = Metrics(), MemoryMeters(), MemoryCache(MEMORY_BYTES)
+        self._gateway = Gateway(
+            {}, Accounts(Prices.read(), metrics), Allowance(meters, meters), metrics, concurrency=1
+        )
+        self._pictures = Pictures(catalogue, ThumbnailCache(MEMORY_BYTES))
+        captions = Captions(
+            catalogue,
+            self._pictures,
+            self._gateway,
+            cache,
+            metrics,
+            ttl=1,
+            max_output_tokens=MAX_OUTPUT_TOKENS,
+            fill=False,
+        )
+        self._stage = LvlmStage(
+            catalogue,
+            gateway=self._gateway,
+            pictures=self._pictures,
+            captions=captions,
+            answers=AnswerCache(cache, Lifetimes(1, 0, 0), metrics),
+            elsewhere=Elsewhere(None),
+            metrics=metrics,
+            options=StageOptions(max_output_tokens=MAX_OUTPUT_TOKENS),
+        )
+
+    async def ranking(self, case: Case, strategy: Strategy, form: Form, k: int) -> Call:
+        """Builds the call that ranks one user's candidates."""
+        rows = self._catalogue.rows
+        return await self._stage.prompt(
+            StageRequest(
+                strategy,
+                history=tuple(rows[item] for item in case.history),
+                pool=tuple(rows[item] for item in case.candidates),
+                k=k,
+                provider=PROVIDER,
+                model="",
+                form=form,
+            )
+        )
+
+    async def captions(self, images: int, seed: int) -> list[Call]:
+        """Builds the calls that caption a sample of the catalogue's pictures; none if it has none."""
+        items = self._catalogue.items
+        pictured = [row for row in range(len(items)) if self._catalogue.image_path(row)]
+        drawn = random.Random(seed).sample(pictured, min(images, len(pictured)))
+        pictures = [image for row in drawn if (image := await self._pictures.item(row))]
+        return [Call(caption_prompt(image), "", MAX_OUTPUT_TOKENS, stream=False) for image in pictures]
+
+    def estimate(self, calls: Sequence[Call], model: str) -> CallEstimate:
+        """Estimates what these calls take of one model, as the service does before it reserves dollars."""
+        bills = [self._gateway.expected(PROVIDER, replace(call, model=model)) for call in calls]
+        return CallEstimate(
+            mean([bill.usage.input_tokens for bill in bills]),
+            mean([bill.usage.image_tokens for bill in bills]),
+            mean([bill.usage.output_tokens for bill in bills]),
+            PER * mean([bill.cost_usd or 0.0 for bill in bills]),
+        )
+
+    async def close(self) -> None:
+        """Stops the stage's threads."""
+        await self._stage.close()

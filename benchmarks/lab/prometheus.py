@@ -1,0 +1,91 @@
+"""Reads a service's own metrics from two scrapes of ``GET /metrics``, and what was added in between."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.errors import BenchmarkError
+
+REQUEST_DURATION = "msr_request_duration_seconds"
+"""The service's histogram of ``POST /recommend``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """Sum and count of a histogram over the chosen label values.
+
+    Attributes:
+        seconds: sum of all observations (``_sum``).
+        count: number of observations (``_count``).
+    """
+
+    seconds: float
+    count: float
+
+    def since(self, earlier: Total) -> Total:
+        """Subtracts an earlier scrape.
+
+        Raises:
+            BenchmarkError: the counters went back, so the service was restarted in between.
+        """
+        if self.count < earlier.count:
+            raise BenchmarkError("the service was restarted during the measurement: measure again")
+        return Total(self.seconds - earlier.seconds, self.count - earlier.count)
+
+    @property
+    def mean(self) -> float:
+        """Mean seconds per observation; NaN without any."""
+        return self.seconds / self.count if self.count else math.nan
+
+
+def histogram_total(text: str, name: str, labels: Mapping[str, str]) -> Total:
+    """Sums a histogram over all series that carry the given label values, whatever their other labels.
+
+    Args:
+        text: body of ``GET /metrics``.
+        name: name of the histogram, without suffix.
+        labels: label values that a series must have.
+
+    Raises:
+        BenchmarkError: the text is not a Prometheus exposition, or it has no such histogram at all.
+    """
+    try:
+        families = [family for family in text_string_to_metric_families(text) if family.name == name]
+    except ValueError as error:
+        raise BenchmarkError(f"/metrics is not in Prometheus' text format: {error}") from error
+    if not any(family.type == "histogram" for family in families):
+        raise BenchmarkError(f"/metrics has no histogram {name}: is this an MSR Serve of this version?")
+    sums = {f"{name}_sum": 0.0, f"{name}_count": 0.0}
+    for family in families:
+        for sample in family.samples:
+            if sample.name in sums and labels.items() <= sample.labels.items():
+                sums[sample.name] += sample.value
+    return Total(sums[f"{name}_sum"], sums[f"{name}_count"])
+
+
+Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
+"""Name and sorted label values of a sample -> its value."""
+
+
+def samples(text: str, prefixes: tuple[str, ...]) -> Samples:
+    """Reads every sample whose name begins with one of the prefixes.
+
+    Args:
+        text: body of ``GET /metrics``.
+        prefixes: beginnings of sample names, which have their suffix (``_total``, ``_count`` …).
+    """
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.startswith(prefixes)
+    }
+
+
+def added(before: Samples, after: Samples) -> Samples:
+    """Subtracts two scrapes sample by sample; a series that is new in the later one began at 0."""
+    return {key: value - before.get(key, 0.0) for key, value in after.items()}

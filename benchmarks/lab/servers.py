@@ -1,0 +1,207 @@
+"""Starts the servers that are measured, one worker each, and stops them again."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.errors import BenchmarkError
+
+HOST = "127.0.0.1"
+START_SECONDS = 60.0
+"""Time for a server to listen; one that takes longer is stopped and reported."""
+STOP_SECONDS = 15
+"""Time for a server to end by itself after SIGTERM; then it is killed."""
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """A service that listens.
+
+    Attributes:
+        port: TCP port on the loopback interface.
+        process: its main process, whose memory can be read.
+    """
+
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """Its address, without a path."""
+        return url_of(self.port)
+
+    def resident_bytes(self) -> int | None:
+        """Resident memory now; None where the system does not tell it."""
+        return self._status("VmRSS")
+
+    def peak_resident_bytes(self) -> int | None:
+        """The most resident memory so far; None where the system does not tell it."""
+        return self._status("VmHWM")
+
+    def forget_peak(self) -> bool:
+        """Restarts the peak from what is resident now; returns whether the system does so."""
+        try:
+            # proc_pid_clear_refs(5): 5 resets VmHWM to the current resident set.
+            Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="ascii")
+        except OSError:
+            return False
+        return True
+
+    def _status(self, field: str) -> int | None:
+        """Reads a field of Linux's ``/proc/<pid>/status``, which is in kB there, in bytes."""
+        try:
+            lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii").splitlines()
+        except OSError:
+            return None
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
+
+
+def url_of(port: int) -> str:
+    """The address of a server on the loopback interface, without a path."""
+    return f"http://{HOST}:{port}"
+
+
+def free_port() -> int:
+    """Finds a TCP port of the loopback interface that is not in use now; it is not reserved."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def own_core() -> Iterator[set[int] | None]:
+    """Keeps this process on its last core while the block runs; yields the first one, for a server.
+
+    Yields None where there are not two cores or the system cannot pin: then nothing is pinned.
+    """
+    if not hasattr(os, "sched_setaffinity") or len(allowed := os.sched_getaffinity(0)) < 2:
+        yield None
+        return
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield {min(allowed)}
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@contextmanager
+def running_service(
+    bundle: Path, settings: Mapping[str, str], cores: set[int] | None = None
+) -> Iterator[RunningService]:
+    """Runs a service on a free port until the block ends.
+
+    It has one worker, no API key and no Redis unless the settings say otherwise.
+
+    Args:
+        bundle: folder that it serves.
+        settings: environment variables over those; what neither names comes from this process's environment.
+        cores: cores to pin it to; None for no pinning.
+
+    Raises:
+        BenchmarkError: it does not start to listen.
+    """
+    port = free_port()
+    common = {
+        "MSR_BUNDLE": str(bundle),
+        "MSR_HOST": HOST,
+        "MSR_PORT": str(port),
+        "MSR_WORKERS": "1",
+        "MSR_API_KEY": "",
+        "MSR_REDIS_URL": "",
+    }
+    with running("service", [], {**common, **settings}, port, cores) as process:
+        yield RunningService(port, process)
+
+
+@contextmanager
+def running(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str], port: int, cores: set[int] | None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs ``python -m module`` until the block ends.
+
+    Args:
+        module: dotted name of the module.
+        arguments: command line of the module.
+        environment: variables added to this process's.
+        port: TCP port that the server will listen on.
+        cores: cores to pin it to; None for no pinning.
+
+    Raises:
+        BenchmarkError: it does not start to listen; the message ends with the last line it printed.
+    """
+    with started(module, ["-m", module, *arguments], environment, port, cores=cores) as process:
+        yield process
+
+
+@contextmanager
+def started(
+    name: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    port: int,
+    *,
+    cores: set[int] | None = None,
+    output: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a Python program that listens, until the block ends.
+
+    Args:
+        name: name in the sentence that says that it did not start.
+        arguments: command line of the interpreter.
+        environment: variables added to this process's.
+        port: TCP port that the server will listen on.
+        cores: cores to pin it to; None for no pinning.
+        output: file for what it prints; None keeps it only for that sentence.
+
+    Raises:
+        BenchmarkError: it does not start to listen; the message ends with the last line it printed.
+    """
+
+    def pin() -> None:
+        if cores is not None:
+            os.sched_setaffinity(0, cores)
+
+    # A file: a pipe that is not read fills up and stops a server that logs.
+    with tempfile.TemporaryFile() if output is None else output.open("w+b") as words:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment},
+            stdout=words,
+            stderr=words,
+            preexec_fn=pin,  # noqa: PLW1509 - no thread is running yet
+        )
+        try:
+            if not _listens(process, port):
+                words.seek(0)
+                said = words.read().decode(errors="replace").strip().splitlines()
+                raise BenchmarkError(f"{name} did not start: {said[-1] if said else 'it gave no reason'}")
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Waits until the process listens; False when it ended or took too long."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            socket.create_connection((HOST, port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False

@@ -1,0 +1,249 @@
+"""Asks a service and measures it: every reply comes with its seconds, and no reply is an exception."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from benchmarks.errors import BenchmarkError
+
+KEY_VARIABLE = "MSR_API_KEY"
+"""Environment variable with the API key, the service's own; unset for a service without one."""
+
+ATTEMPTS = 8
+"""Times that a request is sent at most, when the service answers 429 or 503 or closes the connection."""
+
+COME_BACK = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
+"""Statuses that ask a client to come back later (RFC 9110, ``Retry-After``); any other one is an answer."""
+
+PAUSE = 1.0
+"""Seconds before another attempt when such a status has no usable ``Retry-After``."""
+
+HUNG_UP_WAIT = 0.2
+"""Seconds before another attempt after a connection was closed under a request."""
+
+LONGEST_WAIT = 30.0
+"""Seconds; a longer ``Retry-After`` is shortened to this."""
+
+EVENT_STREAM = "text/event-stream"
+ANSWER_EVENT = "answer"
+"""Kind of a stream's last event; its content is what a request without events is answered with."""
+
+Event = tuple[str, dict[str, Any]]
+"""A server-sent event: its kind and the JSON object of its data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back for one request.
+
+    Attributes:
+        status: HTTP status; None when no answer arrived.
+        body: the JSON object of an answer; empty without one.
+        seconds: time from sending the last attempt to its last byte; pauses before an attempt are left out.
+        attempts: number of times that the request was sent, at least 1.
+        error: reason why there is no usable answer; None for a 200 with a JSON object.
+        events: every event of an event stream, in order; ``body`` is the content of the last one.
+    """
+
+    status: int | None
+    body: dict[str, Any]
+    seconds: float
+    attempts: int
+    error: str | None
+    events: tuple[Event, ...] = ()
+
+
+class ServiceClient:
+    """Talks to one service over kept-alive connections."""
+
+    def __init__(self, url: str, connections: int = 1, timeout: float = 330.0) -> None:
+        """Opens nothing yet.
+
+        Args:
+            url: base URL of the service.
+            connections: number of requests that may be under way.
+            timeout: seconds to wait for a reply; the default is above the longest deadline of the contract.
+
+        Raises:
+            BenchmarkError: the URL is not one.
+        """
+        self.url = url.rstrip("/")
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        if not self.url.startswith(("http://", "https://")):
+            raise BenchmarkError(f"{url!r} is not a URL of a service: write it as http://host:port")
+        try:
+            self._http = httpx.AsyncClient(
+                base_url=self.url,
+                headers={"X-API-Key": key} if (key := os.environ.get(KEY_VARIABLE)) else {},
+                limits=limits,
+                timeout=httpx.Timeout(timeout, connect=10),
+                trust_env=False,
+            )
+        except httpx.InvalidURL as error:
+            raise BenchmarkError(f"{url!r} is not a URL of a service: {error}") from error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def check_ready(self) -> None:
+        """Checks that the service is there and ready.
+
+        Raises:
+            BenchmarkError: it is not; the sentence says what to do.
+        """
+        try:
+            response = await self._http.get("/health/ready")
+        except httpx.HTTPError as error:
+            raise BenchmarkError(
+                f"no service answers at {self.url} ({_reason(error)}): "
+                "start one with `make run`, or give its --url"
+            ) from error
+        if response.status_code != httpx.codes.OK:
+            raise BenchmarkError(
+                f"the service at {self.url} is not ready (it says {response.status_code}): try again soon"
+            )
+
+    async def until_ready(self, seconds: float = 60.0) -> None:
+        """Waits for a service that has just been started.
+
+        Raises:
+            BenchmarkError: it is not ready in time.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                await self.check_ready()
+            except BenchmarkError:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+    async def metrics(self) -> str:
+        """Reads the text of ``GET /metrics``.
+
+        Raises:
+            BenchmarkError: it cannot be read.
+        """
+        try:
+            response = await self._http.get("/metrics")
+            response.raise_for_status()
+        except httpx.HTTPError as error:
+            raise BenchmarkError(f"cannot read {self.url}/metrics: {_reason(error)}") from error
+        return response.text
+
+    async def recommend(
+        self, payload: Mapping[str, Any], options: Mapping[str, str], *, with_events: bool = False
+    ) -> Reply:
+        """Sends ``POST /recommend`` until the service takes it, and reports what came back.
+
+        After a 429 or 503 it sends again when ``Retry-After`` says, and reports the last one when the
+        attempts are used up. It also sends again when the connection was closed, since a service may have
+        been restarted. A service that is gone is an error, so that no user is recorded as a miss for it.
+
+        Args:
+            payload: the JSON body.
+            options: the query parameters, ``strategy`` among them.
+            with_events: asks for an event stream, as the service's own page does, and keeps its events.
+
+        Raises:
+            BenchmarkError: the service is gone.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            reply, wait = await self._attempt(payload, options, attempt, with_events)
+            if wait is None or attempt == ATTEMPTS:
+                break
+            await asyncio.sleep(wait)
+        return reply
+
+    async def _attempt(
+        self, payload: Mapping[str, Any], options: Mapping[str, str], attempt: int, with_events: bool
+    ) -> tuple[Reply, float | None]:
+        """Sends once; returns the reply, and seconds before another attempt or None for no other."""
+        request = self._http.build_request(
+            "POST",
+            "/recommend",
+            json=payload,
+            params=dict(options),
+            headers={"accept": EVENT_STREAM} if with_events else {},
+        )
+        begun = time.perf_counter()  # after the body is encoded, which is not the service's time
+        try:
+            response = await self._http.send(request)
+        except httpx.ConnectError as error:
+            raise BenchmarkError(
+                f"the service at {self.url} is gone ({_reason(error)}): start it again and repeat the command"
+            ) from error
+        except httpx.HTTPError as error:
+            broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
+            wait = (
+                HUNG_UP_WAIT if broken and not with_events else None
+            )  # a broken stream is a finding by itself
+            return Reply(None, {}, time.perf_counter() - begun, attempt, _reason(error)), wait
+        seconds = time.perf_counter() - begun
+        if response.headers.get("content-type", "").startswith(EVENT_STREAM):
+            reply = _read_events(response, seconds, attempt)
+        else:
+            body, error_text = _read(response)
+            reply = Reply(response.status_code, body, seconds, attempt, error_text)
+        return reply, _retry_after(response) if response.status_code in COME_BACK else None
+
+
+def _read(response: httpx.Response) -> tuple[dict[str, Any], str | None]:
+    try:
+        body = response.json()
+    except ValueError:
+        return {}, f"{response.status_code} without JSON: {response.text[:200]}"
+    if not isinstance(body, dict):
+        return {}, f"{response.status_code} with JSON that is no object"
+    if response.status_code != httpx.codes.OK:
+        return body, f"{response.status_code}: {body.get('detail') or body.get('title') or 'no detail'}"
+    return body, None
+
+
+def _read_events(response: httpx.Response, seconds: float, attempt: int) -> Reply:
+    try:
+        events = tuple(event for block in response.content.split(b"\n\n") if (event := _event(block)))
+    except ValueError:
+        return Reply(response.status_code, {}, seconds, attempt, "an event that is not JSON")
+    kind, body = events[-1] if events else ("", {})
+    if kind == ANSWER_EVENT:
+        return Reply(response.status_code, body, seconds, attempt, None, events)
+    error = f"the event stream ends with {kind or 'nothing'} instead of its answer"
+    return Reply(response.status_code, {}, seconds, attempt, error, events)
+
+
+def _event(block: bytes) -> Event | None:
+    """Parses one block of an event stream (HTML standard, 9.2.6); None for a comment."""
+    fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if line and not line.startswith(b":"))
+    if b"data" not in fields:
+        return None
+    return fields.get(b"event", b"").decode(), json.loads(fields[b"data"])
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds to wait; ``PAUSE`` where the header is absent or a date (RFC 9110, 10.2.3, allows both)."""
+    try:
+        wanted = float(response.headers["retry-after"])
+    except (KeyError, ValueError):
+        return PAUSE
+    return min(max(wanted, 0.0), LONGEST_WAIT) if wanted == wanted else PAUSE  # noqa: PLR0124 - NaN
+
+
+def _reason(error: httpx.HTTPError) -> str:
+    return str(error) or type(error).__name__

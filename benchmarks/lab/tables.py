@@ -1,0 +1,59 @@
+"""Writes a table of results as Markdown for readers and CSV for programs, and US dollars for its cells."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NO_VALUE = "–"
+"""Stands in a cell whose value is not known."""
+SIMULATED_MARK = "(simulated)"
+"""Stands beside US dollars of the simulator, so that a rehearsal's are never read as spent."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings and rows of text; the first column is aligned as a name, the others as numbers.
+
+    Attributes:
+        columns: headings.
+        rows: cells, as many in each row as there are headings.
+
+    Raises:
+        ValueError: a row is not as long as the heading.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"{len(row)} cells under {len(self.columns)} headings: {row}")
+
+    def markdown(self) -> str:
+        """Writes a pipe table, padded so that it reads well as plain text too."""
+        cells = [tuple(cell.replace("|", "\\|") for cell in row) for row in (self.columns, *self.rows)]
+        widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(self.columns))]
+        rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+        return "\n".join(_line(row, widths) for row in (cells[0], rule, *cells[1:])) + "\n"
+
+    def csv(self) -> str:
+        """Writes CSV as in RFC 4180, headings first."""
+        stream = io.StringIO()
+        csv.writer(stream).writerows((self.columns, *self.rows))
+        return stream.getvalue()
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [cells[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]
+    return "| " + " | ".join(padded) + " |"
+
+
+def dollars(amount: float | None, digits: int, *, simulated: bool) -> str:
+    """Writes an amount for a cell; marked where the simulator answered, a dash where a price is not known."""
+    if amount is None:
+        return NO_VALUE
+    return f"{amount:.{digits}f} {SIMULATED_MARK}" if simulated else f"{amount:.{digits}f}"

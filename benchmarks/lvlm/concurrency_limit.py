@@ -1,0 +1,121 @@
+"""Command ``places``: compares fixed concurrency limits with the adaptive one, on an overloaded provider.
+
+There are more clients than the provider bears at once. The command starts its own simulator, which refuses
+what is above its capacity as vendors do (429).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+from collections import Counter
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from benchmarks.lab import machine
+from benchmarks.lab.options import positive
+from benchmarks.lab.pages import add_markdown_argument, publish
+from benchmarks.lab.simulator_control import running_simulator
+from benchmarks.lab.stats import median, percentile
+from benchmarks.lab.tables import Table
+from benchmarks.lvlm.gateway_load import load_gateway
+from service.lvlm.gateway import Ending
+
+CEILING = 256
+"""The service's default limit of simultaneous calls to a provider (``MSR_LVLM_CONCURRENCY``)."""
+DEADLINE = 3.0
+"""Seconds that a request may take."""
+PACE = ("--ttft", "0.3", "--tokens-per-second", "200")
+"""Options of the simulator: seconds to the first token, and tokens per second after it."""
+
+
+@dataclass(frozen=True)
+class LimitRound:
+    """One round with one limit.
+
+    Attributes:
+        endings: number of requests by how they ended.
+        seconds: time of each request that was answered.
+        outcomes: number of the simulator's calls by outcome; ``rejected`` are refusals.
+    """
+
+    endings: Counter[str]
+    seconds: list[float]
+    outcomes: Counter[str]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    parser.add_argument("--capacity", type=positive, default=12, help="calls the provider bears (default 12)")
+    parser.add_argument("--clients", type=positive, default=60, help="asking all the time (default 60)")
+    parser.add_argument("--seconds", type=positive, default=12, help="per limit and round (default 12)")
+    parser.add_argument("--rounds", type=positive, default=3, help="default 3")
+    add_markdown_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measures and prints; returns the exit code.
+
+    Raises:
+        BenchmarkError: the simulator does not start.
+    """
+    logging.getLogger("service").setLevel(logging.ERROR)  # refusals are what this is about
+    ways = {
+        f"fixed at {CEILING}": (CEILING, False),
+        f"adaptive, up to {CEILING}": (CEILING, True),
+        f"fixed at the capacity, {arguments.capacity}": (arguments.capacity, False),
+    }
+    found: dict[str, list[LimitRound]] = {name: [] for name in ways}
+    with tqdm(total=len(ways) * arguments.rounds, unit="stretch", disable=None) as bar:
+        for _ in range(arguments.rounds):
+            for name, (limit, adaptive) in ways.items():
+                found[name].append(_one_round(arguments, limit, adaptive=adaptive))
+                bar.update()
+    page = _page(found, arguments)
+    publish(page, arguments.markdown)
+    return 0
+
+
+def _one_round(arguments: argparse.Namespace, limit: int, *, adaptive: bool) -> LimitRound:
+    with running_simulator(*PACE) as simulator:
+        simulator.set_faults({"capacity": arguments.capacity})
+        seen = asyncio.run(
+            load_gateway(
+                simulator.url,
+                clients=arguments.clients,
+                seconds=arguments.seconds,
+                deadline=DEADLINE,
+                concurrency=limit,
+                adaptive=adaptive,
+            )
+        )
+        outcomes = Counter(row["outcome"] for row in simulator.ledger())
+    return LimitRound(seen.endings, seen.answered, outcomes)
+
+
+def _page(found: dict[str, list[LimitRound]], arguments: argparse.Namespace) -> str:
+    rows = tuple(
+        (
+            name,
+            f"{median([each.endings[Ending.FINISHED.value] for each in rounds]):.0f}",
+            f"{median([each.endings.total() - each.endings[Ending.FINISHED.value] for each in rounds]):.0f}",
+            f"{median([each.outcomes['rejected'] for each in rounds]):.0f}",
+            f"{median([median(each.seconds) for each in rounds]):.2f}",
+            f"{median([percentile(each.seconds, 99) for each in rounds]):.2f}",
+        )
+        for name, rounds in found.items()
+    )
+    columns = ("limit of calls", "answered", "failed", "refusals by the provider", "p50 s", "p99 s")
+    return "\n".join(
+        (
+            f"## {arguments.clients} clients on a provider that bears {arguments.capacity} calls\n",
+            machine.describe(machine.facts())
+            + f"- {arguments.rounds} rounds of {arguments.seconds} s, deadline {DEADLINE:g} s, "
+            + "three attempts\n"
+            + f"- command: `{arguments.command_line}`\n",
+            Table(columns, rows).markdown(),
+            "Medians over rounds.\n",
+        )
+    )

@@ -1,0 +1,1 @@
+"""Providers whose answers never end."""

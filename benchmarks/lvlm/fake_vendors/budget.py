@@ -1,0 +1,280 @@
+"""Command ``budget``: makes many requests of every behaviour of the fake vendors, and checks the budget.
+
+Whatever a server sends, each call's reservation must be settled: afterwards no request was refused for the
+budget, and the budget's total is what the service's metrics of cost say (the books, on the page).
+
+The service's gateway and providers run in this process, over real sockets; each behaviour has a price, so
+that each call reserves something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from tqdm import tqdm
+
+from benchmarks.lab import machine
+from benchmarks.lab.cases import Cohort
+from benchmarks.lab.lvlm_calls import CallBuilder
+from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
+from benchmarks.lab.pages import add_markdown_argument, publish
+from benchmarks.lab.tables import Table
+from benchmarks.lvlm.fake_vendors.expectations import STRATEGY, K
+from benchmarks.lvlm.fake_vendors.programs import (
+    MODES,
+    BehaviourCell,
+    FakeVendor,
+    add_fake_vendor_arguments,
+    cells_of,
+    missing,
+    running_fake_vendors,
+)
+from models.evaluation import Protocol
+from service.bundle import Catalogue
+from service.lvlm.gateway import Ending
+from service.lvlm.pricing import Model, Prices
+from service.lvlm.providers.base import Call
+from service.lvlm.tokens import UNKNOWN_FAMILY
+from service.metrics import Metrics
+from service.server_options import CompatibleProvider
+from service.settings import Settings
+from service.stores.base import Sum
+from service.stores.memory import MemoryCache, MemoryEvents, MemoryMeters
+from service.strategies import STRATEGIES
+from service.wiring import Stores, open_gateway, open_providers
+
+USD_PER_DAY = 1_000.0
+"""Far above what all requests cost: a refusal for the budget is a leak of reservations."""
+PRICED = Model(2.5, 1.25, 2.5, 10.0, UNKNOWN_FAMILY, None)
+"""Price of every behaviour's model, in US dollars per million tokens: gpt-4o's."""
+USERS = 20
+"""Number of users, whose prompts are sent in turns."""
+DEADLINE = 10.0
+"""Seconds that a request may take."""
+PROVIDERS = {"openai": "fake", "anthropic": "anthropic"}
+"""Wire format -> name of the provider that speaks it."""
+NEAR = 1e-6
+"""US dollars by which sums of floats may differ."""
+
+
+class WatchedMeters(MemoryMeters):
+    """Meters in memory that also know what was drawn from all of them together and not given back.
+
+    Attributes:
+        drawn: US dollars drawn now.
+        peak: most US dollars drawn at one moment.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn = self.peak = 0.0
+
+    async def settle(self, sums: Sequence[Sum]) -> None:
+        """Adds without asking for the limit, and counts it."""
+        self.drawn += sum(each.amount for each in sums)
+        self.peak = max(self.peak, self.drawn)
+        await super().settle(sums)
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What the requests of a cell came to.
+
+    Attributes:
+        endings: number of requests by how they ended.
+        broken: number of requests that raised instead, by exception.
+        books: US dollars by the service's metrics.
+        drawn: US dollars drawn from the budget when all was over.
+        peak: most US dollars drawn at one moment.
+        calls: number of calls that the fake got.
+    """
+
+    endings: Counter[str]
+    broken: Counter[str]
+    books: float
+    drawn: float
+    peak: float
+    calls: int
+
+    @property
+    def reserved(self) -> float:
+        """US dollars that are drawn and that no metric has: reservations that were not settled."""
+        return self.drawn - self.books
+
+    @property
+    def problems(self) -> list[str]:
+        """Sentences about everything that is wrong."""
+        said = [f"{count} requests raised {name}" for name, count in self.broken.items()]
+        if self.endings[Ending.BUDGET]:
+            said.append(f"{self.endings[Ending.BUDGET]} requests were refused for the budget")
+        if abs(self.reserved) > NEAR:
+            said.append(f"{self.reserved:.6f} US dollars stay reserved")
+        if not self.calls or not self.peak:
+            said.append(f"{self.calls} calls reserved {self.peak:.6f} US dollars: nothing was tried")
+        return said
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    add_bundle_argument(parser)
+    add_fake_vendor_arguments(parser)
+    parser.add_argument("--requests", type=positive, default=200, help="of each behaviour (default 200)")
+    parser.add_argument("--at-once", type=positive, default=8, help="requests under way (default 8)")
+    add_markdown_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Asks, and prints what is left drawn; returns the exit code, 1 if anything is.
+
+    Raises:
+        BenchmarkError: a fake does not start.
+    """
+    if missing(arguments):
+        return 0
+    with _silent(logging.getLogger("service")), running_fake_vendors(arguments.fakes) as fakes:
+        found = asyncio.run(_ask(cells_of(arguments), fakes, bundle_of(arguments).catalogue, arguments))
+    page = _page(found, arguments)
+    publish(page, arguments.markdown)
+    return int(any(spent.problems for spent in found.values()))
+
+
+@contextmanager
+def _silent(logger: logging.Logger) -> Iterator[None]:
+    """Silences a logger while the block runs: thousands of failures are meant to happen."""
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+async def _ask(
+    cells: Sequence[BehaviourCell],
+    fakes: Mapping[str, FakeVendor],
+    catalogue: Catalogue,
+    arguments: argparse.Namespace,
+) -> dict[BehaviourCell, Spending]:
+    building = CallBuilder(catalogue)
+    strategy = STRATEGIES[STRATEGY]
+    try:
+        cohort = Cohort(catalogue, Protocol(), USERS, seed=0)
+        calls = [await building.ranking(case, strategy, "label", K) for case in cohort]
+    finally:
+        await building.close()
+    found = {}
+    with tqdm(total=len(cells) * arguments.requests, unit="request", disable=None) as bar:
+        for cell in cells:
+            found[cell] = await _spend(cell, fakes[cell.wire], calls, arguments.requests, arguments.at_once)
+            bar.update(arguments.requests)
+    return found
+
+
+async def _spend(
+    cell: BehaviourCell, fake: FakeVendor, calls: Sequence[Call], requests: int, at_once: int
+) -> Spending:
+    """Makes the requests of one cell, through a gateway of its own."""
+    name = PROVIDERS[cell.wire]
+    settings = _settings(cell, fake, name)
+    prices = Prices({cell.behaviour: PRICED}, datetime.date.today())
+    metrics, meters = Metrics(), WatchedMeters()
+    stores = Stores(MemoryCache(0), MemoryEvents(), meters, meters, leases=None, shared=False)
+    providers = open_providers(settings, prices, only=name)
+    gateway = open_gateway(settings, providers, prices, metrics, stores)
+    before = fake.calls()[cell.behaviour]
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(call: Call) -> str:
+        asking = replace(call, model=cell.behaviour, stream=cell.mode == "stream")
+        async with gate:
+            return (await gateway.call(name, asking, DEADLINE)).ending.value
+
+    turns = itertools.islice(itertools.cycle(calls), requests)
+    ended = await asyncio.gather(*map(one, turns), return_exceptions=True)
+    try:
+        await gateway.close()
+    except Exception as error:  # a failure to settle is what is looked for
+        ended.append(error)
+    return Spending(
+        Counter(each for each in ended if isinstance(each, str)),
+        Counter(type(each).__name__ for each in ended if isinstance(each, BaseException)),
+        sum(
+            sample.value
+            for family in metrics.lvlm_cost.collect()
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        ),
+        meters.drawn,
+        meters.peak,
+        fake.calls()[cell.behaviour] - before,
+    )
+
+
+def _settings(cell: BehaviourCell, fake: FakeVendor, provider: str) -> Settings:
+    """Makes the settings of a service that knows this one model, whatever the environment says."""
+    compatible = {}
+    if cell.wire == "openai":
+        compatible = {provider: CompatibleProvider(base_url=f"{fake.url}/v1", models=(cell.behaviour,))}
+    return Settings(
+        provider=provider,
+        model="",
+        compatible=compatible,
+        anthropic_api_key="rehearsal",
+        anthropic_base_url=fake.url,
+        anthropic_models=(cell.behaviour,),
+        budget_usd_per_day=USD_PER_DAY,
+        budget_usd_per_hour=None,
+        lvlm_hedge=0,
+        lvlm_limits={},
+        fallbacks=(),
+        cassette=None,
+    )
+
+
+def _page(found: dict[BehaviourCell, Spending], arguments: argparse.Namespace) -> str:
+    requests = sum((spent.endings for spent in found.values()), Counter())
+    reserved = max(abs(spent.reserved) for spent in found.values())
+    sentences = [
+        f"- {cell}: {'; '.join(spent.problems)}\n" for cell, spent in found.items() if spent.problems
+    ]
+    return "\n".join(
+        (
+            "## What stays reserved of a budget, whatever servers send\n",
+            machine.describe(machine.facts())
+            + f"- {arguments.requests} requests for each behaviour of each fake × {' and '.join(MODES)}, "
+            + f"{arguments.at_once} at a time, under {USD_PER_DAY:g} US dollars a day\n"
+            + f"- command: `{arguments.command_line}`\n",
+            _table(found).markdown(),
+            "Requests by how they ended; a model that keeps failing is left alone, so not each of them is a "
+            "call. At the peak: drawn from the budget at one moment. Reserved: drawn and in no book when all "
+            "was over. The fakes have no account: nothing of it was spent.\n",
+            f"- requests refused for the budget: {requests[Ending.BUDGET]}\n"
+            f"- most that stays reserved, US dollars: {reserved:.6f}\n"
+            f"- cells that are not as they must be: {len(sentences)}\n" + "".join(sentences),
+        )
+    )
+
+
+def _table(found: dict[BehaviourCell, Spending]) -> Table:
+    return Table(
+        ("fake, behaviour, mode", "ended", "calls", "US dollars in the books", "at the peak", "reserved"),
+        tuple(
+            (
+                f"{cell.wire}, {cell.behaviour}, {cell.mode}",
+                ", ".join(f"{name} {count}" for name, count in (spent.endings + spent.broken).items()),
+                str(spent.calls),
+                f"{spent.books:.6f}",
+                f"{spent.peak:.6f}",
+                f"{spent.reserved:.6f}" if abs(spent.reserved) > NEAR else "0",
+            )
+            for cell, spent in found.items()
+        ),
+    )

@@ -1,0 +1,85 @@
+"""Loads the service's gateway in this process, with a simulator behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.lvlm.accounts import Accounts
+from service.lvlm.allowance import Allowance
+from service.lvlm.gateway import Ending, Gateway
+from service.lvlm.pricing import Prices
+from service.lvlm.providers.base import Call, Prompt, Text
+from service.metrics import Metrics
+from service.settings import Settings
+from service.stores.memory import MemoryMeters
+from service.wiring import open_provider
+
+PAUSE = 0.05
+"""Seconds between a failed request and the client's next; without them, failures would be a busy loop."""
+
+
+@dataclass(frozen=True)
+class GatewayLoad:
+    """What the clients saw.
+
+    Attributes:
+        endings: number of requests by how they ended.
+        seconds: time of each request, whatever came of it.
+        answered: time of each request that was answered, in seconds.
+    """
+
+    endings: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    answered: list[float] = field(default_factory=list)
+
+
+async def load_gateway(
+    url: str, *, clients: int, seconds: float, deadline: float, **options: Any
+) -> GatewayLoad:
+    """Lets clients ask all the time, each one request after the other.
+
+    Args:
+        url: address of the simulator.
+        clients: number of clients.
+        seconds: time in which they begin new requests.
+        deadline: seconds that each request may take.
+        options: keyword arguments of the gateway, ``concurrency`` among them.
+    """
+    metrics, meters, prices = Metrics(), MemoryMeters(), Prices.read()
+    provider = open_provider("simulator", Settings(simulator_url=url), prices)
+    gateway = Gateway(
+        {"simulator": provider}, Accounts(prices, metrics), Allowance(meters, meters), metrics, **options
+    )
+    found = GatewayLoad()
+    end = time.monotonic() + seconds
+
+    async def client(number: int) -> None:
+        while time.monotonic() < end:
+            began = time.perf_counter()
+            ending = (await gateway.call("simulator", _call(number), deadline)).ending
+            took = time.perf_counter() - began
+            found.endings[ending.value] += 1
+            found.seconds.append(took)
+            if ending is Ending.FINISHED:
+                found.answered.append(took)
+            else:
+                await asyncio.sleep(PAUSE)
+
+    await asyncio.gather(*map(client, range(clients)))
+    await gateway.close()
+    return found
+
+
+def _call(number: int) -> Call:
+    data = {
+        "history": [{"title": f"red mug number {number}"}],
+        "candidates": [{"label": "A", "title": "red lamp"}, {"label": "B", "title": "blue mug"}],
+        "order": "shuffled",
+        "top": 2,
+    }
+    return Call(Prompt("Rank.", (Text(f"<data>\n{json.dumps(data)}\n</data>"),), None, "load"), "gpt-4o", 100)

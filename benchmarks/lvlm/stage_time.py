@@ -1,0 +1,279 @@
+"""Command ``stage``: times the LVLM stage without its provider call, and that call beside the bare SDK's.
+
+One request at a time, thumbnails cached, in this process on the service's event loop. Everything but the
+provider call is the stage's own: history, prompt, picture, caches, parsing, ledger. Every answer is looked up
+in the answer cache, missed, and written there. The bare call sends the same request to the same simulator
+through the vendor's SDK and reads its events to the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import uvloop
+from tqdm import tqdm
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.lab import machine
+from benchmarks.lab.cases import Case, Cohort
+from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
+from benchmarks.lab.pages import add_markdown_argument, publish
+from benchmarks.lab.rounds import Limit, LimitChecks, Ratio, any_broken, verdicts
+from benchmarks.lab.simulator_control import running_simulator
+from benchmarks.lab.stats import median
+from benchmarks.lab.tables import Table
+from models.evaluation import Protocol
+from service.bundle import Bundle
+from service.lvlm.answer_cache import CACHE
+from service.lvlm.contracts import Outcome, StageRequest
+from service.lvlm.pricing import Prices
+from service.lvlm.providers.base import Call
+from service.lvlm.stage import LvlmStage
+from service.metrics import Metrics
+from service.settings import Settings
+from service.stores.memory import MemoryCache
+from service.strategies import STRATEGIES
+from service.wiring import open_provider, open_stage, open_stores
+
+PROVIDERS = ("simulator", "simulator-anthropic")
+"""The simulator over OpenAI's wire format and over Anthropic's."""
+MODELS = {"simulator": "gpt-4o", "simulator-anthropic": "claude-haiku-4-5"}
+OWN = Limit("the stage's own milliseconds, median", most=5)
+CALL = Limit("provider call by the bare SDK's", most=1.2)
+DEADLINE = 30.0
+"""Seconds; never reached, since the simulator does not wait."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """Medians of one round, in seconds.
+
+    Attributes:
+        own: time of the stage without the provider call.
+        call: time of the provider call.
+        bare: time of the SDK's call alone.
+    """
+
+    own: float
+    call: float
+    bare: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    add_bundle_argument(parser)
+    parser.add_argument("--users", type=positive, default=40, help="per round and strategy (default 40)")
+    parser.add_argument("--rounds", type=positive, default=5, help="default 5")
+    parser.add_argument("--strategies", default="s3,s5", help="comma-separated (default s3,s5)")
+    add_markdown_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measures and prints; returns the exit code, 1 when a limit was broken.
+
+    Raises:
+        BenchmarkError: the simulator does not start, an answer is not the LVLM's, or the answer cache was not
+            read, missed and written for it.
+    """
+    bundle = bundle_of(arguments)
+    names = [name for name in arguments.strategies.split(",") if name in STRATEGIES]
+    cases = list(Cohort(bundle.catalogue, Protocol(), arguments.users, seed=1))
+    with (
+        running_simulator("--profile", "instant") as simulator,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        found = runner.run(_measure(simulator.url, bundle, cases, names, arguments.rounds))
+    page = _page(found, arguments, bundle)
+    publish(page, arguments.markdown)
+    return int(any_broken(limit_checks(found)))
+
+
+Found = dict[tuple[str, str], list[Round]]
+
+
+async def _measure(
+    url: str, bundle: Bundle, cases: Sequence[Case], strategies: Sequence[str], rounds: int
+) -> Found:
+    found: Found = {(name, provider): [] for name in strategies for provider in PROVIDERS}
+    settings = Settings(simulator_url=url, simulator_models=tuple(MODELS.values()))
+    async with AsyncExitStack() as stack:
+        metrics = Metrics()
+        cache = EmptiedCache(settings.memory_cache_bytes)
+        stores = replace(await open_stores(settings, stack), cache=cache)
+        stage = await open_stage(settings, bundle, stores, metrics, stack)
+        bare = {name: BareSdk(name, settings) for name in PROVIDERS}
+        for sdk in bare.values():
+            stack.push_async_callback(sdk.close)
+        with tqdm(total=len(found) * (rounds + 1), unit="round", disable=None) as bar:
+            for number in range(rounds + 1):
+                for (name, provider), measured in found.items():
+                    gc.collect()  # what is alive now is not looked at again while the clock runs
+                    gc.freeze()
+                    cache.empty()  # all rounds ask the same
+                    taken = await one_round(stage, metrics, bare[provider], bundle, cases, name)
+                    if number:  # the first one warms up thumbnails, connections and the simulator
+                        measured.append(taken)
+                    bar.update()
+    return found
+
+
+async def one_round(
+    stage: LvlmStage, metrics: Metrics, bare: BareSdk, bundle: Bundle, cases: Sequence[Case], name: str
+) -> Round:
+    """Asks every case once through the stage and once through the bare SDK, in turns.
+
+    Raises:
+        BenchmarkError: an answer is not the LVLM's, or was not missed in the answer cache and written there.
+    """
+    own, calls, alone = [], [], []
+    rows = bundle.catalogue.rows
+    for number, case in enumerate(cases):
+        request = StageRequest(
+            STRATEGIES[name],
+            history=tuple(rows[item] for item in case.history),
+            pool=tuple(rows[item] for item in case.candidates),
+            k=10,
+            provider=bare.name,
+            model=MODELS[bare.name],
+            cache="use",
+            deadline=DEADLINE,
+        )
+        if number % 2:
+            alone.append(await bare.call(await stage.prompt(request)))
+        before, stored, began = _call_seconds(metrics), _stored(metrics), time.perf_counter()
+        result = await stage.rerank(request)
+        took = time.perf_counter() - began
+        if result.outcome not in (Outcome.OK, Outcome.REPAIRED):
+            raise BenchmarkError(f"the simulator's answer was not used: {result.outcome}")
+        if result.cache != "miss" or _stored(metrics) != stored + 1:
+            raise BenchmarkError(f"an answer was not missed in the cache and written there: {result.cache}")
+        call = _call_seconds(metrics) - before
+        own.append(took - call)
+        calls.append(call)
+        if not number % 2:
+            alone.append(await bare.call(await stage.prompt(request)))
+    return Round(median(own), median(calls), median(alone))
+
+
+class EmptiedCache:
+    """A cache in memory that can be emptied, so that every round misses what it asks for."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.empty()
+
+    def empty(self) -> None:
+        """Forgets everything."""
+        self._cache = MemoryCache(self._max_bytes)
+
+    async def get(self, key: str) -> bytes | None:
+        """See Cache."""
+        return await self._cache.get(key)
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """See Cache."""
+        return await self._cache.get_many(keys)
+
+    async def set(self, key: str, value: bytes, ttl: float) -> None:
+        """See Cache."""
+        await self._cache.set(key, value, ttl)
+
+
+class BareSdk:
+    """The vendor's SDK, called with the request that the service's provider builds and nothing else of it."""
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        self.name = name
+        self._provider: Any = open_provider(name, settings, Prices.read())
+
+    async def call(self, call: Call) -> float:
+        """Makes one streamed call and reads it to the end; returns its seconds."""
+        client = self._provider.client
+        request = self._provider.request(call)
+        began = time.perf_counter()
+        if self.name == "simulator":
+            options = {"include_usage": True}
+            events = await client.chat.completions.create(**request, stream=True, stream_options=options)
+        else:
+            events = await client.messages.create(**request, stream=True)
+        async with events:
+            async for _ in events:
+                pass
+        return time.perf_counter() - began
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._provider.close()
+
+
+def _call_seconds(metrics: Metrics) -> float:
+    return sum(
+        sample.value
+        for family in metrics.registry.collect()
+        if family.name == "msr_lvlm_call_duration_seconds"
+        for sample in family.samples
+        if sample.name.endswith("_sum")
+    )
+
+
+def _stored(metrics: Metrics) -> float:
+    """Number of answers written to the cache so far."""
+    labels = {"cache": CACHE, "result": "stored"}
+    return metrics.registry.get_sample_value("msr_cache_events_total", labels) or 0.0
+
+
+def limit_checks(found: Found) -> LimitChecks:
+    """Pairs each limit with the worst of the strategies and wire formats."""
+    own, calls = ([way(rounds) for rounds in found.values()] for way in (_own, _by_bare))
+    return (
+        (OWN, max(own, key=lambda each: each.median)),
+        (CALL, max(calls, key=lambda each: each.median)),
+    )
+
+
+def _own(rounds: Sequence[Round]) -> Ratio:
+    """The stage's own milliseconds."""
+    milliseconds = [1000 * each.own for each in rounds]
+    return Ratio(median(milliseconds), min(milliseconds), max(milliseconds))
+
+
+def _by_bare(rounds: Sequence[Round]) -> Ratio:
+    """The provider call by the bare SDK's."""
+    return Ratio.of([each.call for each in rounds], [each.bare for each in rounds])
+
+
+def _page(found: Found, arguments: argparse.Namespace, bundle: Bundle) -> str:
+    rows = []
+    for (name, provider), rounds in found.items():
+        own, ratio = _own(rounds), _by_bare(rounds)
+        rows.append(
+            (
+                f"{name}, {provider}",
+                f"{own.median:.3f} ({own.spread})",
+                f"{1000 * median([each.call for each in rounds]):.2f}",
+                f"{1000 * median([each.bare for each in rounds]):.2f}",
+                f"{ratio} ({ratio.spread})",
+            )
+        )
+    columns = ("strategy, wire", "own ms", "provider call ms", "bare SDK call ms", "call / bare")
+    return "\n".join(
+        (
+            f"## The LVLM stage's own time: {bundle.catalogue.manifest.dataset}\n",
+            machine.describe(machine.facts())
+            + f"- {arguments.users} users, {arguments.rounds} rounds, one request at a time, streaming, "
+            + "simulator without waiting\n"
+            + f"- command: `{arguments.command_line}`\n",
+            Table(columns, tuple(rows)).markdown(),
+            "Medians per round; their median over rounds, extremes in brackets. No answer was cached before: "
+            "each is looked up, missed and written. Calls of both kinds take turns. Most of a call is the "
+            "simulator, which looks at the picture.\n",
+            verdicts(limit_checks(found)) + "\n",
+        )
+    )

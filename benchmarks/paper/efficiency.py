@@ -1,0 +1,300 @@
+"""Command ``efficiency``: measures seconds per user of each strategy (the paper's RQ4).
+
+They are measured twice: by the client, and by the service's own histogram over the same requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import math
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.lab import machine
+from benchmarks.lab.cases import Case, Cohort
+from benchmarks.lab.options import (
+    add_service_arguments,
+    add_strategy_arguments,
+    bundle_of,
+    lvlm_options,
+    positive,
+    strategies,
+)
+from benchmarks.lab.pages import add_markdown_argument, publish, write_text
+from benchmarks.lab.prometheus import REQUEST_DURATION, Total, histogram_total
+from benchmarks.lab.service_client import Reply, ServiceClient
+from benchmarks.lab.stats import mean, percentile
+from benchmarks.lab.tables import NO_VALUE, Table, dollars
+from benchmarks.paper.scoring import SIMULATED_WARNING, is_simulated, known_sum
+from models.evaluation import Protocol
+from service.bundle import Bundle
+
+PAPER = Path(__file__).with_name("paper_table2.toml")
+POLLS, POLL_SECONDS = 40, 0.05
+"""Looks at the histogram, and seconds between two, for the last answer: it is observed after it is sent."""
+
+
+@dataclass(frozen=True)
+class StrategyTimes:
+    """What one strategy took. Seconds, tokens and cost are per user.
+
+    Attributes:
+        strategy: name of the strategy.
+        users: number of requests, one for each user.
+        failures: requests without an answer.
+        outcomes: how often each outcome; ``failed`` stands for requests without an answer.
+        client_mean: seconds as the client waited.
+        client_p50: their median.
+        client_p95: their 95th percentile.
+        histogram_mean: seconds as the service observed them.
+        histogram_count: observations that the service added during the measurement.
+        input_tokens: mean per user.
+        output_tokens: mean per user.
+        cost_usd: mean US dollars per user; None where the price of the model is not known.
+        models: provider/model of every LVLM that was asked, sorted.
+        simulated: whether the simulator answered any of them.
+    """
+
+    strategy: str
+    users: int
+    failures: int
+    outcomes: dict[str, int]
+    client_mean: float
+    client_p50: float
+    client_p95: float
+    histogram_mean: float
+    histogram_count: int
+    input_tokens: float
+    output_tokens: float
+    cost_usd: float | None
+    models: tuple[str, ...]
+    simulated: bool
+
+    @property
+    def difference(self) -> float:
+        """Seconds that the client saw and the service did not."""
+        return self.client_mean - self.histogram_mean
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether the histogram holds the requests of this measurement and no others."""
+        return self.histogram_count == self.users
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    add_service_arguments(parser)
+    # Off by default: a cached answer costs milliseconds and would be timed as if the LVLM had been asked.
+    add_strategy_arguments(parser, default="all", cache="off")
+    parser.add_argument("--users", type=positive, default=20, help="users per strategy (default 20)")
+    parser.add_argument(
+        "--warmup", type=int, default=2, help="requests per strategy before the measurement (default 2)"
+    )
+    parser.add_argument("--seed", type=int, default=2024, help="seed of the choice of users (default 2024)")
+    parser.add_argument("-k", type=positive, default=10, help="items per answer (default 10)")
+    add_markdown_argument(parser)
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measures and prints; returns the exit code, 1 when a request failed.
+
+    Raises:
+        BenchmarkError: the bundle or the service is not usable.
+    """
+    bundle = bundle_of(arguments)
+    cases = list(Cohort(bundle.catalogue, Protocol(), arguments.users, arguments.seed))
+    found = machine.facts()
+    rows = asyncio.run(_measure(arguments, cases))
+    page = _page(rows, bundle, found)
+    publish(page, arguments.markdown)
+    if arguments.json:
+        numbers = {
+            "machine": found,
+            "options": lvlm_options(arguments),
+            "rows": [asdict(row) for row in rows],
+        }
+        write_text(arguments.json, json.dumps(numbers, indent=2) + "\n")
+    return int(any(row.failures for row in rows))
+
+
+def summarise(strategy: str, replies: Sequence[Reply], added: Total) -> StrategyTimes:
+    """Averages the replies of one strategy.
+
+    Raises:
+        ValueError: there are none.
+    """
+    seconds = [reply.seconds for reply in replies]
+    answers = [reply.body for reply in replies if reply.error is None]
+    calls: list[Mapping[str, Any]] = [body["lvlm"] for body in answers if body.get("lvlm")]
+    outcomes = [str(body.get("outcome")) for body in answers] + ["failed"] * (len(replies) - len(answers))
+    costs: list[float | None] = [call.get("cost_usd") for call in calls]
+    return StrategyTimes(
+        strategy=strategy,
+        users=len(replies),
+        failures=len(replies) - len(answers),
+        outcomes={outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))},
+        client_mean=mean(seconds),
+        client_p50=percentile(seconds, 50),
+        client_p95=percentile(seconds, 95),
+        histogram_mean=added.mean,
+        histogram_count=round(added.count),
+        input_tokens=sum(int(call.get("input_tokens") or 0) for call in calls) / len(replies),
+        output_tokens=sum(int(call.get("output_tokens") or 0) for call in calls) / len(replies),
+        cost_usd=None if (cost := known_sum(costs)) is None else cost / len(replies),
+        models=tuple(sorted({f"{call.get('provider')}/{call.get('model')}" for call in calls})),
+        simulated=any(is_simulated(call) for call in calls),
+    )
+
+
+def paper_seconds(path: Path = PAPER) -> dict[str, float]:
+    """Reads the paper's seconds per user by strategy, as far as they are known for certain."""
+    return {
+        name: float(entry["seconds"])
+        for name, entry in tomllib.loads(path.read_text(encoding="utf-8")).items()
+    }
+
+
+def seconds_table(rows: Sequence[StrategyTimes], paper: Mapping[str, float]) -> Table:
+    """Tabulates the client's and the service's seconds side by side, with the paper's figure."""
+    columns = (
+        "strategy", "users", "client mean s", "histogram mean s", "difference ms", "difference %",
+        "client p50 s", "client p95 s", "paper s", "input tokens", "output tokens", "cost USD", "outcomes",
+    )  # fmt: skip
+    return Table(columns, tuple(_cells(row, paper.get(row.strategy)) for row in rows))
+
+
+def training_table(bundle: Bundle) -> Table:
+    """Tabulates the training cost of every backbone, as its manifest says."""
+    manifests = [backbone.manifest for backbone in bundle.backbones.values()]
+    return Table(
+        ("backbone", "family", "d", "L", "s per epoch", "epochs", "device"),
+        tuple(
+            (
+                m.name,
+                m.family,
+                str(m.dimension),
+                str(m.length),
+                f"{m.seconds_per_epoch:.1f}",
+                str(m.epochs),
+                m.device,
+            )
+            for m in manifests
+        ),
+    )
+
+
+async def _measure(arguments: argparse.Namespace, cases: Sequence[Case]) -> list[StrategyTimes]:
+    names = strategies(arguments)
+    total = len(names) * (arguments.warmup + len(cases))
+    async with ServiceClient(arguments.url) as client:
+        await client.check_ready()
+        with tqdm(total=total, unit="request", disable=None) as bar:
+            return [row for name in names if (row := await _measure_one(client, name, arguments, cases, bar))]
+
+
+async def _measure_one(
+    client: ServiceClient, strategy: str, arguments: argparse.Namespace, cases: Sequence[Case], bar: tqdm[Any]
+) -> StrategyTimes | None:
+    """Measures one strategy, one request at a time: seconds per user, not throughput.
+
+    Returns None when the service refuses the strategy.
+    """
+
+    async def ask(case: Case) -> Reply:
+        payload: dict[str, Any] = {"history": list(case.history), "k": arguments.k}
+        if arguments.deadline_ms is not None:
+            payload["deadline_ms"] = arguments.deadline_ms
+        reply = await client.recommend(payload, {"strategy": strategy, **lvlm_options(arguments)})
+        bar.update()
+        return reply
+
+    first = await ask(cases[0])  # also the first warm-up
+    if first.status is not None and 400 <= first.status < 500:
+        tqdm.write(f"{strategy} is left out: the service refuses it ({first.error})", file=sys.stderr)
+        return None
+    for case in itertools.islice(itertools.cycle(cases), max(0, arguments.warmup - 1)):
+        await ask(case)
+    before = await _settled(client, strategy)
+    replies = [await ask(case) for case in cases]
+    after = await _observed(client, strategy, before.count + len(replies))
+    return summarise(strategy, replies, after.since(before))
+
+
+async def _settled(client: ServiceClient, strategy: str) -> Total:
+    """Reads the histogram once two scrapes agree: a warm-up request may be observed after it was answered."""
+    total = await _scrape(client, strategy)
+    for _ in range(POLLS):
+        await asyncio.sleep(POLL_SECONDS)
+        previous, total = total, await _scrape(client, strategy)
+        if total == previous:
+            break
+    return total
+
+
+async def _observed(client: ServiceClient, strategy: str, count: float) -> Total:
+    """Reads the histogram once it holds ``count`` observations, or after two seconds as it is."""
+    for _ in range(POLLS):
+        total = await _scrape(client, strategy)
+        if total.count >= count:
+            break
+        await asyncio.sleep(POLL_SECONDS)
+    return total
+
+
+async def _scrape(client: ServiceClient, strategy: str) -> Total:
+    return histogram_total(await client.metrics(), REQUEST_DURATION, {"strategy": strategy})
+
+
+def _cells(row: StrategyTimes, paper: float | None) -> tuple[str, ...]:
+    share = row.difference / row.client_mean if row.client_mean else math.nan
+    return (
+        row.strategy,
+        str(row.users),
+        f"{row.client_mean:.4f}",
+        f"{row.histogram_mean:.4f}",
+        f"{1000 * row.difference:.2f}",
+        f"{100 * share:.1f}",
+        f"{row.client_p50:.4f}",
+        f"{row.client_p95:.4f}",
+        NO_VALUE if paper is None else f"{paper:g}",
+        f"{row.input_tokens:.0f}",
+        f"{row.output_tokens:.0f}",
+        dollars(row.cost_usd, 6, simulated=row.simulated),
+        ", ".join(f"{outcome} {count}" for outcome, count in row.outcomes.items()),
+    )
+
+
+def _page(rows: Sequence[StrategyTimes], bundle: Bundle, found: Mapping[str, Any]) -> str:
+    if not rows:
+        raise BenchmarkError("the service refused every strategy: nothing was measured")
+    notes = [f"**{SIMULATED_WARNING}**\n"] if any(row.simulated for row in rows) else []
+    notes += [
+        f"**{row.strategy}: {row.histogram_count} observations for {row.users} requests; another client used "
+        "the service, so its histogram column is not this measurement.**\n"
+        for row in rows
+        if not row.undisturbed
+    ]
+    models = sorted({model for row in rows for model in row.models})
+    return "\n".join(
+        (
+            f"## Seconds per user: {bundle.catalogue.manifest.dataset}\n",
+            *notes,
+            machine.describe(dict(found)) + f"- LVLM: {', '.join(models) or 'none was asked'}\n",
+            seconds_table(rows, paper_seconds()).markdown(),
+            "Client: one request at a time, connection kept alive. Histogram: `_sum`/`_count` of "
+            f"`{REQUEST_DURATION}` over the same requests. Paper: Table 2 where the figure is known for "
+            "certain; tokens and cost are per user.\n",
+            training_table(bundle).markdown(),
+        )
+    )

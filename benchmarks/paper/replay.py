@@ -1,0 +1,206 @@
+"""Command ``replay``: asks a running service the questions of the leave-one-out test, and records answers."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.lab import machine
+from benchmarks.lab.cases import Case, Cohort
+from benchmarks.lab.options import (
+    add_service_arguments,
+    add_strategy_arguments,
+    bundle_of,
+    lvlm_options,
+    positive,
+    strategies,
+)
+from benchmarks.lab.service_client import Reply, ServiceClient
+from benchmarks.paper.records import RecordFile
+from models.contracts import BackboneManifest
+from models.evaluation import COCHRAN, Protocol
+from service.bundle import Bundle
+
+TURNED_AWAY = (401, 403, 404, 503)
+"""Statuses that end the run, since they say nothing about one user: no key, no such path, no service."""
+
+RECORDED_OF_ITEM = ("item_id", "score", "base_rank", "source")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    add_service_arguments(parser)
+    add_strategy_arguments(parser, default="none")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="file of records; an existing one is continued"
+    )
+    parser.add_argument(
+        "--users", type=_users, default=COCHRAN, help=f"size of the cohort or 'all' (default {COCHRAN})"
+    )
+    parser.add_argument("--seed", type=int, default=2024, help="seed of the cohort (default 2024)")
+    parser.add_argument(
+        "--concurrency", type=positive, default=4, help="requests under way at once (default 4)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Replays; returns the exit code, 1 when the file holds a request that failed.
+
+    Raises:
+        BenchmarkError: the bundle, the service or the file of records is not usable, or the service turns
+            every request away.
+    """
+    bundle = bundle_of(arguments)
+    protocol = Protocol()
+    cases = Cohort(bundle.catalogue, protocol, arguments.users, arguments.seed)
+    with RecordFile(arguments.out, _header(arguments, bundle, protocol, len(cases))) as records:
+        asyncio.run(_replay(arguments, bundle, cases, records))
+    if records.failures:
+        tqdm.write(f"{records.failures} requests failed: they are in {arguments.out} and count as misses")
+    tqdm.write(
+        f"{len(records.finished)} answers in {arguments.out}; `python -m benchmarks score {arguments.out}`"
+    )
+    return int(records.failures > 0)
+
+
+def record_of(case: Case, strategy: str, reply: Reply) -> dict[str, Any]:
+    """Collects what a later table may want of one answer, without judging it."""
+    body = reply.body if reply.error is None else {}
+    return {
+        "user": case.user,
+        "user_id": case.user_id,
+        "strategy": strategy,
+        "target": case.target,
+        "candidates": list(case.candidates),
+        "status": reply.status,
+        "error": reply.error,
+        "attempts": reply.attempts,
+        "client_seconds": reply.seconds,
+        "items": [{key: item.get(key) for key in RECORDED_OF_ITEM} for item in body.get("items", [])],
+        **{
+            key: body.get(key)
+            for key in (
+                "request_id",
+                "served",
+                "outcome",
+                "backbone",
+                "explanation",
+                "lvlm",
+                "warnings",
+                "timings_ms",
+            )
+        },
+    }
+
+
+async def _replay(arguments: argparse.Namespace, bundle: Bundle, cases: Cohort, records: RecordFile) -> None:
+    wanted = strategies(arguments)
+    todo = ((case, name) for case in cases for name in wanted if (case.user, name) not in records.finished)
+    replay = _Replay(arguments, bundle, records)
+    total = len(cases) * len(wanted)
+    done = sum(name in wanted for _, name in records.finished)
+    with tqdm(total=total, initial=done, unit="answer", disable=None) as bar:
+        async with ServiceClient(arguments.url, arguments.concurrency) as client:
+            await client.check_ready()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(arguments.concurrency):
+                        group.create_task(replay.work(client, todo, bar))
+            except ExceptionGroup as errors:
+                raise errors.exceptions[0] from errors
+
+
+class _Replay:
+    """What the workers of one run share."""
+
+    def __init__(self, arguments: argparse.Namespace, bundle: Bundle, records: RecordFile) -> None:
+        self._options = lvlm_options(arguments)
+        self._deadline_ms = arguments.deadline_ms
+        self._versions = {name: b.manifest.version for name, b in bundle.backbones.items()}
+        self._records = records
+        self._answered = {strategy for _, strategy in records.finished}
+
+    async def work(self, client: ServiceClient, todo: Iterator[tuple[Case, str]], bar: tqdm[Any]) -> None:
+        """Takes questions until none is left; several workers share the iterator."""
+        for case, strategy in todo:
+            reply = await client.recommend(self._payload(case), {"strategy": strategy, **self._options})
+            self._check(strategy, reply)
+            self._records.append(record_of(case, strategy, reply))
+            bar.update()
+
+    def _payload(self, case: Case) -> dict[str, Any]:
+        """Makes the body. It has a history and no ``user_id``, whose stored history holds the target."""
+        payload: dict[str, Any] = {
+            "history": list(case.history),
+            "candidates": list(case.candidates),
+            "k": len(case.candidates),
+        }
+        if self._deadline_ms is not None:
+            payload["deadline_ms"] = self._deadline_ms
+        return payload
+
+    def _check(self, strategy: str, reply: Reply) -> None:
+        """Stops on what would make the whole run meaningless; everything else is a result.
+
+        Raises:
+            BenchmarkError: the service turns requests or the strategy away, or serves another bundle.
+        """
+        if reply.status in TURNED_AWAY:
+            raise BenchmarkError(
+                f"the service turns every request away ({reply.error}): mend that and repeat the command, "
+                "the answers so far are kept"
+            )
+        refused = reply.status is not None and 400 <= reply.status < 500 and reply.status != 429
+        if refused and strategy not in self._answered:
+            raise BenchmarkError(
+                f"the service refuses {strategy} ({reply.error}): nothing was recorded for it"
+            )
+        if reply.error is not None:
+            return
+        self._answered.add(strategy)
+        backbone: Mapping[str, Any] = reply.body.get("backbone") or {}
+        name, version = backbone.get("name"), backbone.get("version")
+        if self._versions.get(str(name)) != version:
+            raise BenchmarkError(
+                f"the service answers from backbone {name} {version}, which is not in this bundle: "
+                "give the --bundle that the service runs on"
+            )
+
+
+def _header(arguments: argparse.Namespace, bundle: Bundle, protocol: Protocol, cohort: int) -> dict[str, Any]:
+    """Describes the run; it is complete with ``cohort`` records per strategy.
+
+    Only ``options`` must stay the same when a run is resumed.
+    """
+    manifests = {name: backbone.manifest for name, backbone in bundle.backbones.items()}
+    return {
+        "options": {
+            "users": arguments.users,
+            "seed": arguments.seed,
+            "protocol": protocol.to_json(),
+            "catalogue": bundle.catalogue.version,
+            "backbones": {name: manifest.version for name, manifest in manifests.items()},
+            "deadline_ms": arguments.deadline_ms,
+            **lvlm_options(arguments),
+        },
+        "cohort": cohort,
+        "dataset": bundle.catalogue.manifest.dataset,
+        "backbones": {name: _trained(manifest) for name, manifest in manifests.items()},
+        "url": arguments.url,
+        "concurrency": arguments.concurrency,
+        "machine": machine.facts(),
+    }
+
+
+def _trained(manifest: BackboneManifest) -> dict[str, Any]:
+    return {"family": manifest.family, "version": manifest.version, "metrics": manifest.metrics}
+
+
+def _users(text: str) -> int | None:
+    return None if text == "all" else positive(text)

@@ -1,0 +1,233 @@
+"""Scores raw records: pure functions, the only ones that hold what was answered against the target.
+
+Two scores per record. *Strategy*: only a place that the strategy itself gave counts, the LVLM's for ``s1``,
+``s3``, ``s4`` and ``s5``, the candidate model's for ``none`` and ``s2``; an answer that failed is a miss and
+stays in the denominator. *As served*: what the user got, fallbacks included.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.lab.stats import Interval, bootstrap_mean, mean, percentile, wilson
+from models.evaluation import MISS, ndcg_at, sampled_metrics
+from service.settings import SIMULATORS
+from service.strategies import STRATEGIES
+
+LVLM = "lvlm"
+"""``items[].source`` of an item that the LVLM placed."""
+REPAIRS = ("invented", "duplicated", "missing")
+TOKENS = ("input_tokens", "output_tokens")
+
+SIMULATED_WARNING = (
+    "These answers come from the simulator: they check the instruments and are never quoted as a result."
+)
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """H@1, H@5 and N@5 as shares of one, with 95 % intervals.
+
+    Attributes:
+        users: number of users, the denominator.
+        values: share by metric.
+        intervals: interval by metric: Wilson's, for N@5 a bootstrap.
+    """
+
+    users: int
+    values: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Everything that the records of one strategy say.
+
+    Attributes:
+        strategy: name of the strategy.
+        strategy_score: accuracy of the ranks that the strategy gave, over all users.
+        as_served: accuracy of the ranks that users got, over all users.
+        answered_only: ``strategy_score`` without failed answers; lenient, since it drops the hard users. None
+            when no answer was usable.
+        outcomes: how often each outcome; ``failed`` stands for requests without an answer.
+        repairs: number of invented, duplicated and missing items in all answers.
+        tokens: input and output tokens of all answers.
+        lvlms: provider/model of every LVLM that was asked, sorted; more than one is a mixture.
+        backbones: name and version of every candidate model that answered, sorted.
+        cache_hits: answers whose LVLM part came from the cache.
+        cost_usd: US dollars of all answers; None when the price of any is not known.
+        estimated: answers whose tokens are estimated.
+        mean_seconds: mean of what the client waited.
+        p95_seconds: 95th percentile of it.
+        simulated: whether the simulator answered any of them.
+    """
+
+    strategy: str
+    strategy_score: Accuracy
+    as_served: Accuracy
+    answered_only: Accuracy | None
+    outcomes: Mapping[str, int]
+    repairs: Mapping[str, int]
+    tokens: Mapping[str, int]
+    lvlms: tuple[str, ...]
+    backbones: tuple[str, ...]
+    cache_hits: int
+    cost_usd: float | None
+    estimated: int
+    mean_seconds: float
+    p95_seconds: float
+    simulated: bool
+
+    @property
+    def answers(self) -> int:
+        """Users with an answer, whatever the LVLM made of it."""
+        return self.strategy_score.users - self.failures
+
+    @property
+    def failures(self) -> int:
+        """Requests without an answer."""
+        return self.outcomes.get("failed", 0)
+
+    @property
+    def fallbacks(self) -> int:
+        """Answers that the LVLM was asked for and did not order."""
+        return sum(count for outcome, count in self.outcomes.items() if outcome.startswith("fallback"))
+
+
+def strategy_rank(record: Record) -> float:
+    """Finds the target's rank if the strategy itself placed it, else ``MISS``."""
+    index = _index(record)
+    if index is None or record["items"][index].get("source") != _own_source(record):
+        return MISS
+    return _rank(record, index)
+
+
+def served_rank(record: Record) -> float:
+    """Finds the target's rank in the list that the user got; ``MISS`` without a list or the target."""
+    index = _index(record)
+    return MISS if index is None else _rank(record, index)
+
+
+def answered(record: Record) -> bool:
+    """Whether the strategy itself placed anything."""
+    return record.get("error") is None and any(
+        i.get("source") == _own_source(record) for i in record["items"]
+    )
+
+
+def accuracy(ranks: Sequence[float]) -> Accuracy:
+    """Averages ranks over users.
+
+    Raises:
+        EvaluationError: there are no ranks.
+    """
+    values = sampled_metrics(ranks)
+    intervals = {f"H@{k}": wilson(sum(rank <= k for rank in ranks), len(ranks)) for k in (1, 5)}
+    intervals["N@5"] = bootstrap_mean([ndcg_at([rank], 5) for rank in ranks])
+    return Accuracy(len(ranks), values, intervals)
+
+
+def score(strategy: str, records: Sequence[Record]) -> Score:
+    """Scores the records of one strategy.
+
+    Raises:
+        EvaluationError: there are no records.
+    """
+    own = [strategy_rank(record) for record in records]
+    usable = [rank for rank, record in zip(own, records, strict=True) if answered(record)]
+    calls = [record["lvlm"] for record in records if record.get("lvlm")]
+    backbones = [record["backbone"] for record in records if record.get("backbone")]
+    seconds = [float(record["client_seconds"]) for record in records]
+    costs: list[float | None] = [call.get("cost_usd") for call in calls]
+    return Score(
+        strategy=strategy,
+        strategy_score=accuracy(own),
+        as_served=accuracy([served_rank(record) for record in records]),
+        answered_only=accuracy(usable) if usable else None,
+        outcomes=Counter("failed" if r.get("error") else str(r.get("outcome")) for r in records),
+        repairs=_sums(calls, REPAIRS),
+        tokens=_sums(calls, TOKENS),
+        lvlms=_distinct(f"{call.get('provider')}/{call.get('model')}" for call in calls),
+        backbones=_distinct(f"{found.get('name')} {found.get('version')}" for found in backbones),
+        cache_hits=sum(call.get("cache") == "hit" for call in calls),
+        cost_usd=known_sum(costs),
+        estimated=sum(bool(call.get("estimated")) for call in calls),
+        mean_seconds=mean(seconds),
+        p95_seconds=percentile(seconds, 95),
+        simulated=any(is_simulated(call) for call in calls),
+    )
+
+
+def is_simulated(call: Mapping[str, Any]) -> bool:
+    """Whether the ``lvlm`` block of an answer comes from the simulator."""
+    if call.get("simulated"):
+        return True
+    return str(call.get("provider")) in SIMULATORS or str(call.get("model")).startswith("simulator/")
+
+
+def known_sum(costs: Iterable[float | None]) -> float | None:
+    """Adds up costs; None when any is unknown, since the sum of the others would look like the whole."""
+    total = 0.0
+    for cost in costs:
+        if cost is None:
+            return None
+        total += cost
+    return total
+
+
+def by_strategy(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Groups records in the order of the strategy table; of a user asked twice only the first counts."""
+    groups: dict[str, dict[int, Record]] = {}
+    for record in records:
+        groups.setdefault(record["strategy"], {}).setdefault(record["user"], record)
+    order = {name: number for number, name in enumerate(STRATEGIES)}
+    return {
+        name: list(groups[name].values())
+        for name in sorted(groups, key=lambda name: order.get(name, len(order)))
+    }
+
+
+def _own_source(record: Record) -> str | None:
+    """The ``items[].source`` of items that the strategy itself ranked; None when it ranked none."""
+    if STRATEGIES[record["strategy"]].asks_lvlm:
+        return LVLM
+    name = (record.get("backbone") or {}).get("name")
+    return name if isinstance(name, str) else None
+
+
+def _index(record: Record) -> int | None:
+    if record.get("error") is not None:
+        return None
+    indexes = [i for i, item in enumerate(record["items"]) if item.get("item_id") == record["target"]]
+    return indexes[0] if indexes else None
+
+
+def _rank(record: Record, index: int) -> float:
+    """Counts the rank from 1, with every tie decided against the target.
+
+    An LVLM gives an order and no ties. A candidate model gives scores: what stands below the target with an
+    equal score, or with one that cannot be compared, ranks above it.
+    """
+    items = record["items"]
+    if items[index].get("source") == LVLM:
+        return index + 1
+    own = _number(items[index].get("score"))
+    rivals = (item for item in items[index + 1 :] if item.get("source") == items[index].get("source"))
+    return 1 + index + sum(not _number(item.get("score")) < own for item in rivals)
+
+
+def _number(score: Any) -> float:
+    return float(score) if isinstance(score, (int, float)) else float("nan")
+
+
+def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(names)))
+
+
+def _sums(calls: Iterable[Mapping[str, Any]], keys: tuple[str, ...]) -> dict[str, int]:
+    return {key: sum(int(call.get(key) or 0) for call in calls) for key in keys}

@@ -1,0 +1,57 @@
+"""Serves recommendations with as little code as an HTTP app can have, to compare the service with.
+
+This FastAPI app parses the same JSON and runs the same model in the same bounded executor, on the same
+server, with no validation, no exclusions, no strategies, no metrics, no logs and no error handling.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import orjson
+import uvicorn
+from fastapi import FastAPI, Request, Response
+
+from service.bundle import open_bundle
+from service.candidates import SequenceModel
+from service.executor import BoundedExecutor
+
+
+def create_bare_app(bundle_folder: Path, backbone: str, threads: int = 2, queue: int = 128) -> FastAPI:
+    """Makes the app. Threads and queue have the service's defaults."""
+    bundle = open_bundle(bundle_folder)
+    items, rows = bundle.catalogue.items, bundle.catalogue.rows
+    model = SequenceModel(bundle.backbones[backbone])
+    executor = BoundedExecutor(threads, queue)
+    app = FastAPI(openapi_url=None)
+
+    @app.post("/recommend")
+    async def recommend(request: Request) -> Response:
+        body = orjson.loads(await request.body())
+        history = [rows[item_id] for item_id in body["history"]]
+        best, scores = await executor.run(model.top, history, body["k"], ())
+        ranked = [
+            {"item_id": items[row].item_id, "score": score, "title": items[row].name}
+            for row, score in zip(best, scores, strict=True)
+        ]
+        return Response(orjson.dumps({"items": ranked}), media_type="application/json")
+
+    return app
+
+
+def main() -> None:
+    """Serves on the loopback interface until it is stopped."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--backbone", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    arguments = parser.parse_args()
+    app = create_bare_app(arguments.bundle, arguments.backbone)
+    uvicorn.run(
+        app, host="127.0.0.1", port=arguments.port, log_config=None, access_log=False, server_header=False
+    )
+
+
+if __name__ == "__main__":
+    main()

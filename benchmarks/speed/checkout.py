@@ -1,0 +1,103 @@
+"""Checks another commit of this repository out into a folder of its own, and runs benchmarks in it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.errors import BenchmarkError
+
+LONGEST = 300.0
+"""Seconds that one run of a benchmark may take; a longer one is stopped and reported."""
+GRACE = 20.0
+"""Seconds for it to stop its own servers when it is interrupted; then it is killed."""
+
+
+@contextmanager
+def checked_out(repository: Path, commit: str) -> Iterator[Path]:
+    """Checks a commit out beside the work tree, and removes it again however the block ends.
+
+    Raises:
+        BenchmarkError: it is no commit of this repository.
+    """
+    try:
+        found = _git(
+            repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}"
+        )
+    except BenchmarkError as error:
+        raise BenchmarkError(
+            f"{commit!r} is no commit of {repository}: name one that is, or fetch it"
+        ) from error
+    with tempfile.TemporaryDirectory(prefix="msr-compare-") as folder:
+        tree = Path(folder, found[:12])
+        try:
+            _git(repository, "worktree", "add", "--quiet", "--detach", str(tree), found)
+            yield tree
+        finally:
+            _git(repository, "worktree", "remove", "--force", str(tree))
+
+
+def page_of(tree: Path, name: str, options: Sequence[str]) -> str:
+    """Runs a benchmark of a work tree with that tree's own code, and returns the page that it prints.
+
+    Its processes are a group of their own: when this one is interrupted, so is the benchmark, and it stops
+    the servers that it has started.
+
+    Args:
+        tree: folder of a checkout.
+        name: public name of the command, the same in every commit.
+        options: of the command.
+
+    Raises:
+        BenchmarkError: it refuses, fails or takes too long; the message ends with the last line it printed.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", name, *options],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        page, words = process.communicate(timeout=LONGEST)
+    except subprocess.TimeoutExpired as error:
+        raise BenchmarkError(f"{name} was not done after {LONGEST:g} s") from error
+    finally:
+        _stop(process)
+    if (
+        process.returncode not in (0, 1) or not page
+    ):  # 1 with a page: measured, one of its own limits is broken
+        last = words.strip().splitlines()
+        raise BenchmarkError(f"{name} failed: {last[-1] if last else 'it gave no reason'}")
+    return page
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    for number in (signal.SIGINT, signal.SIGKILL):
+        if process.poll() is None:
+            os.killpg(process.pid, number)
+            try:
+                process.communicate(timeout=GRACE)
+            except subprocess.TimeoutExpired:
+                continue
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ("git", "-C", str(repository), *arguments),  # noqa: S607 - the git on the PATH is the one wanted
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise BenchmarkError(f"git {arguments[0]} failed: {said[-1] if said else 'it gave no reason'}")
+    return done.stdout.strip()

@@ -1,0 +1,102 @@
+"""Lists the short runs by which two commits are compared, and reads their figures from the printed page.
+
+The page is read, and no format for programs, since every older commit prints it too. A figure is found by its
+column and by the cells that name its row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from benchmarks.errors import BenchmarkError
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a page, of the service's own side.
+
+    Attributes:
+        name: name in the table of the comparison.
+        row: column -> pattern of the whole cell, for the row that holds the number.
+        column: heading of the number; what follows the number in its cell is its spread.
+        more_is_better: whether it is a rate and no time.
+    """
+
+    name: str
+    row: Mapping[str, str]
+    column: str
+    more_is_better: bool = False
+
+
+@dataclass(frozen=True)
+class ShortRun:
+    """One run of a benchmark, short enough to be repeated.
+
+    Attributes:
+        options: command line options, which older commits must know too.
+        figures: numbers that are read from its page.
+    """
+
+    options: tuple[str, ...]
+    figures: tuple[Figure, ...]
+
+
+SHORT_RUNS = {
+    "http": ShortRun(
+        ("--connections", "32", "--rounds", "1", "--seconds", "3"),
+        (
+            Figure(
+                "http: requests/s at 32 connections",
+                {"server": "service", "connections": "32"},
+                "requests/s",
+                more_is_better=True,
+            ),
+        ),
+    ),
+    "candidates": ShortRun(
+        ("--random", "--rounds", "3", "--users", "20"),
+        (Figure("candidates: ms per user", {"way": "bundle: .*"}, "ms per user"),),
+    ),
+    "stage": ShortRun(
+        ("--rounds", "1", "--users", "40", "--strategies", "s3,s5"),
+        tuple(
+            Figure(f"stage: own ms, {cell}", {"strategy, wire": cell}, "own ms")
+            for cell in (
+                "s3, simulator",
+                "s3, simulator-anthropic",
+                "s5, simulator",
+                "s5, simulator-anthropic",
+            )
+        ),
+    ),
+}
+"""Public name of a command -> how it is run for a comparison."""
+
+
+def read(page: str, figure: Figure) -> float:
+    """Finds a figure in a page.
+
+    Raises:
+        BenchmarkError: the page has no such row and column, or something else than a positive number there.
+    """
+    for row in _rows(page):
+        named = all(re.fullmatch(pattern, row.get(column, "")) for column, pattern in figure.row.items())
+        if named and (found := re.match(r"\d+(\.\d+)?", row.get(figure.column, ""))) and float(found[0]) > 0:
+            return float(found[0])
+    raise BenchmarkError(f"the page shows no {figure.column!r} in the row {dict(figure.row)}")
+
+
+def _rows(page: str) -> Iterator[dict[str, str]]:
+    """Yields the rows of all Markdown tables, by heading."""
+    heading: list[str] = []
+    for line in page.splitlines():
+        if not line.startswith("|"):
+            heading = []
+            continue
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
+        if not heading:
+            heading = cells
+        elif not all(re.fullmatch(":?-+:?", cell) for cell in cells):
+            yield dict(zip(heading, cells, strict=False))

@@ -1,0 +1,25 @@
+"""Fixtures of several folders: a bundle that a replay can be followed through by hand, and a fake service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_service import FakeService
+from tiny_bundle import write_tiny_bundle
+
+from service.bundle import open_bundle
+
+
+@pytest.fixture
+def tiny_bundle(tmp_path: Path) -> Path:
+    """Its folder; made anew for each test."""
+    return write_tiny_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def service(tiny_bundle: Path) -> Iterator[FakeService]:
+    """It runs until the test ends."""
+    with FakeService(open_bundle(tiny_bundle)).running() as fake:
+        yield fake
