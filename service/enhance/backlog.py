@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from models.contracts import Caption
+from models.contracts.captions import Caption, CaptionFile
 from service.bundle import Catalogue
 from service.enhance.progress import Progress
-from service.lvlm.caption_file import CaptionFile
 from service.lvlm.captions import caption_call
 from service.lvlm.pictures import Pictures
 from service.lvlm.prompts import CAPTION_VERSION
@@ -130,7 +129,7 @@ class Backlog:
     def _write(self, rows: Sequence[int], text: str) -> None:
         if self._file is None:
             return
-        captioner = self.captioner
-        for row in rows:
-            item_id = self._catalogue.items[row].item_id
-            self._file.append(Caption(item_id, captioner.provider, captioner.model, CAPTION_VERSION, text))
+        provider, model, items = self.captioner.provider, self.captioner.model, self._catalogue.items
+        self._file.append(
+            *(Caption(items[row].item_id, provider, model, CAPTION_VERSION, text) for row in rows)
+        )

@@ -17,13 +17,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from models.contracts import CAPTIONS, CATALOGUE, BundleError
+from models.contracts import CATALOGUE, BundleError
+from models.contracts.captions import CaptionFile, caption_path, read_captions
 from service.bundle import open_catalogue
 from service.companion import simulator_beside
 from service.enhance.backlog import AccountRefusedError, Backlog, Captioner, StoppedError
 from service.enhance.run import run
 from service.errors import ConfigurationError
-from service.lvlm.caption_file import CaptionFile
 from service.lvlm.captions import CALL_SECONDS, captioner_name
 from service.settings import Settings, read_settings
 
@@ -76,19 +76,18 @@ def _work(arguments: argparse.Namespace) -> int:
         settings = read_settings()
         captioner = _captioner(arguments, settings)
         catalogue = open_catalogue(arguments.bundle / CATALOGUE)
-        folder = catalogue.folder / CAPTIONS
-        path = folder / f"{captioner.name}.jsonl"
+        path = caption_path(catalogue.folder, captioner.name)
         with ExitStack() as stack:
             file = None
             if not arguments.dry_run:
                 file = stack.enter_context(CaptionFile(path, patience=CALL_SECONDS, waiting=_tell_wait))
-            latest = file.latest if file else CaptionFile.read(path)
+            latest = file.latest if file else read_captions(path)
             backlog = Backlog(
                 catalogue, latest, file, captioner, max_output_tokens=settings.max_output_tokens
             )
             if not arguments.dry_run:
                 stack.enter_context(simulator_beside(settings))
-            stopped = run(backlog, folder, arguments, read_settings())
+            stopped = run(backlog, path.parent, arguments, read_settings())
     except (ConfigurationError, BundleError, OSError) as error:
         _tell(f"enhance: {error}\n")
         return 2

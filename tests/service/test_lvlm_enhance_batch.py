@@ -17,7 +17,7 @@ import httpx
 import pytest
 from simulator_process import REPOSITORY, start_simulator
 
-from models.contracts import Caption
+from models.contracts.captions import Caption
 from service.enhance import command as door
 from service.enhance.in_batches import InBatches
 from service.enhance.submissions import Submission, Submissions
