@@ -19,7 +19,7 @@ from simulator_process import REPOSITORY, start_simulator
 
 from models.contracts.captions import Caption
 from service.enhance import command as door
-from service.enhance.in_batches import InBatches
+from service.enhance.batch_submitter import BatchSubmitter
 from service.enhance.submissions import Submission, Submissions
 from service.lvlm.providers.anthropic_batches import AnthropicBatches
 
@@ -137,7 +137,7 @@ def test_the_captions_are_those_of_ordinary_calls(bundle: Path, vendor: str, tmp
 def test_a_large_backlog_goes_in_several_batches(
     bundle: Path, vendor: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("service.enhance.in_batches.MOST", 15)
+    monkeypatch.setattr("service.enhance.batch_submitter.MOST", 15)
     assert enhance(bundle) == 0
     assert capfd.readouterr().err.count("handed in ") == 3
     assert_each_image_was_paid_for_once(bundle, vendor)
@@ -230,7 +230,7 @@ def test_a_submission_that_stays_in_doubt_is_left_to_the_next_run(
         return []
 
     with monkeypatch.context() as patch:
-        patch.setattr("service.enhance.in_batches.ATTEMPTS", 1)
+        patch.setattr("service.enhance.batch_client.ATTEMPTS", 1)
         patch.setattr(AnthropicBatches, "created_since", nothing)
         send(vendor, "PUT", "faults", {"phases": [{"fault": "reset", "models": ["batches"], "calls": 1}]})
         assert enhance(bundle, "anthropic") == 1
@@ -242,14 +242,14 @@ def test_a_submission_that_stays_in_doubt_is_left_to_the_next_run(
 def test_a_submission_that_nobody_lived_to_write_down_is_found(
     bundle: Path, vendor: str, wire: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submitted = InBatches._submitted
+    submitted = BatchSubmitter._submitted
 
-    async def submit_and_die(self: InBatches, submission: Submission, named: Any) -> Any:
+    async def submit_and_die(self: BatchSubmitter, submission: Submission, named: Any) -> Any:
         await submitted(self, submission, named)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(InBatches, "_submitted", submit_and_die)
+        patch.setattr(BatchSubmitter, "_submitted", submit_and_die)
         with pytest.raises(KeyboardInterrupt):
             enhance(bundle, wire)
     (kept,) = Submissions(folder_of(bundle) / "test.batches")
