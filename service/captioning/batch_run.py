@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.enhance.backlog import AccountRefusedError, Backlog, Rows, StoppedError
-from service.enhance.batch_client import BatchClient
-from service.enhance.batch_collector import BatchCollector
-from service.enhance.batch_submitter import BatchSubmitter
-from service.enhance.submissions import Submissions
+from service.captioning.backlog import AccountRefusedError, Backlog, Rows, StoppedError
+from service.captioning.batch_client import BatchClient
+from service.captioning.batch_collector import BatchCollector
+from service.captioning.batch_submitter import BatchSubmitter
+from service.captioning.submissions import Submissions
 from service.lvlm.allowance import Allowance
 from service.lvlm.gateway import Gateway
 from service.lvlm.pricing import Prices

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from models.contracts.captions import Caption, CaptionFile
 from service.bundle import Catalogue
-from service.enhance.progress import Progress
+from service.captioning.progress import Progress
 from service.lvlm.captions import caption_call
 from service.lvlm.pictures import Pictures
 from service.lvlm.prompts import CAPTION_VERSION

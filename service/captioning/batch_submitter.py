@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from itertools import count
 
-from service.enhance.backlog import Backlog, NoCaptionError, Rows, StoppedError
-from service.enhance.batch_client import BatchClient
-from service.enhance.submissions import Submission, Submissions
+from service.captioning.backlog import Backlog, NoCaptionError, Rows, StoppedError
+from service.captioning.batch_client import BatchClient
+from service.captioning.submissions import Submission, Submissions
 from service.lvlm.accounts import Bill
 from service.lvlm.allowance import CAUTION, Allowance, Grant
 from service.lvlm.attempt import Ending

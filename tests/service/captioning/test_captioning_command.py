@@ -21,8 +21,8 @@ from simulator_process import REPOSITORY, start_simulator
 from models.contracts import sha256_of
 from models.contracts.captions import Caption
 from service.bundle import open_bundle
-from service.enhance import command as command_module
-from service.enhance.command import main
+from service.captioning import command as command_module
+from service.captioning.command import main
 
 IMAGES = 40  # of the 48 items
 
@@ -146,7 +146,7 @@ def test_a_dry_run_calls_nobody_and_says_what_it_would_take(
 def test_no_image_is_given_up_because_the_provider_has_too_much_to_do(
     bundle: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.enhance.one_by_one.FIRST_PAUSE", 0.2)
+    monkeypatch.setattr("service.captioning.call_run.FIRST_PAUSE", 0.2)
     monkeypatch.setattr("service.lvlm.breaker.FIRST_REST", 0.2)
     with start_simulator() as url:
         monkeypatch.setenv("MSR_SIMULATOR_URL", url)

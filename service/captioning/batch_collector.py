@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import aclosing
 
-from service.enhance.backlog import Backlog, NoCaptionError, Rows, StoppedError
-from service.enhance.batch_client import BatchClient
-from service.enhance.submissions import Submission, Submissions
+from service.captioning.backlog import Backlog, NoCaptionError, Rows, StoppedError
+from service.captioning.batch_client import BatchClient
+from service.captioning.submissions import Submission, Submissions
 from service.lvlm.captions import caption_in
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import FailureKind, Finish, ProviderError, TextDelta, Usage

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 
-from service.enhance.backlog import AccountRefusedError, Backlog, NoCaptionError, Rows, StoppedError
-from service.enhance.journal import Journal
+from service.captioning.backlog import AccountRefusedError, Backlog, NoCaptionError, Rows, StoppedError
+from service.captioning.journal import Journal
 from service.lvlm.allowance import CAUTION
 from service.lvlm.captions import CALL_SECONDS, caption_of
 from service.lvlm.gateway import Completion, Ending, Gateway

@@ -20,9 +20,9 @@ from types import FrameType
 from models.contracts import CATALOGUE, BundleError
 from models.contracts.captions import CaptionFile, caption_path, read_captions
 from service.bundle import open_catalogue
+from service.captioning.backlog import AccountRefusedError, Backlog, Captioner, StoppedError
+from service.captioning.run import run
 from service.companion import simulator_beside
-from service.enhance.backlog import AccountRefusedError, Backlog, Captioner, StoppedError
-from service.enhance.run import run
 from service.errors import ConfigurationError
 from service.lvlm.captions import CALL_SECONDS, captioner_name
 from service.settings import Settings, read_settings

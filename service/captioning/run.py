@@ -12,12 +12,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Protocol
 
-from service.enhance.backlog import Backlog, StoppedError
-from service.enhance.estimate import tell_estimate
-from service.enhance.in_batches import InBatches
-from service.enhance.journal import Journal
-from service.enhance.one_by_one import OneByOne
-from service.enhance.submissions import Submissions
+from service.captioning.backlog import Backlog, StoppedError
+from service.captioning.batch_run import InBatches
+from service.captioning.call_run import OneByOne
+from service.captioning.estimate import tell_estimate
+from service.captioning.journal import Journal
+from service.captioning.submissions import Submissions
 from service.errors import ConfigurationError
 from service.lvlm.pricing import Prices
 from service.metrics import Metrics

@@ -18,9 +18,9 @@ import pytest
 from simulator_process import REPOSITORY, start_simulator
 
 from models.contracts.captions import Caption
-from service.enhance import command as door
-from service.enhance.batch_submitter import BatchSubmitter
-from service.enhance.submissions import Submission, Submissions
+from service.captioning import command as door
+from service.captioning.batch_submitter import BatchSubmitter
+from service.captioning.submissions import Submission, Submissions
 from service.lvlm.providers.anthropic_batches import AnthropicBatches
 
 IMAGES = 40  # of the 48 items
@@ -137,7 +137,7 @@ def test_the_captions_are_those_of_ordinary_calls(bundle: Path, vendor: str, tmp
 def test_a_large_backlog_goes_in_several_batches(
     bundle: Path, vendor: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("service.enhance.batch_submitter.MOST", 15)
+    monkeypatch.setattr("service.captioning.batch_submitter.MOST", 15)
     assert enhance(bundle) == 0
     assert capfd.readouterr().err.count("handed in ") == 3
     assert_each_image_was_paid_for_once(bundle, vendor)
@@ -230,7 +230,7 @@ def test_a_submission_that_stays_in_doubt_is_left_to_the_next_run(
         return []
 
     with monkeypatch.context() as patch:
-        patch.setattr("service.enhance.batch_client.ATTEMPTS", 1)
+        patch.setattr("service.captioning.batch_client.ATTEMPTS", 1)
         patch.setattr(AnthropicBatches, "created_since", nothing)
         send(vendor, "PUT", "faults", {"phases": [{"fault": "reset", "models": ["batches"], "calls": 1}]})
         assert enhance(bundle, "anthropic") == 1

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from models.contracts import BundleError
-from service.enhance.journal import Journal
-from service.enhance.submissions import Submission, Submissions
+from service.captioning.journal import Journal
+from service.captioning.submissions import Submission, Submissions
 
 BATCHES = (
     '[{"items": ["I001", "I002"], "token": "0123456789abcdef", "at": 1764192000.5, "batches": []}, '
