@@ -37,7 +37,7 @@ LOCK_INTERVAL = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What one LVLM said about one item image: a line of ``captions/<captioner>.jsonl``.
+    """One LVLM's description of one item image: a line of ``captions/<captioner>.jsonl``.
 
     Attributes:
         item_id: public id of the item.
@@ -65,7 +65,7 @@ def caption_files(catalogue: Path) -> dict[str, Path]:
 
 
 def captions_by_row(catalogue: Path, rows: Mapping[str, int]) -> dict[str, dict[int, str]]:
-    """Read all caption files of a catalogue: captioner -> item row -> caption.
+    """Reads all caption files of a catalogue: captioner -> item row -> caption.
 
     Training and serving both read captions through this function. Captions of items outside the catalogue are
     left out.
@@ -86,7 +86,7 @@ def captions_by_row(catalogue: Path, rows: Mapping[str, int]) -> dict[str, dict[
 
 
 def read_captions(path: Path) -> dict[str, Caption]:
-    """Read one caption file without touching it: item id -> the caption that counts; empty without a file.
+    """Reads one caption file without touching it: item id -> the caption that counts; empty without a file.
 
     Raises:
         BundleError: the file is damaged; the message names the line.
@@ -99,7 +99,7 @@ def read_captions(path: Path) -> dict[str, Caption]:
 
 
 def write_captions(path: Path, captions: Iterable[Caption]) -> None:
-    """Write a whole caption file anew, one line each, in the given order."""
+    """Writes a whole caption file anew, one line each, in the given order."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join(map(_line, captions)))
 
@@ -134,7 +134,7 @@ class CaptionFile:
             raise
 
     def append(self, *captions: Caption) -> None:
-        """Write one line each, all of them or none, and wait until the disk has them.
+        """Writes one line each, all of them or none, and waits until the disk has them.
 
         Raises:
             OSError: the disk did not take them; the file is as before.
@@ -193,7 +193,7 @@ class CaptionFile:
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
-    """What a file holds.
+    """Contents of a caption file.
 
     Attributes:
         latest: item id -> the caption that counts.
@@ -237,7 +237,7 @@ def _keep(latest: dict[str, Caption], caption: Caption) -> None:
 
 
 def _parse(line: bytes) -> Caption:
-    """Read one line.
+    """Reads one line.
 
     Raises:
         ValueError: it is not a caption; the message says why.

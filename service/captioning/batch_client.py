@@ -1,4 +1,4 @@
-"""A provider's batch API, asked again after failures until the run is told to stop."""
+"""Calls a provider's batch API with retries that end when the run is told to stop."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import TypeVar
 from service.lvlm.providers.base import Call, ProviderError
 from service.lvlm.providers.batches import Batches, BatchResult, BatchState
 
-ATTEMPTS = 5
-"""At handing in and at looking, before the run gives up and leaves the rest to the next one."""
+MAX_ATTEMPTS = 5
+"""Attempts at one request to the batch API; after the last one fails the run ends and the next continues."""
 
 T = TypeVar("T")
 
 
 class BatchClient:
-    """The batch API with retries; being told to stop ends every wait.
+    """A provider's batch API with retries and backoff. A stop ends every wait, and no attempt follows.
 
     Args:
-        batches: the provider's API.
+        batches: batch API of the provider.
     """
 
     def __init__(self, batches: Batches) -> None:
@@ -30,51 +30,76 @@ class BatchClient:
 
     @property
     def stopping(self) -> bool:
-        """Whether it was told to stop."""
+        """Whether ``stop`` was called."""
         return self._stop.is_set()
 
     def stop(self) -> None:
-        """Try nothing again, and wait no longer."""
+        """Ends all waits and retries."""
         self._stop.set()
 
     async def submit(self, calls: Mapping[str, Call], token: str) -> str:
-        """Create a batch, tried once: an answer that was lost on its way may have been a yes."""
+        """Creates a batch, without a retry: the answer that was lost may be about a batch that was created.
+
+        Args:
+            calls: request name -> call.
+            token: text that begins every name.
+
+        Returns:
+            The provider's id of the batch.
+
+        Raises:
+            ProviderError: the provider refused it or failed, or its answer was lost.
+        """
         return await self._batches.submit(calls, token)
 
     async def created_since(self, at: float, token: str, requests: int) -> list[str]:
-        """Ids of batches that may be the one with this token."""
-        return await self._asked(lambda: self._batches.created_since(at, token, requests))
+        """Lists the ids of batches that may be the one with this token.
+
+        Args:
+            at: seconds since the epoch; older batches are left out.
+            token: token of the submission.
+            requests: number of requests in it.
+
+        Raises:
+            ProviderError: every attempt failed.
+        """
+        return await self._retried(lambda: self._batches.created_since(at, token, requests))
 
     async def state(self, batch: str) -> BatchState:
-        """How far a batch is."""
-        return await self._asked(lambda: self._batches.state(batch))
+        """Asks how far a batch is.
+
+        Raises:
+            ProviderError: every attempt failed, or the provider does not know the batch.
+        """
+        return await self._retried(lambda: self._batches.state(batch))
 
     def results(self, batch: str) -> AsyncIterator[BatchResult]:
-        """What came of a batch that has ended."""
+        """Reads the results of a batch that has ended, in any order."""
         return self._batches.results(batch)
 
     def retries(self, error: ProviderError, attempt: int) -> bool:
-        """Whether to try again after this failure.
+        """Whether another attempt follows this failure.
 
         Args:
-            error: the failure.
-            attempt: number of attempts so far.
+            error: failure of the last attempt.
+            attempt: number of attempts so far, at least 1.
         """
-        return error.kind.retryable and attempt < ATTEMPTS and not self.stopping
+        return error.kind.retryable and attempt < MAX_ATTEMPTS and not self.stopping
 
     async def back_off(self, error: ProviderError, attempt: int) -> None:
-        """Wait as long as the provider asked for, else twice as long after each attempt."""
+        """Waits as long as the provider asked for, else 2, 4, 8, … seconds."""
         await self.sleep(error.retry_after or 2.0**attempt)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until then, or until it is told to stop."""
+        """Waits for some seconds, or until ``stop`` is called."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), seconds)
 
-    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _retried(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Makes a request that costs nothing, several times if need be."""
         for attempt in count(1):
             try:
-                return await ask()
+                return await request()
             except ProviderError as error:
                 if not self.retries(error, attempt):
                     raise

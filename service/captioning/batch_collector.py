@@ -1,11 +1,11 @@
-"""Waits for the batches that are with a provider and writes the captions in them."""
+"""Collects the results of batches: waits until they have ended, and writes the captions in them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
 
-from service.captioning.backlog import Backlog, NoCaptionError, Rows, StoppedError
+from service.captioning.backlog import Backlog, ImageRows, NoCaptionError, StoppedError
 from service.captioning.batch_client import BatchClient
 from service.captioning.submissions import Submission, Submissions
 from service.lvlm.captions import caption_in
@@ -13,18 +13,21 @@ from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import FailureKind, Finish, ProviderError, TextDelta, Usage
 from service.lvlm.providers.batches import BatchResult, BatchState
 
-FIRST_LOOK, LAST_LOOK = 0.5, 60.0
-"""Seconds between looks at a batch: soon at first, then more seldom."""
+FIRST_POLL_INTERVAL = 0.5
+"""Seconds between the first two looks at a batch; each further interval is 1.5 times the one before."""
+
+MAX_POLL_INTERVAL = 60.0
+"""Seconds beyond which the interval does not grow."""
 
 
 class BatchCollector:
-    """Fetches what came of batches.
+    """Polls the batches that are with a provider and writes the captions of those that have ended.
 
     Args:
-        backlog: what to describe.
-        submissions: what is with the provider.
-        client: the provider's API.
-        prices: of its models.
+        backlog: images and their captions.
+        submissions: batches that are with the provider.
+        client: batch API of the provider.
+        prices: price table, with the share of the price that a batch costs.
     """
 
     def __init__(
@@ -35,31 +38,31 @@ class BatchCollector:
         self._client = client
         self._prices = prices
 
-    async def fetch_all(self, images: dict[str, Rows]) -> None:
-        """Wait for everything that is with the provider, or until it is told to stop.
+    async def collect_all(self, images: dict[str, ImageRows]) -> None:
+        """Waits for every batch that is with the provider, or until the client is told to stop.
 
         Args:
-            images: item id -> rows without a caption; what came through leaves it.
+            images: item id -> rows of an image without a caption; those that got a result are removed.
 
         Raises:
             ProviderError: the provider cannot be asked.
             StoppedError: the provider does not know a batch.
         """
-        pause, told = FIRST_LOOK, ""
+        interval, reported = FIRST_POLL_INTERVAL, ""
         while len(self._submissions) and not self._client.stopping:
             states = []
             for submission in self._submissions:
-                now = [await self._state(batch) for batch in submission.batches]
-                states += now
-                if all(state.ended for state in now):
-                    await self._fetch(submission, images)
-            word = _word(states)
-            if word != told and len(self._submissions):
-                self._backlog.progress.tell(word)
-                told = word
+                current = [await self._state(batch) for batch in submission.batches]
+                states += current
+                if all(state.ended for state in current):
+                    await self._collect(submission, images)
             if len(self._submissions):
-                await self._client.sleep(pause)
-                pause = min(LAST_LOOK, 1.5 * pause)
+                summary = _summary(states)
+                if summary != reported:
+                    self._backlog.progress.report(summary)
+                    reported = summary
+                await self._client.sleep(interval)
+                interval = min(MAX_POLL_INTERVAL, 1.5 * interval)
 
     async def _state(self, batch: str) -> BatchState:
         try:
@@ -67,42 +70,46 @@ class BatchCollector:
         except ProviderError as error:
             if error.kind is not FailureKind.REQUEST:
                 raise
+            # Most likely another account's key: the batch exists, and what it cost would be lost.
             raise StoppedError(
                 f"{error} when asked for batch {batch}: use the key that it was handed in with, or "
                 f"give it up by deleting {self._submissions.path}"
             ) from None
 
-    async def _fetch(self, submission: Submission, images: dict[str, Rows]) -> None:
-        left = set(submission.items)
+    async def _collect(self, submission: Submission, images: dict[str, ImageRows]) -> None:
+        missing = set(submission.items)
         for batch in submission.batches:
+            # The type of an async iterator does not promise aclose(); ours are generators, which have it.
             async with aclosing(self._client.results(batch)) as results:  # type: ignore[type-var]
                 async for result in results:
-                    item_id = submission.item(result.name)
-                    if item_id is None:  # somebody else's batch of that size and time
+                    item_id = submission.item_id(result.name)
+                    if item_id is None:  # another submission's batch, of the same size and time
                         break
-                    left.discard(item_id)
+                    missing.discard(item_id)
                     self._take(result, images.pop(item_id, None))
-        if len(left) < len(submission.items):  # else none of the candidates was it, and it never was
-            for item_id in left & images.keys():
+        # Without any result none of the batches was this submission: it never arrived, and its images stay
+        # pending.
+        if len(missing) < len(submission.items):
+            for item_id in missing & images.keys():
                 self._backlog.fail(images.pop(item_id), "the batch has no result for it")
-        self._submissions.forget(submission)
+        self._submissions.remove(submission)
         self._backlog.progress.show()
 
-    def _take(self, result: BatchResult, rows: Rows | None) -> None:
+    def _take(self, result: BatchResult, rows: ImageRows | None) -> None:
         usage = next((event for event in result.events if isinstance(event, Usage)), None)
         if usage:
             cost = self._prices.cost(self._backlog.captioner.model, usage)
             self._backlog.progress.cost_usd += self._prices.batch_share * (cost or 0.0)
-        if rows is None:  # it has one by now, or left the catalogue
+        if rows is None:  # described meanwhile, or no longer in the catalogue
             return
         try:
-            self._backlog.keep(rows, _caption(result))
+            self._backlog.save(rows, _caption(result))
         except NoCaptionError as error:
             self._backlog.fail(rows, error)
 
 
 def _caption(result: BatchResult) -> str:
-    """The caption in a result.
+    """Reads the caption in a result.
 
     Raises:
         NoCaptionError: there is none.
@@ -119,6 +126,6 @@ def _caption(result: BatchResult) -> str:
     return caption
 
 
-def _word(states: Sequence[BatchState]) -> str:
+def _summary(states: Sequence[BatchState]) -> str:
     requests, answered = sum(s.requests for s in states), sum(s.answered for s in states)
     return f"batches with the provider: {len(states)}, {answered} of their {requests} images answered"

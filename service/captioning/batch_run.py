@@ -1,15 +1,10 @@
-"""Describing images through the provider's batch API: within a day, at half the price.
-
-What is handed in is paid for, so it is on the disk first under a token of its own. A run that finds a
-submission of which nobody knows whether it arrived looks for the token at the provider before it hands
-anything in again.
-"""
+"""A captioning run through the provider's batch API: within a day, at half the price."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.captioning.backlog import AccountRefusedError, Backlog, Rows, StoppedError
+from service.captioning.backlog import AccountRefusedError, Backlog, ImageRows, StoppedError
 from service.captioning.batch_client import BatchClient
 from service.captioning.batch_collector import BatchCollector
 from service.captioning.batch_submitter import BatchSubmitter
@@ -21,17 +16,19 @@ from service.lvlm.providers.base import FailureKind, ProviderError
 from service.lvlm.providers.batches import Batches
 
 
-class InBatches:
-    """One run through the backlog.
+class BatchRun:
+    """Describes a backlog in batches: collects earlier ones, submits the rest, and collects that.
 
     Args:
-        backlog: what to describe.
-        submissions: what is with the provider.
-        batches: the provider's API.
-        gateway: knows what a call takes.
-        prices: and a batch.
-        allowance: the deployment's budgets.
-        budget_usd: nothing is handed in that could pass this sum; None for no limit.
+        backlog: images and their captions.
+        submissions: batches that are with the provider.
+        batches: batch API of the provider.
+        gateway: estimator of a call's tokens and cost.
+        prices: price table, with the share of the price that a batch costs.
+        quota: budgets of the deployment.
+        limit: images to submit at most; those that are with the provider already are collected on top. None
+            for no limit.
+        budget_usd: dollars of this run; nothing is submitted that could exceed them. None for no limit.
     """
 
     def __init__(
@@ -41,55 +38,57 @@ class InBatches:
         batches: Batches,
         gateway: Gateway,
         prices: Prices,
-        allowance: Allowance,
+        quota: Allowance,
         *,
+        limit: int | None = None,
         budget_usd: float | None = None,
     ) -> None:
         self._backlog = backlog
         self._submissions = submissions
+        self._limit = limit
         self._client = BatchClient(batches)
         self._submitter = BatchSubmitter(
-            backlog, submissions, self._client, gateway, prices, allowance, budget_usd=budget_usd
+            backlog, submissions, self._client, gateway, prices, quota, budget_usd=budget_usd
         )
         self._collector = BatchCollector(backlog, submissions, self._client, prices)
 
     @property
     def stopping(self) -> bool:
-        """Whether it was told to stop: nothing is handed in any more, and nothing waited for."""
+        """Whether ``stop`` was called: no batch is submitted or waited for any more."""
         return self._client.stopping
 
     @property
     def over_budget(self) -> bool:
-        """Whether the next image could have passed the budget."""
+        """Whether images were left out because of the run's budget."""
         return self._submitter.over_budget
 
     def stop(self) -> None:
-        """What is with the provider stays there."""
+        """Submits nothing more and ends all waits; batches that are with the provider stay there."""
         if not self.stopping:
             self._client.stop()
-            self._backlog.progress.tell("\nstopping: what is with the provider goes on there")
+            self._backlog.progress.report("\nstopping: what is with the provider goes on there")
 
-    async def run(self, waiting: Sequence[Rows], limit: int | None = None) -> None:
-        """Fetch what is with the provider, hand in the rest, and fetch that.
+    async def run(self, pending: Sequence[ImageRows]) -> None:
+        """Describes images.
 
         Args:
-            waiting: all images without a caption.
-            limit: hand in at most so many.
+            pending: all images without a caption.
 
         Raises:
             AccountRefusedError: the provider refuses the account.
-            StoppedError: the provider does not do its part, or a budget of the deployment is spent.
+            StoppedError: the provider fails, or a budget of the deployment is spent.
         """
-        images = {self._backlog.item_id(rows): rows for rows in waiting}
+        images = {self._backlog.item_id(rows): rows for rows in pending}
         try:
-            await self._submitter.find_lost()
-            there = {item_id for submission in self._submissions for item_id in submission.items}
-            new = [rows for item_id, rows in images.items() if item_id not in there][:limit]
-            wanted = [*new, *(images[item_id] for item_id in there & images.keys())]
+            await self._submitter.recover()
+            submitted = {item_id for submission in self._submissions for item_id in submission.items}
+            new = [rows for item_id, rows in images.items() if item_id not in submitted][: self._limit]
+            wanted = [*new, *(images[item_id] for item_id in submitted & images.keys())]
             self._backlog.progress.wanted = sum(map(len, wanted))
-            await self._collector.fetch_all(images)
-            await self._submitter.hand_in([rows for rows in new if self._backlog.item_id(rows) in images])
-            await self._collector.fetch_all(images)
+            # Collected first: it is paid for, and what it cost counts towards the budget of what follows.
+            await self._collector.collect_all(images)
+            await self._submitter.submit_all([rows for rows in new if self._backlog.item_id(rows) in images])
+            await self._collector.collect_all(images)
         except ProviderError as error:
             if error.kind is FailureKind.AUTHENTICATION:
                 raise AccountRefusedError(str(error)) from None

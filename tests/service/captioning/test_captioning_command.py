@@ -131,7 +131,7 @@ def test_equal_images_are_described_once(bundle: Path, simulator: str) -> None:
 
 
 @pytest.mark.usefixtures("asking")
-def test_a_dry_run_calls_nobody_and_says_what_it_would_take(
+def test_a_dry_run_makes_no_call_and_says_what_it_would_take(
     bundle: Path, simulator: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert enhance(bundle, "--provider", "openai", "--model", "gpt-4o", "--dry-run") == 0
@@ -146,7 +146,7 @@ def test_a_dry_run_calls_nobody_and_says_what_it_would_take(
 def test_no_image_is_given_up_because_the_provider_has_too_much_to_do(
     bundle: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.captioning.call_run.FIRST_PAUSE", 0.2)
+    monkeypatch.setattr("service.captioning.call_run.FIRST_BACKOFF", 0.2)
     monkeypatch.setattr("service.lvlm.breaker.FIRST_REST", 0.2)
     with start_simulator() as url:
         monkeypatch.setenv("MSR_SIMULATOR_URL", url)
