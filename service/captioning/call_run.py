@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from service.captioning.backlog import AccountRefusedError, Backlog, ImageRows, NoCaptionError, StoppedError
 from service.captioning.journal import Journal
 from service.lvlm.allowance import CAUTION
-from service.lvlm.captions import CALL_SECONDS, caption_of
+from service.lvlm.captions import CALL_TIMEOUT, caption_of
 from service.lvlm.gateway import Completion, Ending, Gateway
 from service.lvlm.providers.base import Call, FailureKind
 
@@ -153,7 +153,7 @@ class CallRun:
         clock = asyncio.get_running_loop().time
         end, backoff = clock() + MAX_OUTAGE, FIRST_BACKOFF
         while True:
-            completion = await self._gateway.call(self._backlog.captioner.provider, call, CALL_SECONDS)
+            completion = await self._gateway.call(self._backlog.captioner.provider, call, CALL_TIMEOUT)
             self._backlog.progress.cost_usd += completion.cost_usd or 0.0
             if self.stopping or clock() > end or not _temporary(completion):
                 return completion

@@ -24,7 +24,7 @@ from service.captioning.backlog import AccountRefusedError, Backlog, Captioner, 
 from service.captioning.run import run
 from service.companion import simulator_beside
 from service.errors import ConfigurationError
-from service.lvlm.captions import CALL_SECONDS, captioner_name
+from service.lvlm.captions import CALL_TIMEOUT, captioner_name
 from service.settings import Settings, read_settings
 
 INTERRUPTED = 130
@@ -94,7 +94,7 @@ def _work(arguments: argparse.Namespace) -> int:
             file = None
             if not arguments.dry_run:
                 # The child of a killed run may still be finishing its calls, for as long as a call takes.
-                file = stack.enter_context(CaptionFile(path, patience=CALL_SECONDS, waiting=_report_wait))
+                file = stack.enter_context(CaptionFile(path, patience=CALL_TIMEOUT, waiting=_report_wait))
             latest = file.latest if file else read_captions(path)
             backlog = Backlog(
                 catalogue, latest, file, captioner, max_output_tokens=settings.max_output_tokens
