@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.atomic import new_folder
-from models.captions import read_captions, write_captions
 from models.contracts import (
-    CAPTIONS,
     CATALOGUE,
     HISTORIES,
     IMAGES,
@@ -26,10 +24,17 @@ from models.contracts import (
     MANIFEST,
     POPULARITY,
     BundleError,
-    Caption,
     CatalogueManifest,
     Item,
     sha256_of,
+)
+from models.contracts.captions import (
+    Caption,
+    caption_files,
+    caption_path,
+    captions_by_row,
+    read_captions,
+    write_captions,
 )
 from models.data.dataset import Dataset, Rows
 from models.errors import DataError
@@ -71,7 +76,7 @@ def write_catalogue(dataset: Dataset, bundle: Path, *, replace_other: bool = Fal
                 _refuse_other(target, manifest)
             _keep_captions(target, items, captions)
         for captioner, by_item in captions.items():
-            write_captions(draft / CAPTIONS / f"{captioner}.jsonl", by_item.values())
+            write_captions(caption_path(draft, captioner), by_item.values())
     return manifest
 
 
@@ -90,17 +95,13 @@ def read_catalogue(bundle: Path) -> Dataset:
             )
     items = _read_items(folder / ITEMS)
     users, histories = _read_histories(folder / HISTORIES)
-    row_of = {item.item_id: row for row, item in enumerate(items)}
     return Dataset(
         name=manifest.dataset,
         items=items,
         users=users,
         histories=histories,
         images=folder / IMAGES if any(item.image for item in items) else None,
-        captions={
-            path.stem: {row_of[c.item_id]: c.caption for c in captions.values() if c.item_id in row_of}
-            for path, captions in _caption_files(folder)
-        },
+        captions=captions_by_row(folder, {item.item_id: row for row, item in enumerate(items)}),
     )
 
 
@@ -235,13 +236,10 @@ def _keep_captions(old: Path, items: Sequence[Item], captions: dict[str, dict[st
     """Add the captions of the old catalogue whose item shows the same picture as before."""
     digest_of = {item.item_id: item.image_sha256 for item in items}
     before = {item.item_id: item.image_sha256 for item in _read_items(old / ITEMS)}
-    for path, by_item in _caption_files(old):
+    for captioner, path in caption_files(old).items():
+        by_item = read_captions(path)
         kept = {i: c for i, c in by_item.items() if i in digest_of and digest_of[i] == before.get(i)}
-        captions.setdefault(path.stem, {}).update(kept)
-
-
-def _caption_files(folder: Path) -> list[tuple[Path, dict[str, Caption]]]:
-    return [(path, read_captions(path)) for path in sorted((folder / CAPTIONS).glob("*.jsonl"))]
+        captions.setdefault(captioner, {}).update(kept)
 
 
 def _read_items(path: Path) -> tuple[Item, ...]:

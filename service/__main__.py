@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
 
 def _run(command: str, arguments: list[str]) -> int:
     if command == "enhance":
-        from service.enhance import command as enhance
+        from service.captioning import command as enhance
 
         return enhance.main(arguments)
     if command == "serve" and not arguments:

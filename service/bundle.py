@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from models.contracts import (
     BACKBONES,
-    CAPTIONS,
     CATALOGUE,
     ENCODER,
     HISTORIES,
@@ -28,6 +27,7 @@ from models.contracts import (
     Item,
     sha256_of,
 )
+from models.contracts.captions import captions_by_row
 
 
 @dataclass(frozen=True)
@@ -146,36 +146,8 @@ def open_catalogue(folder: Path) -> Catalogue:
         histories=_read_histories(folder / HISTORIES, len(items)),
         popularity=popularity,
         popular=np.argsort(-popularity, kind="stable"),
-        captions={
-            path.stem: read_captions(path, rows) for path in sorted((folder / CAPTIONS).glob("*.jsonl"))
-        },
+        captions=captions_by_row(folder, rows),
     )
-
-
-def read_captions(path: Path, rows: Mapping[str, int]) -> dict[int, str]:
-    """Read one captioner's file: item row -> caption, the last line of an item wins.
-
-    A last line without its newline is one that a killed run was still writing; it is left out. Captions of
-    items that the catalogue does not have are left out too.
-
-    Raises:
-        BundleError: a complete line is not a caption.
-    """
-    captions: dict[int, str] = {}
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                record = json.loads(line)
-                item_id, caption = record["item_id"], record["caption"]
-            except (ValueError, TypeError, KeyError) as error:
-                raise BundleError(
-                    f"{path} line {number} is not a caption: delete the line and caption again"
-                ) from error
-            if item_id in rows:
-                captions[rows[item_id]] = str(caption)
-    return captions
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ reads it, and this module is all that the two share.
         histories.npz     user_ids str [users], offsets int64 [users + 1], item_rows int32 [interactions]
         popularity.npy    int64 [items], interaction counts of the training part
         images/           files named by Item.image
-        captions/         <captioner>.jsonl, one Caption a line, append-only, outside the hashes
+        captions/         <captioner>.jsonl, see models.contracts.captions; outside the hashes
       backbones/<name>/
         manifest.json     BackboneManifest
         item_vectors.npy  float32 [items, d]
@@ -105,17 +105,6 @@ class Interaction:
     user_id: str
     item_id: str
     timestamp: int
-
-
-@dataclass(frozen=True, slots=True)
-class Caption:
-    """What one LVLM said about one item image: a line of ``captions/<captioner>.jsonl``."""
-
-    item_id: str
-    provider: str
-    model: str
-    prompt_version: str
-    caption: str
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Captions of item images: from the bundle, else from the cache; others are asked for in the background.
+"""Captions of item images for prompts: from the bundle, else from the cache, else made in the background.
 
-No request ever waits for a caption to be written: its item is shown by title, and the next visit finds the
-caption.
+No request waits for a caption to be made: its item is shown by its title, and a later request finds the
+caption in the cache.
 """
 
 from __future__ import annotations
@@ -25,19 +25,28 @@ from service.metrics import Metrics
 from service.stores.base import Cache, Leases, StoreError
 
 CACHE = "captions"
-WAITING = 64  # images; beyond that a request's wish is dropped, and the next visit may wish again
-AT_ONCE = 2  # background calls: they share the provider with people who wait
-CALL_SECONDS = 60.0
-FAILED_SECONDS = 300.0  # for which an image whose caption failed is not tried again
+"""Label of this cache in the metrics."""
+
+MAX_PENDING = 64
+"""Captions being made or waiting to be; beyond that a missing one is left to a later request."""
+
+MAX_CONCURRENT_CALLS = 2
+"""Background calls at a time, few because they share the provider with requests; others wait their turn."""
+
+CALL_TIMEOUT = 60.0
+"""Seconds after which a call for a caption is given up."""
+
+FAILED_TTL = 300.0
+"""Seconds for which an image whose caption failed is not tried again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What there is to show of some items.
+    """Captions that exist for some items.
 
     Attributes:
-        captions: row -> caption.
-        begun: calls begun in the background for captions that are missing; they are paid like all others.
+        captions: item row -> caption.
+        begun: background calls begun for missing captions; they are paid for like all others.
     """
 
     captions: Mapping[int, str]
@@ -45,13 +54,20 @@ class Found:
 
 
 class Captions:
-    """Captions of one catalogue's items.
+    """Finds the captions of a catalogue's items, and makes missing ones in the background.
 
     Args:
-        captioner: which of the bundle's captioners to use; empty for the asking model's own, and for what it
-            has not described the first that has.
-        fill: whether missing captions are asked for in the background.
-        leases: keep workers from asking for the same caption; None for a single process.
+        catalogue: catalogue with the items and the bundle's captions.
+        pictures: reader of the item images.
+        gateway: gateway that makes the calls.
+        cache: cache of captions that are not in the bundle.
+        metrics: counters of the cache's hits and misses.
+        ttl: seconds for which the cache keeps a caption.
+        max_output_tokens: cap on the length of a caption.
+        captioner: name of the bundle's captioner to use alone. Empty: the ranking model's own captions, and
+            for items that it has not described those of the first other captioner by name.
+        fill: whether missing captions are made in the background.
+        leases: leases that keep two workers from making the same caption; None for a single process.
     """
 
     def __init__(
@@ -79,11 +95,17 @@ class Captions:
         self._fill = fill
         self._leases = leases
         self._owner = uuid.uuid4().hex
-        self._writing: dict[str, asyncio.Task[None]] = {}
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._pending: dict[str, asyncio.Task[None]] = {}  # cache key -> the task that makes the caption
+        self._semaphore = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
 
     async def read(self, rows: Sequence[int], provider: str, model: str) -> Found:
-        """The captions that exist for these items; those that do not are begun."""
+        """Finds the captions that exist, and begins to make those that do not.
+
+        Args:
+            rows: item rows.
+            provider: provider of the ranking model; it makes the missing captions too.
+            model: name of the ranking model.
+        """
         begun, found = 0, self._bundled(rows, provider, model)
         missing = {
             row: _key(digest, captioner_name(provider, model))
@@ -100,8 +122,8 @@ class Captions:
         return Found(found, begun)
 
     async def close(self) -> None:
-        """Give up on captions that are being written."""
-        tasks = list(self._writing.values())
+        """Cancels the background calls."""
+        tasks = list(self._pending.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -116,12 +138,12 @@ class Captions:
         return found
 
     async def _cached(self, keys: Mapping[int, str]) -> dict[int, str] | None:
-        """What the cache holds; an empty caption is one that failed not long ago; None if it cannot say."""
+        """Item row -> cached caption, empty where one failed recently; None if the cache cannot be read."""
         try:
             values = await self._cache.get_many(list(keys.values()))
         except StoreError:
             self._count("error", len(keys))
-            return None  # not a miss: paying for captions that cannot be kept helps nobody
+            return None  # not a miss: a caption that cannot be kept would be paid for at every request
         found = {
             row: value.decode("utf-8", "replace")
             for row, value in zip(keys, values, strict=True)
@@ -132,37 +154,38 @@ class Captions:
         return found
 
     def _begin(self, keys: Mapping[int, str], provider: str, model: str) -> int:
-        """Begin what is not under way, as far as there is room, and say how many."""
+        """Begins to make captions that are not pending yet, up to the limit, and returns how many."""
         begun = 0
         for row, key in keys.items():
-            if not self._fill or key in self._writing or len(self._writing) >= WAITING:
+            if not self._fill or key in self._pending or len(self._pending) >= MAX_PENDING:
                 continue
-            task = asyncio.create_task(self._write(row, key, provider, model))
-            self._writing[key] = task
-            task.add_done_callback(partial(self._written, key))
+            task = asyncio.create_task(self._make(row, key, provider, model))
+            self._pending[key] = task
+            task.add_done_callback(partial(self._ended, key))
             begun += 1
         return begun
 
-    def _written(self, key: str, _: asyncio.Task[None]) -> None:
-        del self._writing[key]
+    def _ended(self, key: str, _: asyncio.Task[None]) -> None:
+        del self._pending[key]
 
-    async def _write(self, row: int, key: str, provider: str, model: str) -> None:
-        async with self._places:
+    async def _make(self, row: int, key: str, provider: str, model: str) -> None:
+        """Asks for one caption and puts it into the cache."""
+        async with self._semaphore:
             image = await self._pictures.item(row)
-            if image is None or not await self._ours(key):
+            if image is None or not await self._lease(key):
                 return
             completion = await self._gateway.call(
                 provider,
                 caption_call(image, model, self._max_output_tokens),
-                CALL_SECONDS,
+                CALL_TIMEOUT,
                 progress=Progress(asyncio.get_running_loop().time(), awaited=False),
             )
-        if completion.ending in (Ending.LIMIT, Ending.BUDGET):  # never asked: the next visit may try again
+        if completion.ending in (Ending.LIMIT, Ending.BUDGET):  # no call was made: the next request may try
             return
         caption = caption_of(completion)
         try:
-            if caption is None:
-                await self._cache.set(key, b"", min(FAILED_SECONDS, self._ttl))
+            if caption is None:  # noted as an empty text, so that a bad image is not paid for again and again
+                await self._cache.set(key, b"", min(FAILED_TTL, self._ttl))
                 return
             await self._cache.set(key, caption.encode(), self._ttl)
         except StoreError:
@@ -170,40 +193,45 @@ class Captions:
         else:
             self._count("stored")
 
-    async def _ours(self, key: str) -> bool:
-        """Whether no other worker is at it; who gave up on it lets the others try when the lease ends."""
+    async def _lease(self, key: str) -> bool:
+        """Takes the lease on a caption; False if another worker has it, or if leases cannot be taken.
+
+        It is not given back: it ends by itself, and until then other workers find the caption, or the note
+        of its failure, in the cache.
+        """
         if self._leases is None:
             return True
         try:
-            return await self._leases.take(key, self._owner, CALL_SECONDS)
+            return await self._leases.take(key, self._owner, CALL_TIMEOUT)
         except StoreError:
-            return False  # what cannot be kept is not worth paying for
+            return False  # the cache is most likely away too, and the caption could not be kept
 
     def _count(self, result: str, times: int = 1) -> None:
         self._metrics.cache_events.labels(CACHE, result).inc(times)
 
 
 def caption_call(image: Image, model: str, max_output_tokens: int) -> Call:
-    """The question what one image shows."""
+    """Makes the call that asks what one image shows."""
     context = {"strategy": "caption"}
     return Call(caption_prompt(image), model, max_output_tokens, stream=False, context=context)
 
 
 def caption_of(completion: Completion) -> str | None:
-    """The caption in an answer; None unless it was given to the end."""
+    """The caption in a completion; None unless the call finished and the model ended its answer."""
     return caption_in(completion.text, completion.reason) if completion.ending is Ending.FINISHED else None
 
 
 def caption_in(text: str, reason: FinishReason | None) -> str | None:
-    """The caption in a model's text; None unless the model came to its end."""
+    """The caption in a model's text, cleaned and capped; None if it is blank or was cut off or refused."""
     return (clean(text, CAPTION_CAP) or None) if reason is FinishReason.STOP else None
 
 
 def captioner_name(provider: str, model: str) -> str:
-    """What the captions of this model are called: a file-safe name."""
+    """The captioner's name for a model: safe in a file name, ``[A-Za-z0-9._-]`` alone."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{provider}-{model}").strip(".-")
 
 
 def _key(digest: str, captioner: str) -> str:
+    # Equal images of different items share a caption; a new version of the prompt makes new ones.
     facts = json.dumps([digest, captioner, CAPTION_VERSION])
     return f"caption:{hashlib.sha256(facts.encode()).hexdigest()}"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from small_data import rows, save_picture, small_dataset
 
-from models.captions import read_captions, write_captions
 from models.catalogue import popularity, read_catalogue, read_manifest, write_catalogue
-from models.contracts import BundleError, Caption, Item, sha256_of
+from models.contracts import BundleError, Item, sha256_of
+from models.contracts.captions import Caption, read_captions, write_captions
 from models.data.dataset import Dataset
 from models.errors import DataError
 

@@ -9,9 +9,8 @@ import pytest
 from small_data import save_picture, write_amazon_plus
 
 from models.__main__ import COMMANDS, main
-from models.captions import write_captions
 from models.catalogue import read_catalogue
-from models.contracts import Caption
+from models.contracts.captions import Caption, write_captions
 from models.data import registry
 
 

@@ -3,130 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
-import json
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lvlm_parts import connect
-from scripted_server import Reply, scripted_server
+from refusing_server import PROMPT, Check, ask, connected, content, detailed, picky, pictures
 
-from service.lvlm.pricing import Prices
-from service.lvlm.providers.anthropic_messages import AnthropicMessages
-from service.lvlm.providers.base import (
-    Call,
-    Event,
-    FailureKind,
-    Image,
-    Prompt,
-    Provider,
-    ProviderError,
-    Source,
-    Text,
-    TextDelta,
-)
+from service.lvlm.providers.base import Call, FailureKind, ProviderError, Source, TextDelta
 from service.lvlm.providers.dialect import Dialect
-from service.lvlm.providers.openai_chat import OpenAIChat
 from service.lvlm.providers.refusals import adapted
-
-PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
-)
-SCHEMA = {"type": "object", "properties": {"ranking": {"type": "array"}}}
-BLIND = Prompt("Rank.", (Text("told in words"),), SCHEMA, "test-1")
-PROMPT = Prompt(
-    "Rank.", (Image(PIXEL, "image/png", 1, 1), Text("shown")), SCHEMA, "test-1", without_images=lambda: BLIND
-)
-JSON = "application/json"
-
-Check = Callable[[dict[str, Any]], tuple[int, object] | None]
-
-
-class Picky:
-    """A server of either format that answers what it does not refuse.
-
-    Attributes:
-        requests: paths and bodies as they came.
-    """
-
-    def __init__(self, *checks: Check) -> None:
-        self.checks = checks
-        self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
-        self.url = ""
-
-    @property
-    def bodies(self) -> list[dict[str, Any]]:
-        return [body for _, _, body in self.requests]
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
-                pairs = (line.partition(":") for line in lines)
-                headers = {name.lower(): value.strip() for name, _, value in pairs}
-                body = json.loads(await reader.readexactly(int(headers["content-length"])))
-                self.requests.append((first.split()[1], headers, body))
-                refused = next(filter(None, (check(body) for check in self.checks)), None)
-                status, told = refused or (200, self._answer())
-                sent = json.dumps(told).encode()
-                head = f"HTTP/1.1 {status} X\r\ncontent-type: {JSON}\r\ncontent-length: {len(sent)}\r\n\r\n"
-                writer.write(head.encode() + sent)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    def _answer(self) -> dict[str, Any]:
-        text = '{"ranking": ["A"]}'
-        choice = {"index": 0, "message": {"content": text}, "finish_reason": "stop"}
-        block = {"type": "text", "text": text}
-        return {
-            "choices": [choice],
-            "content": [block],
-            "stop_reason": "end_turn",
-            "usage": {"input_tokens": 1},
-        }
-
-
-@asynccontextmanager
-async def served(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]) -> AsyncIterator[str]:
-    """The URL of a server whose connections have all ended at the end."""
-    serving: set[asyncio.Task[Any]] = set()
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        serving.add(task)
-        await serve(reader, writer)
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
-
-    async with await asyncio.start_server(accept, "127.0.0.1", 0) as listening:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    async with asyncio.timeout(20):
-        await asyncio.gather(*serving)
-
-
-@asynccontextmanager
-async def picky(*checks: Check) -> AsyncIterator[Picky]:
-    server = Picky(*checks)
-    async with served(server.serve) as server.url:
-        yield server
-
-
-def connected(wire: str, url: str, dialect: Dialect | None = None) -> Provider:
-    if wire == "openai":
-        return OpenAIChat("mine", api_key="k", prices=Prices.read(), base_url=f"{url}/v1", dialect=dialect)
-    return AnthropicMessages("mine", api_key="k", base_url=url, dialect=dialect)
-
-
-async def ask(provider: Provider, model: str = "m", *, stream: bool = True) -> list[Event]:
-    async with asyncio.timeout(20):
-        return [event async for event in provider.stream(Call(PROMPT, model, 64, stream=stream))]
 
 
 def error(message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
@@ -135,19 +21,6 @@ def error(message: str, param: str | None = None, code: str | None = None) -> di
 
 def refuses(present: Callable[[dict[str, Any]], bool], told: object, status: int = 400) -> Check:
     return lambda body: (status, told) if present(body) else None
-
-
-def content(body: dict[str, Any]) -> Any:
-    return body["messages"][-1]["content"]
-
-
-def pictures(body: dict[str, Any]) -> list[dict[str, Any]]:
-    parts = content(body)
-    return [part for part in parts if part["type"] != "text"] if isinstance(parts, list) else []
-
-
-def detailed(body: dict[str, Any]) -> bool:
-    return any("detail" in part["image_url"] for part in pictures(body))
 
 
 def forbidden(*place: str | int) -> dict[str, Any]:
@@ -352,88 +225,6 @@ async def test_calls_at_the_same_time_learn_together() -> None:
     assert all(any(isinstance(event, TextDelta) for event in events) for events in answers)
 
 
-async def test_settings_say_beforehand_what_a_server_refuses() -> None:
-    dialect = Dialect(
-        output_cap="max_tokens",
-        stream_options=False,
-        image_detail=False,
-        system_role=False,
-        structured_output=False,
-        headers={"X-Title": "shop"},
-        query={"api-version": "2026-01-01"},
-        api_key_header="api-key",
-    )
-    async with picky() as server:
-        provider = connected("openai", server.url, dialect)
-        await ask(provider)
-        await provider.close()
-    ((path, headers, body),) = server.requests
-    assert path == "/v1/chat/completions?api-version=2026-01-01"
-    assert headers["api-key"] == "k"
-    assert "authorization" not in headers
-    assert headers["x-title"] == "shop"
-    assert body.keys() == {"model", "messages", "max_tokens", "stream"}
-    assert [message["role"] for message in body["messages"]] == ["user"]
-    assert not detailed(body)
-
-
-async def test_a_gateway_with_a_key_header_of_its_own_serves_anthropics_format() -> None:
-    async with picky() as server:
-        provider = connected("anthropic", server.url, Dialect(api_key_header="x-gateway-key", images=False))
-        await ask(provider)
-        await provider.close()
-    ((_, headers, body),) = server.requests
-    assert headers["x-gateway-key"] == "k"
-    assert "x-api-key" not in headers
-    assert not pictures(body)
-
-
-@pytest.mark.parametrize("wire", ["openai", "anthropic"])
-@pytest.mark.parametrize("name", ["Authorization", "X-Api-Key"])
-async def test_a_header_that_the_options_set_stays_beside_the_key_in_a_header_of_its_own(
-    wire: str, name: str
-) -> None:
-    dialect = Dialect(api_key_header="api-key", headers={name: "Bearer of-the-gateway"})
-    async with picky() as server:
-        provider = connected(wire, server.url, dialect)
-        await ask(provider)
-        await provider.close()
-    ((_, headers, _),) = server.requests
-    assert headers["api-key"] == "k"
-    assert headers[name.lower()] == "Bearer of-the-gateway"
-    assert sum(value in ("k", "Bearer k") for value in headers.values()) == 1
-
-
-async def test_a_missing_version_in_a_base_url_is_found_out_once() -> None:
-    paths: list[str] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        paths.append(head.split()[1])
-        found = paths[-1] == "/gateway/v1/chat/completions"
-        body = json.dumps(Picky()._answer() if found else {"detail": "Not Found"}).encode()
-        status = 200 if found else 404
-        head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        writer.write(head.encode() + body)
-        writer.close()
-
-    async with served(serve) as url:
-        provider = OpenAIChat("mine", api_key="k", prices=Prices.read(), base_url=f"{url}/gateway")
-        for _ in range(2):
-            await ask(provider)
-        await provider.close()
-    assert paths == ["/gateway/chat/completions", *["/gateway/v1/chat/completions"] * 2]
-
-
-async def test_a_404_below_a_versioned_url_is_a_failure_after_one_call() -> None:
-    async with scripted_server(Reply([b'{"detail": "Not Found"}'], 404, JSON)) as server:
-        provider = connect("openai", server.url)
-        with pytest.raises(ProviderError):
-            await ask(provider)
-        await provider.close()
-        assert len(server.requests) == 1
-
-
 @pytest.mark.parametrize(
     "body",
     [None, 3, [], "x", {"error": 3}, {"detail": [3, {"loc": 3}]}, {"error": {"param": 3, "message": []}}],
@@ -459,50 +250,3 @@ async def test_a_server_that_is_busy_when_it_is_asked_again_is_taught_later() ->
         assert any(isinstance(event, TextDelta) for event in await ask(provider))
         await provider.close()
     assert len(server.requests) == 4
-
-
-@pytest.mark.parametrize("account", [True, False], ids=["OpenAI's own", "another server"])
-async def test_the_account_that_the_sdks_variables_name_is_told_to_openai_alone(
-    account: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
-    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-1")
-    monkeypatch.setenv("OPENAI_ADMIN_KEY", "admin-1")
-    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-secret: 1")
-    async with picky() as server:
-        url = f"{server.url}/v1"
-        provider = OpenAIChat("mine", api_key="k", prices=Prices.read(), base_url=url, account=account)
-        await ask(provider)
-        await provider.close()
-    ((_, headers, _),) = server.requests
-    assert headers["authorization"] == "Bearer k"
-    assert ("org-1" in headers.values()) is account
-    assert ("proj-1" in headers.values()) is account
-    assert ("x-secret" in headers) is account
-    assert "admin-1" not in str(headers)
-
-
-@pytest.mark.parametrize("account", [True, False], ids=["Anthropic's own", "another server"])
-async def test_headers_that_the_sdks_variable_names_are_sent_to_anthropic_alone(
-    account: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "x-secret: 1")
-    async with picky() as server:
-        provider = AnthropicMessages("mine", api_key="k", base_url=server.url, account=account)
-        await ask(provider)
-        await provider.close()
-    ((_, headers, _),) = server.requests
-    assert ("x-secret" in headers) is account
-    assert "k" in headers.get("x-api-key", headers.get("authorization", "")).split()
-
-
-async def test_a_proxy_that_refuses_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with scripted_server(Reply([b"no"], 502)) as proxy:
-        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        monkeypatch.delenv("NO_PROXY", raising=False)
-        monkeypatch.delenv("no_proxy", raising=False)
-        provider = OpenAIChat("mine", api_key="k", prices=Prices.read(), base_url="https://vendor.example/v1")
-        with pytest.raises(ProviderError) as caught:
-            await ask(provider)
-        await provider.close()
-    assert caught.value.kind is FailureKind.UNREACHABLE

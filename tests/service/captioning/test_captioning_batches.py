@@ -17,10 +17,10 @@ import httpx
 import pytest
 from simulator_process import REPOSITORY, start_simulator
 
-from models.contracts import Caption
-from service.enhance import command as door
-from service.enhance.in_batches import InBatches
-from service.enhance.submissions import Submission, Submissions
+from models.contracts.captions import Caption
+from service.captioning import command as door
+from service.captioning.batch_submitter import BatchSubmitter
+from service.captioning.submissions import Submission, Submissions
 from service.lvlm.providers.anthropic_batches import AnthropicBatches
 
 IMAGES = 40  # of the 48 items
@@ -137,7 +137,7 @@ def test_the_captions_are_those_of_ordinary_calls(bundle: Path, vendor: str, tmp
 def test_a_large_backlog_goes_in_several_batches(
     bundle: Path, vendor: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("service.enhance.in_batches.MOST", 15)
+    monkeypatch.setattr("service.captioning.batch_submitter.MAX_BATCH_REQUESTS", 15)
     assert enhance(bundle) == 0
     assert capfd.readouterr().err.count("handed in ") == 3
     assert_each_image_was_paid_for_once(bundle, vendor)
@@ -230,7 +230,7 @@ def test_a_submission_that_stays_in_doubt_is_left_to_the_next_run(
         return []
 
     with monkeypatch.context() as patch:
-        patch.setattr("service.enhance.in_batches.ATTEMPTS", 1)
+        patch.setattr("service.captioning.batch_client.MAX_ATTEMPTS", 1)
         patch.setattr(AnthropicBatches, "created_since", nothing)
         send(vendor, "PUT", "faults", {"phases": [{"fault": "reset", "models": ["batches"], "calls": 1}]})
         assert enhance(bundle, "anthropic") == 1
@@ -239,17 +239,17 @@ def test_a_submission_that_stays_in_doubt_is_left_to_the_next_run(
 
 
 @pytest.mark.parametrize("wire", ["openai", "anthropic"])
-def test_a_submission_that_nobody_lived_to_write_down_is_found(
+def test_a_submission_whose_run_died_before_it_noted_the_batch_is_found(
     bundle: Path, vendor: str, wire: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submitted = InBatches._submitted
+    create_batch = BatchSubmitter._create_batch
 
-    async def submit_and_die(self: InBatches, submission: Submission, named: Any) -> Any:
-        await submitted(self, submission, named)
+    async def submit_and_die(self: BatchSubmitter, submission: Submission, named: Any) -> Any:
+        await create_batch(self, submission, named)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(InBatches, "_submitted", submit_and_die)
+        patch.setattr(BatchSubmitter, "_create_batch", submit_and_die)
         with pytest.raises(KeyboardInterrupt):
             enhance(bundle, wire)
     (kept,) = Submissions(folder_of(bundle) / "test.batches")
@@ -262,7 +262,7 @@ def test_a_submission_that_nobody_lived_to_write_down_is_found(
 def test_a_submission_that_never_arrived_is_handed_in(bundle: Path, vendor: str, wire: str) -> None:
     submissions = Submissions(folder_of(bundle) / "test.batches")
     submissions.path.parent.mkdir(exist_ok=True)
-    submissions.keep(Submission(tuple(f"I{number:03}" for number in range(7))))
+    submissions.save(Submission(tuple(f"I{number:03}" for number in range(7))))
     assert enhance(bundle, wire) == 0
     assert_each_image_was_paid_for_once(bundle, vendor)
 
@@ -329,7 +329,7 @@ def test_images_that_are_with_the_provider_are_not_asked_for_one_by_one(
 ) -> None:
     submissions = Submissions(folder_of(bundle) / "test.batches")
     submissions.path.parent.mkdir(exist_ok=True)
-    submissions.keep(Submission(("I001", "I002"), batches=("batch_1",)))
+    submissions.save(Submission(("I001", "I002"), batches=("batch_1",)))
     assert work(arguments(bundle, "openai")[:-1]) == 1
     assert "2 images are with the provider" in capfd.readouterr().err
     assert not calls(vendor)
@@ -340,7 +340,7 @@ def test_a_batch_of_another_account_is_not_given_up(
 ) -> None:
     submissions = Submissions(folder_of(bundle) / "test.batches")
     submissions.path.parent.mkdir(exist_ok=True)
-    submissions.keep(Submission(("I001", "I002"), batches=("batch_nobody",)))
+    submissions.save(Submission(("I001", "I002"), batches=("batch_nobody",)))
     assert enhance(bundle) == 1
     assert "use the key that it was handed in with" in capfd.readouterr().err
     assert submissions.path.exists()

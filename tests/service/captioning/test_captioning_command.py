@@ -18,11 +18,11 @@ import pytest
 from scripted_server import OpenAIScript, scripted_server_thread
 from simulator_process import REPOSITORY, start_simulator
 
-from models.contracts import BundleError, Caption, sha256_of
+from models.contracts import sha256_of
+from models.contracts.captions import Caption
 from service.bundle import open_bundle
-from service.enhance import command as command_module
-from service.enhance.command import main
-from service.lvlm.caption_file import CaptionFile
+from service.captioning import command as command_module
+from service.captioning.command import main
 
 IMAGES = 40  # of the 48 items
 
@@ -131,7 +131,7 @@ def test_equal_images_are_described_once(bundle: Path, simulator: str) -> None:
 
 
 @pytest.mark.usefixtures("asking")
-def test_a_dry_run_calls_nobody_and_says_what_it_would_take(
+def test_a_dry_run_makes_no_call_and_says_what_it_would_take(
     bundle: Path, simulator: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert enhance(bundle, "--provider", "openai", "--model", "gpt-4o", "--dry-run") == 0
@@ -146,7 +146,7 @@ def test_a_dry_run_calls_nobody_and_says_what_it_would_take(
 def test_no_image_is_given_up_because_the_provider_has_too_much_to_do(
     bundle: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.enhance.one_by_one.FIRST_PAUSE", 0.2)
+    monkeypatch.setattr("service.captioning.call_run.FIRST_BACKOFF", 0.2)
     monkeypatch.setattr("service.lvlm.breaker.FIRST_REST", 0.2)
     with start_simulator() as url:
         monkeypatch.setenv("MSR_SIMULATOR_URL", url)
@@ -257,38 +257,3 @@ def test_without_a_running_simulator_one_runs_beside_it(
     assert enhance(bundle, "--captioner", "test", "--limit", "3") == 0
     assert len(captions(bundle)) == 3
     assert "MSR_SIMULATOR_URL" not in os.environ
-
-
-# --- the file -----------------------------------------------------------------------------------------
-
-
-def line(item_id: str) -> Caption:
-    return Caption(item_id, "p", "m", "1", "A “mug”.")
-
-
-def test_a_caption_file_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
-    with CaptionFile(tmp_path / "c.jsonl"), pytest.raises(BundleError, match="another run"):
-        CaptionFile(tmp_path / "c.jsonl")
-    with CaptionFile(tmp_path / "c.jsonl") as file:
-        file.append(line("a"))
-        assert file.latest == {"a": line("a")}
-
-
-def test_a_half_line_is_removed_and_whole_ones_stay(tmp_path: Path) -> None:
-    path = tmp_path / "captions" / "c.jsonl"
-    with CaptionFile(path) as file:
-        file.append(line("a"))
-        file.append(line("b"))
-    whole = path.read_bytes()
-    path.write_bytes(whole + whole[:20])
-    with CaptionFile(path) as file:
-        assert list(file.latest) == ["a", "b"]
-    assert path.read_bytes() == whole
-
-
-def test_a_line_that_is_no_caption_stops_the_run_before_it_writes(tmp_path: Path) -> None:
-    path = tmp_path / "c.jsonl"
-    path.write_text("hello\n")
-    with pytest.raises(BundleError, match="line 1"):
-        CaptionFile(path)
-    assert path.read_text() == "hello\n"

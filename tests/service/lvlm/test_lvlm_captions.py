@@ -12,7 +12,7 @@ from scripted_server import Reply, scripted_server
 
 from service.bundle import Catalogue, open_bundle
 from service.lvlm.allowance import RateLimit
-from service.lvlm.captions import WAITING, captioner_name
+from service.lvlm.captions import MAX_PENDING, captioner_name
 from service.stores.base import BURST
 from service.stores.memory import MemoryCache
 
@@ -29,7 +29,7 @@ def catalogue(bundle_folder: Path) -> Catalogue:
 
 def writing() -> list[asyncio.Task[object]]:
     """The captions being written now."""
-    return [task for task in asyncio.all_tasks() if "Captions._write" in repr(task.get_coro())]
+    return [task for task in asyncio.all_tasks() if "Captions._make" in repr(task.get_coro())]
 
 
 async def written() -> None:
@@ -107,8 +107,8 @@ async def test_wishes_beyond_the_waiting_room_are_dropped(catalogue: Catalogue) 
         open_stage(crowded, [connect("openai", server.url)], fill=True) as opened,
     ):
         await opened.captions.read(range(len(items)), "openai", "m")
-        assert len(items) > WAITING
-        assert len(writing()) == WAITING
+        assert len(items) > MAX_PENDING
+        assert len(writing()) == MAX_PENDING
 
 
 @pytest.mark.parametrize(

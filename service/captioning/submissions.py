@@ -1,4 +1,4 @@
-"""Batches that are with a provider, on the disk before and after they are handed in."""
+"""The batches that are with a provider, noted on the disk before and after they are handed in."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from models.contracts import BundleError
 
 @dataclass(slots=True)
 class Submission:
-    """One batch.
+    """One batch of images; its fields are the names in the JSON file.
 
     Attributes:
-        items: what each request is about, by number: the id of an item.
-        token: with which every request's name begins.
-        at: seconds since the epoch, just before it was handed in.
-        batches: the provider's ids for it; none while nobody knows whether it arrived, several while it may
-            be any of them.
+        items: id of the item that request 0, 1, … of the batch is about.
+        token: sixteen hex digits that begin the name of every request.
+        at: seconds since the epoch, taken just before the batch is handed in.
+        batches: the provider's ids of the batch; empty until it is certain that the batch arrived, several
+            where more than one could be it.
     """
 
     items: tuple[str, ...]
@@ -31,19 +31,25 @@ class Submission:
     at: float = field(default_factory=time.time)
     batches: tuple[str, ...] = ()
 
-    def name(self, number: int) -> str:
-        """Of a request."""
+    def request_name(self, number: int) -> str:
+        """Names the request with this number for the provider."""
         return f"{self.token}-{number}"
 
-    def item(self, name: str) -> str | None:
-        """What a result of that name is about; None if it is none of ours."""
-        token, _, number = name.rpartition("-")
+    def item_id(self, request_name: str) -> str | None:
+        """The item that a result is about; None if the request was not in this batch."""
+        token, _, number = request_name.rpartition("-")
         ours = token == self.token and number.isdecimal() and int(number) < len(self.items)
         return self.items[int(number)] if ours else None
 
 
 class Submissions:
-    """All of one captioner's, kept until their results are written.
+    """All submissions of one captioner whose results have not been written yet.
+
+    Args:
+        path: JSON file that holds them; there is none while there are none.
+
+    Attributes:
+        path: JSON file.
 
     Raises:
         BundleError: the file is damaged.
@@ -54,18 +60,18 @@ class Submissions:
         self._open = {each.token: each for each in _read(path)}
 
     def __iter__(self) -> Iterator[Submission]:
-        return iter(list(self._open.values()))
+        return iter(list(self._open.values()))  # a copy: the loops over it save and remove
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def keep(self, submission: Submission) -> None:
-        """Write it down; it is on the disk afterwards."""
+    def save(self, submission: Submission) -> None:
+        """Adds or updates a submission; it is on the disk when this returns."""
         self._open[submission.token] = submission
         self._write()
 
-    def forget(self, submission: Submission) -> None:
-        """Its results are written, or it never was."""
+    def remove(self, submission: Submission) -> None:
+        """Removes a submission whose results are written, or that certainly never arrived."""
         del self._open[submission.token]
         self._write()
 
@@ -73,6 +79,7 @@ class Submissions:
         if not self._open:
             self.path.unlink(missing_ok=True)
             return
+        # Written aside and renamed: a crash leaves the old file or the new one.
         draft = self.path.with_name(f"{self.path.name}.tmp")
         with draft.open("w", encoding="utf-8") as file:
             json.dump([asdict(each) for each in self._open.values()], file)

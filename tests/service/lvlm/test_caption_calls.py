@@ -65,7 +65,7 @@ def filling(
 
 async def described() -> None:
     """Wait until all captions that were begun are done with."""
-    await eventually(lambda: not any("Captions._write" in repr(task) for task in asyncio.all_tasks()))
+    await eventually(lambda: not any("Captions._make" in repr(task) for task in asyncio.all_tasks()))
 
 
 @pytest.mark.parametrize("strategy", ["s4", "s5"])

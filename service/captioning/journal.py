@@ -1,4 +1,4 @@
-"""Which calls were under way: what a run that died may have paid for without getting it."""
+"""A journal of calls under way: what a run that was killed may have paid for without an answer."""
 
 from __future__ import annotations
 
@@ -8,30 +8,36 @@ from typing import TextIO
 
 
 class Journal:
-    """Begun and ended calls by item id, on the disk at once; gone when nothing is open.
+    """Notes the begin and the end of every call, by item id, on the disk before it returns.
+
+    The file has a line ``+<item id>`` for a call that begins and ``-<item id>`` for one that ended. It is
+    removed when the run closes it with no call under way.
+
+    Args:
+        path: file of the journal.
 
     Attributes:
-        lost: item ids whose calls an earlier run began and never ended.
+        unfinished: ids of items whose calls an earlier run began and did not end.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.lost = _open_calls(path)
+        self.unfinished = _unfinished(path)
         self._open: set[str] = set()
         self._file: TextIO | None = None
 
     def begin(self, item_id: str) -> None:
-        """A call is about to be made."""
+        """Notes that a call is about to be made."""
         self._open.add(item_id)
         self._write(f"+{item_id}")
 
     def end(self, item_id: str) -> None:
-        """It has ended, and what came of it is kept."""
+        """Notes that a call ended and that its caption, if it had one, is on the disk."""
         self._open.discard(item_id)
         self._write(f"-{item_id}")
 
     def close(self) -> None:
-        """Leave nothing behind if nothing is under way."""
+        """Closes the file, and removes it if no call is under way."""
         if self._file:
             self._file.close()
         if not self._open:
@@ -39,14 +45,16 @@ class Journal:
 
     def _write(self, line: str) -> None:
         if self._file is None:
+            # Opened late, and anew: until its first call a run leaves the journal of the run before it alone.
             self._file = self._path.open("w", encoding="utf-8")
         self._file.write(f"{line}\n")
         self._file.flush()
         os.fdatasync(self._file.fileno())
 
 
-def _open_calls(path: Path) -> tuple[str, ...]:
+def _unfinished(path: Path) -> tuple[str, ...]:
     try:
+        # A crash may have torn the last line, also within a character.
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return ()

@@ -1,8 +1,8 @@
-"""The door: two processes, so that a call that is paid for is never lost.
+"""The command ``python -m service enhance``: two processes, so that no call that is paid for is lost.
 
-The parent waits, and holds one end of a pipe. The child, in a session of its own, makes the calls and writes
-the captions. When the parent ends, even by SIGKILL, the child reads the end of the pipe, begins no new call,
-finishes those under way, writes them down and ends.
+The parent waits for the child and holds one end of a pipe. The child, in a session of its own, makes the
+calls and writes the captions. When the parent ends, even by SIGKILL, the pipe ends with it: the child begins
+no new call, finishes those under way, writes their captions and ends.
 """
 
 from __future__ import annotations
@@ -17,21 +17,30 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from models.contracts import CAPTIONS, CATALOGUE, BundleError
+from models.contracts import CATALOGUE, BundleError
+from models.contracts.captions import CaptionFile, caption_path, read_captions
 from service.bundle import open_catalogue
+from service.captioning.backlog import AccountRefusedError, Backlog, Captioner, StoppedError
+from service.captioning.run import run
 from service.companion import simulator_beside
-from service.enhance.backlog import AccountRefusedError, Backlog, Captioner, StoppedError
-from service.enhance.run import run
 from service.errors import ConfigurationError
-from service.lvlm.caption_file import CaptionFile
-from service.lvlm.captions import CALL_SECONDS, captioner_name
+from service.lvlm.captions import CALL_TIMEOUT, captioner_name
 from service.settings import Settings, read_settings
 
 INTERRUPTED = 130
+"""Exit status of a run that was stopped before its end, as shells have it for SIGINT (128 + 2)."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command and return its exit status: 1 if an image has no caption at the end, 130 if stopped."""
+    """Runs the command.
+
+    Args:
+        argv: options of the command line.
+
+    Returns:
+        Exit status: 0 if all went well; 1 if an image has no caption or the run ended early; 2 for a wrong
+        argument, setting or bundle; 130 if the run was stopped.
+    """
     arguments = _parser().parse_args(argv)
     if arguments.work or arguments.dry_run:
         return _work(arguments)
@@ -39,7 +48,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _watch(argv: Sequence[str]) -> int:
-    """The parent: wait for the child, and pass an interruption on."""
+    """Starts the child, waits for it and passes an interruption on; the parent does nothing else.
+
+    The first interruption lets calls under way finish; the second kills the child.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -48,14 +60,14 @@ def _watch(argv: Sequence[str]) -> int:
     child = subprocess.Popen(
         [sys.executable, "-m", "service", "enhance", *argv, "--work"],
         stdin=subprocess.PIPE,
-        start_new_session=True,
+        start_new_session=True,  # a Ctrl-C in the terminal goes to the parent alone
     )
     assert child.stdin is not None
     try:
         try:
             status = child.wait()
         except KeyboardInterrupt:
-            child.stdin.close()  # the child says what it does about it
+            child.stdin.close()  # what the child watches; it reports how it stops
             status = child.wait()
     except KeyboardInterrupt:
         child.kill()
@@ -65,62 +77,64 @@ def _watch(argv: Sequence[str]) -> int:
     finally:
         child.stdin.close()
         signal.signal(signal.SIGTERM, terminated)
-    return status if status >= 0 else 128 - status
+    return status if status >= 0 else 128 - status  # Popen has -n for signal n, shells 128 + n
 
 
 def _work(arguments: argparse.Namespace) -> int:
-    """The child: all the work."""
+    """Does the work of the child and returns the exit status."""
     if arguments.work:
+        # The child finishes its calls also when the terminal is closed.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         settings = read_settings()
         captioner = _captioner(arguments, settings)
         catalogue = open_catalogue(arguments.bundle / CATALOGUE)
-        folder = catalogue.folder / CAPTIONS
-        path = folder / f"{captioner.name}.jsonl"
+        path = caption_path(catalogue.folder, captioner.name)
         with ExitStack() as stack:
             file = None
             if not arguments.dry_run:
-                file = stack.enter_context(CaptionFile(path, patience=CALL_SECONDS, waiting=_tell_wait))
-            latest = file.latest if file else CaptionFile.read(path)
+                # The child of a killed run may still be finishing its calls, for as long as a call takes.
+                file = stack.enter_context(CaptionFile(path, patience=CALL_TIMEOUT, waiting=_report_wait))
+            latest = file.latest if file else read_captions(path)
             backlog = Backlog(
                 catalogue, latest, file, captioner, max_output_tokens=settings.max_output_tokens
             )
             if not arguments.dry_run:
                 stack.enter_context(simulator_beside(settings))
-            stopped = run(backlog, folder, arguments, read_settings())
+            # Read again: the simulator beside this process has put its address into the environment.
+            stopped = run(backlog, path.parent, arguments, read_settings())
     except (ConfigurationError, BundleError, OSError) as error:
-        _tell(f"enhance: {error}\n")
+        _report(f"enhance: {error}\n")
         return 2
     except AccountRefusedError as error:
-        _tell(f"enhance: {error}: check the provider's API key, then run the same command again\n")
+        _report(f"enhance: {error}: check the provider's API key, then run the same command again\n")
         return 1
     except StoppedError as error:
-        _tell(f"enhance: {error}\n")
+        _report(f"enhance: {error}\n")
         return 1
     if stopped:
-        _tell("stopped; everything written is kept, the same command goes on from here\n")
+        _report("stopped; everything written is kept, the same command goes on from here\n")
         return INTERRUPTED
     return 1 if backlog.progress.failures else 0
 
 
-def _tell_wait() -> None:
-    _tell("another run is writing these captions or finishing its calls: waiting for it\n")
+def _report_wait() -> None:
+    _report("another run is writing these captions or finishing its calls: waiting for it\n")
 
 
-def _tell(text: str) -> None:
+def _report(text: str) -> None:
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
-    except OSError:  # the terminal has gone with the parent
+    except OSError:  # the terminal closed with the parent
         pass
 
 
 def _captioner(arguments: argparse.Namespace, settings: Settings) -> Captioner:
-    """Whom the arguments name.
+    """Chooses the captioner that the arguments name, else the default one.
 
     Raises:
-        ConfigurationError: not a configured provider, or not a file-safe name.
+        ConfigurationError: the provider is not configured, or the captioner's name is no file name.
     """
     provider, known = arguments.provider or settings.provider, settings.models
     if arguments.dry_run:  # an estimate needs no key
@@ -154,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
         help="hand everything in at the provider's batch API: half the price, within a day; run the same "
         "command again to fetch what was not waited for",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what it would take, and call nobody")
+    parser.add_argument("--dry-run", action="store_true", help="say what it would take, without a call")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     return parser
 

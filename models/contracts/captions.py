@@ -1,0 +1,276 @@
+r"""Caption files, ``catalogue/captions/<captioner>.jsonl``: the format, its reader and its writer.
+
+A file holds what one captioner (an LVLM, or the data set itself) said about item images. It is append-only
+and outside the catalogue's hashes, because captions are bought one by one after the catalogue was written.
+The rules, which hold for training, for serving and for ``python -m service enhance`` alike:
+
+- UTF-8, one JSON object a line. ``\r\n`` ends a line too, and blank lines are skipped.
+- An object has the texts ``item_id`` and ``caption``; ``provider``, ``model``, ``prompt_version`` are empty
+  when missing, and other fields are ignored.
+- The last line about an item counts. A blank caption says that the item has none.
+- A last line that lacks its newline counts if it is a whole caption. Otherwise a crash tore it: readers leave
+  it out, and the writer removes it before it appends.
+- Any other line that is not a caption makes the file damaged: reading it raises ``BundleError``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from models.contracts import CAPTIONS, BundleError
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".jsonl"
+
+LOCK_INTERVAL = 0.1
+"""Seconds between attempts to lock a file that another process has locked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """One LVLM's description of one item image: a line of ``captions/<captioner>.jsonl``.
+
+    Attributes:
+        item_id: public id of the item.
+        provider: name of the provider; ``dataset`` for a caption that came with the data.
+        model: name of the provider's model.
+        prompt_version: version of the prompt that asked for it; ``dataset`` if unknown.
+        caption: text, never blank when it comes from a reader.
+    """
+
+    item_id: str
+    provider: str
+    model: str
+    prompt_version: str
+    caption: str
+
+
+def caption_path(catalogue: Path, captioner: str) -> Path:
+    """The file of one captioner below a catalogue's folder."""
+    return catalogue / CAPTIONS / f"{captioner}{SUFFIX}"
+
+
+def caption_files(catalogue: Path) -> dict[str, Path]:
+    """Captioner -> its file below a catalogue's folder, sorted by name."""
+    return {path.stem: path for path in sorted((catalogue / CAPTIONS).glob(f"*{SUFFIX}"))}
+
+
+def captions_by_row(catalogue: Path, rows: Mapping[str, int]) -> dict[str, dict[int, str]]:
+    """Reads all caption files of a catalogue: captioner -> item row -> caption.
+
+    Training and serving both read captions through this function. Captions of items outside the catalogue are
+    left out.
+
+    Args:
+        catalogue: folder of the catalogue.
+        rows: item id -> row.
+
+    Raises:
+        BundleError: a file is damaged.
+    """
+    return {
+        captioner: {
+            rows[item_id]: each.caption for item_id, each in read_captions(path).items() if item_id in rows
+        }
+        for captioner, path in caption_files(catalogue).items()
+    }
+
+
+def read_captions(path: Path) -> dict[str, Caption]:
+    """Reads one caption file without touching it: item id -> the caption that counts; empty without a file.
+
+    Raises:
+        BundleError: the file is damaged; the message names the line.
+    """
+    try:
+        with path.open("rb") as stream:
+            return _read(stream, path).latest
+    except FileNotFoundError:
+        return {}
+
+
+def write_captions(path: Path, captions: Iterable[Caption]) -> None:
+    """Writes a whole caption file anew, one line each, in the given order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(map(_line, captions)))
+
+
+class CaptionFile:
+    """A caption file that is open for appending, by one process at a time.
+
+    What a crash tore off the last line is removed on opening; a caption that was appended is on the disk.
+
+    Args:
+        path: file, created with its folder if it is missing.
+        patience: seconds to wait for another process that has the file open; 0 to give up at once.
+        waiting: called once, when the wait begins.
+
+    Attributes:
+        path: file.
+        latest: item id -> the caption that counts, as ``read_captions`` would return it.
+
+    Raises:
+        BundleError: another process still has the file open after ``patience``, or the file is damaged.
+    """
+
+    def __init__(self, path: Path, patience: float = 0.0, waiting: Callable[[], None] = lambda: None) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            self._lock(patience, waiting)
+            self.latest = self._repair()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def append(self, *captions: Caption) -> None:
+        """Writes one line each, all of them or none, and waits until the disk has them.
+
+        Raises:
+            OSError: the disk did not take them; the file is as before.
+        """
+        lines = [_line(caption) for caption in captions]
+        self._append(b"".join(lines))
+        for line in lines:  # parsed again, so that ``latest`` is what a reader of the file sees
+            _keep(self.latest, _parse(line))
+
+    def __enter__(self) -> CaptionFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)  # gives the lock back too
+
+    def _lock(self, patience: float, waiting: Callable[[], None]) -> None:
+        import fcntl  # not on Windows, where bundles are read all the same
+
+        end, told = time.monotonic() + patience, False
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() >= end:
+                    raise BundleError(f"another run writes {self.path}: wait for it to end") from error
+            else:
+                return
+            if not told:
+                waiting()
+                told = True
+            time.sleep(LOCK_INTERVAL)
+
+    def _repair(self) -> dict[str, Caption]:
+        # By the descriptor, which has the lock: the name may stand for another file by now.
+        with open(self._descriptor, "rb", closefd=False) as stream:
+            contents = _read(stream, self.path)
+        os.ftruncate(self._descriptor, contents.size)
+        if not contents.ended:
+            self._append(b"\n")
+        return contents.latest
+
+    def _append(self, content: bytes) -> None:
+        end = os.fstat(self._descriptor).st_size
+        try:
+            # One call, so that a reader finds at most the last line torn.
+            written = os.write(self._descriptor, content)
+            if written != len(content):
+                raise OSError(f"only {written} of {len(content)} bytes fit into {self.path}")
+            os.fsync(self._descriptor)
+        except OSError:
+            os.ftruncate(self._descriptor, end)
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """Contents of a caption file.
+
+    Attributes:
+        latest: item id -> the caption that counts.
+        size: bytes up to the torn part of the last line, which is all of the file where nothing is torn.
+        ended: whether the last of these bytes is a newline, or there are none.
+    """
+
+    latest: dict[str, Caption]
+    size: int
+    ended: bool
+
+
+def _read(stream: BinaryIO, path: Path) -> _Contents:
+    latest: dict[str, Caption] = {}
+    size, ended = 0, True
+    for number, line in enumerate(stream, start=1):  # a binary stream's lines end with b"\n" and nothing else
+        terminated = line.endswith(b"\n")
+        if line.strip():
+            try:
+                caption = _parse(line)
+            except ValueError as error:
+                if terminated:
+                    raise BundleError(
+                        f"{path} line {number} is not a caption ({error}): remove the line"
+                    ) from error
+                log.warning("left out the torn last line of %s (%s)", path, error)
+                break
+            _keep(latest, caption)
+            ended = terminated
+        elif not terminated:
+            break
+        size += len(line)
+    return _Contents(latest, size, ended)
+
+
+def _keep(latest: dict[str, Caption], caption: Caption) -> None:
+    if caption.caption.strip():
+        latest[caption.item_id] = caption
+    else:
+        latest.pop(caption.item_id, None)
+
+
+def _parse(line: bytes) -> Caption:
+    """Reads one line.
+
+    Raises:
+        ValueError: it is not a caption; the message says why.
+    """
+    try:
+        # Some editors begin a file with a byte order mark, and `cat` then leaves one at the start of a line.
+        record = json.loads(line.decode("utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(record, dict):
+        raise ValueError("not a JSON object")
+    return Caption(
+        item_id=_text(record, "item_id"),
+        provider=_text(record, "provider", ""),
+        model=_text(record, "model", ""),
+        prompt_version=_text(record, "prompt_version", ""),
+        caption=_mended(_text(record, "caption")),
+    )
+
+
+def _text(record: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    value = record.get(name, default)
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is not a text")
+    return value
+
+
+def _line(caption: Caption) -> bytes:
+    record = {**asdict(caption), "caption": _mended(caption.caption)}
+    # An item id may hold a lone surrogate, which UTF-8 has no bytes for: it becomes its JSON escape.
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _mended(text: str) -> str:
+    """A text in which every lone surrogate is a question mark: neither tokenizers nor providers take one."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,1 @@
+"""``python -m service enhance``: describes every item image of a bundle once, for the enhanced view."""

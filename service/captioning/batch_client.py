@@ -1,0 +1,107 @@
+"""Calls a provider's batch API with retries that end when the run is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from itertools import count
+from typing import TypeVar
+
+from service.lvlm.providers.base import Call, ProviderError
+from service.lvlm.providers.batches import Batches, BatchResult, BatchState
+
+MAX_ATTEMPTS = 5
+"""Attempts at one request to the batch API; after the last one fails the run ends and the next continues."""
+
+T = TypeVar("T")
+
+
+class BatchClient:
+    """A provider's batch API with retries and backoff. A stop ends every wait, and no attempt follows.
+
+    Args:
+        batches: batch API of the provider.
+    """
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+        self._stop = asyncio.Event()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether ``stop`` was called."""
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Ends all waits and retries."""
+        self._stop.set()
+
+    async def submit(self, calls: Mapping[str, Call], token: str) -> str:
+        """Creates a batch, without a retry: the answer that was lost may be about a batch that was created.
+
+        Args:
+            calls: request name -> call.
+            token: text that begins every name.
+
+        Returns:
+            The provider's id of the batch.
+
+        Raises:
+            ProviderError: the provider refused it or failed, or its answer was lost.
+        """
+        return await self._batches.submit(calls, token)
+
+    async def created_since(self, at: float, token: str, requests: int) -> list[str]:
+        """Lists the ids of batches that may be the one with this token.
+
+        Args:
+            at: seconds since the epoch; older batches are left out.
+            token: token of the submission.
+            requests: number of requests in it.
+
+        Raises:
+            ProviderError: every attempt failed.
+        """
+        return await self._retried(lambda: self._batches.created_since(at, token, requests))
+
+    async def state(self, batch: str) -> BatchState:
+        """Asks how far a batch is.
+
+        Raises:
+            ProviderError: every attempt failed, or the provider does not know the batch.
+        """
+        return await self._retried(lambda: self._batches.state(batch))
+
+    def results(self, batch: str) -> AsyncIterator[BatchResult]:
+        """Reads the results of a batch that has ended, in any order."""
+        return self._batches.results(batch)
+
+    def retries(self, error: ProviderError, attempt: int) -> bool:
+        """Whether another attempt follows this failure.
+
+        Args:
+            error: failure of the last attempt.
+            attempt: number of attempts so far, at least 1.
+        """
+        return error.kind.retryable and attempt < MAX_ATTEMPTS and not self.stopping
+
+    async def back_off(self, error: ProviderError, attempt: int) -> None:
+        """Waits as long as the provider asked for, else 2, 4, 8, … seconds."""
+        await self.sleep(error.retry_after or 2.0**attempt)
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits for some seconds, or until ``stop`` is called."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
+
+    async def _retried(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Makes a request that costs nothing, several times if need be."""
+        for attempt in count(1):
+            try:
+                return await request()
+            except ProviderError as error:
+                if not self.retries(error, attempt):
+                    raise
+                await self.back_off(error, attempt)
+        raise AssertionError("unreachable")

@@ -1,0 +1,62 @@
+"""Estimates the tokens, dollars and minutes that describing a backlog takes, without a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from service.captioning.backlog import Backlog, ImageRows, NoCaptionError
+from service.lvlm.accounts import Bill
+from service.lvlm.gateway import Gateway
+
+MAX_SAMPLED = 100
+"""Images that an estimate reads, evenly spread over the backlog; up to 199, as the stride is rounded down."""
+
+ASSUMED_SECONDS = 3.0
+"""Seconds that a call is taken to last, for the estimate of the time."""
+
+
+async def report_estimate(
+    backlog: Backlog, pending: Sequence[ImageRows], gateway: Gateway, *, concurrency: int, batch_share: float
+) -> None:
+    """Writes tokens, cost and time to the standard error.
+
+    Args:
+        backlog: backlog of the captioner.
+        pending: images of the backlog to describe.
+        gateway: estimator of a call's tokens and cost.
+        concurrency: calls at a time, at least 1.
+        batch_share: share of the ordinary price that a batch costs, 0 to 1.
+    """
+    report, images, captioner = backlog.progress.report, len(pending), backlog.captioner
+    report(f"{images} images to describe with {captioner.provider}/{captioner.model}")
+    each = await _mean(backlog, pending, gateway)
+    if each is None:
+        return
+    _report_one(each, report)
+    if each.cost_usd is not None:
+        total = each.cost_usd * images
+        report(f"estimated cost: ${total:.4f}; with --batch ${batch_share * total:.4f}")
+    minutes = images * ASSUMED_SECONDS / concurrency / 60
+    report(
+        f"about {minutes:.0f} minutes, {concurrency} calls at a time of {ASSUMED_SECONDS:g} s each; "
+        "with --batch within a day"
+    )
+
+
+async def _mean(backlog: Backlog, pending: Sequence[ImageRows], gateway: Gateway) -> Bill | None:
+    """The mean bill of one image over a sample; None if no image of the sample can be read."""
+    bills = []
+    for rows in pending[:: max(1, len(pending) // MAX_SAMPLED)]:
+        try:
+            bills.append(gateway.expected(backlog.captioner.provider, await backlog.call(rows)))
+        except NoCaptionError:
+            continue
+    return sum(bills[1:], bills[0]).mean(len(bills)) if bills else None
+
+
+def _report_one(each: Bill, report: Callable[[str], None]) -> None:
+    usage = each.usage
+    report(
+        f"estimated per image: {usage.input_tokens} input tokens ({usage.image_tokens} for the picture), "
+        f"{usage.output_tokens} output tokens"
+    )

@@ -1,1 +1,0 @@
-"""``python -m service enhance``: describe every item image of a bundle once, for the enhanced view."""
