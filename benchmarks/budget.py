@@ -32,7 +32,7 @@ from benchmarks.options import add_bundle_argument, bundle_of, positive
 from benchmarks.tables import Table
 from models.evaluation import Protocol
 from service.bundle import Catalogue
-from service.lvlm.gateway import Ending
+from service.lvlm.attempt import Ending
 from service.lvlm.pricing import Model, Prices
 from service.lvlm.providers.base import Call
 from service.lvlm.tokens import UNKNOWN_FAMILY

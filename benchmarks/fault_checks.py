@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.client import Reply
 from benchmarks.telling import wrong_telling
-from service.lvlm.breaker import VERDICTS
+from service.lvlm.breaker import MIN_ATTEMPTS
 from service.simulator.faults import NO_SCHEMA, USAGES
 
 WIRES = {"openai": "gpt-4o", "anthropic": "claude-haiku-4-5"}
@@ -234,7 +234,7 @@ def _attempts(cell: Cell, asks: int) -> tuple[int, int]:
     if cell.fault == "401":  # a refused key opens it at once, and for how long is a matter of the clock
         return 1, most
     if cell.fault in (*REFUSALS, *BREAKS) and cell.fault != "429":  # too many requests is no failure
-        return min(most, VERDICTS), most
+        return min(most, MIN_ATTEMPTS), most
     return most, most
 
 

@@ -25,7 +25,7 @@ from benchmarks.options import positive
 from benchmarks.servers import free_port, running
 from benchmarks.stats import median, percentile
 from benchmarks.tables import Table
-from service.lvlm.gateway import Ending
+from service.lvlm.attempt import Ending
 
 SHARES = (0.0, 0.05, 0.1)
 DEADLINE = 3.0

@@ -24,7 +24,7 @@ from benchmarks.options import positive
 from benchmarks.servers import free_port, running
 from benchmarks.stats import median, percentile
 from benchmarks.tables import Table
-from service.lvlm.gateway import Ending
+from service.lvlm.attempt import Ending
 
 CEILING = 256
 DEADLINE = 3.0

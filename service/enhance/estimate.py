@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from service.enhance.backlog import Backlog, NoCaptionError, Rows
-from service.lvlm.accounts import Bill
+from service.lvlm.bill import Bill
 from service.lvlm.gateway import Gateway
 
 SAMPLED = 100

@@ -15,9 +15,9 @@ from typing import TypeVar
 
 from service.enhance.backlog import AccountRefusedError, Backlog, NoCaptionError, Rows, StoppedError
 from service.enhance.submissions import Submission, Submissions
-from service.lvlm.accounts import Bill
-from service.lvlm.allowance import CAUTION, Allowance, Grant
+from service.lvlm.allowance import CAUTION, Quota, Reservation
 from service.lvlm.attempt import Ending
+from service.lvlm.bill import Bill
 from service.lvlm.captions import caption_in
 from service.lvlm.gateway import Gateway
 from service.lvlm.pricing import Prices
@@ -51,7 +51,7 @@ class InBatches:
         batches: the provider's API.
         gateway: knows what a call takes.
         prices: and a batch.
-        allowance: the deployment's budgets.
+        quota: the deployment's budgets.
         budget_usd: nothing is handed in that could pass this sum; None for no limit.
 
     Attributes:
@@ -66,7 +66,7 @@ class InBatches:
         batches: Batches,
         gateway: Gateway,
         prices: Prices,
-        allowance: Allowance,
+        quota: Quota,
         *,
         budget_usd: float | None = None,
     ) -> None:
@@ -75,7 +75,7 @@ class InBatches:
         self._batches = batches
         self._gateway = gateway
         self._prices = prices
-        self._allowance = allowance
+        self._quota = quota
         self._budget = budget_usd
         self._committed = 0.0
         self._stop = asyncio.Event()
@@ -153,16 +153,16 @@ class InBatches:
 
     async def _submit(self, calls: Mapping[str, Call]) -> None:
         expected = sum((self._expected(call) for call in calls.values()), Bill())
-        grant = await self._granted(expected)
+        reservation = await self._reserved(expected)
         submission = Submission(tuple(calls))
         named = {submission.name(number): call for number, call in enumerate(calls.values())}
         self._submissions.keep(submission)  # before anybody is asked for money
         try:
             submission.batches = await self._submitted(submission, named)
         except ProviderError:
-            await self._allowance.settle(grant, Bill())
+            await self._quota.settle(reservation, Bill())
             raise
-        await self._allowance.settle(grant, expected)
+        await self._quota.settle(reservation, expected)
         self._submissions.keep(submission)
         self._backlog.progress.tell(f"handed in {len(calls)} images as {', '.join(submission.batches)}")
 
@@ -186,12 +186,12 @@ class InBatches:
                     raise
         raise AssertionError("unreachable")
 
-    async def _granted(self, expected: Bill) -> Grant:
+    async def _reserved(self, expected: Bill) -> Reservation:
         captioner, now = self._backlog.captioner, asyncio.get_running_loop().time()
-        grant = await self._allowance.grant(captioner.provider, captioner.model, expected, now)
-        if isinstance(grant, Ending):
+        reservation = await self._quota.reserve(captioner.provider, captioner.model, expected, now)
+        if isinstance(reservation, Ending):
             raise StoppedError("the budget of MSR_BUDGET_USD_… does not bear this batch")
-        return grant
+        return reservation
 
     # --- finding again ----------------------------------------------------------------------------------
 

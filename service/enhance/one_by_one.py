@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from service.enhance.backlog import AccountRefusedError, Backlog, NoCaptionError, Rows, StoppedError
 from service.enhance.journal import Journal
 from service.lvlm.allowance import CAUTION
+from service.lvlm.attempt import Ending
 from service.lvlm.captions import CALL_SECONDS, caption_of
-from service.lvlm.gateway import Completion, Ending, Gateway
+from service.lvlm.completion import Completion
+from service.lvlm.gateway import Gateway
 from service.lvlm.providers.base import Call, FailureKind
 
 OUTAGE_SECONDS = 300.0
@@ -139,7 +141,7 @@ class OneByOne:
         end, pause = clock() + OUTAGE_SECONDS, FIRST_PAUSE
         while True:
             completion = await self._gateway.call(self._backlog.captioner.provider, call, CALL_SECONDS)
-            self._backlog.progress.cost_usd += completion.cost_usd or 0.0
+            self._backlog.progress.cost_usd += completion.bill.cost_usd or 0.0
             if self.stopping or clock() > end or not _comes_back(completion):
                 return completion
             await asyncio.sleep(pause)

@@ -80,7 +80,7 @@ async def _run(backlog: Backlog, folder: Path, arguments: argparse.Namespace, se
         providers = {} if arguments.dry_run else open_providers(settings, prices, only=captioner.provider)
         gateway = open_gateway(settings, providers, prices, Metrics(), stores, arguments.concurrency)
         stack.push_async_callback(gateway.close)
-        warning = gateway.warning(captioner.provider, captioner.model)
+        warning = gateway.price_warning(captioner.provider, captioner.model)
         if warning:
             progress.tell(warning)
             if arguments.budget_usd is not None and "no price" in warning:

@@ -1,6 +1,6 @@
 """Captions of item images: from the bundle, else from the cache; others are asked for in the background.
 
-No request ever waits for a caption to be written: its item is shown by title, and the next visit finds the
+No request waits for a caption to be written: its item is shown by title, and the next request finds the
 caption.
 """
 
@@ -16,19 +16,30 @@ from dataclasses import dataclass
 from functools import partial
 
 from service.bundle import Catalogue
-from service.lvlm.gateway import Completion, Ending, Gateway
+from service.lvlm.attempt import Ending
+from service.lvlm.completion import Completion
+from service.lvlm.gateway import Gateway
 from service.lvlm.pictures import Pictures
-from service.lvlm.progress import Progress
+from service.lvlm.progress import CallProgress
 from service.lvlm.prompts import CAPTION_CAP, CAPTION_VERSION, caption_prompt, clean
 from service.lvlm.providers.base import Call, FinishReason, Image
 from service.metrics import Metrics
 from service.stores.base import Cache, Leases, StoreError
 
 CACHE = "captions"
-WAITING = 64  # images; beyond that a request's wish is dropped, and the next visit may wish again
-AT_ONCE = 2  # background calls: they share the provider with people who wait
+"""The label of this cache in the metrics."""
+
+WAITING = 64
+"""Images whose captions are under way at which no more are begun; a later request may ask for them again."""
+
+AT_ONCE = 2
+"""Calls at a time for captions: they share the provider with requests that are waited for."""
+
 CALL_SECONDS = 60.0
-FAILED_SECONDS = 300.0  # for which an image whose caption failed is not tried again
+"""Seconds after which a call for a caption is cut."""
+
+FAILED_SECONDS = 300.0
+"""Seconds for which an image whose caption failed is not tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +47,9 @@ class Found:
     """What there is to show of some items.
 
     Attributes:
-        captions: row -> caption.
-        begun: calls begun in the background for captions that are missing; they are paid like all others.
+        captions: captions by row.
+        begun: number of calls begun in the background for captions that are missing; they are paid like all
+            others.
     """
 
     captions: Mapping[int, str]
@@ -48,10 +60,17 @@ class Captions:
     """Captions of one catalogue's items.
 
     Args:
-        captioner: which of the bundle's captioners to use; empty for the asking model's own, and for what it
+        catalogue: the items, with the captions that the bundle has.
+        pictures: the items' pictures.
+        gateway: makes the calls for captions.
+        cache: keeps captions that the bundle lacks.
+        metrics: counts what the cache did.
+        ttl: seconds for which the cache keeps a caption.
+        max_output_tokens: cap on a caption.
+        captioner: name of the bundle's captioner to use; empty for the asking model's own, and for what it
             has not described the first that has.
         fill: whether missing captions are asked for in the background.
-        leases: keep workers from asking for the same caption; None for a single process.
+        leases: leases that keep workers from asking for the same caption; None for a single process.
     """
 
     def __init__(
@@ -80,10 +99,10 @@ class Captions:
         self._leases = leases
         self._owner = uuid.uuid4().hex
         self._writing: dict[str, asyncio.Task[None]] = {}
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._permits = asyncio.Semaphore(AT_ONCE)
 
     async def read(self, rows: Sequence[int], provider: str, model: str) -> Found:
-        """The captions that exist for these items; those that do not are begun."""
+        """Returns the captions that exist for these items, and begins those that do not."""
         begun, found = 0, self._bundled(rows, provider, model)
         missing = {
             row: _key(digest, captioner_name(provider, model))
@@ -100,7 +119,7 @@ class Captions:
         return Found(found, begun)
 
     async def close(self) -> None:
-        """Give up on captions that are being written."""
+        """Gives up captions that are being written."""
         tasks = list(self._writing.values())
         for task in tasks:
             task.cancel()
@@ -121,7 +140,7 @@ class Captions:
             values = await self._cache.get_many(list(keys.values()))
         except StoreError:
             self._count("error", len(keys))
-            return None  # not a miss: paying for captions that cannot be kept helps nobody
+            return None  # not a miss: a caption that cannot be kept would be paid for at every request
         found = {
             row: value.decode("utf-8", "replace")
             for row, value in zip(keys, values, strict=True)
@@ -147,7 +166,7 @@ class Captions:
         del self._writing[key]
 
     async def _write(self, row: int, key: str, provider: str, model: str) -> None:
-        async with self._places:
+        async with self._permits:
             image = await self._pictures.item(row)
             if image is None or not await self._ours(key):
                 return
@@ -155,9 +174,9 @@ class Captions:
                 provider,
                 caption_call(image, model, self._max_output_tokens),
                 CALL_SECONDS,
-                progress=Progress(asyncio.get_running_loop().time(), awaited=False),
+                progress=CallProgress(asyncio.get_running_loop().time(), awaited=False),
             )
-        if completion.ending in (Ending.LIMIT, Ending.BUDGET):  # never asked: the next visit may try again
+        if completion.ending in (Ending.LIMIT, Ending.BUDGET):  # never asked: the next request may try again
             return
         caption = caption_of(completion)
         try:
@@ -171,7 +190,7 @@ class Captions:
             self._count("stored")
 
     async def _ours(self, key: str) -> bool:
-        """Whether no other worker is at it; who gave up on it lets the others try when the lease ends."""
+        """Whether no other worker is at it; after a failure the others may try when the lease ends."""
         if self._leases is None:
             return True
         try:
@@ -184,23 +203,23 @@ class Captions:
 
 
 def caption_call(image: Image, model: str, max_output_tokens: int) -> Call:
-    """The question what one image shows."""
+    """Returns the call that asks what one image shows."""
     context = {"strategy": "caption"}
     return Call(caption_prompt(image), model, max_output_tokens, stream=False, context=context)
 
 
 def caption_of(completion: Completion) -> str | None:
-    """The caption in an answer; None unless it was given to the end."""
+    """Returns the caption in an answer; None unless it was given to the end."""
     return caption_in(completion.text, completion.reason) if completion.ending is Ending.FINISHED else None
 
 
 def caption_in(text: str, reason: FinishReason | None) -> str | None:
-    """The caption in a model's text; None unless the model came to its end."""
+    """Returns the caption in a model's text; None unless the model came to its end."""
     return (clean(text, CAPTION_CAP) or None) if reason is FinishReason.STOP else None
 
 
 def captioner_name(provider: str, model: str) -> str:
-    """What the captions of this model are called: a file-safe name."""
+    """Returns what the captions of this model are called: a file-safe name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{provider}-{model}").strip(".-")
 
 

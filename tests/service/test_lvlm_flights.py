@@ -20,10 +20,9 @@ from service.lvlm import montage
 from service.lvlm import stage as stage_module
 from service.lvlm.allowance import RateLimit
 from service.lvlm.answer_cache import Lifetimes
-from service.lvlm.contracts import ImageMode
-from service.lvlm.flights import Flight, Flights
+from service.lvlm.contracts import ImageMode, Outcome, StageRequest, StageResult
+from service.lvlm.flights import SharedCall, Singleflight
 from service.lvlm.providers.base import FailureKind, Finish, FinishReason, Image, TextDelta, Usage
-from service.lvlm.stage import Outcome, StageRequest, StageResult
 from service.stores.memory import MemoryCache
 from service.strategies import STRATEGIES
 
@@ -64,7 +63,7 @@ async def asking(
 
 def flying(opened: Opened) -> int:
     """How many flights there are."""
-    return len(opened.stage._flights)
+    return len(opened.stage._singleflight)
 
 
 async def landed(opened: Opened) -> None:
@@ -102,8 +101,8 @@ async def test_a_call_is_billed_to_the_request_that_began_it(catalogue: Catalogu
         gate.set()
         results = await asyncio.gather(*waiting)
         spent = opened.count("msr_lvlm_cost_usd_total", provider="fake", model="gpt-4o")
-    assert [result.usage for result in results].count(Usage()) == 2
-    assert sum(result.cost_usd or 0.0 for result in results) == pytest.approx(spent)
+    assert [result.bill.usage for result in results].count(Usage()) == 2
+    assert sum(result.bill.cost_usd or 0.0 for result in results) == pytest.approx(spent)
     assert spent > 0
 
 
@@ -213,7 +212,7 @@ async def test_a_follower_with_little_time_leaves_and_the_leader_stays(catalogue
         await provider.called(1)
         follower = await opened.stage.rerank(ask(deadline=0.1))
         assert (follower.outcome, follower.cache) == (Outcome.FALLBACK_DEADLINE, "coalesced")
-        assert follower.usage == Usage()
+        assert follower.bill.usage == Usage()
         gate.set()
         assert (await leader).order == GOOD_ROWS
 
@@ -267,7 +266,7 @@ async def test_after_a_partial_answer_the_whole_one_is_kept(catalogue: Catalogue
     async with asking(catalogue, [*script, Finish(FinishReason.STOP, "m")]) as (opened, provider):
         first = await opened.stage.rerank(ask(deadline=0.15))
         assert (first.outcome, first.order) == (Outcome.PARTIAL, (2, 0))
-        assert first.estimated
+        assert first.bill.estimated
         gate.set()
         await landed(opened)
         second = await opened.stage.rerank(ask())
@@ -343,13 +342,19 @@ async def test_an_answer_from_elsewhere_is_found_for_a_moment_and_then_the_first
     async with open_stage(catalogue, [first, other], lifetimes=lifetimes) as opened:
         results = [await opened.stage.rerank(request) for _ in range(3)]
         assert [result.cache for result in results] == ["miss", "hit", "hit"]
-        assert {(result.provider, result.order) for result in results} == {("other", GOOD_ROWS)}
+        assert {(result.answer.responder.reported_as, result.order) for result in results} == {
+            ("other", GOOD_ROWS)
+        }
         assert (len(first.calls), len(other.calls)) == (1, 1)
         asked = await opened.stage.rerank(replace(request, provider="other", alternatives=()))
         assert asked.cache == "hit"  # its own key has it for good
         await asyncio.sleep(0.4)
         back = await opened.stage.rerank(request)
-        assert (back.cache, back.provider, back.order) == ("miss", "fake", GOOD_ROWS[::-1])
+        assert (back.cache, back.answer.responder.reported_as, back.order) == (
+            "miss",
+            "fake",
+            GOOD_ROWS[::-1],
+        )
 
 
 async def test_a_bad_refresh_leaves_a_good_answer_where_it_is(catalogue: Catalogue) -> None:
@@ -399,7 +404,7 @@ async def test_pictures_that_nobody_waits_for_are_not_made_while_others_wait(
 async def test_calls_that_nobody_waits_for_are_not_begun_without_end(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage_module, "IN_BACKGROUND", 3)
+    monkeypatch.setattr(stage_module, "MAX_BACKGROUND", 3)
     async with asking(catalogue, [asyncio.Event()]) as (opened, _):
         for row in range(6):
             await opened.stage.rerank(ask(deadline=0.0, history=(row, 30)))
@@ -421,7 +426,7 @@ async def test_a_stale_answer_is_given_at_once_while_one_call_fetches_a_new_one(
         await asyncio.sleep(0.25)
         stale = [await opened.stage.rerank(ask()) for _ in range(5)]
         assert {(result.cache, result.order) for result in stale} == {("stale", GOOD_ROWS)}
-        assert {result.usage for result in stale} == {Usage()}
+        assert {result.bill.usage for result in stale} == {Usage()}
         await provider.called(2)
         gate.set()
         await landed(opened)
@@ -550,8 +555,13 @@ async def test_an_answer_that_another_worker_fetches_is_no_bill_of_this_request(
         made, found = await calling, await waiting
         assert idle.calls == []
     assert made.order == found.order == GOOD_ROWS
-    assert (made.cache, made.usage, made.cost_usd, len(made.warnings)) == ("miss", BILLED, None, 1)
-    assert (found.cache, found.usage, found.cost_usd, found.warnings) == ("coalesced", Usage(), 0.0, ())
+    assert (made.cache, made.bill.usage, made.bill.cost_usd, len(made.warnings)) == ("miss", BILLED, None, 1)
+    assert (found.cache, found.bill.usage, found.bill.cost_usd, found.warnings) == (
+        "coalesced",
+        Usage(),
+        0.0,
+        (),
+    )
 
 
 async def test_a_request_that_waits_for_a_worker_that_was_killed_is_answered_by_a_call_of_its_own(
@@ -568,7 +578,7 @@ async def test_a_request_that_waits_for_a_worker_that_was_killed_is_answered_by_
     monkeypatch.setattr(elsewhere_module, "LEASE", 0.3)
     async with asking(catalogue, ranks(*GOOD), leases=Inherited()) as (opened, provider):
         early = await opened.stage.rerank(ask(deadline=0.15))
-        assert (early.outcome, early.usage, provider.calls) == (Outcome.FALLBACK_DEADLINE, Usage(), [])
+        assert (early.outcome, early.bill.usage, provider.calls) == (Outcome.FALLBACK_DEADLINE, Usage(), [])
         result = await opened.stage.rerank(ask(deadline=5.0))
         assert (result.outcome, result.order) == (Outcome.OK, GOOD_ROWS)
         assert len(provider.calls) == 1
@@ -585,7 +595,7 @@ async def test_an_answer_of_another_model_names_it_in_the_result_in_a_warning_an
     async with open_stage(catalogue, [first, other]) as opened:
         result = await opened.stage.rerank(ask(alternatives=(("other", "gpt-4o-mini"),)))
     assert (result.outcome, result.order) == (Outcome.REPAIRED, (2, 0, 1, 3))
-    assert (result.provider, result.model) == ("other", "gpt-4o-mini")
+    assert (result.answer.responder.reported_as, result.answer.responder.model) == ("other", "gpt-4o-mini")
     assert result.warnings == ("fake/gpt-4o could not answer: other/gpt-4o-mini did",)
     asked, answered = (
         {"provider": "fake", "model": "gpt-4o"},
@@ -596,7 +606,7 @@ async def test_an_answer_of_another_model_names_it_in_the_result_in_a_warning_an
     for labels, times in ((asked, 0), (answered, 1)):
         assert opened.count("msr_lvlm_repairs_total", kind="invented", **labels) == times
         assert opened.count("msr_lvlm_tokens_total", direction="input", **labels) == times * 100
-    assert 0 < opened.count("msr_lvlm_cost_usd_total", **answered) == result.cost_usd
+    assert 0 < opened.count("msr_lvlm_cost_usd_total", **answered) == result.bill.cost_usd
 
 
 async def test_when_no_model_answers_nobody_is_said_to_have_answered(catalogue: Catalogue) -> None:
@@ -638,7 +648,7 @@ async def test_a_fault_of_our_own_inside_a_call_leaves_nobody_hanging(
 ) -> None:
     async with asking(catalogue, ranks(*GOOD)) as (opened, _):
         with monkeypatch.context() as broken:
-            broken.setattr(stage_module, "read_answer", lambda *_, **__: 1 / 0)
+            broken.setattr("service.lvlm.ranking_call.read_answer", lambda *_, **__: 1 / 0)
             async with asyncio.timeout(2):
                 results = await asyncio.gather(*(opened.stage.rerank(ask()) for _ in range(3)))
         await landed(opened)
@@ -664,8 +674,8 @@ async def test_whoever_leaves_at_whatever_moment_no_place_and_no_flight_is_lost(
         await landed(opened)
         assert provider.under_way == 0
         assert opened.count("msr_lvlm_inflight") == 0
-        line = opened.gateway._line("fake", "gpt-4o")
-        assert line.places.taken == 0
+        line = opened.gateway.state("fake", "gpt-4o")
+        assert line.concurrency.in_use == 0
         waiting = [begin(opened, ask(history=(row, 32))) for row in range(concurrency)]
         results = await asyncio.gather(*waiting)
         assert {result.outcome for result in results} == {Outcome.OK}
@@ -712,24 +722,24 @@ async def test_a_watcher_that_breaks_harms_nobody_but_itself(catalogue: Catalogu
 
 
 async def test_a_flight_that_lands_twice_keeps_its_first_result() -> None:
-    async def fly(flight: Flight[int]) -> None:
-        flight.land(1)
-        flight.land(2)
+    async def fly(flight: SharedCall[int]) -> None:
+        flight.resolve(1)
+        flight.resolve(2)
 
-    flights: Flights[int] = Flights()
+    flights: Singleflight[int] = Singleflight()
     flight = flights.begin("a", _soon(), float("inf"), fly)
     assert await flight.wait(_soon())
-    assert flight.landing.result() == 1
+    assert flight.result.result() == 1
 
 
 async def test_a_flight_that_never_lands_is_over_for_who_waits(caplog: pytest.LogCaptureFixture) -> None:
-    async def fly(flight: Flight[int]) -> None:
+    async def fly(flight: SharedCall[int]) -> None:
         await asyncio.sleep(0)
 
-    flights: Flights[int] = Flights()
+    flights: Singleflight[int] = Singleflight()
     flight = flights.begin("a", _soon(), float("inf"), fly)
     assert await flight.wait(_soon())
-    assert flight.landing.cancelled()
+    assert flight.result.cancelled()
     assert flights.join("a", _soon()) is None
     assert len(flights) == 0
 
@@ -737,11 +747,11 @@ async def test_a_flight_that_never_lands_is_over_for_who_waits(caplog: pytest.Lo
 async def test_a_flight_without_a_key_cannot_be_joined() -> None:
     gate = asyncio.Event()
 
-    async def fly(flight: Flight[int]) -> None:
+    async def fly(flight: SharedCall[int]) -> None:
         await gate.wait()
-        flight.land(1)
+        flight.resolve(1)
 
-    flights: Flights[int] = Flights()
+    flights: Singleflight[int] = Singleflight()
     flights.begin(None, _soon(), float("inf"), fly)
     named = flights.begin("a", _soon(), float("inf"), fly)
     assert flights.join("a", _soon()) is named
@@ -752,10 +762,10 @@ async def test_a_flight_without_a_key_cannot_be_joined() -> None:
 
 
 async def test_waiting_ends_in_time_with_and_without_a_watcher() -> None:
-    async def fly(flight: Flight[int]) -> None:
+    async def fly(flight: SharedCall[int]) -> None:
         await asyncio.Event().wait()
 
-    flights: Flights[int] = Flights()
+    flights: Singleflight[int] = Singleflight()
     flight = flights.begin("a", _soon(), float("inf"), fly)
     for watcher in (None, lambda: None):
         for seconds in (0.05, 0.0, -1.0):
@@ -763,14 +773,14 @@ async def test_waiting_ends_in_time_with_and_without_a_watcher() -> None:
                 assert not await flight.wait(asyncio.get_running_loop().time() + seconds, watcher)
     assert not flight.progress._watchers
     await flights.close(0)
-    assert flight.landing.cancelled()
+    assert flight.result.cancelled()
 
 
 async def test_joining_makes_a_flight_wait_longer_and_never_shorter() -> None:
-    async def fly(flight: Flight[int]) -> None:
-        flight.land(1)
+    async def fly(flight: SharedCall[int]) -> None:
+        flight.resolve(1)
 
-    flights: Flights[int] = Flights()
+    flights: Singleflight[int] = Singleflight()
     flight = flights.begin("a", 100.0, float("inf"), fly)
     flights.join("a", 50.0)
     assert flight.progress.until == 100.0

@@ -12,16 +12,17 @@ from controlled_provider import BILLED, ControlledProvider, Step, eventually, fa
 from lvlm_parts import open_gateway
 from moved_clock import MovedClock
 
-from service.lvlm import breaker as breaker_module
-from service.lvlm import gateway as gateway_module
-from service.lvlm.accounts import Accounts, Bill
-from service.lvlm.allowance import CAUTION, Allowance, Budget, Grant, RateLimit
-from service.lvlm.attempt import Attempt
-from service.lvlm.breaker import FIRST_REST, LONGEST_REST, VERDICTS, WINDOW, Breaker
-from service.lvlm.gateway import Completion, Ending, Gateway
-from service.lvlm.places import SHRINK, Places
+from service.lvlm.accounts import Ledger
+from service.lvlm.allowance import CAUTION, Budget, Quota, RateLimit, Reservation
+from service.lvlm.attempt import Attempt, Ending
+from service.lvlm.bill import Bill
+from service.lvlm.breaker import FIRST_OPEN, LONGEST_OPEN, MIN_ATTEMPTS, WINDOW, CircuitBreaker
+from service.lvlm.completion import Completion
+from service.lvlm.contracts import Responder
+from service.lvlm.gateway import Gateway
+from service.lvlm.places import DECREASE, ConcurrencyLimit
 from service.lvlm.pricing import Prices
-from service.lvlm.progress import Progress
+from service.lvlm.progress import CallProgress
 from service.lvlm.providers.base import (
     Alive,
     Call,
@@ -85,10 +86,8 @@ async def test_a_finished_call_says_what_came_and_what_it_took(metrics: Metrics)
         Ending.FINISHED,
         "abc",
         FinishReason.STOP,
-        usage=BILLED,
-        cost_usd=DOLLARS,
-        provider="fake",
-        model=MODEL,
+        responder=Responder("fake", MODEL),
+        bill=Bill(BILLED, DOLLARS),
     )
     assert count(metrics, "msr_lvlm_cost_usd_total", provider="fake", model=MODEL) == DOLLARS > 0
 
@@ -97,7 +96,7 @@ async def test_a_call_is_cut_at_its_deadline_and_what_came_is_kept(metrics: Metr
     provider = ControlledProvider([TextDelta("ab"), asyncio.Event()])
     completion = await open_gateway([provider], metrics).call("fake", CALL, 0.1)
     assert (completion.ending, completion.text) == (Ending.DEADLINE, "ab")
-    assert completion.estimated
+    assert completion.bill.estimated
     assert provider.under_way == 0
 
 
@@ -117,7 +116,7 @@ async def test_a_fault_of_the_adapter_is_a_failure_of_the_call_and_never_an_exce
 async def test_a_stream_that_falls_silent_is_given_up_and_asked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gateway_module, "SILENCE", 0.1)
+    monkeypatch.setattr("service.lvlm.silence.LONGEST_SILENCE", 0.1)
     provider = ControlledProvider([TextDelta("ab"), asyncio.Event()], says("abc"))
     completion = await open_gateway([provider], attempts=2).call("fake", CALL, 8)
     assert (completion.ending, completion.text) == (Ending.FINISHED, "abc")
@@ -125,14 +124,14 @@ async def test_a_stream_that_falls_silent_is_given_up_and_asked_for_again(
 
 
 async def test_a_slow_stream_that_keeps_talking_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway_module, "SILENCE", 0.3)
+    monkeypatch.setattr("service.lvlm.silence.LONGEST_SILENCE", 0.3)
     steps: list[Step] = [step for letter in "abcdef" for step in (0.1, TextDelta(letter))]
     completion = await open_gateway([ControlledProvider([*steps, *says("")])]).call("fake", CALL, 8)
     assert (completion.ending, completion.text) == (Ending.FINISHED, "abcdef")
 
 
 async def test_a_plain_answer_may_be_silent_until_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway_module, "SILENCE", 0.05)
+    monkeypatch.setattr("service.lvlm.silence.LONGEST_SILENCE", 0.05)
     plain = Call(PROMPT, MODEL, 100, stream=False)
     completion = await open_gateway([ControlledProvider([0.2, *says("abc")])]).call("fake", plain, 8)
     assert completion.ending is Ending.FINISHED
@@ -193,7 +192,7 @@ async def test_no_attempt_begins_after_the_last_one_left() -> None:
     gate = asyncio.Event()
     provider = ControlledProvider([gate, *fails(FailureKind.SERVER)], says("abc"))
     asyncio.get_running_loop().call_later(0.1, gate.set)
-    progress = Progress(until=now() + 0.05)
+    progress = CallProgress(until=now() + 0.05)
     completion = await open_gateway([provider], attempts=3).call("fake", CALL, 8, progress=progress)
     assert completion.ending is Ending.PROVIDER
     assert len(provider.calls) == 1
@@ -201,7 +200,7 @@ async def test_no_attempt_begins_after_the_last_one_left() -> None:
 
 async def test_an_attempt_under_way_is_not_cut_because_the_last_one_left() -> None:
     provider = ControlledProvider([0.15, *says("abc")])
-    progress = Progress(until=now() + 0.05)
+    progress = CallProgress(until=now() + 0.05)
     completion = await open_gateway([provider]).call("fake", CALL, 8, progress=progress)
     assert completion.ending is Ending.FINISHED
 
@@ -227,8 +226,8 @@ def test_calls_that_failed_together_do_not_come_back_together() -> None:
 
 async def fail_until_open(gateway: Gateway, provider: ControlledProvider) -> None:
     """Let a provider fail as often as it takes."""
-    while not gateway._line(provider.name, MODEL).breaker.open:
-        assert len(provider.calls) < 3 * VERDICTS
+    while not gateway.state(provider.name, MODEL).breaker.open:
+        assert len(provider.calls) < 3 * MIN_ATTEMPTS
         await gateway.call(provider.name, CALL, 5)
 
 
@@ -238,14 +237,18 @@ async def test_a_provider_that_keeps_failing_is_left_alone(metrics: Metrics) -> 
     await fail_until_open(gateway, provider)
     made = len(provider.calls)
     completion = await gateway.call("fake", CALL, 5)
-    assert made == VERDICTS
+    assert made == MIN_ATTEMPTS
     assert len(provider.calls) == made
-    assert (completion.ending, completion.usage, completion.estimated) == (Ending.PROVIDER, Usage(), False)
+    assert (completion.ending, completion.bill.usage, completion.bill.estimated) == (
+        Ending.PROVIDER,
+        Usage(),
+        False,
+    )
     assert count(metrics, "msr_lvlm_breaker_open", provider="fake", model=MODEL) == 1
 
 
 async def test_another_model_of_the_provider_is_still_asked() -> None:
-    provider = ControlledProvider(*[fails(FailureKind.SERVER)] * VERDICTS, says("abc"))
+    provider = ControlledProvider(*[fails(FailureKind.SERVER)] * MIN_ATTEMPTS, says("abc"))
     gateway = open_gateway([provider])
     await fail_until_open(gateway, provider)
     other = Call(PROMPT, "gpt-4o-mini", 100)
@@ -256,15 +259,17 @@ async def test_after_a_rest_one_probe_decides_and_its_success_lets_all_through(
     metrics: Metrics, clock: MovedClock
 ) -> None:
     gate = asyncio.Event()
-    provider = ControlledProvider(*[fails(FailureKind.SERVER)] * VERDICTS, [gate, *says("abc")], says("abc"))
+    provider = ControlledProvider(
+        *[fails(FailureKind.SERVER)] * MIN_ATTEMPTS, [gate, *says("abc")], says("abc")
+    )
     gateway = open_gateway([provider], metrics)
     await fail_until_open(gateway, provider)
-    clock.move(FIRST_REST)
+    clock.move(FIRST_OPEN)
     waiting = [asyncio.create_task(gateway.call("fake", CALL, 5)) for _ in range(5)]
-    await provider.called(VERDICTS + 1)
+    await provider.called(MIN_ATTEMPTS + 1)
     refused = await asyncio.gather(*waiting[1:])
     assert {completion.ending for completion in refused} == {Ending.PROVIDER}
-    assert len(provider.calls) == VERDICTS + 1
+    assert len(provider.calls) == MIN_ATTEMPTS + 1
     gate.set()
     assert (await waiting[0]).ending is Ending.FINISHED
     after = await asyncio.gather(*(gateway.call("fake", CALL, 5) for _ in range(5)))
@@ -276,24 +281,24 @@ async def test_a_probe_that_fails_doubles_the_rest(clock: MovedClock) -> None:
     provider = ControlledProvider(fails(FailureKind.SERVER))
     gateway = open_gateway([provider])
     await fail_until_open(gateway, provider)
-    clock.move(FIRST_REST)
+    clock.move(FIRST_OPEN)
     await gateway.call("fake", CALL, 5)
-    assert len(provider.calls) == VERDICTS + 1
-    clock.move(FIRST_REST)
+    assert len(provider.calls) == MIN_ATTEMPTS + 1
+    clock.move(FIRST_OPEN)
     await gateway.call("fake", CALL, 5)
-    assert len(provider.calls) == VERDICTS + 1
-    clock.move(FIRST_REST)
+    assert len(provider.calls) == MIN_ATTEMPTS + 1
+    clock.move(FIRST_OPEN)
     await gateway.call("fake", CALL, 5)
-    assert len(provider.calls) == VERDICTS + 2
+    assert len(provider.calls) == MIN_ATTEMPTS + 2
 
 
 async def test_a_probe_that_is_cancelled_makes_room_for_another(clock: MovedClock) -> None:
-    provider = ControlledProvider(*[fails(FailureKind.SERVER)] * VERDICTS, [asyncio.Event()], says("abc"))
+    provider = ControlledProvider(*[fails(FailureKind.SERVER)] * MIN_ATTEMPTS, [asyncio.Event()], says("abc"))
     gateway = open_gateway([provider])
     await fail_until_open(gateway, provider)
-    clock.move(FIRST_REST)
+    clock.move(FIRST_OPEN)
     probe = asyncio.create_task(gateway.call("fake", CALL, 5))
-    await provider.called(VERDICTS + 1)
+    await provider.called(MIN_ATTEMPTS + 1)
     probe.cancel()
     await asyncio.gather(probe, return_exceptions=True)
     assert (await gateway.call("fake", CALL, 5)).ending is Ending.FINISHED
@@ -301,11 +306,11 @@ async def test_a_probe_that_is_cancelled_makes_room_for_another(clock: MovedCloc
 
 @pytest.mark.parametrize("ended", ["failed", "cancelled"])
 def test_an_attempt_from_before_it_opened_is_not_taken_for_the_probe(clock: MovedClock, ended: str) -> None:
-    breaker, straggler = Breaker(), Attempt("fake", CALL)
+    breaker, straggler = CircuitBreaker(), Attempt("fake", CALL)
     clock.move(0.1)
-    for _ in range(VERDICTS):
+    for _ in range(MIN_ATTEMPTS):
         breaker.record(failed(FailureKind.SERVER))
-    clock.move(FIRST_REST)
+    clock.move(FIRST_OPEN)
     assert breaker.admit()
     probe = Attempt("fake", CALL)
     if ended == "failed":
@@ -317,20 +322,20 @@ def test_an_attempt_from_before_it_opened_is_not_taken_for_the_probe(clock: Move
 
 
 def test_a_success_from_before_it_opened_closes_it(clock: MovedClock) -> None:
-    breaker, straggler = Breaker(), finished()
-    for _ in range(VERDICTS):
+    breaker, straggler = CircuitBreaker(), finished()
+    for _ in range(MIN_ATTEMPTS):
         breaker.record(failed(FailureKind.SERVER))
-    clock.move(FIRST_REST)
+    clock.move(FIRST_OPEN)
     assert breaker.admit()
     breaker.record(straggler)
     assert breaker.admit()
     assert breaker.admit()
 
 
-def broken(retry_after: float | None = None) -> Breaker:
+def broken(retry_after: float | None = None) -> CircuitBreaker:
     """A breaker that has just opened."""
-    breaker = Breaker()
-    for _ in range(VERDICTS):
+    breaker = CircuitBreaker()
+    for _ in range(MIN_ATTEMPTS):
         breaker.record(failed(FailureKind.OVERLOADED, retry_after))
     assert breaker.open
     return breaker
@@ -339,15 +344,15 @@ def broken(retry_after: float | None = None) -> Breaker:
 def test_however_many_probes_fail_a_rest_is_never_longer_than_the_longest(clock: MovedClock) -> None:
     breaker = broken()
     for _ in range(10):
-        clock.move(LONGEST_REST)
+        clock.move(LONGEST_OPEN)
         assert breaker.admit()
         breaker.record(failed(FailureKind.OVERLOADED))
-    clock.move(LONGEST_REST - 1)
+    clock.move(LONGEST_OPEN - 1)
     assert not breaker.admit()
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "rest"), [(20.0, 20.0), (86_400.0, LONGEST_REST), (float("inf"), LONGEST_REST)]
+    ("retry_after", "rest"), [(20.0, 20.0), (86_400.0, LONGEST_OPEN), (float("inf"), LONGEST_OPEN)]
 )
 def test_a_provider_that_says_when_to_come_back_is_left_alone_until_then_but_no_longer_than_the_longest(
     clock: MovedClock, retry_after: float, rest: float
@@ -360,11 +365,11 @@ def test_a_provider_that_says_when_to_come_back_is_left_alone_until_then_but_no_
 
 
 def test_failures_of_long_ago_do_not_count(clock: MovedClock) -> None:
-    breaker = Breaker()
-    for _ in range(VERDICTS - 1):
+    breaker = CircuitBreaker()
+    for _ in range(MIN_ATTEMPTS - 1):
         breaker.record(failed(FailureKind.SERVER))
     clock.move(WINDOW)
-    for _ in range(VERDICTS - 1):
+    for _ in range(MIN_ATTEMPTS - 1):
         breaker.record(failed(FailureKind.SERVER))
         assert not breaker.open
     breaker.record(failed(FailureKind.SERVER))
@@ -372,11 +377,11 @@ def test_failures_of_long_ago_do_not_count(clock: MovedClock) -> None:
 
 
 def test_successes_of_long_ago_do_not_count(clock: MovedClock) -> None:
-    breaker = Breaker()
-    for _ in range(2 * VERDICTS):
+    breaker = CircuitBreaker()
+    for _ in range(2 * MIN_ATTEMPTS):
         breaker.record(finished())
     clock.move(WINDOW)
-    for _ in range(VERDICTS):
+    for _ in range(MIN_ATTEMPTS):
         assert not breaker.open
         breaker.record(failed(FailureKind.SERVER))
     assert breaker.open
@@ -394,39 +399,39 @@ async def test_an_account_that_is_refused_is_left_alone_at_once() -> None:
 async def test_a_callers_mistake_or_haste_is_no_fault_of_the_provider(kind: FailureKind) -> None:
     provider = ControlledProvider(fails(kind))
     gateway = open_gateway([provider])
-    for _ in range(3 * VERDICTS):
+    for _ in range(3 * MIN_ATTEMPTS):
         await gateway.call("fake", CALL, 5)
-    assert len(provider.calls) == 3 * VERDICTS
+    assert len(provider.calls) == 3 * MIN_ATTEMPTS
 
 
 async def test_a_provider_that_fails_now_and_then_is_not_left_alone() -> None:
-    provider = ControlledProvider(*[fails(FailureKind.SERVER), says("a"), says("b")] * 2 * VERDICTS)
+    provider = ControlledProvider(*[fails(FailureKind.SERVER), says("a"), says("b")] * 2 * MIN_ATTEMPTS)
     gateway = open_gateway([provider])
-    for _ in range(6 * VERDICTS):
+    for _ in range(6 * MIN_ATTEMPTS):
         await gateway.call("fake", CALL, 5)
-    assert len(provider.calls) == 6 * VERDICTS
+    assert len(provider.calls) == 6 * MIN_ATTEMPTS
 
 
 async def test_callers_who_leave_are_no_fault_of_the_provider() -> None:
     provider = ControlledProvider([asyncio.Event()])
-    gateway = open_gateway([provider], concurrency=3 * VERDICTS)
-    leaving = [asyncio.create_task(gateway.call("fake", CALL, 5)) for _ in range(2 * VERDICTS)]
-    await provider.called(2 * VERDICTS)
+    gateway = open_gateway([provider], concurrency=3 * MIN_ATTEMPTS)
+    leaving = [asyncio.create_task(gateway.call("fake", CALL, 5)) for _ in range(2 * MIN_ATTEMPTS)]
+    await provider.called(2 * MIN_ATTEMPTS)
     for task in leaving:
         task.cancel()
     await asyncio.gather(*leaving, return_exceptions=True)
-    await asyncio.gather(*(gateway.call("fake", CALL, 0.05) for _ in range(VERDICTS)))
-    assert not gateway._line("fake", MODEL).breaker.open
+    await asyncio.gather(*(gateway.call("fake", CALL, 0.05) for _ in range(MIN_ATTEMPTS)))
+    assert not gateway.state("fake", MODEL).breaker.open
 
 
 async def test_a_provider_that_swallows_calls_without_a_word_is_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(breaker_module, "SILENCE", 0.1)
+    monkeypatch.setattr("service.lvlm.breaker.UNANSWERED", 0.1)
     provider = ControlledProvider([asyncio.Event()])
-    gateway = open_gateway([provider], concurrency=VERDICTS)
-    await asyncio.gather(*(gateway.call("fake", CALL, 0.15) for _ in range(VERDICTS)))
-    assert gateway._line("fake", MODEL).breaker.open
+    gateway = open_gateway([provider], concurrency=MIN_ATTEMPTS)
+    await asyncio.gather(*(gateway.call("fake", CALL, 0.15) for _ in range(MIN_ATTEMPTS)))
+    assert gateway.state("fake", MODEL).breaker.open
 
 
 async def test_a_retry_stops_when_the_breaker_opens_meanwhile() -> None:
@@ -435,7 +440,7 @@ async def test_a_retry_stops_when_the_breaker_opens_meanwhile() -> None:
     gateway._retries = Instantly(100)
     completion = await gateway.call("fake", CALL, 60)
     assert completion.ending is Ending.PROVIDER
-    assert len(provider.calls) == VERDICTS
+    assert len(provider.calls) == MIN_ATTEMPTS
 
 
 # --- how many at once -------------------------------------------------------------------------------------
@@ -450,84 +455,84 @@ async def test_never_more_calls_are_under_way_than_there_are_places() -> None:
 
 
 async def test_who_comes_first_is_served_first() -> None:
-    places, served = Places(1), []
+    concurrency, served = ConcurrencyLimit(1), []
 
     async def visit(number: int) -> None:
-        assert await places.acquire(within(5))
+        assert await concurrency.acquire(within(5))
         served.append(number)
         await asyncio.sleep(0)
-        places.release()
+        concurrency.release()
 
     await asyncio.gather(*(visit(number) for number in range(10)))
     assert served == list(range(10))
-    assert places.taken == 0
+    assert concurrency.in_use == 0
 
 
 async def test_a_newcomer_does_not_pass_those_who_wait() -> None:
-    places = Places(1)
-    assert await places.acquire(within(0))
-    waiting = asyncio.create_task(places.acquire(within(5)))
+    concurrency = ConcurrencyLimit(1)
+    assert await concurrency.acquire(within(0))
+    waiting = asyncio.create_task(concurrency.acquire(within(5)))
     await asyncio.sleep(0)
-    places.release()
-    assert not await places.acquire(within(0.05))
+    concurrency.release()
+    assert not await concurrency.acquire(within(0.05))
     assert await waiting
 
 
 async def test_nobody_waits_for_a_place_longer_than_asked() -> None:
-    places = Places(1)
-    assert await places.acquire(within(0))
+    concurrency = ConcurrencyLimit(1)
+    assert await concurrency.acquire(within(0))
     for seconds in (0.05, 0.0, -1.0):
         async with asyncio.timeout(2):
-            assert not await places.acquire(within(seconds))
-    places.release()
-    assert places.taken == 0
-    assert await places.acquire(within(0))
+            assert not await concurrency.acquire(within(seconds))
+    concurrency.release()
+    assert concurrency.in_use == 0
+    assert await concurrency.acquire(within(0))
 
 
 async def test_a_place_given_in_the_moment_of_cancellation_is_passed_on() -> None:
-    places = Places(1)
-    await places.acquire(within(0))
-    leaving = asyncio.create_task(places.acquire(within(5)))
-    staying = asyncio.create_task(places.acquire(within(5)))
+    concurrency = ConcurrencyLimit(1)
+    await concurrency.acquire(within(0))
+    leaving = asyncio.create_task(concurrency.acquire(within(5)))
+    staying = asyncio.create_task(concurrency.acquire(within(5)))
     await asyncio.sleep(0)
-    places.release()  # given to who leaves, who has not run since
+    concurrency.release()  # given to who leaves, who has not run since
     leaving.cancel()
     assert await asyncio.wait_for(staying, 1)
     with pytest.raises(asyncio.CancelledError):
         await leaving
-    assert places.taken == 1
+    assert concurrency.in_use == 1
 
 
 async def test_a_waiter_cancelled_in_the_moment_of_a_release_does_not_swallow_it() -> None:
-    places = Places(1)
-    await places.acquire(within(0))
-    leaving = asyncio.create_task(places.acquire(within(5)))
-    staying = asyncio.create_task(places.acquire(within(5)))
+    concurrency = ConcurrencyLimit(1)
+    await concurrency.acquire(within(0))
+    leaving = asyncio.create_task(concurrency.acquire(within(5)))
+    staying = asyncio.create_task(concurrency.acquire(within(5)))
     await asyncio.sleep(0)
     leaving.cancel()
-    places.release()
+    concurrency.release()
     assert await asyncio.wait_for(staying, 1)
     await asyncio.gather(leaving, return_exceptions=True)
-    assert places.taken == 1
+    assert concurrency.in_use == 1
 
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_no_place_is_lost_or_invented_in_any_crowd(seed: int) -> None:
-    chance, places, inside = random.Random(seed), Places(4), 0
+    chance, concurrency, inside = random.Random(seed), ConcurrencyLimit(4), 0
 
     async def visit(patience: float, turns: int, kind: FailureKind | None) -> None:
         nonlocal inside
-        if not await places.acquire(within(patience)):
+        if not await concurrency.acquire(within(patience)):
             return
         inside += 1
         assert inside <= 4
         try:
             for _ in range(turns):
                 await asyncio.sleep(0)
-            places.learn(failed(kind) if kind else finished())
+            concurrency.learn(failed(kind) if kind else finished())
         finally:
             inside -= 1
-            places.release()
+            concurrency.release()
 
     tasks = []
     kinds = (None, None, None, FailureKind.RATE_LIMITED, FailureKind.SERVER)
@@ -541,8 +546,8 @@ async def test_no_place_is_lost_or_invented_in_any_crowd(seed: int) -> None:
     async with asyncio.timeout(5):
         results = await asyncio.gather(*tasks, return_exceptions=True)
     assert {type(result) for result in results} <= {type(None), asyncio.CancelledError}
-    assert places.taken == inside == 0
-    assert not places._waiting
+    assert concurrency.in_use == inside == 0
+    assert not concurrency._waiting
 
 
 async def test_too_much_shrinks_the_limit_once_for_all_who_had_begun_and_good_answers_win_it_back(
@@ -552,52 +557,52 @@ async def test_too_much_shrinks_the_limit_once_for_all_who_had_begun_and_good_an
     refused = [gate, *fails(FailureKind.RATE_LIMITED)]
     provider = ControlledProvider(*[refused] * 8, [0.01, *says("abc")])
     gateway = open_gateway([provider], metrics, concurrency=8)
-    places = gateway._line("fake", MODEL).places
+    concurrency = gateway.state("fake", MODEL).concurrency
     waiting = [asyncio.create_task(gateway.call("fake", CALL, 5)) for _ in range(8)]
     await provider.called(8)
     gate.set()
     await asyncio.gather(*waiting)
-    shrunk = int(SHRINK * 8)
-    assert 1 < places.limit == shrunk < 8
+    shrunk = int(DECREASE * 8)
+    assert 1 < concurrency.limit == shrunk < 8
     assert count(metrics, "msr_lvlm_places", provider="fake", model=MODEL) == shrunk
     provider.most = 0
     await asyncio.gather(*(gateway.call("fake", CALL, 5) for _ in range(shrunk)))
     assert provider.most == shrunk
     await asyncio.gather(*(gateway.call("fake", CALL, 5) for _ in range(40)))
-    assert places.limit == 8
+    assert concurrency.limit == 8
     assert provider.most == 8
-    assert places.taken == 0
+    assert concurrency.in_use == 0
 
 
 async def test_the_limit_never_falls_below_one_and_never_rises_above_the_ceiling() -> None:
-    places = Places(4)
+    concurrency = ConcurrencyLimit(4)
     for _ in range(20):
-        assert await places.acquire(within(0))
-        places.learn(failed(FailureKind.OVERLOADED))
-        places.release()
+        assert await concurrency.acquire(within(0))
+        concurrency.learn(failed(FailureKind.OVERLOADED))
+        concurrency.release()
         await asyncio.sleep(0.001)
-    assert places.limit == 1
+    assert concurrency.limit == 1
     for _ in range(100):
-        places.learn(finished())
-    assert places.limit == 4
+        concurrency.learn(finished())
+    assert concurrency.limit == 4
 
 
 async def test_a_complaint_in_a_quiet_moment_is_no_word_about_the_number_of_calls() -> None:
-    places = Places(256)
-    await places.acquire(within(0))
-    places.learn(failed(FailureKind.RATE_LIMITED))
-    assert places.limit == int(SHRINK * 256)
+    concurrency = ConcurrencyLimit(256)
+    await concurrency.acquire(within(0))
+    concurrency.learn(failed(FailureKind.RATE_LIMITED))
+    assert concurrency.limit == int(DECREASE * 256)
 
 
 async def test_who_is_joined_by_somebody_with_more_time_keeps_the_place_in_line() -> None:
-    places, served = Places(1), []
+    concurrency, served = ConcurrencyLimit(1), []
     until = now() + 0.05
-    await places.acquire(within(0))
+    await concurrency.acquire(within(0))
 
     async def visit(name: str, leave: Callable[[], float]) -> None:
-        if await places.acquire(leave):
+        if await concurrency.acquire(leave):
             served.append(name)
-            places.release()
+            concurrency.release()
 
     tasks = [asyncio.create_task(visit("first", lambda: until))]
     await asyncio.sleep(0)
@@ -605,7 +610,7 @@ async def test_who_is_joined_by_somebody_with_more_time_keeps_the_place_in_line(
     await asyncio.sleep(0)
     until = now() + 5
     await asyncio.sleep(0.1)
-    places.release()
+    concurrency.release()
     await asyncio.gather(*tasks)
     assert served == ["first", "second"]
 
@@ -617,7 +622,7 @@ async def test_a_call_that_nobody_waits_for_leaves_half_of_the_places_to_others(
 
     def unawaited() -> asyncio.Task[Completion]:
         return asyncio.create_task(
-            gateway.call("fake", CALL, 5, progress=Progress(until=now(), awaited=False))
+            gateway.call("fake", CALL, 5, progress=CallProgress(until=now(), awaited=False))
         )
 
     calls = [unawaited() for _ in range(4)]
@@ -633,7 +638,7 @@ async def test_a_call_that_nobody_waits_for_draws_nothing_ahead_of_time() -> Non
     provider = ControlledProvider(says("abc"))
     gateway = open_gateway([provider], limits={"fake": RateLimit(requests_per_minute=60)})
     for _ in range(20):
-        await gateway.call("fake", CALL, 60, progress=Progress(until=now(), awaited=False))
+        await gateway.call("fake", CALL, 60, progress=CallProgress(until=now(), awaited=False))
     assert BURST <= len(provider.calls) <= BURST + 1
     began = now()
     assert (await gateway.call("fake", CALL, 5)).ending is Ending.FINISHED
@@ -644,7 +649,7 @@ async def test_a_model_that_says_nothing_is_given_up_in_time_for_another() -> No
     first, second = two([asyncio.Event()], says("abc"))
     gateway = open_gateway([first, second])
     completion = await gateway.call("fake", CALL, 0.4, alternatives=[("other", MODEL)])
-    assert (completion.ending, completion.provider) == (Ending.FINISHED, "other")
+    assert (completion.ending, completion.responder.provider) == (Ending.FINISHED, "other")
 
 
 async def test_a_model_that_has_begun_is_not_given_up_for_another() -> None:
@@ -661,7 +666,7 @@ async def test_the_last_model_may_take_all_the_time_that_is_left() -> None:
 
 
 async def test_who_thinks_aloud_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.lvlm.gateway.SILENCE", 0.1)
+    monkeypatch.setattr("service.lvlm.silence.LONGEST_SILENCE", 0.1)
     provider = ControlledProvider([Alive(), 0.06, Alive(), 0.06, Alive(), 0.06, *says("abc")])
     completion = await open_gateway([provider]).call("fake", CALL, 5)
     assert completion.text == "abc"
@@ -686,7 +691,7 @@ async def test_what_a_refused_attempt_had_drawn_is_given_back_whole() -> None:
     provider = ControlledProvider(fails(FailureKind.AUTHENTICATION))
     meters = MemoryMeters()
     gateway = open_gateway([provider], meters=meters, limits={"fake": RateLimit(requests_per_minute=1)})
-    line = gateway._line("fake", MODEL)
+    line = gateway.state("fake", MODEL)
     admit = line.breaker.admit
     line.breaker.admit = lambda: False  # type: ignore[method-assign]  # it opened while the call waited its turn
     await gateway.call("fake", CALL, 0.5)
@@ -696,20 +701,20 @@ async def test_what_a_refused_attempt_had_drawn_is_given_back_whole() -> None:
 
 
 async def test_a_limit_that_is_not_adaptive_stays() -> None:
-    places = Places(4, adaptive=False)
-    await places.acquire(within(0))
-    places.learn(failed(FailureKind.RATE_LIMITED))
-    assert places.limit == 4
+    concurrency = ConcurrencyLimit(4, adaptive=False)
+    await concurrency.acquire(within(0))
+    concurrency.learn(failed(FailureKind.RATE_LIMITED))
+    assert concurrency.limit == 4
 
 
 async def test_a_limit_that_grows_lets_in_who_waits() -> None:
-    places = Places(2)
-    await places.acquire(within(0))
-    places.learn(failed(FailureKind.RATE_LIMITED))
-    assert places.limit == 1
-    waiting = asyncio.create_task(places.acquire(within(5)))
+    concurrency = ConcurrencyLimit(2)
+    await concurrency.acquire(within(0))
+    concurrency.learn(failed(FailureKind.RATE_LIMITED))
+    assert concurrency.limit == 1
+    waiting = asyncio.create_task(concurrency.acquire(within(5)))
     await asyncio.sleep(0)
-    places.learn(finished())
+    concurrency.learn(finished())
     assert await asyncio.wait_for(waiting, 1)
 
 
@@ -742,9 +747,9 @@ async def test_a_call_that_is_slow_to_begin_is_made_a_second_time_and_the_first_
     for result in ("made", "won"):
         assert count(metrics, "msr_lvlm_hedges_total", provider="fake", model=MODEL, result=result) == 1
     # Both are in the bill: one as it was told, one as it is estimated.
-    assert completion.usage.input_tokens > 1.5 * BILLED.input_tokens
-    assert completion.estimated
-    assert gateway._line("fake", MODEL).places.taken == 0
+    assert completion.bill.usage.input_tokens > 1.5 * BILLED.input_tokens
+    assert completion.bill.estimated
+    assert gateway.state("fake", MODEL).concurrency.in_use == 0
 
 
 async def test_the_first_attempt_may_still_win() -> None:
@@ -753,7 +758,7 @@ async def test_the_first_attempt_may_still_win() -> None:
     assert (await gateway.call("fake", CALL, 5)).text == "first"
     assert len(provider.calls) == 62
     assert count(metrics, "msr_lvlm_hedges_total", provider="fake", model=MODEL, result="won") == 0
-    assert gateway._line("fake", MODEL).places.taken == 0
+    assert gateway.state("fake", MODEL).concurrency.in_use == 0
 
 
 async def test_of_two_that_begin_in_the_same_moment_one_answer_is_given_whole() -> None:
@@ -809,7 +814,7 @@ async def test_second_attempts_are_a_small_share_of_all() -> None:
 async def test_nobody_hedges_what_nobody_waits_for_nor_what_is_measured(progress: dict[str, bool]) -> None:
     gateway, provider, _ = racing([0.15, *says("slow")])
     await taught(gateway)
-    completion = await gateway.call("fake", CALL, 5, progress=Progress(until=now() + 5, **progress))
+    completion = await gateway.call("fake", CALL, 5, progress=CallProgress(until=now() + 5, **progress))
     assert completion.text == "slow"
     assert len(provider.calls) == 61
 
@@ -822,7 +827,7 @@ async def test_a_second_attempt_needs_a_place_and_money_at_once() -> None:
     await taught(gateway)
     assert (await gateway.call("fake", CALL, 5)).text == "slow"
     assert len(provider.calls) == len(other.calls) == 61
-    assert gateway._line("fake", MODEL).places.taken == 0
+    assert gateway.state("fake", MODEL).concurrency.in_use == 0
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.005, 0.02, 0.03, 0.05])
@@ -835,7 +840,7 @@ async def test_whoever_leaves_a_race_at_whatever_moment_nothing_of_it_is_left(se
     await asyncio.gather(call, return_exceptions=True)
     await asyncio.sleep(0)
     assert provider.under_way == 0
-    assert gateway._line("fake", MODEL).places.taken == 0
+    assert gateway.state("fake", MODEL).concurrency.in_use == 0
     counted = metrics.registry.get_sample_value("msr_lvlm_inflight") or 0.0
     assert counted == 0.0
 
@@ -847,21 +852,21 @@ def bill(tokens: int = 0, dollars: float = 0.0) -> Bill:
     return Bill(Usage(input_tokens=tokens), dollars)
 
 
-async def granted(allowance: Allowance, expected: Bill, patience: float = 0.05) -> Grant:
-    found = await allowance.grant("fake", MODEL, expected, now() + patience)
-    assert isinstance(found, Grant)
+async def granted(quota: Quota, expected: Bill, patience: float = 0.05) -> Reservation:
+    found = await quota.reserve("fake", MODEL, expected, now() + patience)
+    assert isinstance(found, Reservation)
     return found
 
 
-def limited(meters: Meters | None = None, budget: Budget | None = None, **limit: float) -> Allowance:
+def limited(meters: Meters | None = None, budget: Budget | None = None, **limit: float) -> Quota:
     local = MemoryMeters()
-    return Allowance(meters or local, local, {"fake": RateLimit(**limit)}, budget)
+    return Quota(meters or local, local, {"fake": RateLimit(**limit)}, budget)
 
 
 async def test_without_limits_no_meter_is_asked() -> None:
-    allowance = Allowance(BrokenMeters(), BrokenMeters())
-    grant = await granted(allowance, bill(10**9, 10**9))
-    await allowance.settle(grant, bill(1, 1))
+    quota = Quota(BrokenMeters(), BrokenMeters())
+    grant = await granted(quota, bill(10**9, 10**9))
+    await quota.settle(grant, bill(1, 1))
 
 
 async def test_more_requests_than_the_minute_allows_end_at_the_limit_and_make_no_call() -> None:
@@ -900,27 +905,27 @@ async def test_every_attempt_counts_against_the_requests_per_minute() -> None:
 
 
 async def test_tokens_that_were_not_used_are_given_back() -> None:
-    allowance = limited(tokens_per_minute=6_000)  # a burst of 1,000
-    grant = await granted(allowance, bill(600))
-    assert await allowance.grant("fake", MODEL, bill(600), now() + 0.05) is Ending.LIMIT
-    await allowance.settle(grant, bill(100))
-    await granted(allowance, bill(600))
+    quota = limited(tokens_per_minute=6_000)  # a burst of 1,000
+    grant = await granted(quota, bill(600))
+    assert await quota.reserve("fake", MODEL, bill(600), now() + 0.05) is Ending.LIMIT
+    await quota.settle(grant, bill(100))
+    await granted(quota, bill(600))
 
 
 async def test_tokens_beyond_what_was_expected_delay_those_that_follow() -> None:
-    allowance = limited(tokens_per_minute=6_000)
-    grant = await granted(allowance, bill(100))
-    await allowance.settle(grant, bill(950))
-    assert await allowance.grant("fake", MODEL, bill(100), now() + 0.05) is Ending.LIMIT
+    quota = limited(tokens_per_minute=6_000)
+    grant = await granted(quota, bill(100))
+    await quota.settle(grant, bill(950))
+    assert await quota.reserve("fake", MODEL, bill(100), now() + 0.05) is Ending.LIMIT
 
 
 async def test_a_limit_gives_the_budget_back() -> None:
-    allowance = limited(budget=Budget(usd_per_hour=CAUTION), requests_per_minute=60 / BURST)
-    await granted(allowance, bill(dollars=0.4))
+    quota = limited(budget=Budget(usd_per_hour=CAUTION), requests_per_minute=60 / BURST)
+    await granted(quota, bill(dollars=0.4))
     for _ in range(5):
-        assert await allowance.grant("fake", MODEL, bill(dollars=0.4), now() + 0.05) is Ending.LIMIT
-    other = await allowance.grant("other", MODEL, bill(dollars=0.6), now() + 0.05)
-    assert isinstance(other, Grant)
+        assert await quota.reserve("fake", MODEL, bill(dollars=0.4), now() + 0.05) is Ending.LIMIT
+    other = await quota.reserve("other", MODEL, bill(dollars=0.6), now() + 0.05)
+    assert isinstance(other, Reservation)
 
 
 @pytest.mark.parametrize(
@@ -929,13 +934,13 @@ async def test_a_limit_gives_the_budget_back() -> None:
     ids=["hour", "day", "day of both", "hour of both"],
 )
 async def test_nothing_is_spent_beyond_the_budget(budget: Budget) -> None:
-    allowance = limited(budget=budget)
-    grant = await granted(allowance, bill(dollars=0.3))
-    assert await allowance.grant("fake", MODEL, bill(dollars=0.3), now() + 1) is Ending.BUDGET
-    await allowance.settle(grant, bill(dollars=0.1))
-    grant = await granted(allowance, bill(dollars=0.3))
-    await allowance.settle(grant, bill(dollars=0.6))  # dearer than thought: it is spent all the same
-    assert await allowance.grant("fake", MODEL, bill(dollars=0.001), now() + 1) is Ending.BUDGET
+    quota = limited(budget=budget)
+    grant = await granted(quota, bill(dollars=0.3))
+    assert await quota.reserve("fake", MODEL, bill(dollars=0.3), now() + 1) is Ending.BUDGET
+    await quota.settle(grant, bill(dollars=0.1))
+    grant = await granted(quota, bill(dollars=0.3))
+    await quota.settle(grant, bill(dollars=0.6))  # dearer than thought: it is spent all the same
+    assert await quota.reserve("fake", MODEL, bill(dollars=0.001), now() + 1) is Ending.BUDGET
 
 
 async def test_a_call_beyond_the_budget_is_not_made_and_says_so(metrics: Metrics) -> None:
@@ -971,23 +976,23 @@ async def test_what_costs_nothing_needs_no_budget(metrics: Metrics) -> None:
     provider, meters = ControlledProvider(says("abc")), MemoryMeters()
     gateway = Gateway(
         {"fake": provider},
-        Accounts(Prices.read(), metrics, free=["fake"]),
-        Allowance(meters, meters, budget=Budget(usd_per_hour=0.0)),
+        Ledger(Prices.read(), metrics, simulators=["fake"]),
+        Quota(meters, meters, budget=Budget(usd_per_hour=0.0)),
         metrics,
         concurrency=8,
     )
     completion = await gateway.call("fake", CALL, 5)
-    assert (completion.ending, completion.cost_usd) == (Ending.FINISHED, 0.0)
+    assert (completion.ending, completion.bill.cost_usd) == (Ending.FINISHED, 0.0)
 
 
 @pytest.mark.parametrize("turns", range(14))
 async def test_who_leaves_before_the_attempt_gets_everything_back(turns: int) -> None:
     """Cancelled after each number of turns of the event loop, with meters as slow as a network."""
     meters = SlowMeters()
-    allowance = limited(meters, Budget(usd_per_hour=10.0), requests_per_minute=60, tokens_per_minute=6_000)
-    await granted(allowance, bill(900, 1.0))
+    quota = limited(meters, Budget(usd_per_hour=10.0), requests_per_minute=60, tokens_per_minute=6_000)
+    await granted(quota, bill(900, 1.0))
     full_before = dict(meters.kept._full_at)
-    leaving = asyncio.create_task(allowance.grant("fake", MODEL, bill(300, 2.0), now() + 5))
+    leaving = asyncio.create_task(quota.reserve("fake", MODEL, bill(300, 2.0), now() + 5))
     for _ in range(turns):
         await asyncio.sleep(0)
     assert not leaving.done()
@@ -999,25 +1004,25 @@ async def test_who_leaves_before_the_attempt_gets_everything_back(turns: int) ->
 
 
 async def test_while_the_shared_meters_are_away_a_process_keeps_to_its_share() -> None:
-    allowance = Allowance(
+    quota = Quota(
         BrokenMeters(),
         MemoryMeters(share=0.5),
         {"fake": RateLimit(requests_per_minute=60 * 4 / BURST)},
         Budget(usd_per_hour=1.0),
     )
-    grant = await granted(allowance, bill(dollars=0.3))
-    assert await allowance.grant("fake", MODEL, bill(dollars=0.2), now() + 0.05) is Ending.BUDGET
-    await allowance.settle(grant, bill(dollars=0.1))
-    await granted(allowance, bill())
-    assert await allowance.grant("fake", MODEL, bill(), now() + 0.05) is Ending.LIMIT
+    grant = await granted(quota, bill(dollars=0.3))
+    assert await quota.reserve("fake", MODEL, bill(dollars=0.2), now() + 0.05) is Ending.BUDGET
+    await quota.settle(grant, bill(dollars=0.1))
+    await granted(quota, bill())
+    assert await quota.reserve("fake", MODEL, bill(), now() + 0.05) is Ending.LIMIT
 
 
 async def test_meters_that_go_away_during_an_attempt_do_it_no_harm() -> None:
     meters = SlowMeters()
-    allowance = limited(meters, Budget(usd_per_hour=1.0), tokens_per_minute=6_000)
+    quota = limited(meters, Budget(usd_per_hour=1.0), tokens_per_minute=6_000)
     provider, metrics = ControlledProvider([asyncio.Event()]), Metrics()
     provider = ControlledProvider([0.05, *says("abc")])
-    gateway = Gateway({"fake": provider}, Accounts(Prices.read(), metrics), allowance, metrics, concurrency=1)
+    gateway = Gateway({"fake": provider}, Ledger(Prices.read(), metrics), quota, metrics, concurrency=1)
     calling = asyncio.create_task(gateway.call("fake", CALL, 5))
     await provider.called(1)
     meters.down = True
@@ -1037,7 +1042,7 @@ async def test_whatever_a_provider_fails_with_the_next_one_is_asked(kind: Failur
     alternatives = [("other", "gpt-4o-mini")]
     completion = await open_gateway([first, second]).call("fake", CALL, 5, alternatives=alternatives)
     assert (completion.ending, completion.text) == (Ending.FINISHED, "abc")
-    assert (completion.provider, completion.model) == ("other", "gpt-4o-mini")
+    assert (completion.responder.provider, completion.responder.model) == ("other", "gpt-4o-mini")
     assert [call.model for call in second.calls] == ["gpt-4o-mini"]
 
 
@@ -1057,7 +1062,7 @@ async def test_alternatives_are_asked_in_their_order_until_one_answers() -> None
     alternatives = [("c", "m1"), ("b", "m2"), ("c", "m3"), ("b", "m4")]
     completion = await open_gateway(providers).call("a", CALL, 5, alternatives=alternatives)
     assert asked == [f"a/{MODEL}", "c/m1", "b/m2", "c/m3"]
-    assert (completion.provider, completion.model) == ("c", "m3")
+    assert (completion.responder.provider, completion.responder.model) == ("c", "m3")
 
 
 async def test_who_is_left_alone_is_passed_over_without_a_call() -> None:
@@ -1065,7 +1070,7 @@ async def test_who_is_left_alone_is_passed_over_without_a_call() -> None:
     gateway = open_gateway([first, second])
     for _ in range(3):
         completion = await gateway.call("fake", CALL, 5, alternatives=[("other", MODEL)])
-        assert completion.provider == "other"
+        assert completion.responder.provider == "other"
     assert (len(first.calls), len(second.calls)) == (1, 3)
 
 
@@ -1079,7 +1084,7 @@ async def test_who_is_at_its_limit_is_passed_over_if_waiting_would_take_too_long
 
 async def test_no_alternative_is_asked_after_the_last_one_left() -> None:
     first, second = two([Alive(), 0.1, *fails(FailureKind.SERVER)], says("abc"))
-    progress = Progress(until=now() + 0.05)
+    progress = CallProgress(until=now() + 0.05)
     gateway = open_gateway([first, second])
     completion = await gateway.call("fake", CALL, 5, alternatives=[("other", MODEL)], progress=progress)
     assert completion.ending is Ending.PROVIDER
@@ -1098,7 +1103,7 @@ async def test_if_all_fail_the_last_failure_is_told_and_no_text() -> None:
     completion = await open_gateway([first, second]).call("fake", CALL, 5, alternatives=[("other", MODEL)])
     assert (completion.ending, completion.failure) == (Ending.PROVIDER, FailureKind.CONNECTION)
     assert completion.text == ""
-    assert completion.provider == "other"
+    assert completion.responder.provider == "other"
 
 
 # --- the books --------------------------------------------------------------------------------------------
@@ -1116,18 +1121,18 @@ async def test_a_call_takes_what_all_its_attempts_took_over_all_providers(metric
     completion = await gateway.call("fake", CALL, 5, alternatives=[("other", MODEL)])
     assert completion.ending is Ending.FINISHED
     for direction, total in (
-        ("input", completion.usage.input_tokens),
-        ("output", completion.usage.output_tokens),
+        ("input", completion.bill.usage.input_tokens),
+        ("output", completion.bill.usage.output_tokens),
     ):
         booked_in_all = booked(metrics, direction, "fake") + booked(metrics, direction, "other")
         assert booked_in_all == total
     assert booked(metrics, "input", "fake") > 0
     assert booked(metrics, "input", "other") == 150
-    assert completion.estimated
+    assert completion.bill.estimated
     spent = sum(
         count(metrics, "msr_lvlm_cost_usd_total", provider=name, model=MODEL) for name in ("fake", "other")
     )
-    assert completion.cost_usd == pytest.approx(spent)
+    assert completion.bill.cost_usd == pytest.approx(spent)
     calls = "msr_lvlm_call_duration_seconds_count"
     assert count(metrics, calls, provider="fake", model=MODEL, outcome="truncated") == 1
     assert count(metrics, calls, provider="fake", model=MODEL, outcome="server") == 1
@@ -1148,7 +1153,11 @@ BEFORE_ANY_WORK = [
 @pytest.mark.parametrize("kind", BEFORE_ANY_WORK)
 async def test_a_failure_before_any_work_costs_nothing(metrics: Metrics, kind: FailureKind) -> None:
     completion = await open_gateway([ControlledProvider(fails(kind))], metrics).call("fake", CALL, 5)
-    assert (completion.usage, completion.cost_usd, completion.estimated) == (Usage(), 0.0, False)
+    assert (completion.bill.usage, completion.bill.cost_usd, completion.bill.estimated) == (
+        Usage(),
+        0.0,
+        False,
+    )
 
 
 @pytest.mark.parametrize("kind", BEFORE_ANY_WORK)
@@ -1157,18 +1166,18 @@ async def test_the_same_failure_in_the_middle_of_an_answer_is_counted_and_marked
 ) -> None:
     script = [TextDelta("abcd " * 20), ProviderError(kind, "no")]
     completion = await open_gateway([ControlledProvider(script)], metrics).call("fake", CALL, 5)
-    assert completion.estimated
-    assert completion.usage.input_tokens > 0
-    assert completion.usage.output_tokens > 0
-    assert (completion.cost_usd or 0.0) > 0
-    assert booked(metrics, "input", estimated=True) == completion.usage.input_tokens
+    assert completion.bill.estimated
+    assert completion.bill.usage.input_tokens > 0
+    assert completion.bill.usage.output_tokens > 0
+    assert (completion.bill.cost_usd or 0.0) > 0
+    assert booked(metrics, "input", estimated=True) == completion.bill.usage.input_tokens
 
 
 async def test_a_connection_that_broke_may_have_cost_something(metrics: Metrics) -> None:
     provider = ControlledProvider(fails(FailureKind.CONNECTION))
     completion = await open_gateway([provider], metrics).call("fake", CALL, 5)
-    assert completion.estimated
-    assert completion.usage.input_tokens > 0
+    assert completion.bill.estimated
+    assert completion.bill.usage.input_tokens > 0
 
 
 async def test_a_cancelled_call_is_in_the_books_and_marked(metrics: Metrics) -> None:
@@ -1185,23 +1194,23 @@ async def test_a_cancelled_call_is_in_the_books_and_marked(metrics: Metrics) -> 
     calls = "msr_lvlm_call_duration_seconds_count"
     assert count(metrics, calls, provider="fake", model=MODEL, outcome="cancelled") == 1
     assert count(metrics, "msr_lvlm_inflight") == 0
-    assert gateway._line("fake", MODEL).places.taken == 0
+    assert gateway.state("fake", MODEL).concurrency.in_use == 0
 
 
 async def test_a_finished_answer_without_usage_is_estimated_and_marked(metrics: Metrics) -> None:
     provider = ControlledProvider(says("abcd " * 20, usage=None))
     completion = await open_gateway([provider], metrics).call("fake", CALL, 5)
-    assert (completion.ending, completion.estimated) == (Ending.FINISHED, True)
-    assert completion.usage.input_tokens > 50
-    assert completion.usage.output_tokens > 10
+    assert (completion.ending, completion.bill.estimated) == (Ending.FINISHED, True)
+    assert completion.bill.usage.input_tokens > 50
+    assert completion.bill.usage.output_tokens > 10
 
 
 async def test_input_tokens_told_at_the_start_are_kept_when_the_stream_breaks(metrics: Metrics) -> None:
     provider = ControlledProvider([Usage(321, 1), TextDelta("abcd " * 20)])
     completion = await open_gateway([provider], metrics).call("fake", CALL, 5)
-    assert completion.usage.input_tokens == 321
-    assert completion.usage.output_tokens > 10
-    assert completion.estimated
+    assert completion.bill.usage.input_tokens == 321
+    assert completion.bill.usage.output_tokens > 10
+    assert completion.bill.estimated
 
 
 @pytest.mark.parametrize("turns", range(0, 60, 2))
@@ -1216,8 +1225,8 @@ async def test_whoever_leaves_whenever_the_budget_and_the_books_agree_and_no_pla
     limits = {"fake": RateLimit(600, 60_000), "other": RateLimit(600, 60_000)}
     gateway = Gateway(
         {"fake": first, "other": second},
-        Accounts(Prices.read(), metrics),
-        Allowance(shared, local, limits, Budget(usd_per_hour=10.0)),
+        Ledger(Prices.read(), metrics),
+        Quota(shared, local, limits, Budget(usd_per_hour=10.0)),
         metrics,
         concurrency=1,
         retries=Instantly(2),
@@ -1234,7 +1243,7 @@ async def test_whoever_leaves_whenever_the_budget_and_the_books_agree_and_no_pla
     for meters in (shared.kept, local):
         assert sum(total for total, _ in meters._totals.values()) == pytest.approx(spent, abs=1e-9)
     for name in ("fake", "other"):
-        assert gateway._line(name, MODEL).places.taken == 0
+        assert gateway.state(name, MODEL).concurrency.in_use == 0
     assert first.under_way == second.under_way == 0
     assert count(metrics, "msr_lvlm_inflight") == 0
 
@@ -1246,8 +1255,8 @@ def within(seconds: float) -> Callable[[], float]:
 
 async def totals(gateway: Gateway) -> list[float]:
     """What the meters of a gateway say was spent, once its books are closed."""
-    await asyncio.gather(*gateway._settling)
-    meters = gateway._allowance._meters
+    await asyncio.gather(*gateway._backend.quota._settling)
+    meters = gateway._backend.quota._meters
     assert isinstance(meters, MemoryMeters)
     return [total for total, _ in meters._totals.values()]
 

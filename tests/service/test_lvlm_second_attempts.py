@@ -10,8 +10,10 @@ from controlled_provider import BILLED, ControlledProvider, Step, says
 from lvlm_parts import open_gateway
 
 from service.lvlm.allowance import Budget
-from service.lvlm.gateway import Completion, Ending, Gateway
-from service.lvlm.hedges import SAVED_UP
+from service.lvlm.attempt import Ending
+from service.lvlm.completion import Completion
+from service.lvlm.gateway import Gateway
+from service.lvlm.hedges import MAX_CREDIT
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import Call, Prompt, Text
 from service.metrics import Metrics
@@ -97,7 +99,7 @@ class Hedging:
         return await calling
 
     async def settled(self) -> None:
-        await asyncio.gather(*self.gateway._settling)
+        await asyncio.gather(*self.gateway._backend.quota._settling)
 
 
 async def test_a_second_attempt_that_the_first_overtakes_before_it_begins_was_not_made() -> None:
@@ -107,7 +109,7 @@ async def test_a_second_attempt_that_the_first_overtakes_before_it_begins_was_no
     completion = await hedging.overtaken(gate)
     assert (completion.ending, completion.text, hedging.calls) == (Ending.FINISHED, "first", 1)
     assert hedging.made == 0
-    assert hedging.gateway._line("fake", MODEL).places.taken == 0
+    assert hedging.gateway.state("fake", MODEL).concurrency.in_use == 0
 
 
 async def test_a_second_attempt_that_never_began_is_in_no_bill_and_its_draw_goes_back() -> None:
@@ -116,7 +118,11 @@ async def test_a_second_attempt_that_never_began_is_in_no_bill_and_its_draw_goes
     await hedging.learn()
     completion = await hedging.overtaken(gate)
     await hedging.settled()
-    assert (completion.usage, completion.cost_usd, completion.estimated) == (BILLED, DOLLARS, False)
+    assert (completion.bill.usage, completion.bill.cost_usd, completion.bill.estimated) == (
+        BILLED,
+        DOLLARS,
+        False,
+    )
     assert hedging.counted("msr_lvlm_tokens_total", direction="input") == (LESSONS + 1) * BILLED.input_tokens
     assert hedging.counted("msr_lvlm_estimated_tokens_total", direction="input") == 0
     assert hedging.counted("msr_lvlm_call_duration_seconds_count", outcome="cancelled") == 0
@@ -124,7 +130,7 @@ async def test_a_second_attempt_that_never_began_is_in_no_bill_and_its_draw_goes
 
 
 async def test_a_second_attempt_that_never_began_leaves_the_credit_for_another() -> None:
-    gates = [asyncio.Event() for _ in range(int(SAVED_UP) + 1)]
+    gates = [asyncio.Event() for _ in range(int(MAX_CREDIT) + 1)]
     hedging = Hedging(*[[gate, *says("first")] for gate in gates], [30.0, *says("slow")])
     await hedging.learn()
     for gate in gates:  # more of them than were saved up for
@@ -153,4 +159,4 @@ async def test_whenever_a_call_is_given_up_only_attempts_that_the_provider_got_a
     assert (hedging.counted("msr_lvlm_estimated_tokens_total", direction="input") > 0) == (hedging.calls > 0)
     spent = hedging.counted("msr_lvlm_cost_usd_total")
     assert hedging.meters.spent == pytest.approx(spent, abs=1e-9)
-    assert hedging.gateway._line("fake", MODEL).places.taken == hedging.provider.under_way == 0
+    assert hedging.gateway.state("fake", MODEL).concurrency.in_use == hedging.provider.under_way == 0

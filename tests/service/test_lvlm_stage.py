@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,9 @@ from simulator_process import start_simulator
 
 from service.bundle import Catalogue, open_bundle
 from service.lvlm import montage, prompts
-from service.lvlm.answer_cache import Lifetimes, StoredAnswer
-from service.lvlm.answers import Answer
+from service.lvlm.answer_cache import Lifetimes
+from service.lvlm.contracts import Outcome, Shown, StageRequest, StageResult
 from service.lvlm.providers.base import Usage
-from service.lvlm.stage import Outcome, Shown, StageRequest, StageResult
 from service.stores.memory import MemoryCache
 from service.strategies import STRATEGIES
 
@@ -94,14 +94,14 @@ async def test_the_simulator_orders_the_pool_for_every_strategy(
     async with open_stage(catalogue, [connect(wire, simulator)], stream=stream) as opened:
         result = await opened.stage.rerank(ask(strategy, wire, form=form, explain=True))
     assert result.outcome is Outcome.OK
-    assert result.provider == "simulator"
-    assert result.cost_usd == 0.0
+    assert result.answer.responder.reported_as == "simulator"
+    assert result.bill.cost_usd == 0.0
     assert set(result.order) <= set(POOL)
     assert len(result.order) == len(set(result.order)) == (5 if form == "label" else len(POOL))
-    assert result.explanation is not None
-    assert result.explanation.startswith("Simulated answer:")
-    assert result.usage.input_tokens > 100
-    assert not result.estimated
+    assert result.answer.parsed.explanation is not None
+    assert result.answer.parsed.explanation.startswith("Simulated answer:")
+    assert result.bill.usage.input_tokens > 100
+    assert not result.bill.estimated
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -109,13 +109,13 @@ async def test_labels_become_rows_and_usage_becomes_cost(catalogue: Catalogue, w
     result, opened = await rerank(catalogue, answer(wire, *GOOD), ask(provider=wire))
     assert result.order == (2, 0, 1, 3, 4)
     assert result.outcome is Outcome.OK
-    assert result.provider == wire
-    assert result.usage == Usage(100, 7, cached_input_tokens=40, image_tokens=85)
-    assert result.cost_usd == pytest.approx((60 * 2.50 + 40 * 1.25 + 7 * 10.00) / 1e6)
+    assert result.answer.responder.reported_as == wire
+    assert result.bill.usage == Usage(100, 7, cached_input_tokens=40, image_tokens=85)
+    assert result.bill.cost_usd == pytest.approx((60 * 2.50 + 40 * 1.25 + 7 * 10.00) / 1e6)
     labels = {"provider": wire, "model": "gpt-4o"}
     assert opened.count("msr_lvlm_tokens_total", direction="input", **labels) == 100
     assert opened.count("msr_lvlm_tokens_total", direction="output", **labels) == 7
-    assert opened.count("msr_lvlm_cost_usd_total", **labels) == pytest.approx(result.cost_usd)
+    assert opened.count("msr_lvlm_cost_usd_total", **labels) == pytest.approx(result.bill.cost_usd)
     assert opened.count("msr_lvlm_call_duration_seconds_count", outcome="ok", **labels) == 1
     assert opened.count("msr_lvlm_time_to_first_token_seconds_count", **labels) == 1
     assert opened.count("msr_lvlm_inflight") == 0
@@ -125,7 +125,11 @@ async def test_faults_in_an_answer_are_repaired_and_counted(catalogue: Catalogue
     result, opened = await rerank(catalogue, answer("openai", "C", "C", "ZZ", "a"), ask())
     assert result.outcome is Outcome.REPAIRED
     assert result.order == (2, 0)
-    assert (result.invented, result.duplicated, result.missing) == (1, 1, 3)
+    assert (result.answer.parsed.invented, result.answer.parsed.duplicated, result.answer.parsed.missing) == (
+        1,
+        1,
+        3,
+    )
     for kind, times in (("invented", 1), ("duplicated", 1), ("missing", 3)):
         labels = {"provider": "openai", "model": "gpt-4o", "kind": kind}
         assert opened.count("msr_lvlm_repairs_total", **labels) == times
@@ -142,10 +146,10 @@ async def test_at_the_deadline_the_emitted_prefix_is_kept(
     assert clock.now() - began < 0.6
     assert result.outcome is Outcome.PARTIAL
     assert result.order == (2, 0)
-    assert result.estimated
-    assert result.usage.input_tokens > 0
-    assert result.cost_usd is not None
-    assert result.cost_usd > 0
+    assert result.bill.estimated
+    assert result.bill.usage.input_tokens > 0
+    assert result.bill.cost_usd is not None
+    assert result.bill.cost_usd > 0
     assert opened.count("msr_fallbacks_total", reason="partial") == 1
 
 
@@ -162,7 +166,7 @@ async def test_without_an_answer_in_time_the_candidate_order_stays(
     assert result.outcome is Outcome.FALLBACK_DEADLINE
     assert result.order == ()
     assert seconds <= 0.3
-    assert result.estimated
+    assert result.bill.estimated
     assert opened.count("msr_fallbacks_total", reason="fallback_deadline") == 1
 
 
@@ -171,8 +175,8 @@ async def test_a_failing_provider_leaves_the_candidate_order(catalogue: Catalogu
     result, opened = await rerank(catalogue, SCRIPTS[wire].error(500, "api_error"), ask(provider=wire))
     assert result.outcome is Outcome.FALLBACK_PROVIDER
     assert result.order == ()
-    assert result.usage == Usage()
-    assert not result.estimated
+    assert result.bill.usage == Usage()
+    assert not result.bill.estimated
     labels = {"provider": wire, "model": "gpt-4o"}
     assert opened.count("msr_lvlm_call_duration_seconds_count", outcome="server", **labels) == 1
 
@@ -183,8 +187,8 @@ async def test_a_truncated_stream_is_a_failure_whose_tokens_count(catalogue: Cat
     result, _ = await rerank(catalogue, reply, ask(provider=wire))
     assert result.outcome is Outcome.FALLBACK_PROVIDER
     assert result.order == ()
-    assert result.estimated
-    assert result.usage.output_tokens > 0
+    assert result.bill.estimated
+    assert result.bill.usage.output_tokens > 0
 
 
 @pytest.mark.parametrize("text", [b"I would rather talk about the weather.", b'{"ranking": ["ZZ"]}', b""])
@@ -194,7 +198,7 @@ async def test_an_answer_with_nothing_usable_leaves_the_candidate_order(
     result, _ = await rerank(catalogue, Reply(SCRIPTS["openai"].stream(text)), ask())
     assert result.outcome is Outcome.FALLBACK_ANSWER
     assert result.order == ()
-    assert result.usage.output_tokens == 7
+    assert result.bill.usage.output_tokens == 7
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -212,7 +216,7 @@ async def test_without_a_free_place_in_time_the_candidate_order_stays(catalogue:
         await busy
         assert len(server.requests) == 1
     assert result.outcome is Outcome.FALLBACK_LIMIT
-    assert result.usage == Usage()
+    assert result.bill.usage == Usage()
 
 
 @pytest.mark.usefixtures("clock")
@@ -327,18 +331,18 @@ async def test_shown_counts_and_warnings_tell_what_lacked(catalogue: Catalogue) 
 async def test_a_model_without_a_price_works_and_says_so(catalogue: Catalogue) -> None:
     result, _ = await rerank(catalogue, answer("openai", *GOOD), ask("s1", model="mystery", modality="title"))
     assert result.outcome is Outcome.OK
-    assert result.cost_usd is None
+    assert result.bill.cost_usd is None
     assert result.warnings == ("no price is known for the model mystery: its cost is not counted",)
 
 
 async def test_an_explanation_is_given_only_when_asked_and_then_escaped(catalogue: Catalogue) -> None:
     reply = answer("openai", *GOOD, explanation="<b>Because</b> \u202eof blue" + "!" * 900)
     asked, _ = await rerank(catalogue, reply, ask(explain=True))
-    assert asked.explanation is not None
-    assert asked.explanation.startswith("&lt;b&gt;Because&lt;/b&gt; of blue!")
-    assert len(asked.explanation) < 700
+    assert asked.answer.parsed.explanation is not None
+    assert asked.answer.parsed.explanation.startswith("&lt;b&gt;Because&lt;/b&gt; of blue!")
+    assert len(asked.answer.parsed.explanation) < 700
     unasked, _ = await rerank(catalogue, reply, ask(explain=False))
-    assert unasked.explanation is None
+    assert unasked.answer.parsed.explanation is None
 
 
 async def test_the_papers_form_lists_titles_and_asks_for_all_of_them(catalogue: Catalogue) -> None:
@@ -361,9 +365,13 @@ async def test_a_good_answer_is_given_again_without_a_call(catalogue: Catalogue)
     assert (first.cache, second.cache) == ("miss", "hit")
     assert second.order == first.order
     assert second.outcome is first.outcome is Outcome.REPAIRED
-    assert (second.duplicated, second.missing, second.shown) == (first.duplicated, first.missing, first.shown)
-    assert second.usage == Usage()
-    assert second.cost_usd == 0.0
+    assert (second.answer.parsed.duplicated, second.answer.parsed.missing, second.shown) == (
+        first.answer.parsed.duplicated,
+        first.answer.parsed.missing,
+        first.shown,
+    )
+    assert second.bill.usage == Usage()
+    assert second.bill.cost_usd == 0.0
     for result in ("miss", "hit", "stored"):
         assert opened.count("msr_cache_events_total", cache="answers", result=result) == 1
 
@@ -423,7 +431,7 @@ async def test_an_unusable_answer_is_remembered_for_a_moment(catalogue: Catalogu
         third = await opened.stage.rerank(ask())
     assert (first.cache, first.outcome) == ("miss", Outcome.FALLBACK_ANSWER)
     assert (second.cache, second.outcome) == ("negative", Outcome.FALLBACK_ANSWER)
-    assert second.usage == Usage()
+    assert second.bill.usage == Usage()
     assert (third.cache, third.outcome) == ("miss", Outcome.OK)
 
 
@@ -452,8 +460,8 @@ async def test_a_loop_that_is_held_up_over_the_deadline_loses_no_prefix(
         asyncio.get_running_loop().call_later(0.4, clock.move, 0.2)
         result = await opened.stage.rerank(ask(deadline=0.5))
     assert (result.outcome, result.order) == (Outcome.PARTIAL, (2, 0))
-    assert result.estimated
-    assert result.usage.input_tokens > 0
+    assert result.bill.estimated
+    assert result.bill.usage.input_tokens > 0
 
 
 @pytest.mark.usefixtures("clock")
@@ -561,16 +569,46 @@ async def test_another_version_of_the_prompt_or_of_the_montage_is_another_visit(
     assert caches == ["miss", "hit", "miss"]
 
 
+LAYOUT: dict[str, Any] = {
+    "answer": {
+        "order": [],
+        "invented": 0,
+        "duplicated": 0,
+        "missing": 0,
+        "explanation": None,
+        "form": False,
+    },
+    "outcome": "ok",
+    "shown": {"titles": 10, "images": 8, "captions": 0},
+    "simulated": False,
+    "provider": "openai",
+    "model": "gpt-4o",
+    "blind": False,
+    "at": 1e12,
+}
+"""What a cached answer looks like in a store that workers of several versions share."""
+
+
 def record(*order: int) -> bytes:
     """A whole answer as the cache keeps it."""
-    stored = StoredAnswer(Answer(order, 0, 0, 0), Outcome.OK, Shown(), False, "openai", "gpt-4o")
-    return json.dumps(asdict(stored)).encode()
+    return json.dumps(LAYOUT | {"answer": LAYOUT["answer"] | {"order": order}}).encode()
 
 
 async def test_a_whole_record_about_the_pool_is_a_hit(catalogue: Catalogue) -> None:
     async with playing(catalogue, answer("openai", *GOOD), cache=DamagedCache(record(29, 0))) as (opened, _):
         result = await opened.stage.rerank(ask())
     assert (result.cache, result.order) == ("hit", (29, 0))
+
+
+async def test_an_answer_is_written_as_workers_of_other_versions_read_it(catalogue: Catalogue) -> None:
+    cache = KeptCache(10**6)
+    async with playing(catalogue, answer("openai", *GOOD), cache=cache, closing_seconds=1) as (opened, _):
+        result = await opened.stage.rerank(ask())
+    (written,) = (json.loads(value) for value in cache.written)
+    assert written.pop("at") == pytest.approx(time.time(), abs=600)
+    wanted = LAYOUT | {"answer": LAYOUT["answer"] | {"order": list(result.order)}}
+    assert list(written) == [name for name in wanted if name != "at"]
+    assert written == {name: value for name, value in wanted.items() if name != "at"}
 
 
 @pytest.mark.parametrize(
@@ -608,6 +646,18 @@ class DamagedCache(MemoryCache):
 
     async def get(self, key: str) -> bytes | None:
         return self._junk
+
+
+class KeptCache(MemoryCache):
+    """Keeps what was written for the test to see."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.written: list[bytes] = []
+
+    async def set(self, key: str, value: bytes, ttl: float) -> None:
+        self.written.append(value)
+        await super().set(key, value, ttl)
 
 
 class SlowCache(MemoryCache):
