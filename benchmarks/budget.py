@@ -33,7 +33,7 @@ from benchmarks.tables import Table
 from models.evaluation import Protocol
 from service.bundle import Catalogue
 from service.lvlm.attempt import Ending
-from service.lvlm.pricing import Model, Prices
+from service.lvlm.pricing import ModelPrice, Prices
 from service.lvlm.providers.base import Call
 from service.lvlm.tokens import UNKNOWN_FAMILY
 from service.metrics import Metrics
@@ -45,7 +45,7 @@ from service.strategies import STRATEGIES
 from service.wiring import Stores, open_gateway, open_providers
 
 USD_PER_DAY = 1_000.0
-PRICED = Model(2.5, 1.25, 2.5, 10.0, UNKNOWN_FAMILY, None)
+PRICED = ModelPrice(2.5, 1.25, 2.5, 10.0, UNKNOWN_FAMILY, None)
 """As gpt-4o: US dollars per million tokens."""
 USERS = 20
 """Whose prompts are sent in turns."""

@@ -1,4 +1,4 @@
-"""Entries of an answer to positions in the pool, with counts of what was wrong with them."""
+"""Turns the entries of an answer into positions in the pool, with counts of what was wrong with them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def parse_entries(
     counted = _counted(entries, candidates) if numbers else None
     if counted is not None:
         form = True
-        if 0 in counted:  # from nought or from one?
+        if 0 in counted:  # some count from 0, and nothing tells which
             return ParsedAnswer((), len(entries), 0, asked, form=True)
     order: dict[int, None] = {}
     invented = duplicated = 0
