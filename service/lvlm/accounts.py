@@ -36,6 +36,7 @@ class Ledger:
         self._simulators = frozenset(simulators)
         self._free = frozenset(() if bill_simulated else simulators)
         self._bill_simulated = bill_simulated
+        # Providers of any name behind which a simulator has answered before.
         self._seen_simulated: set[str] = set()
         self._estimator = UsageEstimator(prices)
 
@@ -59,9 +60,11 @@ class Ledger:
         """Books an attempt that has ended, and returns its bill."""
         bill, metrics = self.so_far(attempt), self._metrics
         provider, model = attempt.provider, attempt.call.model
+        # Only bills of whole answers teach: one that the cap cut off says nothing about the usual length.
         if not bill.estimated and attempt.reason is FinishReason.STOP and attempt.usage:
             self._estimator.learn(attempt, bill.usage)
         metrics.lvlm_call_duration.labels(provider, model, attempt.outcome).observe(attempt.seconds)
+        # An answer that is not streamed has no first token apart from its last.
         if attempt.first_text is not None and attempt.call.stream:
             metrics.lvlm_time_to_first_token.labels(provider, model).observe(attempt.first_text)
         counted = {
@@ -76,6 +79,7 @@ class Ledger:
                 metrics.lvlm_estimated_tokens.labels(provider, model, direction).inc(tokens)
         # Dollars of a simulated answer were not spent: they stand under the simulator's name.
         payer = SIMULATOR if attempt.simulated and provider not in self._simulators else provider
+        # A model without a price counts as 0 here; the answer itself says None, and warns.
         metrics.lvlm_cost.labels(payer, model).inc(bill.cost_usd or 0.0)
         return bill
 
@@ -101,6 +105,7 @@ class Ledger:
         reported = self._estimator.reported(attempt)
         if reported is not None:
             return reported, False
+        # It failed before any token was read or generated.
         if attempt.failure in _UNBILLED and not attempt.started:
             return Usage(), False
         return self._estimator.taken(attempt), True

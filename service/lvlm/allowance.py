@@ -114,6 +114,7 @@ class Quota:
         if expected.cost_usd is None and self.refuses_unpriced(provider):
             return Ending.BUDGET
         flows, sums = self._flows(provider, model, expected), self._sums(expected)
+        # Without limits no store is asked, so that none can slow a call down.
         if not flows and not sums:
             return Reservation(expected)
         patience = max(0.0, until - asyncio.get_running_loop().time())
@@ -133,6 +134,7 @@ class Quota:
         """Corrects what was drawn by what the attempt really took."""
         if reservation.meters is None:
             return
+        # The difference alone, which is negative for an attempt that took less than expected.
         tokens = _tokens(bill) - _tokens(reservation.expected)
         dollars = bill.cost_usd or 0.0
         flows = [
@@ -202,12 +204,14 @@ class Quota:
         except StoreError:
             await self.release(reservation)
             raise
+        # The turn would come too late: what the sums hold already goes back as well.
         if wait is None:
             await self.release(reservation)
             return Ending.LIMIT
         return Reservation(expected, flows, sums, meters, wait)
 
     def _flows(self, provider: str, model: str, expected: Bill) -> tuple[Flow, ...]:
+        # A limit may be set for the provider, for one of its models, or for both.
         flows = []
         for name in (provider, f"{provider}/{model}"):
             limit = self._limits.get(name, RateLimit())
@@ -221,6 +225,7 @@ class Quota:
         cost = CAUTION * (expected.cost_usd or 0.0)
         windows = ((HOUR, self._budget.usd_per_hour), (DAY, self._budget.usd_per_day))
         now = int(time.time())
+        # Windows begin with the full hour or day in UTC, so that all workers add to the same key.
         keys = {f"usd:{seconds}:{now // seconds}": (seconds, limit) for seconds, limit in windows}
         return tuple(
             # Kept for one window more, so that an attempt that began in this one is still settled in it.

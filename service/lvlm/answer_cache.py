@@ -97,6 +97,7 @@ class AnswerCache:
         lifetimes = self._lifetimes
         long = stored.good and not briefly
         ttl = lifetimes.fresh + lifetimes.stale if long else lifetimes.negative
+        # A lifetime of 0 turns the remembering of unusable answers off.
         if ttl <= 0:
             return
         try:
@@ -123,6 +124,7 @@ class AnswerCache:
             return
         if old is not None and old.good:
             if self.stale(old):
+                # Dated so that it becomes stale again when an unusable answer would be forgotten.
                 at = time.time() - self._lifetimes.fresh + self._lifetimes.negative
                 await self.put(key, replace(old, at=at))
         elif stored is not None:
@@ -149,6 +151,7 @@ class AnswerCache:
 
 def answer_key(facts: Mapping[str, Any]) -> str:
     """Returns the key for everything that changes an answer: SHA-256 over its canonical JSON."""
+    # Sorted, compact and ASCII: equal facts give equal bytes in every worker and version of Python.
     canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return _PREFIX + hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -196,6 +199,7 @@ def load(value: bytes, pool_size: int) -> StoredAnswer:
         stored = StoredAnswer(answer, float(record["at"]))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"a stored answer is damaged: {error!r}") from error
+    # The key holds the pool, so that this is a damaged record or another program's.
     if len(set(order)) != len(order) or not set(order) <= set(range(pool_size)):
         raise ValueError("a stored answer does not fit the pool")
     return stored

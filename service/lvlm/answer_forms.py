@@ -51,6 +51,7 @@ def read_form(said: str, candidates: Candidates, asked: int, *, finished: bool) 
     said = said[-MAX_SAID:]
     found = list(structures(said))
     bare = [each for each in found if not name_before(said, each)]
+    # From what can hardly be anything else to what is often prose; later kinds are read only if needed.
     kinds: tuple[Callable[[], list[Listing]], ...] = (
         lambda: listings.arrays(said, bare, plain=True),
         lambda: _other_keys(said, found),
@@ -99,6 +100,7 @@ def _is_other_key(name: str) -> bool:
 
 def _chosen(found: Sequence[Listing], candidates: Candidates, asked: int) -> ParsedText | None:
     """The last listing if it has all that was asked for, or if it is the only one and stands alone."""
+    # More invented items than real ones make it a list of something else.
     usable = []
     for listing in found:
         answer = parse_entries(listing.entries, candidates, asked)
@@ -108,6 +110,7 @@ def _chosen(found: Sequence[Listing], candidates: Candidates, asked: int) -> Par
     if not usable:
         return None
     listing, answer = usable[-1]
+    # A listing that is repeated, as in a summary at the end, is one.
     only = all(other.order == answer.order for _, other in usable)
     if answer.missing and not (listing.alone and only):
         return None

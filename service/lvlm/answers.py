@@ -92,6 +92,7 @@ def under_way(text: str, candidates: Candidates) -> UnderWay:
     structure = _answer_object(text, MAX_WATCHED)
     if structure is None:
         return UnderWay()
+    # The first member of that name alone: read_answer prefers it if any of it can be used.
     first = next(iter(members(structure.value, _is_key(candidates.form))), None)
     over = structure.value.closed or structure.end >= MAX_WATCHED
     if first is None:
@@ -110,6 +111,7 @@ def _read(text: str, candidates: Candidates, asked: int, *, finished: bool = Tru
             parsed = _held(held, structure, candidates, asked)
             if parsed.answer.order:
                 return parsed
+    # Not what was asked for: look for the last ranking under the key, then for other forms.
     said = spoken(text)[:MAX_TEXT]
     return (
         _last_held(said, candidates, asked)
@@ -145,6 +147,7 @@ def _last_held(said: str, candidates: Candidates, asked: int) -> ParsedText | No
     """The last usable ranking under the key; None if nothing stands under it."""
     best: tuple[ParsedText, Structure] | None = None
     is_key = _is_key(candidates.form)
+    # A ranking that a refusal follows is not the answer.
     refused = last_refusal(said)
     for structure in structures(said):
         if refused >= structure.end:

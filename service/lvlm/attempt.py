@@ -61,12 +61,14 @@ class Attempt:
         self.heard = False
         self.begun = False
         self.source: Source | None = None
+        # Whether usage came after the last piece of text, and so is of the whole answer: see billed.
         self._usage_is_last = False
         self._pieces: list[str] = []
         self._began = time.perf_counter()
 
     def take(self, event: Event) -> None:
         """Adds what the provider sent next."""
+        # A response's head is no word from the model: a server may send it and then nothing.
         self.heard = self.heard or not isinstance(event, Source)
         match event:
             case TextDelta(text):
@@ -123,11 +125,13 @@ class Attempt:
     @property
     def complete(self) -> bool:
         """Whether the text alone shows that the answer is there to its end."""
+        # For servers that end a stream without a finish reason, or never end it.
         return bool(self._pieces) and self.call.complete is not None and self.call.complete(self.text)
 
     @property
     def billed(self) -> bool:
         """Whether the usage is of the whole answer: some vendors also tell what it is at the beginning."""
+        # Anthropic tells the input's usage in message_start, and the output's in message_delta at the end.
         ended = self.finish is not None or (self.ending is Ending.FINISHED and self._usage_is_last)
         return self.usage is not None and ended
 

@@ -54,6 +54,7 @@ class CircuitBreaker:
         """Tells whether an attempt may be made now; every admitted one must be given to ``record``."""
         if self.refuses:
             return False
+        # Half-open: this attempt is the probe, and no other is admitted until it is recorded.
         self._probing = self.open
         return True
 
@@ -63,6 +64,7 @@ class CircuitBreaker:
         if self.open:
             self._record_while_open(attempt, good, now)
             return
+        # It says nothing about the provider: cancelled, or refused for too many calls.
         if good is None:
             return
         self._ended.append((now, good))
@@ -96,11 +98,13 @@ class CircuitBreaker:
 
 def _went_well(attempt: Attempt) -> bool | None:
     """Whether the provider did well; None if the attempt does not tell."""
+    # A request that is refused as wrong is our fault, and shows that the provider works.
     if attempt.ending is Ending.FINISHED or attempt.failure is FailureKind.REQUEST:
         return True
     if attempt.failure is FailureKind.RATE_LIMITED:
         return None  # the provider is well and has too much to do: the concurrency limit is for that
     if attempt.ending is Ending.PROVIDER:
         return False
+    # Cut by its deadline or cancelled, which is the provider's fault only after a long silence.
     patience = UNANSWERED if attempt.call.stream else UNANSWERED_PLAIN
     return False if not attempt.heard and attempt.seconds >= patience else None

@@ -104,6 +104,7 @@ class Captions:
     async def read(self, rows: Sequence[int], provider: str, model: str) -> Found:
         """Returns the captions that exist for these items, and begins those that do not."""
         begun, found = 0, self._bundled(rows, provider, model)
+        # Keyed by the image's digest: items of the same image share a caption, and a new image gets its own.
         missing = {
             row: _key(digest, captioner_name(provider, model))
             for row in dict.fromkeys(rows)
@@ -127,6 +128,7 @@ class Captions:
 
     def _bundled(self, rows: Sequence[int], provider: str, model: str) -> dict[int, str]:
         captions = self._catalogue.captions
+        # The first captioner in this order that has described an item gives its caption.
         names = [self._captioner] if self._captioner else [captioner_name(provider, model), *sorted(captions)]
         found: dict[int, str] = {}
         for name in names:
@@ -174,6 +176,7 @@ class Captions:
                 provider,
                 caption_call(image, model, self._max_output_tokens),
                 CALL_SECONDS,
+                # Not awaited and over by now: it takes no permit that requests need, and is not retried.
                 progress=CallProgress(asyncio.get_running_loop().time(), awaited=False),
             )
         if completion.ending in (Ending.LIMIT, Ending.BUDGET):  # never asked: the next request may try again
@@ -181,6 +184,7 @@ class Captions:
         caption = caption_of(completion)
         try:
             if caption is None:
+                # Empty for "tried and failed", so that not every request pays for it anew.
                 await self._cache.set(key, b"", min(FAILED_SECONDS, self._ttl))
                 return
             await self._cache.set(key, caption.encode(), self._ttl)

@@ -30,12 +30,12 @@ class Outcome(StrEnum):
     """How the stage ended; every value but the first three leaves the candidate model's order."""
 
     OK = "ok"
-    REPAIRED = "repaired"
-    PARTIAL = "partial"
+    REPAIRED = "repaired"  # something was invented, repeated, missing or in another form
+    PARTIAL = "partial"  # the deadline came, and a prefix of the ranking was there
     FALLBACK_DEADLINE = "fallback_deadline"
     FALLBACK_PROVIDER = "fallback_provider"
-    FALLBACK_ANSWER = "fallback_answer"
-    FALLBACK_LIMIT = "fallback_limit"
+    FALLBACK_ANSWER = "fallback_answer"  # the model said nothing that can be used, or refused
+    FALLBACK_LIMIT = "fallback_limit"  # no permit or turn came free in time
     FALLBACK_BUDGET = "fallback_budget"
 
     @property

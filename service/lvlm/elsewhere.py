@@ -49,6 +49,7 @@ class WorkLease:
         if self._leases is None:
             yield None
             return
+        # A new owner for each claim: a claim must not renew the lease of an earlier one of the same worker.
         owner = uuid.uuid4().hex
         found = await self._wait(self._leases, key, owner, look, waited_for)
         if found is not None:
@@ -90,6 +91,7 @@ class WorkLease:
 
     async def _renew(self, leases: Leases, key: str, owner: str) -> None:
         while True:
+            # Two renewals may fail before the lease ends.
             await asyncio.sleep(LEASE / 3)
             with suppress(StoreError):
                 await leases.take(key, owner, LEASE)

@@ -54,6 +54,7 @@ class UsageEstimator:
     def expected(self, provider: str, call: Call) -> Usage:
         """Estimates what a call will take, before it is made."""
         seen = self._known(provider, call)
+        # Before the first bill the prompt's own guess stands in.
         output = seen.output_tokens if seen else call.prompt.answer_tokens
         return replace(self._input(provider, call), output_tokens=min(round(output), call.max_output_tokens))
 
@@ -82,6 +83,7 @@ class UsageEstimator:
     def _plausible(self, attempt: Attempt) -> Usage:
         """The usage as reported, with 0 for counts beyond what was sent or could have been generated."""
         call, reported = attempt.sent, attempt.usage or Usage()
+        # Some servers report absurd counts, and a budget must not be spent by one of them.
         sent = reported.input_tokens if self._can_be_sent(call, reported.input_tokens) else 0
         made = reported.output_tokens if _can_be_made(attempt, reported.output_tokens) else 0
         cached = reported.cached_input_tokens if reported.cached_input_tokens <= sent else 0
@@ -97,6 +99,7 @@ class UsageEstimator:
             return True
         written = sum(len(each.encode("utf-8", "replace")) for each in texts)
         schema = len(str(call.prompt.answer_schema or ""))
+        # texts holds the system message too, hence the 1.
         pictures = (len(parts) + 1 - len(texts)) * _MOST_PER_PICTURE + 4 * self._images(call)
         return tokens <= _FRAME + written + schema + pictures
 
@@ -142,7 +145,7 @@ class UsageEstimator:
 
 def _can_be_made(attempt: Attempt, tokens: int) -> bool:
     """Whether an answer can be so many tokens; some servers do not keep to the cap."""
-    slack = 1.25
+    slack = 1.25  # times the cap, or tokens per byte of the text
     return tokens <= slack * attempt.call.max_output_tokens + _FRAME or tokens <= slack * len(
         attempt.text.encode("utf-8", "replace")
     )

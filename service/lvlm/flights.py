@@ -93,8 +93,10 @@ class Singleflight(Generic[T]):
         None if there is none, or none that can go on for so long.
         """
         shared = self._by_key.get(key)
+        # A call that is cut before this request's deadline would take an answer from it that it has time for.
         if shared is None or until > shared.end:
             return None
+        # Retries and queueing go by the most patient request.
         shared.progress.until = max(shared.progress.until, until)
         shared.progress.awaited |= awaited
         return shared

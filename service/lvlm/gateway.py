@@ -90,6 +90,7 @@ class Gateway:
         clock = asyncio.get_running_loop().time
         hard = clock() + deadline
         progress = progress or CallProgress(hard)
+        # A request without time must not take a permit or a reservation.
         if deadline <= 0:
             return self.completion(progress, Ending.DEADLINE)
         ending = Ending.DEADLINE
@@ -98,6 +99,7 @@ class Gateway:
             limits = TimeLimits(hard, progress, last=number == len(asked))
             state, asking = self.state(name, model), replace(call, model=model)
             ending = await ModelCall(self._backend, state, name, asking, limits, progress).ask()
+            # A spent budget is spent for the other models too, and after a deadline there is no time for one.
             if ending not in (Ending.PROVIDER, Ending.LIMIT) or clock() >= min(hard, progress.until):
                 break
         return self.completion(progress, ending)
@@ -107,8 +109,10 @@ class Gateway:
         attempt, bill = progress.attempt, progress.settled
         if attempt is None:
             return Completion(ending)
+        # Read while attempts are under way: what they have taken so far is estimated.
         for running in progress.running:
             bill += self._backend.ledger.so_far(running)
+        # The beginning of an answer that failed is not passed on: another attempt may say something else.
         asked = ending in (Ending.FINISHED, Ending.DEADLINE)
         return Completion(
             ending,

@@ -41,6 +41,7 @@ def view_history(
         pictured: pictures of the history; None for a server that takes none, which is shown the titles in any
             case.
     """
+    # Only the raw view can be asked for without titles, and never where its pictures cannot be sent.
     titled = pictured is None or request.strategy.view != "raw" or "title" in request.modality
     entries = tuple(
         Entry(

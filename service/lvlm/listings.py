@@ -72,6 +72,7 @@ def numbered(text: str, candidates: Candidates, *, finished: bool) -> list[Listi
         rank, item = int(found["rank"]), _Line(found["item"], line.start, line.end)
         if rank == 1:
             blocks.append([item])
+        # Other lines, such as reasons, do not end a block; a number out of turn is left out.
         elif blocks and rank == len(blocks[-1]) + 1:
             blocks[-1].append(item)
     return [listing for block in blocks if (listing := _numbered(text, block, candidates, finished))]

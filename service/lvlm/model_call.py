@@ -101,6 +101,7 @@ class ModelCall:
                 await self._backend.quota.release(reservation)
                 return Ending.PROVIDER
             attempt = await self._answered(Attempt(self._provider, self._call), reservation)
+            # A hedge is part of the attempt that it was sent beside, and is not counted.
             made += 1
             pause = self._backend.retries.pause(attempt, made)
             if pause is None or _now() + pause >= self._limits.until:
@@ -196,6 +197,7 @@ class ModelCall:
         silence = longest_silence(call, otherwise=hard)
         try:
             async with (
+                # The provider has no timeout of its own: this one is moved with every event.
                 asyncio.timeout_at(min(hard, _now() + silence, self._limits.first_event)) as limit,
                 aclosing(provider.stream(call)) as events,  # type: ignore[type-var]
             ):
@@ -210,6 +212,7 @@ class ModelCall:
             else:
                 state.outage.failed("a call to %s/%s was cut off", *self._labels)
         except TimeoutError:
+            # Cut by its deadline, or given up because nothing came: the same exception.
             if _now() >= hard:
                 attempt.cut()
             else:

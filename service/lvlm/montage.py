@@ -63,6 +63,7 @@ def _cells(thumbnails: Sequence[Pillow.Image], columns: int, side: int) -> Pillo
     rows = ceil(len(thumbnails) / columns)
     canvas = Pillow.new("RGB", (columns * side, rows * side), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
+    # 18 pixels in a grid, 42 in a strip.
     font = ImageFont.load_default(side // 7)
     for position, thumbnail in enumerate(thumbnails):
         left, top = position % columns * side, position // columns * side

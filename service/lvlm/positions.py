@@ -39,6 +39,7 @@ def parse_entries(
         elif isinstance(entry, str):
             meant, as_asked = _meant(entry, candidates)
             form |= not as_asked
+        # Items of the same title: the first entry means the first of them, the second the next.
         free = [position for position in meant if position not in order]
         if free:
             order[free[0]] = None
@@ -72,6 +73,7 @@ def _texts(entries: Sequence[Value]) -> tuple[Sequence[Value], bool]:
     objects = [entry for entry in entries if isinstance(entry, Object)]
     if not objects:
         return entries, False
+    # Objects that hold the ranks 1 to n count in that order, however they stand.
     if len(objects) == len(entries):
         ranks = [_member(entry, _RANK_KEYS, (int,)) for entry in objects]
         if sorted(ranks, key=str) == sorted(range(1, len(ranks) + 1), key=str):

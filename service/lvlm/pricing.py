@@ -38,6 +38,7 @@ class ModelPrice:
 
     def cost(self, usage: Usage) -> float:
         """Returns the US dollars for these tokens; cached and cache-writing tokens are part of the input."""
+        # Input that was neither read from the vendor's cache nor written to it.
         plain = max(0, usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens)
         return (
             plain * self.input
@@ -75,6 +76,7 @@ class Prices:
             models = {}
             for name, record in table["models"].items():
                 model = _model(record, rules)
+                # Aliases share the object, by which ``models`` tells them from their model.
                 models.update(dict.fromkeys([name, *record.get("aliases", ())], model))
             return cls(models, table["as_of"], batch_share=table["batch_share"])
         except (KeyError, TypeError, ValueError) as error:

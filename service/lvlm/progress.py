@@ -48,6 +48,7 @@ class CallProgress:
 
     def begin(self, attempt: Attempt) -> None:
         """Adds an attempt; what an ended one said counts no more."""
+        # Of two attempts side by side the first one counts until the other answers first.
         if self.attempt not in self.running:
             self.attempt = attempt
         self.running.append(attempt)
@@ -57,6 +58,7 @@ class CallProgress:
         """Takes an attempt out that has ended, and adds its bill."""
         self.settled += bill
         self.running.remove(attempt)
+        # One of two has failed without a word of the answer: the other one counts now.
         if self.running and attempt is self.attempt and not attempt.answering:
             self.attempt = self.running[0]
 

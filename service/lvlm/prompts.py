@@ -90,6 +90,7 @@ def label(position: int) -> str:
     while position >= 0:
         position, letter = divmod(position, _LETTERS)
         name = chr(ord("A") + letter) + name
+        # Bijective base 26: there is no zero, so that AA follows Z.
         position -= 1
     return name
 
@@ -100,6 +101,7 @@ def clean(text: str, cap: int) -> str:
     Control, format (bidirectional marks, zero-width characters), private and surrogate characters go;
     ``[A]`` becomes ``(A)``.
     """
+    # A bound on the work: eight characters for each that may be kept.
     text = text[: 8 * cap]
     if not (text.isascii() and text.isprintable()):  # most titles are, and need no look at every character
         text = "".join(map(_visible, text))
@@ -279,6 +281,7 @@ _CAPTION_TEXT = (
 def _json(value: object) -> str:
     """ASCII JSON on one line in which no text can look like the end of the data block."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    # JSON escapes that any reader undoes, so that "</data>" in a title cannot end the block.
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 

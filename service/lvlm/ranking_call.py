@@ -120,6 +120,7 @@ class RankingCall:
         return answer_key(
             {
                 "catalogue": self._catalogue.version,
+                # What the LVLM does not see is None: requests that differ in it alone share an answer.
                 "backbone": request.backbone_version if request.strategy.task is Task.RERANK else None,
                 "task": request.strategy.task,
                 "view": request.strategy.view,
@@ -153,6 +154,7 @@ class RankingCall:
         if request.strategy.view == "raw" and "image" in request.modality:
             pictured = await self._pictures.history(self.history, request.image_mode, wanted)
         prompt, self.shown = self._prompt(pictured)
+        # Made only when a server turns out to take no pictures.
         if pictured.images:
             prompt = replace(prompt, without_images=lambda: self._prompt(None)[0])
         return Call(
@@ -227,6 +229,7 @@ class RankingCall:
             return self._no_items(), _NO_ANSWER[completion.ending]
         if completion.reason is FinishReason.REFUSAL:
             return self._no_items(), Outcome.FALLBACK_ANSWER
+        # A text that is complete by itself counts as whole, also if the deadline cut its stream.
         whole = completion.reason is FinishReason.STOP or self._is_complete(completion.text)
         parsed = read_answer(completion.text, self.candidates, self.top, finished=whole)
         if completion.ending is Ending.DEADLINE and not whole:

@@ -39,6 +39,7 @@ class Retries:
             return None
         if made >= self.attempts or not attempt.failure.retryable:
             return None
+        # 0.1, 0.2, 0.4 … seconds.
         bound = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (made - 1))
         if attempt.retry_after is None:
             return random.uniform(0, bound)

@@ -52,5 +52,6 @@ class SilenceLimit:
             self._progressed = now
         if now - self._moved >= _GRAIN * self._silence:
             self._moved = now
+            # The hard end holds whatever is heard; signs of life alone do not keep a stream for ever.
             end = min(self._hard, now + self._silence, self._progressed + self._without_progress)
             self._limit.reschedule(end)

@@ -150,6 +150,7 @@ class LvlmStage:
         """
         now = asyncio.get_running_loop().time()
         alone = ranking.request.cache == "off"  # a measurement: it shares no call and fills no cache
+        # Longer than this request waits: the answer is paid for, and the next equal request finds it.
         budget = max(0.0, ranking.time_left) + (0.0 if alone else self._options.call_seconds)
         until = now + (ranking.time_left if waits else 0.0)
         if not waits and (alone or len(self._singleflight) >= MAX_BACKGROUND):
@@ -201,6 +202,7 @@ class LvlmStage:
             self._give_up(ranking, shared)
             return
         progress.shown = ranking.shown
+        # The requests that waited may have left while the prompt was built.
         progress.awaited &= clock() < progress.until
         completion = await self._gateway.call(
             request.provider,
@@ -227,6 +229,7 @@ class LvlmStage:
         if whole and (responder.provider, responder.model) == (request.provider, request.model):
             await self._answers.put(key, stored)
             return
+        # Another model answered: its answer is good for requests that ask that model.
         if whole:
             await self._answers.put(ranking.key(responder.provider, responder.model), stored)
         await self._answers.make_do(key, stored if finished else None, len(ranking.pool))
@@ -260,6 +263,7 @@ class LvlmStage:
                 ranking.own, ranking.cache = False, "coalesced"
             return self._result(ranking, ranked.answer, ranked.bill or Bill())
         completion = self._gateway.completion(shared.progress, _ENDINGS[shared.progress.step])
+        # The call may go on for the cache; this request gets what is there, and an estimate of the bill.
         ranking.shown = shared.progress.shown
         return self._result(ranking, ranking.judge(completion), completion.bill)
 

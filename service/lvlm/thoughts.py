@@ -71,6 +71,7 @@ def spoken(text: str) -> str:
                 pieces.append(text[at : tag.start()])
             thinking = True
         else:
+            # Thoughts are not nested: the first closing tag ends them.
             if not thinking:  # a closing tag alone: all before it were thoughts
                 pieces.clear()
             thinking = False

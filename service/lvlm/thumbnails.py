@@ -52,6 +52,7 @@ def open_thumbnail(path: Path, side: int) -> Image.Image:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits of grey
         image = image.convert("I").point(lambda value: value / 256).convert("L")
+    # Alpha may be a channel, or a colour of a palette.
     if "A" in image.getbands() or "transparency" in image.info:
         transparent = image.convert("RGBA")
         canvas = Image.new("RGBA", transparent.size, (*BACKGROUND, 255))
@@ -90,6 +91,7 @@ class ThumbnailCache:
         return thumbnail
 
     def _keep(self, key: tuple[str, int], thumbnail: Image.Image) -> None:
+        # Another thread may have made it meanwhile.
         if key in self._thumbnails or _bytes(thumbnail) > self._max_bytes:
             return
         self._thumbnails[key] = thumbnail

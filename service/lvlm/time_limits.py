@@ -28,6 +28,7 @@ class TimeLimits:
     @property
     def until(self) -> float:
         """Event loop's time at which to stop queueing and trying again: half-way if another can be asked."""
+        # Asked anew each time, since a request that joins the call may have more time.
         end = min(self.hard, self._progress.until)
         return end if self._last else (self._began + end) / 2
 

@@ -68,6 +68,7 @@ class Patches:
 
     def tokens(self, width: int, height: int) -> int:
         """See ImageRule."""
+        # Shrunk, never enlarged; then shrunk on until the patches are few enough.
         scale = min(1.0, self.longest / max(width, height))
         patches = self._patches(width * scale, height * scale)
         while patches > self.most:

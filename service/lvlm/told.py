@@ -67,6 +67,7 @@ class StreamedPrefix:
         if self._skip > 0:
             self._skip -= 1
             return
+        # Looking means reading the whole text: after a long one the next pieces are skipped.
         text = attempt.text
         self._skip = len(text) // READ_EACH
         self._read = under_way(text, self._candidates)
@@ -87,6 +88,7 @@ class StreamedPrefix:
         if parsed.order[: len(shown)] == shown:
             return Kept(answer)
         order = tuple(dict.fromkeys((*shown, *parsed.order)))
+        # Of an answer that was not used no faults are reported.
         invented, duplicated = (parsed.invented, parsed.duplicated) if parsed.order else (0, 0)
         mixture = ParsedAnswer(order, invented, duplicated, max(0, asked - len(order)))
         instead = "another answer came" if good else "no other answer came"
