@@ -27,7 +27,7 @@ def answer(recommendation: Recommendation, catalogue: Catalogue, request_id: str
         "outcome": str(recommendation.outcome),
         "backbone": {"name": manifest.name, "version": manifest.version, "family": manifest.family},
         "items": _items(recommendation, catalogue),
-        "explanation": lvlm.explanation if lvlm else None,
+        "explanation": lvlm.answer.parsed.explanation if lvlm else None,
         "lvlm": None if lvlm is None else _lvlm(lvlm),
         "warnings": recommendation.warnings,
         "timings_ms": {stage: round(recommendation.seconds.get(stage, 0.0) * 1000, 3) for stage in STAGES},
@@ -58,7 +58,7 @@ def labels(recommendation: Recommendation) -> dict[str, str]:
     return {
         "strategy": recommendation.strategy.name,
         "backbone": recommendation.model.manifest.name,
-        "model": lvlm.model if lvlm else NONE,
+        "model": lvlm.answer.responder.model if lvlm else NONE,
         "cache": lvlm.cache if lvlm else NONE,
         "outcome": str(recommendation.outcome),
     }
@@ -96,19 +96,19 @@ def _item(
 
 
 def _lvlm(lvlm: StageResult) -> dict[str, Any]:
-    shown, usage = lvlm.shown, lvlm.usage
+    parsed, responder, shown, bill = lvlm.answer.parsed, lvlm.answer.responder, lvlm.shown, lvlm.bill
     return {
-        "provider": lvlm.provider,
-        "model": lvlm.model,
-        "simulated": lvlm.provider in SIMULATORS,
+        "provider": responder.reported_as,
+        "model": responder.model,
+        "simulated": responder.reported_as in SIMULATORS,
         "cache": lvlm.cache,
         "shown": {"titles": shown.titles, "images": shown.images, "captions": shown.captions},
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cost_usd": lvlm.cost_usd,
-        "estimated": lvlm.estimated,
+        "input_tokens": bill.usage.input_tokens,
+        "output_tokens": bill.usage.output_tokens,
+        "cost_usd": bill.cost_usd,
+        "estimated": bill.estimated,
         "caption_calls": lvlm.caption_calls,
-        "invented": lvlm.invented,
-        "duplicated": lvlm.duplicated,
-        "missing": lvlm.missing,
+        "invented": parsed.invented,
+        "duplicated": parsed.duplicated,
+        "missing": parsed.missing,
     }

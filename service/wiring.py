@@ -15,12 +15,13 @@ from service.choices import Choices
 from service.errors import ConfigurationError
 from service.executor import BoundedExecutor
 from service.histories import HistoryReader
-from service.lvlm.accounts import Accounts
-from service.lvlm.allowance import Allowance, Budget, RateLimit
+from service.lvlm.accounts import Ledger
+from service.lvlm.allowance import Budget, Quota, RateLimit
 from service.lvlm.answer_cache import AnswerCache, Lifetimes
 from service.lvlm.captions import Captions
 from service.lvlm.cassettes import Cassette, CassetteWriter, Player, Recorder
-from service.lvlm.elsewhere import Elsewhere
+from service.lvlm.contracts import StageOptions
+from service.lvlm.elsewhere import WorkLease
 from service.lvlm.gateway import Gateway
 from service.lvlm.pictures import Pictures
 from service.lvlm.pricing import Prices
@@ -33,7 +34,7 @@ from service.lvlm.providers.openai_batches import OpenAIBatches
 from service.lvlm.providers.openai_chat import OpenAIChat
 from service.lvlm.providers.transport import check_proxies
 from service.lvlm.retries import Retries
-from service.lvlm.stage import LvlmStage, StageOptions
+from service.lvlm.stage import LvlmStage
 from service.lvlm.thumbnails import ThumbnailCache
 from service.metrics import Metrics
 from service.recommender import Recommender
@@ -246,7 +247,7 @@ async def open_stage(
             Lifetimes(settings.answer_ttl_s, settings.answer_stale_s, settings.answer_negative_s),
             metrics,
         ),
-        elsewhere=Elsewhere(stores.leases),
+        lease=WorkLease(stores.leases),
         metrics=metrics,
         options=StageOptions(
             settings.lvlm_stream, settings.max_output_tokens, call_seconds=settings.lvlm_call_ms / 1000
@@ -265,14 +266,14 @@ def open_gateway(
     concurrency: int | None = None,
 ) -> Gateway:
     """The gateway to these providers, with all limits that the settings name."""
-    accounts = Accounts(prices, metrics, free=SIMULATORS, bill_simulated=settings.simulator_bills)
+    ledger = Ledger(prices, metrics, simulators=SIMULATORS, bill_simulated=settings.simulator_bills)
     limits = {
         name: RateLimit(limit.requests_per_minute, limit.tokens_per_minute)
         for name, limit in settings.lvlm_limits.items()
     }
     return Gateway(
         providers,
-        accounts,
+        ledger,
         open_allowance(settings, stores, limits),
         metrics,
         concurrency=concurrency or settings.lvlm_concurrency,
@@ -282,15 +283,15 @@ def open_gateway(
     )
 
 
-def open_allowance(settings: Settings, stores: Stores, limits: Mapping[str, RateLimit]) -> Allowance:
+def open_allowance(settings: Settings, stores: Stores, limits: Mapping[str, RateLimit]) -> Quota:
     """The budgets that the settings name, with these limits per minute."""
-    return Allowance(
+    return Quota(
         stores.meters,
         stores.local_meters,
         limits,
         budget_of(settings),
         unpriced=settings.unpriced_calls == "allow",
-        free=SIMULATORS,
+        free_providers=SIMULATORS,
     )
 
 
@@ -369,7 +370,7 @@ def open_provider(name: str, settings: Settings, prices: Prices) -> Provider:
     return OpenAIChat(
         name,
         api_key=key,
-        prices=prices,
+        image_detail=prices.image_detail,
         base_url=address,
         dialect=dialect,
         tell_strategy=simulated,

@@ -13,11 +13,12 @@ from typing import Any
 from scripted_server import AnthropicScript, OpenAIScript
 
 from service.bundle import Catalogue
-from service.lvlm.accounts import Accounts
-from service.lvlm.allowance import Allowance, Budget, RateLimit
+from service.lvlm.accounts import Ledger
+from service.lvlm.allowance import Budget, Quota, RateLimit
 from service.lvlm.answer_cache import AnswerCache, Lifetimes
 from service.lvlm.captions import Captions
-from service.lvlm.elsewhere import Elsewhere
+from service.lvlm.contracts import StageOptions
+from service.lvlm.elsewhere import WorkLease
 from service.lvlm.gateway import Gateway
 from service.lvlm.pictures import Pictures
 from service.lvlm.pricing import Prices
@@ -25,7 +26,7 @@ from service.lvlm.providers.anthropic_messages import AnthropicMessages
 from service.lvlm.providers.base import Provider
 from service.lvlm.providers.openai_chat import OpenAIChat
 from service.lvlm.retries import Retries
-from service.lvlm.stage import LvlmStage, StageOptions
+from service.lvlm.stage import LvlmStage
 from service.lvlm.thumbnails import ThumbnailCache
 from service.metrics import Metrics
 from service.stores.base import Cache, Leases, StoreError
@@ -40,7 +41,13 @@ SCRIPTS: dict[str, OpenAIScript | AnthropicScript] = {
 def connect(wire: str, url: str) -> Provider:
     """The provider class of a wire format, under the format's name."""
     if wire == "openai":
-        return OpenAIChat(wire, api_key="k", prices=Prices.read(), base_url=f"{url}/v1", tell_strategy=True)
+        return OpenAIChat(
+            wire,
+            api_key="k",
+            image_detail=Prices.read().image_detail,
+            base_url=f"{url}/v1",
+            tell_strategy=True,
+        )
     return AnthropicMessages(wire, api_key="k", base_url=url, tell_strategy=True)
 
 
@@ -75,8 +82,8 @@ def open_gateway(
     metrics, meters = metrics or Metrics(), meters or MemoryMeters()
     return Gateway(
         {provider.name: provider for provider in providers},
-        Accounts(Prices.read(), metrics, bill_simulated=bill_simulated),
-        Allowance(meters, meters, limits, budget),
+        Ledger(Prices.read(), metrics, bill_simulated=bill_simulated),
+        Quota(meters, meters, limits, budget),
         metrics,
         concurrency=concurrency,
         retries=Retries(attempts),
@@ -135,7 +142,7 @@ async def open_stage(
         pictures=pictures,
         captions=captions,
         answers=AnswerCache(cache, lifetimes or Lifetimes(60, 60, 60), metrics),
-        elsewhere=Elsewhere(leases),
+        lease=WorkLease(leases),
         metrics=metrics,
         options=StageOptions(
             stream, max_output_tokens=500, call_seconds=call_seconds, closing_seconds=closing_seconds

@@ -103,7 +103,13 @@ async def picky(*checks: Check) -> AsyncIterator[Picky]:
 
 def connected(wire: str, url: str, dialect: Dialect | None = None) -> Provider:
     if wire == "openai":
-        return OpenAIChat("mine", api_key="k", prices=Prices.read(), base_url=f"{url}/v1", dialect=dialect)
+        return OpenAIChat(
+            "mine",
+            api_key="k",
+            image_detail=Prices.read().image_detail,
+            base_url=f"{url}/v1",
+            dialect=dialect,
+        )
     return AnthropicMessages("mine", api_key="k", base_url=url, dialect=dialect)
 
 

@@ -9,18 +9,18 @@ from dataclasses import dataclass, replace
 from benchmarks.lab.cases import Case
 from benchmarks.lab.stats import mean
 from service.bundle import Catalogue
-from service.lvlm.accounts import Accounts
-from service.lvlm.allowance import Allowance
+from service.lvlm.accounts import Ledger
+from service.lvlm.allowance import Quota
 from service.lvlm.answer_cache import AnswerCache, Lifetimes
 from service.lvlm.captions import Captions
-from service.lvlm.contracts import Form, StageRequest
-from service.lvlm.elsewhere import Elsewhere
+from service.lvlm.contracts import Form, StageOptions, StageRequest
+from service.lvlm.elsewhere import WorkLease
 from service.lvlm.gateway import Gateway
 from service.lvlm.pictures import Pictures
 from service.lvlm.pricing import Prices
 from service.lvlm.prompts import caption_prompt
 from service.lvlm.providers.base import Call
-from service.lvlm.stage import LvlmStage, StageOptions
+from service.lvlm.stage import LvlmStage
 from service.lvlm.thumbnails import ThumbnailCache
 from service.metrics import Metrics
 from service.stores.memory import MemoryCache, MemoryMeters
@@ -61,7 +61,7 @@ class CallBuilder:
         self._catalogue = catalogue
         metrics, meters, cache = Metrics(), MemoryMeters(), MemoryCache(MEMORY_BYTES)
         self._gateway = Gateway(
-            {}, Accounts(Prices.read(), metrics), Allowance(meters, meters), metrics, concurrency=1
+            {}, Ledger(Prices.read(), metrics), Quota(meters, meters), metrics, concurrency=1
         )
         self._pictures = Pictures(catalogue, ThumbnailCache(MEMORY_BYTES))
         captions = Captions(
@@ -80,7 +80,7 @@ class CallBuilder:
             pictures=self._pictures,
             captions=captions,
             answers=AnswerCache(cache, Lifetimes(1, 0, 0), metrics),
-            elsewhere=Elsewhere(None),
+            lease=WorkLease(None),
             metrics=metrics,
             options=StageOptions(max_output_tokens=MAX_OUTPUT_TOKENS),
         )

@@ -9,9 +9,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.lvlm.accounts import Accounts
-from service.lvlm.allowance import Allowance
-from service.lvlm.gateway import Ending, Gateway
+from service.lvlm.accounts import Ledger
+from service.lvlm.allowance import Quota
+from service.lvlm.attempt import Ending
+from service.lvlm.gateway import Gateway
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import Call, Prompt, Text
 from service.metrics import Metrics
@@ -53,7 +54,7 @@ async def load_gateway(
     metrics, meters, prices = Metrics(), MemoryMeters(), Prices.read()
     provider = open_provider("simulator", Settings(simulator_url=url), prices)
     gateway = Gateway(
-        {"simulator": provider}, Accounts(prices, metrics), Allowance(meters, meters), metrics, **options
+        {"simulator": provider}, Ledger(prices, metrics), Quota(meters, meters), metrics, **options
     )
     found = GatewayLoad()
     end = time.monotonic() + seconds

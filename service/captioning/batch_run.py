@@ -9,7 +9,7 @@ from service.captioning.batch_client import BatchClient
 from service.captioning.batch_collector import BatchCollector
 from service.captioning.batch_submitter import BatchSubmitter
 from service.captioning.submissions import Submissions
-from service.lvlm.allowance import Allowance
+from service.lvlm.allowance import Quota
 from service.lvlm.gateway import Gateway
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import FailureKind, ProviderError
@@ -38,7 +38,7 @@ class BatchRun:
         batches: Batches,
         gateway: Gateway,
         prices: Prices,
-        quota: Allowance,
+        quota: Quota,
         *,
         limit: int | None = None,
         budget_usd: float | None = None,

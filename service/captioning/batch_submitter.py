@@ -9,9 +9,9 @@ from itertools import count
 from service.captioning.backlog import Backlog, ImageRows, NoCaptionError, StoppedError
 from service.captioning.batch_client import BatchClient
 from service.captioning.submissions import Submission, Submissions
-from service.lvlm.accounts import Bill
-from service.lvlm.allowance import CAUTION, Allowance, Grant
+from service.lvlm.allowance import CAUTION, Quota, Reservation
 from service.lvlm.attempt import Ending
+from service.lvlm.bill import Bill
 from service.lvlm.gateway import Gateway
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import Call, FailureKind, ProviderError, Text
@@ -56,7 +56,7 @@ class BatchSubmitter:
         client: BatchClient,
         gateway: Gateway,
         prices: Prices,
-        quota: Allowance,
+        quota: Quota,
         *,
         budget_usd: float | None,
     ) -> None:
@@ -156,9 +156,9 @@ class BatchSubmitter:
                     raise
         raise AssertionError("unreachable")
 
-    async def _reserve(self, expected: Bill) -> Grant:
+    async def _reserve(self, expected: Bill) -> Reservation:
         captioner, now = self._backlog.captioner, asyncio.get_running_loop().time()
-        reservation = await self._quota.grant(captioner.provider, captioner.model, expected, now)
+        reservation = await self._quota.reserve(captioner.provider, captioner.model, expected, now)
         if isinstance(reservation, Ending):
             raise StoppedError("the budget of MSR_BUDGET_USD_… does not bear this batch")
         return reservation

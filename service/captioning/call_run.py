@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from service.captioning.backlog import AccountRefusedError, Backlog, ImageRows, NoCaptionError, StoppedError
 from service.captioning.journal import Journal
 from service.lvlm.allowance import CAUTION
+from service.lvlm.attempt import Ending
 from service.lvlm.captions import CALL_TIMEOUT, caption_of
-from service.lvlm.gateway import Completion, Ending, Gateway
+from service.lvlm.completion import Completion
+from service.lvlm.gateway import Gateway
 from service.lvlm.providers.base import Call, FailureKind
 
 MAX_OUTAGE = 300.0
@@ -154,7 +156,7 @@ class CallRun:
         end, backoff = clock() + MAX_OUTAGE, FIRST_BACKOFF
         while True:
             completion = await self._gateway.call(self._backlog.captioner.provider, call, CALL_TIMEOUT)
-            self._backlog.progress.cost_usd += completion.cost_usd or 0.0
+            self._backlog.progress.cost_usd += completion.bill.cost_usd or 0.0
             if self.stopping or clock() > end or not _temporary(completion):
                 return completion
             await asyncio.sleep(backoff)

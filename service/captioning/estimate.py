@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from service.captioning.backlog import Backlog, ImageRows, NoCaptionError
-from service.lvlm.accounts import Bill
+from service.lvlm.bill import Bill
 from service.lvlm.gateway import Gateway
 
 MAX_SAMPLED = 100

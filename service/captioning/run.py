@@ -134,7 +134,7 @@ def _check_price(
     backlog: Backlog, gateway: Gateway, arguments: argparse.Namespace, settings: Settings
 ) -> None:
     """Warns of a model without a price; refuses it where a budget has to be kept."""
-    warning = gateway.warning(backlog.captioner.provider, backlog.captioner.model)
+    warning = gateway.price_warning(backlog.captioner.provider, backlog.captioner.model)
     if not warning:
         return
     backlog.progress.report(warning)

@@ -1,7 +1,8 @@
-"""Answers kept for the next visit. A broken cache is a miss and a counter, never an error.
+"""Answers kept for the next equal request. A broken cache is a miss and a counter, never an error.
 
 A good answer is fresh for a while; after that it is still given, while a new one is fetched (RFC 5861,
-stale-while-revalidate). An unusable one is remembered for a moment, so that not every visit pays for it anew.
+stale-while-revalidate). An unusable one is remembered for a moment, so that not every request pays for it
+anew.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from service.lvlm.answers import Answer
-from service.lvlm.contracts import Outcome, Shown
+from service.lvlm.contracts import JudgedAnswer, Outcome, ParsedAnswer, Responder, Shown
 from service.metrics import Metrics
 from service.outages import Outage
 from service.stores.base import Cache, StoreError
@@ -23,29 +23,27 @@ from service.stores.base import Cache, StoreError
 log = logging.getLogger(__name__)
 
 CACHE = "answers"
+"""The label of this cache in the metrics."""
+
 _PREFIX = "answer:2:"  # the number changes with the layout of the record
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """An answer with what was shown to get it.
+    """An answer and its age.
 
     Attributes:
-        answer: its order refers to the pool as shown; empty if the model gave nothing usable.
-        provider: who gave it.
-        model: of the provider.
-        blind: it took no pictures.
+        answer: the answer; its order refers to the pool as shown.
         at: seconds since the epoch when it was stored.
     """
 
-    answer: Answer
-    outcome: Outcome
-    shown: Shown
-    simulated: bool
-    provider: str
-    model: str
-    blind: bool = False
+    answer: JudgedAnswer
     at: float = field(default_factory=time.time)
+
+    @property
+    def good(self) -> bool:
+        """Whether it is a complete answer."""
+        return self.answer.outcome.good
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +51,9 @@ class Lifetimes:
     """How long answers are kept, in seconds.
 
     Attributes:
-        fresh: a good answer is given as it is.
-        stale: and for so long after that while a new one is fetched.
-        negative: an unusable one is remembered; 0 for not at all.
+        fresh: seconds for which a good answer is given as it is.
+        stale: seconds after that for which it is given while a new one is fetched.
+        negative: seconds for which an unusable one is remembered; 0 for not at all.
     """
 
     fresh: float = 86_400
@@ -64,7 +62,7 @@ class Lifetimes:
 
 
 class AnswerCache:
-    """Answers by everything that decides them."""
+    """Keeps answers by everything that decides them (`answer_key`)."""
 
     def __init__(self, cache: Cache, lifetimes: Lifetimes, metrics: Metrics) -> None:
         self._cache = cache
@@ -73,7 +71,7 @@ class AnswerCache:
         self._damage = Outage("the answer cache", log)
 
     async def get(self, key: str, pool_size: int) -> StoredAnswer | None:
-        """Return the answer under a key if there is one that fits a pool of this size."""
+        """Returns the answer under a key if there is one that fits a pool of this size, and counts it."""
         try:
             stored = await self._read(key, pool_size)
         except StoreError:
@@ -83,7 +81,7 @@ class AnswerCache:
         return stored
 
     async def look(self, key: str, pool_size: int) -> StoredAnswer | None:
-        """The same for who waits for a new answer: no counting, and a stale one is none."""
+        """Returns a fresh answer to a request that waits for one; counts nothing, and a stale one is none."""
         try:
             stored = await self._read(key, pool_size)
         except StoreError:
@@ -91,72 +89,95 @@ class AnswerCache:
         return None if stored is None or self.stale(stored) else stored
 
     def stale(self, stored: StoredAnswer) -> bool:
-        """Whether a new answer should be fetched."""
-        return stored.outcome.good and time.time() - stored.at > self._lifetimes.fresh
+        """Tells whether a new answer should be fetched."""
+        return stored.good and time.time() - stored.at > self._lifetimes.fresh
 
     async def put(self, key: str, stored: StoredAnswer, *, briefly: bool = False) -> None:
-        """Keep an answer; an unusable one, or one that is second best, for a moment."""
+        """Keeps an answer; an unusable one, or one that is second best, for a moment."""
         lifetimes = self._lifetimes
-        long = stored.outcome.good and not briefly
+        long = stored.good and not briefly
         ttl = lifetimes.fresh + lifetimes.stale if long else lifetimes.negative
+        # A lifetime of 0 turns the remembering of unusable answers off.
         if ttl <= 0:
             return
         try:
-            await self._cache.set(key, json.dumps(asdict(stored)).encode(), ttl)
+            await self._cache.set(key, dump(stored), ttl)
         except StoreError:
             self.count("error")
         else:
-            self.count("stored" if stored.outcome.good else "stored_negative")
+            self.count("stored" if stored.good else "stored_negative")
 
     async def make_do(self, key: str, stored: StoredAnswer | None, pool_size: int) -> None:
-        """Bridge the time to the next try, now that no whole answer of the model itself came.
+        """Bridges the time to the next try, now that no whole answer of the model itself came.
 
         A good answer that is there is worth more than what came; a stale one is given for a moment longer
-        before anybody tries to renew it (RFC 5861, stale-if-error). Otherwise what came is kept briefly.
+        before the next try to renew it (RFC 5861, stale-if-error). Otherwise what came is kept briefly.
 
         Args:
-            key: of the answer that was wanted.
+            key: key of the answer that was wanted.
             stored: what came instead: unusable, cut off, or another model's; None for nothing.
-            pool_size: of the pool that it is about.
+            pool_size: number of items in the pool that it is about.
         """
         try:
             old = await self._read(key, pool_size)
         except StoreError:
             return
-        if old is not None and old.outcome.good:
+        if old is not None and old.good:
             if self.stale(old):
+                # Dated so that it becomes stale again when an unusable answer would be forgotten.
                 at = time.time() - self._lifetimes.fresh + self._lifetimes.negative
                 await self.put(key, replace(old, at=at))
         elif stored is not None:
             await self.put(key, stored, briefly=True)
 
     def count(self, result: str) -> None:
-        """Count an event of this cache."""
+        """Counts an event of this cache."""
         self._metrics.cache_events.labels(CACHE, result).inc()
 
     async def _read(self, key: str, pool_size: int) -> StoredAnswer | None:
         value = await self._cache.get(key)
         try:
-            return None if value is None else _load(value, pool_size)
+            return None if value is None else load(value, pool_size)
         except ValueError as error:
             self._damage.failed("an answer in the cache cannot be read: %s", error)
             self.count("error")
             return None
 
     def _kind(self, stored: StoredAnswer) -> str:
-        if not stored.outcome.good:
+        if not stored.good:
             return "negative"
         return "stale" if self.stale(stored) else "hit"
 
 
 def answer_key(facts: Mapping[str, Any]) -> str:
-    """The key for everything that changes the answer: SHA-256 over its canonical JSON."""
+    """Returns the key for everything that changes an answer: SHA-256 over its canonical JSON."""
+    # Sorted, compact and ASCII: equal facts give equal bytes in every worker and version of Python.
     canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return _PREFIX + hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _load(value: bytes, pool_size: int) -> StoredAnswer:
-    """Read a record back.
+# The layout is flat and older than the records that it is made of. Workers of two versions may share a store,
+# so each must be able to read what the other writes; another layout needs another number in ``_PREFIX``.
+
+
+def dump(stored: StoredAnswer) -> bytes:
+    """Writes an answer down as JSON."""
+    answer, responder = stored.answer, stored.answer.responder
+    record = {
+        "answer": asdict(answer.parsed),
+        "outcome": answer.outcome,
+        "shown": asdict(answer.shown or Shown()),
+        "simulated": responder.simulated,
+        "provider": responder.provider,
+        "model": responder.model,
+        "blind": responder.blind,
+        "at": stored.at,
+    }
+    return json.dumps(record).encode()
+
+
+def load(value: bytes, pool_size: int) -> StoredAnswer:
+    """Reads an answer back.
 
     Raises:
         ValueError: it is damaged or made for another pool.
@@ -164,18 +185,21 @@ def _load(value: bytes, pool_size: int) -> StoredAnswer:
     try:
         record = json.loads(value)
         order = tuple(record["answer"].pop("order"))
-        stored = StoredAnswer(
-            answer=Answer(order=order, **record["answer"]),
-            outcome=Outcome(record["outcome"]),
-            shown=Shown(**record["shown"]),
-            simulated=bool(record["simulated"]),
-            provider=str(record["provider"]),
-            model=str(record["model"]),
-            blind=bool(record.get("blind", False)),
-            at=float(record["at"]),
+        answer = JudgedAnswer(
+            ParsedAnswer(order, **record["answer"]),
+            Outcome(record["outcome"]),
+            Shown(**record["shown"]),
+            Responder(
+                str(record["provider"]),
+                str(record["model"]),
+                simulated=bool(record["simulated"]),
+                blind=bool(record.get("blind", False)),
+            ),
         )
+        stored = StoredAnswer(answer, float(record["at"]))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"a stored answer is damaged: {error!r}") from error
+    # The key holds the pool, so that this is a damaged record or another program's.
     if len(set(order)) != len(order) or not set(order) <= set(range(pool_size)):
         raise ValueError("a stored answer does not fit the pool")
     return stored

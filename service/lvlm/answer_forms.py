@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from service.lvlm import listings
+from service.lvlm.contracts import ParsedAnswer
 from service.lvlm.entries import Candidates
 from service.lvlm.listings import MAX_LISTINGS, Listing
 from service.lvlm.loose_json import (
@@ -25,26 +26,32 @@ from service.lvlm.loose_json import (
     name_before,
     structures,
 )
-from service.lvlm.positions import Answer, place
+from service.lvlm.positions import parse_entries
 from service.lvlm.prefaces import is_offered, last_refusal
 
 MAX_SAID = 16_384
-"""Characters at the end of a text in which other forms are looked for."""
+"""Characters at the end of a text in which other forms are looked for; what stands before is not read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """An answer, and whether its text could go on."""
+class ParsedText:
+    """An answer as it stands in a text.
 
-    answer: Answer
+    Attributes:
+        answer: what the text says.
+        closed: whether the text shows that the answer has come to its end.
+    """
+
+    answer: ParsedAnswer
     closed: bool = False
 
 
-def read_form(said: str, candidates: Candidates, asked: int, *, finished: bool) -> Reading | None:
-    """A ranking in another form; the first kind that has one."""
+def read_form(said: str, candidates: Candidates, asked: int, *, finished: bool) -> ParsedText | None:
+    """Reads a ranking in another form than JSON under its key; None if no form has one."""
     said = said[-MAX_SAID:]
     found = list(structures(said))
     bare = [each for each in found if not name_before(said, each)]
+    # From what can hardly be anything else to what is often prose; later kinds are read only if needed.
     kinds: tuple[Callable[[], list[Listing]], ...] = (
         lambda: listings.arrays(said, bare, plain=True),
         lambda: _other_keys(said, found),
@@ -53,8 +60,8 @@ def read_form(said: str, candidates: Candidates, asked: int, *, finished: bool) 
         lambda: listings.arrays(said, bare, plain=False),
         lambda: listings.enumeration(said, candidates, finished=finished),
     )
-    readings = (_chosen(kind(), candidates, asked) for kind in kinds)
-    return next((reading for reading in readings if reading), None)
+    parsed = (_chosen(kind(), candidates, asked) for kind in kinds)
+    return next(filter(None, parsed), None)
 
 
 def _other_keys(said: str, found: Iterable[Structure]) -> list[Listing]:
@@ -79,7 +86,7 @@ def _other_keys(said: str, found: Iterable[Structure]) -> list[Listing]:
 
 
 def offers(said: str, structure: Structure) -> bool:
-    """Whether a structure under a ranking's name is given as the answer."""
+    """Tells whether a structure under a ranking's name is given as the answer."""
     return is_offered(said, structure.start, structure.end, closed=structure.value.closed, named=True)
 
 
@@ -91,22 +98,24 @@ def _is_other_key(name: str) -> bool:
     return _OTHER_KEY.fullmatch(name) is not None
 
 
-def _chosen(listings: Sequence[Listing], candidates: Candidates, asked: int) -> Reading | None:
+def _chosen(found: Sequence[Listing], candidates: Candidates, asked: int) -> ParsedText | None:
     """The last listing if it has all that was asked for, or if it is the only one and stands alone."""
+    # More invented items than real ones make it a list of something else.
     usable = []
-    for listing in listings:
-        answer = place(listing.entries, candidates, asked)
+    for listing in found:
+        answer = parse_entries(listing.entries, candidates, asked)
         plausible = answer.order and len(answer.order) >= answer.invented
         if plausible and not _is_echo(listing, answer.order, candidates, asked):
             usable.append((listing, answer))
     if not usable:
         return None
     listing, answer = usable[-1]
+    # A listing that is repeated, as in a summary at the end, is one.
     only = all(other.order == answer.order for _, other in usable)
     if answer.missing and not (listing.alone and only):
         return None
     form = answer.form or not listing.plain
-    return Reading(replace(answer, form=form), listing.closed and not listing.rest)
+    return ParsedText(replace(answer, form=form), listing.closed and not listing.rest)
 
 
 def _is_echo(listing: Listing, order: Sequence[int], candidates: Candidates, asked: int) -> bool:

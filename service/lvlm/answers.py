@@ -1,4 +1,4 @@
-"""Model text to an order of the pool. Pure, tolerant, and never given the target.
+"""Parses a model's text into an order of the pool. Pure, tolerant, and never given the target.
 
 Whatever the text is, the result is a list of different pool positions with counts of what was wrong.
 
@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from service.lvlm import listings
-from service.lvlm.answer_forms import Reading, offers, read_form
-from service.lvlm.contracts import Form
+from service.lvlm.answer_forms import ParsedText, offers, read_form
+from service.lvlm.contracts import Form, ParsedAnswer
 from service.lvlm.entries import Candidates
 from service.lvlm.loose_json import (
     Array,
@@ -32,80 +32,43 @@ from service.lvlm.loose_json import (
     read_structure,
     structures,
 )
-from service.lvlm.positions import Answer, place
+from service.lvlm.positions import parse_entries
 from service.lvlm.prefaces import last_refusal
 from service.lvlm.prompts import clean
 from service.lvlm.thoughts import answer_start, spoken, unmarked
 
-__all__ = [
-    "Answer",
-    "UnderWay",
-    "complete_answer",
-    "is_complete",
-    "parse_labels",
-    "parse_titles",
-    "read_answer",
-    "under_way",
-]
-
 MAX_TEXT = 65_536
+"""Characters of an answer that are read, thoughts left out; what follows them is ignored."""
+
 MAX_WATCHED = 8_192
-"""Characters of an answer that are read while it is still written."""
+"""Characters of an answer that are read while it is still written; nothing beyond is shown before its end."""
 
 MAX_EXPLANATION = 600
+"""Characters of an explanation that are kept."""
 
 KEYS: dict[Form, str] = {"label": "ranking", "paper": "recommendations"}
+"""Member of the JSON object asked for that holds the ranking, by the form of the prompt."""
 
 
-def parse_labels(text: str, names: Sequence[str], top: int) -> Answer:
-    """Read an answer in the label form.
-
-    Args:
-        text: the model's text, or any prefix of it: an unfinished label is dropped.
-        names: candidate names as the prompt showed them: some models answer these instead of their labels.
-        top: number of labels asked for.
-    """
-    return read_answer(text, Candidates(names, "label"), top)
-
-
-def parse_titles(text: str, names: Sequence[str]) -> Answer:
-    """Read an answer in the paper's form.
+def read_answer(text: str, candidates: Candidates, asked: int, *, finished: bool = True) -> ParsedAnswer:
+    """Reads an answer in the form of the candidates.
 
     Args:
         text: the model's text, or any prefix of it.
-        names: candidate names as the prompt showed them; all of them are asked for.
-    """
-    return read_answer(text, Candidates(names, "paper"), len(names))
-
-
-def read_answer(text: str, candidates: Candidates, asked: int, *, finished: bool = True) -> Answer:
-    """Read an answer in the form of the candidates.
-
-    Args:
-        text: the model's text, or any prefix of it.
-        candidates: as the prompt showed them.
-        asked: how many of them.
-        finished: the text is all that the model said, so that a chain's last label is whole.
+        candidates: the pool as the prompt showed it.
+        asked: number of candidates asked for.
+        finished: whether the text is all that the model said, so that a chain's last label is whole.
     """
     return _read(text, candidates, asked, finished=finished).answer
 
 
-def complete_answer(text: str, names: Sequence[str], top: int, form: Form) -> bool:
-    """Whether a text shows by itself that it is a complete ranking.
-
-    Args:
-        text: all that has arrived.
-        names: candidate names as the prompt showed them.
-        top: how many were asked for.
-        form: of the prompt.
-    """
-    return is_complete(text, Candidates(names, form), top)
-
-
 def is_complete(text: str, candidates: Candidates, asked: int) -> bool:
-    """The same for candidates that are at hand: JSON must be closed, and every item asked for be there."""
-    reading = _read(text, candidates, asked, finished=False)
-    return reading.closed and bool(reading.answer.order) and not reading.answer.missing
+    """Tells whether a text shows by itself that it is a complete ranking.
+
+    Its JSON must be closed, and every item asked for be there; arguments as for ``read_answer``.
+    """
+    parsed = _read(text, candidates, asked, finished=False)
+    return parsed.closed and bool(parsed.answer.order) and not parsed.answer.missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +76,8 @@ class UnderWay:
     """What is certain of an answer that is still written.
 
     Attributes:
-        order: so far; empty while the answer may yet turn out otherwise.
-        over: nothing more will be certain before the end.
+        order: positions in the pool so far; empty while the answer may yet turn out otherwise.
+        over: whether nothing more will be certain before the end.
     """
 
     order: tuple[int, ...] = ()
@@ -122,13 +85,14 @@ class UnderWay:
 
 
 def under_way(text: str, candidates: Candidates) -> UnderWay:
-    """Read an answer while it is written.
+    """Reads an answer while it is written.
 
     The order is a prefix of the one that ``read_answer`` finds in this text and in all that begin with it.
     """
     structure = _answer_object(text, MAX_WATCHED)
     if structure is None:
         return UnderWay()
+    # The first member of that name alone: read_answer prefers it if any of it can be used.
     first = next(iter(members(structure.value, _is_key(candidates.form))), None)
     over = structure.value.closed or structure.end >= MAX_WATCHED
     if first is None:
@@ -137,21 +101,22 @@ def under_way(text: str, candidates: Candidates) -> UnderWay:
         return UnderWay(over=True)
     # Objects may be sorted by a rank that they hold, and numbers count only if all entries are numbers.
     strings = list(takewhile(lambda entry: isinstance(entry, str), first.value.entries))
-    order = place(strings, candidates, len(strings), numbers=False).order
+    order = parse_entries(strings, candidates, len(strings), numbers=False).order
     return UnderWay(order, over or first.value.closed)
 
 
-def _read(text: str, candidates: Candidates, asked: int, *, finished: bool = True) -> Reading:
+def _read(text: str, candidates: Candidates, asked: int, *, finished: bool = True) -> ParsedText:
     if structure := _answer_object(text):
         for held in members(structure.value, _is_key(candidates.form)):
-            reading = _held(held, structure, candidates, asked)
-            if reading.answer.order:
-                return reading
+            parsed = _held(held, structure, candidates, asked)
+            if parsed.answer.order:
+                return parsed
+    # Not what was asked for: look for the last ranking under the key, then for other forms.
     said = spoken(text)[:MAX_TEXT]
     return (
         _last_held(said, candidates, asked)
         or read_form(unmarked(said), candidates, asked, finished=finished)
-        or Reading(Answer((), 0, 0, asked))
+        or ParsedText(ParsedAnswer((), 0, 0, asked))
     )
 
 
@@ -168,20 +133,21 @@ def _is_key(form: Form) -> Callable[[str], bool]:
     return lambda name: name.casefold() == KEYS[form]
 
 
-def _held(held: Member, structure: Structure, candidates: Candidates, asked: int) -> Reading:
+def _held(held: Member, structure: Structure, candidates: Candidates, asked: int) -> ParsedText:
     entries, plain = _entries(held.value, candidates)
-    answer = place(entries, candidates, asked)
+    answer = parse_entries(entries, candidates, asked)
     if structure.loose or not plain:
         answer = replace(answer, form=True)
     if answer.order and held.object is not None:
         answer = replace(answer, explanation=_explanation(held.object))
-    return Reading(answer, structure.value.closed)
+    return ParsedText(answer, structure.value.closed)
 
 
-def _last_held(said: str, candidates: Candidates, asked: int) -> Reading | None:
+def _last_held(said: str, candidates: Candidates, asked: int) -> ParsedText | None:
     """The last usable ranking under the key; None if nothing stands under it."""
-    best: tuple[Reading, Structure] | None = None
+    best: tuple[ParsedText, Structure] | None = None
     is_key = _is_key(candidates.form)
+    # A ranking that a refusal follows is not the answer.
     refused = last_refusal(said)
     for structure in structures(said):
         if refused >= structure.end:
@@ -192,13 +158,13 @@ def _last_held(said: str, candidates: Candidates, asked: int) -> Reading | None:
         if held and not offers(said, structure):
             continue
         for each in held:
-            reading = _held(each, structure, candidates, asked)
-            if reading.answer.order or best is None or not best[0].answer.order:
-                best = reading, structure
+            parsed = _held(each, structure, candidates, asked)
+            if parsed.answer.order or best is None or not best[0].answer.order:
+                best = parsed, structure
     if best is None:
         return None
-    reading, structure = best
-    return replace(reading, closed=reading.closed and is_last(said, structure))
+    parsed, structure = best
+    return replace(parsed, closed=parsed.closed and is_last(said, structure))
 
 
 def _entries(value: Value, candidates: Candidates) -> tuple[Sequence[Value], bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 
+from service.lvlm.contracts import Responder
 from service.lvlm.providers.base import (
     Call,
     Event,
@@ -30,20 +31,26 @@ class Ending(StrEnum):
 class Attempt:
     """What is known so far about one attempt.
 
+    Args:
+        provider: configured name of the provider.
+        call: what to ask.
+        hedge: whether it is made beside one that is slow to begin.
+
     Attributes:
-        ending: None while it runs, and for one that its caller cancelled.
+        ending: how it ended; None while it runs, and for one that its caller cancelled.
         failure: why it failed; with ``Ending.PROVIDER`` alone.
         retry_after: seconds that the provider asked to wait after the failure.
+        finish: the provider's last event; None for an answer that was cut.
+        usage: tokens as the provider told them last; None before.
         first_text: seconds until the first piece of the answer.
-        heard: the provider has said anything at all, if only that it is at work.
-        second: it is made beside one that is slow to begin.
-        begun: it was made; one that is cancelled before is not, and costs nothing.
-        source: who answers, as far as the provider has said it.
+        heard: whether the provider has sent anything but its response's head, if only a sign of life.
+        begun: whether it was made; one that is cancelled before is not, and costs nothing.
+        source: the model that answers, as far as the provider has said it.
     """
 
-    def __init__(self, provider: str, call: Call, *, second: bool = False) -> None:
+    def __init__(self, provider: str, call: Call, *, hedge: bool = False) -> None:
         self.provider = provider
-        self.second = second
+        self.hedge = hedge
         self.call = call
         self.ending: Ending | None = None
         self.failure: FailureKind | None = None
@@ -54,12 +61,14 @@ class Attempt:
         self.heard = False
         self.begun = False
         self.source: Source | None = None
+        # Whether usage came after the last piece of text, and so is of the whole answer: see billed.
         self._usage_is_last = False
         self._pieces: list[str] = []
         self._began = time.perf_counter()
 
     def take(self, event: Event) -> None:
-        """Add what the provider sent next."""
+        """Adds what the provider sent next."""
+        # A response's head is no word from the model: a server may send it and then nothing.
         self.heard = self.heard or not isinstance(event, Source)
         match event:
             case TextDelta(text):
@@ -76,18 +85,18 @@ class Attempt:
                 self.finish = event
 
     def end(self) -> None:
-        """The provider has no more to say."""
+        """Ends it, now that the provider sends no more; without a finish the answer was truncated."""
         if self.finish is None:
             self.fail(FailureKind.TRUNCATED)
         else:
             self.ending = Ending.FINISHED
 
     def cut(self) -> None:
-        """The time is up; an answer that is complete by then has come in time."""
+        """Ends it at its deadline; an answer whose text is complete by then has come in time."""
         self.ending = Ending.FINISHED if self.complete else Ending.DEADLINE
 
     def fail(self, kind: FailureKind, retry_after: float | None = None) -> None:
-        """The provider failed; after a complete answer that changes nothing."""
+        """Ends it with a failure, which changes nothing after a complete answer."""
         if self.complete:
             self.ending = Ending.FINISHED
         else:
@@ -116,11 +125,13 @@ class Attempt:
     @property
     def complete(self) -> bool:
         """Whether the text alone shows that the answer is there to its end."""
+        # For servers that end a stream without a finish reason, or never end it.
         return bool(self._pieces) and self.call.complete is not None and self.call.complete(self.text)
 
     @property
     def billed(self) -> bool:
         """Whether the usage is of the whole answer: some vendors also tell what it is at the beginning."""
+        # Anthropic tells the input's usage in message_start, and the output's in message_delta at the end.
         ended = self.finish is not None or (self.ending is Ending.FINISHED and self._usage_is_last)
         return self.usage is not None and ended
 
@@ -130,6 +141,11 @@ class Attempt:
         if self.finish is not None:
             return self.finish.reason
         return FinishReason.STOP if self.ending is Ending.FINISHED else None
+
+    @property
+    def responder(self) -> Responder:
+        """The model that was asked, with what its server said of itself."""
+        return Responder(self.provider, self.call.model, self.simulated, self.blind)
 
     @property
     def simulated(self) -> bool:

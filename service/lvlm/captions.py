@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from service.bundle import Catalogue
-from service.lvlm.gateway import Completion, Ending, Gateway
+from service.lvlm.attempt import Ending
+from service.lvlm.completion import Completion
+from service.lvlm.gateway import Gateway
 from service.lvlm.pictures import Pictures
-from service.lvlm.progress import Progress
+from service.lvlm.progress import CallProgress
 from service.lvlm.prompts import CAPTION_CAP, CAPTION_VERSION, caption_prompt, clean
 from service.lvlm.providers.base import Call, FinishReason, Image
 from service.metrics import Metrics
@@ -107,6 +109,7 @@ class Captions:
             model: name of the ranking model.
         """
         begun, found = 0, self._bundled(rows, provider, model)
+        # Keyed by the image's digest: items of the same image share a caption, and a new image gets its own.
         missing = {
             row: _key(digest, captioner_name(provider, model))
             for row in dict.fromkeys(rows)
@@ -130,6 +133,7 @@ class Captions:
 
     def _bundled(self, rows: Sequence[int], provider: str, model: str) -> dict[int, str]:
         captions = self._catalogue.captions
+        # The first captioner in this order that has described an item gives its caption.
         names = [self._captioner] if self._captioner else [captioner_name(provider, model), *sorted(captions)]
         found: dict[int, str] = {}
         for name in names:
@@ -178,7 +182,7 @@ class Captions:
                 provider,
                 caption_call(image, model, self._max_output_tokens),
                 CALL_TIMEOUT,
-                progress=Progress(asyncio.get_running_loop().time(), awaited=False),
+                progress=CallProgress(asyncio.get_running_loop().time(), awaited=False),
             )
         if completion.ending in (Ending.LIMIT, Ending.BUDGET):  # no call was made: the next request may try
             return

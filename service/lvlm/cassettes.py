@@ -46,6 +46,9 @@ _HEADER = {"cassette": VERSION}
 class CassetteWriter:
     """Appends attempts to a file of this process's own.
 
+    Args:
+        folder: folder of the cassette; made if it is not there.
+
     Raises:
         ConfigurationError: the folder cannot be written.
     """
@@ -61,11 +64,11 @@ class CassetteWriter:
         self._write(_HEADER)
 
     def append(self, request: str, events: Sequence[Mapping[str, Any]]) -> None:
-        """Keep one attempt; a disk that is full costs the recording and not the answer."""
+        """Keeps one attempt; a disk that is full costs the recording and not the answer."""
         self._write({"request": request, "events": list(events)})
 
     def close(self) -> None:
-        """Close the file."""
+        """Closes the file."""
         self._file.close()
 
     def _write(self, record: Mapping[str, Any]) -> None:
@@ -79,7 +82,7 @@ class CassetteWriter:
 
 
 class Recorder:
-    """A provider whose answers are kept as they pass."""
+    """Stands for a provider and keeps its answers as they pass."""
 
     def __init__(self, provider: Provider, writer: CassetteWriter) -> None:
         self._provider = provider
@@ -120,14 +123,14 @@ class Recorder:
 
 
 class Cassette:
-    """Everything that a folder holds."""
+    """Holds the recordings of a folder, by the hash of their request."""
 
     def __init__(self, attempts: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> None:
         self._attempts = {request: cycle(recorded) for request, recorded in attempts.items()}
 
     @classmethod
     def read(cls, folder: Path) -> Cassette:
-        """Read all files of a folder.
+        """Reads all files of a folder.
 
         Raises:
             ConfigurationError: there are none, or one is of another version.
@@ -144,18 +147,21 @@ class Cassette:
         return cls(attempts)
 
     def next(self, request: str) -> Sequence[Mapping[str, Any]] | None:
-        """The events of the next attempt at a request, in recorded order, over and over; None without any."""
+        """Returns the events of the next attempt at a request, in recorded order.
+
+        After the last one the first is played again; None if there are none.
+        """
         recorded = self._attempts.get(request)
         return None if recorded is None else next(recorded)
 
 
 class Player:
-    """A provider that plays a cassette.
+    """Stands for a provider and plays a cassette.
 
     Args:
-        name: of the provider that was recorded.
-        cassette: may be shared by several.
-        speed: 2.0 plays twice as fast.
+        name: name of the provider that was recorded.
+        cassette: recordings; several players may share them.
+        speed: pace relative to the recorded one; 2.0 plays twice as fast.
     """
 
     def __init__(self, name: str, cassette: Cassette, speed: float = 1.0) -> None:
@@ -195,7 +201,7 @@ class Player:
 
 
 def request_hash(provider: str, call: Call) -> str:
-    """SHA-256 of everything that a provider is sent; the call's context is not part of it."""
+    """Returns the SHA-256 of everything that a provider is sent; the call's context is not part of it."""
     prompt = call.prompt
     facts = {
         "provider": provider,

@@ -1,4 +1,4 @@
-"""Answers that another worker is fetching: one worker asks, the others look into the shared cache."""
+"""Leases on answers: of the workers that want the same, one makes the call, and the others read the cache."""
 
 from __future__ import annotations
 
@@ -16,39 +16,40 @@ LEASE = 6.0
 """Seconds after which the work of a worker that was killed may be taken over; a living one renews in time."""
 
 FIRST_LOOK, LAST_LOOK = 0.02, 0.1
-"""Seconds between looks into the cache: soon at first, then more seldom."""
+"""Seconds between looks into the cache: short at first, then longer by half each time."""
 
 
-class Elsewhere:
+class WorkLease:
     """Keeps workers that share a store from making the same call twice.
 
     Args:
-        leases: None for a single process, which has nobody to wait for.
+        leases: leases of the shared store; None for a single process, which has no other to wait for.
     """
 
     def __init__(self, leases: Leases | None) -> None:
         self._leases = leases
 
     @asynccontextmanager
-    async def claimed(
+    async def claim(
         self, key: str, look: Callable[[], Awaitable[T | None]], waited_for: Callable[[], bool]
     ) -> AsyncIterator[T | None]:
-        """Hold the work on a key, or wait for who holds it.
+        """Holds the lease on a key, or waits for the result of the worker that holds it.
 
         Args:
-            key: of the work.
+            key: key of the work.
             look: finds its result in the shared cache.
-            waited_for: whether it still makes sense to wait.
+            waited_for: tells whether it still makes sense to wait.
 
         Yields:
-            The result, if it has come from elsewhere; else None, and inside the context the work is ours.
+            The result if another worker has brought it; else None, and inside the context the work is ours.
 
         Raises:
-            TimeoutError: it is done elsewhere, and it makes no more sense to wait.
+            TimeoutError: another worker holds the lease, and it makes no more sense to wait.
         """
         if self._leases is None:
             yield None
             return
+        # A new owner for each claim: a claim must not renew the lease of an earlier one of the same worker.
         owner = uuid.uuid4().hex
         found = await self._wait(self._leases, key, owner, look, waited_for)
         if found is not None:
@@ -74,9 +75,9 @@ class Elsewhere:
         while True:
             try:
                 ours = await leases.take(key, owner, LEASE)
-            except StoreError:  # calls are not shared with other workers
+            except StoreError:  # without the store each worker makes its own calls
                 return None
-            # Looked for also when it is ours: the one who held it may have finished just now.
+            # Looked for also when it is ours: the worker that held it may have finished just now.
             found = await look()
             if found is not None and ours:
                 with suppress(StoreError):
@@ -90,6 +91,7 @@ class Elsewhere:
 
     async def _renew(self, leases: Leases, key: str, owner: str) -> None:
         while True:
+            # Two renewals may fail before the lease ends.
             await asyncio.sleep(LEASE / 3)
             with suppress(StoreError):
                 await leases.take(key, owner, LEASE)

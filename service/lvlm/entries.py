@@ -1,4 +1,4 @@
-"""What one entry of an answer means: a label, a number or a title becomes a place in the pool.
+"""Tells what one entry of an answer means: a label, a number or a title becomes a position in the pool.
 
 Matching titles follows the corrected evaluator of MSRBench: exact after normalising, else an unambiguous
 prefix of at least 20 characters and 4 words (models that were told to shorten titles), else the item is
@@ -18,11 +18,13 @@ from service.lvlm.prompts import label
 
 MIN_PREFIX_CHARACTERS = 20
 MIN_PREFIX_WORDS = 4
+"""Length of a title's beginning from which it stands for the title."""
+
 MAX_HEADING = 400
-"""Characters of a line in which an item's name is looked for."""
+"""Characters of a line in which an item's name is looked for; the rest is not read."""
 
 MAX_SPLITS = 6
-"""Dashes and colons of a line at which its item's name may end."""
+"""Dashes and colons of a line at which its item's name may end; later ones are not tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,10 @@ class Heading:
     """What a line or a part of a chain begins with.
 
     Attributes:
-        entry: the label, number or title.
-        short: it is a label or a number, perhaps of no candidate.
-        titled: the candidate's title stands there.
-        whole: nothing else stands there.
+        entry: label, number or title.
+        short: whether it is a label or a number, perhaps of no candidate.
+        titled: whether the candidate's title stands there.
+        whole: whether nothing else stands there.
     """
 
     entry: str
@@ -46,8 +48,8 @@ class Candidates:
     """The pool as the prompt showed it.
 
     Args:
-        names: the candidates' names as they were shown.
-        form: of the prompt; in the paper's form the candidates have no labels.
+        names: names of the candidates as they were shown.
+        form: form of the prompt; in the paper's form the candidates have no labels.
     """
 
     def __init__(self, names: Sequence[str], form: Form) -> None:
@@ -57,25 +59,25 @@ class Candidates:
         self._labels = _labels(self.size) if form == "label" else {}
 
     def meant(self, entry: str) -> Sequence[int]:
-        """The positions that an entry can mean, best first; none for an invented item."""
+        """Returns the positions that an entry can mean, best first; none for an invented item."""
         position = self._labels.get(entry.strip(_AROUND).upper())
         return self.titled(entry) if position is None else (position,)
 
     def titled(self, entry: str) -> Sequence[int]:
-        """The positions whose title an entry is."""
+        """Returns the positions whose title an entry is."""
         wanted = normalise(entry)
         found = self._titles.get(wanted, ()) if wanted else ()
         return found or (self._prefixed(wanted) if self.form == "paper" else ())
 
     def heading(self, line: str) -> Heading | None:
-        """The item that a line begins with; None if it begins with anything else."""
+        """Returns the item that a line begins with; None if it begins with anything else."""
         line = line[:MAX_HEADING].strip()
         if self.titled(line):
             return Heading(line, short=False, titled=True, whole=True)
         return self._short(line) or self._name(line)
 
     def goes_on(self, entry: str) -> bool:
-        """Whether an entry that may be cut off could become another one."""
+        """Tells whether an entry that may be cut off could become another one."""
         short = entry.strip(_AROUND).upper()
         if number(entry) is not None:
             return 10 * int(short) <= self.size
@@ -123,13 +125,13 @@ class Candidates:
 
 
 def number(entry: str) -> int | None:
-    """The number that a text is, if it is one of at most three digits."""
+    """Returns the number that a text is, if it is one of at most three digits."""
     short = entry.strip(_AROUND)
     return int(short) if len(short) <= 3 and short.isascii() and short.isdigit() else None
 
 
 def normalise(title: str) -> str:
-    """A title without what models change of it: case, spaces, quotes, an ellipsis."""
+    """Returns a title without what models change of it: case, spaces, quotes, an ellipsis."""
     folded = unicodedata.normalize("NFKC", title).casefold()
     return " ".join(folded.split()).strip(" \"'`*…").removesuffix("...").rstrip(" .")
 

@@ -1,4 +1,7 @@
-"""Calls under way, by what they ask: equal requests wait for one call, and it outlives them all."""
+"""Singleflight: identical concurrent requests of one process wait for one call, which outlives them all.
+
+The name and the idea are those of Go's ``golang.org/x/sync/singleflight``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from service.lvlm.progress import Progress
+from service.lvlm.progress import CallProgress
 from service.outages import Outage
 
 log = logging.getLogger(__name__)
@@ -16,48 +19,53 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Flight(Generic[T]):
-    """One call under way.
+class SharedCall(Generic[T]):
+    """One call under way, and the requests that wait for it.
+
+    Args:
+        until: event loop's time until which a request waits.
+        end: event loop's time at which the call is cut, whether or not a request waits.
+        awaited: whether a request waits for it at all.
 
     Attributes:
-        progress: what it is doing.
-        landing: its result; there before the flight is over, which may still have to write it down.
+        end: the same.
+        progress: what the call is doing.
+        result: its result; there before the task is over, which may still have to write it down.
         task: the work.
-        end: the event loop's time at which it is cut, whoever waits.
     """
 
     def __init__(self, until: float, end: float, *, awaited: bool = True) -> None:
         self.end = end
-        self.progress = Progress(until, awaited)
+        self.progress = CallProgress(until, awaited)
         self.task: asyncio.Task[None] | None = None
-        self.landing: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-    def land(self, result: T) -> None:
-        """Tell everybody who waits."""
-        if not self.landing.done():
-            self.landing.set_result(result)
+    def resolve(self, result: T) -> None:
+        """Gives the result to all requests that wait; a second one is ignored."""
+        if not self.result.done():
+            self.result.set_result(result)
 
     def cancel(self) -> None:
-        """End it: nobody wants what it would bring."""
+        """Ends the call, whose result is not wanted any more."""
         if self.task is not None:
             self.task.cancel()
 
     async def wait(self, until: float, watcher: Callable[[], None] | None = None) -> bool:
-        """Wait for the landing, at most until the event loop's time; leaving early does the flight no harm.
+        """Waits for the result and tells whether it is there; leaving early does the call no harm.
 
         Args:
-            until: when to leave.
+            until: event loop's time at which to leave.
             watcher: called whenever more of the answer has arrived.
         """
         if watcher is None:
-            await asyncio.wait({self.landing}, timeout=max(0.0, until - asyncio.get_running_loop().time()))
-            return self.landing.done()
+            await asyncio.wait({self.result}, timeout=max(0.0, until - asyncio.get_running_loop().time()))
+            return self.result.done()
         news = asyncio.Event()
-        self.landing.add_done_callback(lambda _: news.set())
+        self.result.add_done_callback(lambda _: news.set())
         self.progress.watch(news)
         try:
             async with asyncio.timeout_at(until):
-                while not self.landing.done():
+                while not self.result.done():
                     await news.wait()
                     news.clear()
                     watcher()
@@ -65,61 +73,63 @@ class Flight(Generic[T]):
             pass
         finally:
             self.progress.unwatch(news)
-        return self.landing.done()
+        return self.result.done()
 
 
-class Flights(Generic[T]):
-    """All flights of one process."""
+class Singleflight(Generic[T]):
+    """All shared calls of one process, by what they ask."""
 
     def __init__(self) -> None:
-        self._by_key: dict[str, Flight[T]] = {}
+        self._by_key: dict[str, SharedCall[T]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._faults = Outage("calls", log, level=logging.ERROR)
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def join(self, key: str, until: float, *, awaited: bool = True) -> Flight[T] | None:
-        """The flight that is under way for a key, which then knows that somebody waits until then.
+    def join(self, key: str, until: float, *, awaited: bool = True) -> SharedCall[T] | None:
+        """Returns the call that is under way for a key, which goes on at least until then.
 
-        None if there is none, or none that goes on for so long.
+        None if there is none, or none that can go on for so long.
         """
-        flight = self._by_key.get(key)
-        if flight is None or until > flight.end:
+        shared = self._by_key.get(key)
+        # A call that is cut before this request's deadline would take an answer from it that it has time for.
+        if shared is None or until > shared.end:
             return None
-        flight.progress.until = max(flight.progress.until, until)
-        flight.progress.awaited |= awaited
-        return flight
+        # Retries and queueing go by the most patient request.
+        shared.progress.until = max(shared.progress.until, until)
+        shared.progress.awaited |= awaited
+        return shared
 
     def begin(
         self,
         key: str | None,
         until: float,
         end: float,
-        fly: Callable[[Flight[T]], Coroutine[Any, Any, None]],
+        work: Callable[[SharedCall[T]], Coroutine[Any, Any, None]],
         *,
         awaited: bool = True,
-    ) -> Flight[T]:
-        """Begin a flight in a task of its own, so that nobody's leaving ends it.
+    ) -> SharedCall[T]:
+        """Begins a call in a task of its own, so that no request's leaving ends it.
 
         Args:
-            key: under which others may join; None for a flight of one's own.
-            until: the event loop's time until which somebody waits.
-            end: at which it is cut.
-            fly: the work; it lands the flight.
-            awaited: whether somebody waits for it at all.
+            key: key under which other requests may join; None for a call that is not shared.
+            until: event loop's time until which a request waits.
+            end: event loop's time at which the call is cut.
+            work: makes the call and resolves it.
+            awaited: whether a request waits for it at all.
         """
-        flight: Flight[T] = Flight(until, end, awaited=awaited)
-        flight.progress.alone = key is None
-        task = flight.task = asyncio.create_task(fly(flight))
+        shared: SharedCall[T] = SharedCall(until, end, awaited=awaited)
+        shared.progress.alone = key is None
+        task = shared.task = asyncio.create_task(work(shared))
         if key is not None:
-            self._by_key[key] = flight
+            self._by_key[key] = shared
         self._tasks.add(task)
-        task.add_done_callback(partial(self._over, key, flight))
-        return flight
+        task.add_done_callback(partial(self._over, key, shared))
+        return shared
 
     async def close(self, grace: float) -> None:
-        """Give flights a moment to land, then end them."""
+        """Gives the calls a number of seconds to end by themselves, then cancels them."""
         tasks = set(self._tasks)
         if not tasks:
             return
@@ -128,12 +138,13 @@ class Flights(Generic[T]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _over(self, key: str | None, flight: Flight[T], task: asyncio.Task[None]) -> None:
+    def _over(self, key: str | None, shared: SharedCall[T], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if key is not None and self._by_key.get(key) is flight:
+        # A later call under the same key, begun since this one could not go on for long enough, stays.
+        if key is not None and self._by_key.get(key) is shared:
             del self._by_key[key]
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._faults.failed("a call broke: %s", type(error).__name__, error=error)
-        if not flight.landing.done():
-            flight.landing.cancel()
+        if not shared.result.done():
+            shared.result.cancel()

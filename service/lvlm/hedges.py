@@ -1,4 +1,4 @@
-"""When a second attempt beside a slow first one is worth its price.
+"""Hedging: decides when a second attempt is sent beside a slow first one.
 
 Hedged requests: Dean and Barroso, The Tail at Scale, CACM 56(2), 2013.
 """
@@ -10,47 +10,48 @@ from statistics import median, quantiles
 
 from service.lvlm.attempt import Attempt, Ending
 
-REMEMBERED = 100
-"""First words of a model whose times are known."""
+SAMPLES = 100
+"""Latest times to first token of a model that are kept; older ones are forgotten."""
 
-ENOUGH = 20
-"""So few say nothing about what is unusual."""
+MIN_SAMPLES = 20
+"""Calls needed before a percentile of their time to first token is trusted; with fewer, nothing is hedged."""
 
-SLOW = 2.0
-"""Times the median, at least: where all answers take about as long, a late one is not lost."""
+MIN_RATIO = 2.0
+"""Least wait before a hedge, in medians: where all answers take about as long, a late one is not lost."""
 
-SAVED_UP = 3.0
-"""Second attempts that may be made in a row after a long time without any."""
+MAX_CREDIT = 3.0
+"""Hedges that may be sent in a row after a long time without any; credit beyond it is lost."""
 
 
-class Hedges:
-    """Knows how soon one model begins to answer, and how many second attempts its calls have earned.
+class Hedging:
+    """Learns how soon one model begins to answer, and how many hedges its calls have earned.
 
     Args:
-        share: second attempts per attempt, at most; 0 for none.
+        share: hedges per attempt, at most, from 0 (none) to 1.
     """
 
     def __init__(self, share: float) -> None:
         self._share = share
         self._credit = 0.0
-        self._seconds: deque[float] = deque(maxlen=REMEMBERED)
+        self._seconds: deque[float] = deque(maxlen=SAMPLES)
 
     def learn(self, attempt: Attempt) -> None:
-        """Take an attempt that ended into account."""
-        self._credit = min(SAVED_UP, self._credit + self._share)
+        """Takes an attempt that ended into account."""
+        self._credit = min(MAX_CREDIT, self._credit + self._share)
         if attempt.ending is Ending.FINISHED and attempt.first_text is not None:
             self._seconds.append(attempt.first_text)
 
     def after(self) -> float | None:
-        """Seconds without a word of the answer after which to make a second attempt; None for not at all."""
-        if self._credit < 1 or len(self._seconds) < ENOUGH:
+        """Returns the seconds without a word of the answer after which to hedge; None for not at all."""
+        if self._credit < 1 or len(self._seconds) < MIN_SAMPLES:
             return None
-        return max(quantiles(self._seconds, n=20)[-1], SLOW * median(self._seconds))
+        # The last of 19 cut points is the 95th percentile.
+        return max(quantiles(self._seconds, n=20)[-1], MIN_RATIO * median(self._seconds))
 
     def spend(self) -> None:
-        """A second attempt is made."""
+        """Takes the credit for a hedge that is sent."""
         self._credit -= 1
 
     def refund(self) -> None:
-        """A second attempt was not made after all."""
+        """Gives the credit back for a hedge that was not sent after all."""
         self._credit += 1

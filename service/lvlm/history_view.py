@@ -13,7 +13,12 @@ from service.lvlm.prompts import Entry
 
 @dataclass(frozen=True, slots=True)
 class HistoryView:
-    """The entries of a prompt's history, oldest first, and how many of them show what."""
+    """What a prompt shows of a history.
+
+    Attributes:
+        entries: items, oldest first.
+        shown: number of them that show a title, an image, a caption.
+    """
 
     entries: tuple[Entry, ...]
     shown: Shown
@@ -26,15 +31,17 @@ def view_history(
     captions: Mapping[int, str],
     pictured: Pictured | None,
 ) -> HistoryView:
-    """Show a history as a request wants it.
+    """Returns what a request wants shown of a history.
 
     Args:
-        catalogue: of the items.
+        catalogue: the items.
         request: says which view.
         history: rows, oldest first.
-        captions: row -> caption.
-        pictured: its pictures; None for a server that takes none, which is shown the titles in any case.
+        captions: captions by row.
+        pictured: pictures of the history; None for a server that takes none, which is shown the titles in any
+            case.
     """
+    # Only the raw view can be asked for without titles, and never where its pictures cannot be sent.
     titled = pictured is None or request.strategy.view != "raw" or "title" in request.modality
     entries = tuple(
         Entry(
@@ -55,5 +62,5 @@ def view_history(
 
 
 def without_pictures(shown: Shown, history: Sequence[int]) -> Shown:
-    """What is shown of a history by the prompt for a server that takes no pictures."""
+    """Returns what the prompt for a server that takes no pictures shows of a history."""
     return Shown(titles=len(history), images=0, captions=shown.captions)

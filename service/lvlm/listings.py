@@ -1,4 +1,4 @@
-"""Rankings that are no JSON object: arrays by themselves, ``A > B > C``, numbered lines, ``C, A, B``.
+"""Finds rankings that are no JSON object: arrays by themselves, ``A > B > C``, numbered lines, ``C, A, B``.
 
 A listing is one only entry by entry: every part of a chain and every numbered line must begin with a label,
 or most of them with a title. So hardly any prose is.
@@ -17,8 +17,10 @@ from service.lvlm.loose_json import Array, Structure, Value
 from service.lvlm.prefaces import COLONS, DECORATION, announces, introduces, is_offered, last_refusal
 
 MAX_ENUMERATION = 2_000
+"""Characters of a text beyond which it is not read as a mere enumeration: so long a one is prose."""
+
 MAX_LISTINGS = 8
-"""Listings of a kind that are looked at in one answer, the last ones: it may be endless."""
+"""Listings of a kind that are looked at in one answer, the last ones, since it may be endless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +28,12 @@ class Listing:
     """Entries in an order, as they stand in a text.
 
     Attributes:
-        alone: nothing else stands there, but for one line before it that ends with a colon.
-        plain: it is a JSON array of strings.
-        titled: every entry came with its title.
-        closed: its end is there, or it needs none.
-        rest: something follows a JSON array.
+        entries: labels, numbers, titles or objects, best first.
+        alone: whether nothing else stands there, but for one line before it that ends with a colon.
+        plain: whether it is a JSON array of strings.
+        titled: whether every entry came with its title.
+        closed: whether its end is there, or it needs none.
+        rest: whether anything follows a JSON array.
     """
 
     entries: Sequence[Value]
@@ -42,40 +45,41 @@ class Listing:
 
 
 def arrays(text: str, found: Iterable[Structure], *, plain: bool) -> list[Listing]:
-    """The arrays among structures that belong to no key: JSON arrays of strings, or all others."""
+    """Finds the arrays among structures that belong to no key: JSON arrays of strings, or all others."""
     candidates = deque((each for each in found if _is_array(each, plain=plain)), maxlen=MAX_LISTINGS)
     return [listing for structure in candidates if (listing := _array(text, structure))]
 
 
 def chains(text: str, candidates: Candidates, *, finished: bool) -> list[Listing]:
-    """Lines like ``[C] > [A] > [B]``.
+    """Finds lines like ``[C] > [A] > [B]``.
 
     Args:
         text: what the model said.
-        candidates: what its parts can mean.
-        finished: the text goes no further, so that its last part is whole.
+        candidates: items that its parts can mean.
+        finished: whether the text goes no further, so that its last part is whole.
     """
     lines = deque((line for line in _joined(text) if _ABOVE.search(line.text)), maxlen=MAX_LISTINGS)
     return [listing for line in lines if (listing := _chain(text, line, candidates, finished))]
 
 
 def numbered(text: str, candidates: Candidates, *, finished: bool) -> list[Listing]:
-    """Lines like ``1. C``, ``2) **A** – because …`` and ``3: the title``; arguments as for ``chains``."""
+    """Finds lines like ``1. C``, ``2) **A** – because …``, ``3: the title``; arguments as for ``chains``."""
     blocks: deque[list[_Line]] = deque(maxlen=MAX_LISTINGS)
     for line in _one_by_one(text, candidates):
         found = _NUMBERED.match(line.text)
         if found is None:
             continue
-        place, item = int(found["place"]), _Line(found["item"], line.start, line.end)
-        if place == 1:
+        rank, item = int(found["rank"]), _Line(found["item"], line.start, line.end)
+        if rank == 1:
             blocks.append([item])
-        elif blocks and place == len(blocks[-1]) + 1:
+        # Other lines, such as reasons, do not end a block; a number out of turn is left out.
+        elif blocks and rank == len(blocks[-1]) + 1:
             blocks[-1].append(item)
     return [listing for block in blocks if (listing := _numbered(text, block, candidates, finished))]
 
 
 def enumeration(text: str, candidates: Candidates, *, finished: bool) -> list[Listing]:
-    """Labels or numbers with nothing but commas or lines between them; arguments as for ``chains``."""
+    """Finds labels or numbers with nothing but commas or lines between them; arguments as for ``chains``."""
     if (
         len(text) > MAX_ENUMERATION
         or "{" in text
@@ -232,11 +236,11 @@ class _Surroundings:
     """What stands around a listing.
 
     Attributes:
-        own_line: nothing else is in its lines, but for words before it that end with a colon.
-        alone: nor anywhere, but for one line before it that ends with a colon.
-        rest: something follows.
-        announced: the words before it say that it is the ranking.
-        denied: they say that it is something else, or what follows refuses to answer.
+        own_line: whether nothing else is in its lines, but for words before it that end with a colon.
+        alone: whether nothing else is in the text, but for one line before it that ends with a colon.
+        rest: whether anything follows.
+        announced: whether the words before it say that it is the ranking.
+        denied: whether they say that it is something else, or what follows refuses to answer.
     """
 
     own_line: bool
@@ -325,7 +329,7 @@ _ABOVE_ENDS = (">", "≻", "≽", "＞", "→", "⇒", "»", "&gt;", "\\succ")
 _END_OF_CHAIN = re.compile(r"\.\s|;|\s\(|,\s|\s[–—]\s")
 _NUMBERED = re.compile(
     r"""[\s>*_\-•\#\[(]{0,8}+(?:(?:rank|no|place)\b\.?\s?)?[*_]{0,2}
-        (?P<place>\d{1,3})[*_]{0,2}\s?(?:[.:)\]](?!\d)|[-–—](?=\s))[*_]{0,2}
+        (?P<rank>\d{1,3})[*_]{0,2}\s?(?:[.:)\]](?!\d)|[-–—](?=\s))[*_]{0,2}
         \s{0,8}(?P<item>\S.*)""",
     re.VERBOSE | re.IGNORECASE,
 )

@@ -1,4 +1,4 @@
-"""JSON as models write it: cut off anywhere, in prose, in single quotes, without quotes.
+"""Reads JSON as models write it: cut off anywhere, in prose, in single quotes, without quotes.
 
 Reading goes once from left to right and decides nothing by what is not there yet. So what is read of the
 beginning of a text is the beginning of what is read of the whole; a scalar counts when its end is there.
@@ -13,19 +13,22 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 MAX_DEPTH = 8
+"""Structures inside of each other that are read; a deeper one ends the reading like a broken one."""
+
 MAX_STRUCTURES = 500
-"""Brackets in a text at which a structure may begin: a text of nothing else must not take long."""
+"""Structures of a text that are read, so that a text of nothing but brackets does not take long."""
 
 MAX_STUCK = 8
-"""Quotes without an end, each of which is looked for as far as the text goes."""
+"""Quotes without an end after which a text is not read on: each is looked for as far as the text goes."""
 
 
 @dataclass(slots=True)
 class Object:
-    """An object; a name may come twice.
+    """An object as it was read.
 
     Attributes:
-        closed: its end is there.
+        members: names and values in order; a name may come twice.
+        closed: whether its end is there.
     """
 
     members: list[tuple[str, Value]] = field(default_factory=list)
@@ -34,10 +37,11 @@ class Object:
 
 @dataclass(slots=True)
 class Array:
-    """An array.
+    """An array as it was read.
 
     Attributes:
-        closed: its end is there.
+        entries: values in order.
+        closed: whether its end is there.
     """
 
     entries: list[Value] = field(default_factory=list)
@@ -52,11 +56,11 @@ class Structure:
     """An object or array that stands in a text.
 
     Attributes:
-        value: as far as it could be read.
-        start: of its first character.
-        end: after its last one, or where it could not be read on.
-        loose: it is no JSON, since it has other quotes, none, or a comma too many.
-        stuck: a quote in it has no end.
+        value: what could be read of it.
+        start: offset of its first character.
+        end: offset after its last character, or where it could not be read on.
+        loose: whether it is no JSON, since it has other quotes, none, or a comma too many.
+        stuck: whether a quote in it has no end.
     """
 
     value: Object | Array
@@ -67,7 +71,7 @@ class Structure:
 
 
 def structures(text: str) -> Iterator[Structure]:
-    """Every object and array in a text that is not inside of another one."""
+    """Yields every object and array in a text that is not inside of another one."""
     at = stuck = 0
     for _ in range(MAX_STRUCTURES):
         found = _OPENER.search(text, at)
@@ -83,9 +87,10 @@ def structures(text: str) -> Iterator[Structure]:
 
 
 def read_structure(text: str, start: int) -> Structure:
-    """The object or array that begins with the bracket at ``start``, as far as it goes."""
+    """Reads the object or array that begins with the bracket at ``start``, as far as it goes."""
     reader = _Reader(text, start)
     value: Object | Array = Object() if text[start] == "{" else Array()
+    # What was read before it broke is in the value.
     with suppress(_BrokenError):
         reader.fill(value, 1)
     return Structure(value, start, reader.at, reader.loose, reader.stuck)
@@ -96,7 +101,8 @@ class Member:
     """A member of an object.
 
     Attributes:
-        object: None where the text has the member alone, without its braces.
+        value: value of the member.
+        object: object that it belongs to; None where the text has the member alone, without its braces.
     """
 
     value: Value
@@ -104,14 +110,14 @@ class Member:
 
 
 def members(value: Value, wanted: Callable[[str], bool]) -> list[Member]:
-    """An object's own members of a name, in order."""
+    """Returns an object's own members whose name is wanted, in order."""
     if not isinstance(value, Object):
         return []
     return [Member(member, value) for name, member in value.members if wanted(name.strip())]
 
 
 def deep_members(value: Value, wanted: Callable[[str], bool]) -> Iterator[Member]:
-    """The members of a name of an object, or else of the objects inside of it."""
+    """Yields the members whose name is wanted of an object, or else of the objects inside of it."""
     own = members(value, wanted)
     yield from own
     if not own:
@@ -120,13 +126,13 @@ def deep_members(value: Value, wanted: Callable[[str], bool]) -> Iterator[Member
 
 
 def name_before(text: str, structure: Structure) -> str:
-    """The name before a structure, where the brace of its object is missing; empty without one."""
+    """Returns the name before a structure, where the brace of its object is missing; empty without one."""
     found = _NAME_BEFORE.search(text[max(0, structure.start - 50) : structure.start])
     return found[1] if found else ""
 
 
 def is_last(text: str, structure: Structure) -> bool:
-    """Whether nothing but a fence follows a structure."""
+    """Tells whether nothing but a fence follows a structure."""
     return not text[structure.end :].strip(" \t\r\n`*.")
 
 
@@ -137,6 +143,9 @@ def _inner(value: Value) -> list[Value]:
 
 
 _OPENER = re.compile(r"[\[{]")
+# Possessive quantifiers (*+, ++) throughout: a text that is made to backtrack must not take long. A single
+# quote ends a string only before a mark, since models write 'it's'. A bare word needs a character after it:
+# at the end of a text it may go on.
 _TOKEN = re.compile(
     r"""\s*+(?:
       (?P<mark>[\[\]{},:])
@@ -161,9 +170,9 @@ class _Reader:
     """Reads one structure.
 
     Attributes:
-        at: where the next token begins.
-        loose: something was no JSON.
-        stuck: no token begins there: a quote has no end.
+        at: offset at which the next token begins.
+        loose: whether anything so far was no JSON.
+        stuck: whether no token begins there, since a quote has no end.
     """
 
     def __init__(self, text: str, at: int) -> None:
@@ -173,7 +182,7 @@ class _Reader:
         self.stuck = False
 
     def fill(self, value: Object | Array, depth: int) -> None:
-        """Read a structure's content, from its opening bracket on.
+        """Reads a structure's content, from its opening bracket on.
 
         Raises:
             _BrokenError: its end is not there; it holds what was read before.
@@ -193,6 +202,7 @@ class _Reader:
             token = self._token()
             if token["mark"] == end:
                 break
+            # A member or an entry is kept before the comma is looked for: what broke is what comes after it.
             self._want(token, ",")
             after_comma = True
         self.at = token.end()
@@ -257,6 +267,7 @@ class _Reader:
 
 
 def _decoded(string: str) -> str:
+    # Nearly all strings, and faster than a JSON parser.
     if "\\" not in string:
         return string
     try:

@@ -1,4 +1,4 @@
-"""Thumbnails to the pictures that a prompt carries: a grid, the paper's strip, or one by one.
+"""Composes thumbnails into the pictures that a prompt carries: a grid, the paper's strip, or one by one.
 
 The grid is made for how vendors bill and shrink pictures: ten items are 4 × 3 cells of 128 pixels, 512 × 384,
 which is one tile at low detail and 12 × 16 patches of 32. The paper's strip of 3,000 × 300 pixels is shrunk
@@ -19,18 +19,22 @@ from service.lvlm.providers.base import Image
 from service.lvlm.thumbnails import BACKGROUND
 
 VERSION = "montage-1"
+"""Part of the key of every answer that was shown a picture; changes with anything that changes the pixels."""
 
 CELL_SIDE: Mapping[ImageMode, int] = {"grid": 128, "strip": 300, "separate": 256}
-CAPTION_SIDE = 512
+"""Pixels of a cell's side, by the way in which a history is shown."""
 
-_QUALITY = 85
+CAPTION_SIDE = 512
+"""Pixels of the longer side of a picture that is to be described."""
+
+_QUALITY = 85  # of JPEG, from 1 to 95
 _LINE = (200, 200, 200)
 _BADGE = (0, 0, 0)
 _INK = (255, 255, 255)
 
 
 def compose(thumbnails: Sequence[Pillow.Image], mode: ImageMode) -> tuple[Image, ...]:
-    """Make the pictures of a history, oldest first; cells are numbered from 1.
+    """Makes the pictures of a history, oldest first; cells are numbered from 1.
 
     Args:
         thumbnails: RGB, each fitted into ``CELL_SIDE[mode]`` pixels; at least one.
@@ -43,13 +47,13 @@ def compose(thumbnails: Sequence[Pillow.Image], mode: ImageMode) -> tuple[Image,
 
 
 def grid_columns(cells: int) -> int:
-    """Columns of a grid that is as square as it can be and never higher than wide."""
+    """Returns the columns of a grid that is as square as it can be and never higher than wide."""
     root = isqrt(cells)
-    return root if root * root == cells else root + 1
+    return root if root * root == cells else root + 1  # the square root, rounded up
 
 
 def encode(picture: Pillow.Image) -> Image:
-    """Encode an RGB picture as JPEG."""
+    """Encodes an RGB picture as JPEG."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY)
     return Image(buffer.getvalue(), "image/jpeg", picture.width, picture.height)
@@ -59,6 +63,7 @@ def _cells(thumbnails: Sequence[Pillow.Image], columns: int, side: int) -> Pillo
     rows = ceil(len(thumbnails) / columns)
     canvas = Pillow.new("RGB", (columns * side, rows * side), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
+    # 18 pixels in a grid, 42 in a strip.
     font = ImageFont.load_default(side // 7)
     for position, thumbnail in enumerate(thumbnails):
         left, top = position % columns * side, position // columns * side

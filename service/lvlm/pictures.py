@@ -19,6 +19,7 @@ from service.lvlm.thumbnails import ThumbnailCache, UnreadableImageError
 log = logging.getLogger(__name__)
 
 THREADS = 2
+"""Threads that make pictures of histories; further requests queue for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,40 +27,47 @@ class Pictured:
     """Pictures of a history.
 
     Attributes:
-        cells: position in the history -> cell number from 1; an item that cannot be shown has none.
+        images: encoded pictures; none if no item can be shown.
+        cells: cell numbers from 1 by position in the history; an item that cannot be shown has none.
     """
 
     images: tuple[Image, ...] = ()
     cells: Mapping[int, int] | None = None
 
     def cell(self, position: int) -> int | None:
-        """The cell of the item at this position of the history."""
+        """Returns the cell of the item at this position of the history; None if it cannot be shown."""
         return (self.cells or {}).get(position)
 
 
 class Pictures:
-    """Shows items of one catalogue."""
+    """Makes pictures of one catalogue's items.
+
+    Args:
+        catalogue: the items and where their images are.
+        thumbnails: images made small before.
+    """
 
     def __init__(self, catalogue: Catalogue, thumbnails: ThumbnailCache) -> None:
         self._catalogue = catalogue
         self._thumbnails = thumbnails
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pictures")
-        # Pictures to be described are decoded at full size, and nobody waits for them.
+        # Pictures to be described are decoded at full size, and no request waits for them.
         self._large = ThreadPoolExecutor(1, thread_name_prefix="large-pictures")
         self._queued = 0
 
     async def history(
         self, rows: Sequence[int], mode: ImageMode, wanted: Callable[[], bool] = lambda: True
     ) -> Pictured:
-        """Picture the items of a history; those without a readable image are left out.
+        """Makes the pictures of a history; items without a readable image are left out.
 
         Args:
-            rows: oldest first.
-            mode: one picture or many.
-            wanted: asked when it is its turn; pictures that nobody waits for are not made while others wait.
+            rows: rows of the items, oldest first.
+            mode: whether to make one picture or many.
+            wanted: tells, when their turn comes, whether a request still waits for them; if not, they are not
+                made while others wait.
 
         Raises:
-            TimeoutError: it was not wanted any more.
+            TimeoutError: they were not wanted any more.
         """
         self._queued += 1
         try:
@@ -70,15 +78,16 @@ class Pictures:
             self._queued -= 1
 
     async def item(self, row: int) -> Image | None:
-        """The picture of one item, large enough to be described; None if there is none to read."""
+        """Returns the picture of one item, large enough to be described; None if there is none to read."""
         return await asyncio.get_running_loop().run_in_executor(self._large, self._item, row)
 
     def close(self) -> None:
-        """Stop the threads."""
+        """Stops the threads."""
         for threads in (self._threads, self._large):
             threads.shutdown(wait=True, cancel_futures=True)
 
     def _history(self, rows: tuple[int, ...], mode: ImageMode, wanted: Callable[[], bool]) -> Pictured:
+        # With a thread to spare it is made all the same: it holds up no other request.
         if self._queued > THREADS and not wanted():
             raise TimeoutError
         thumbnails, cells = [], {}
@@ -97,6 +106,7 @@ class Pictures:
         path = self._catalogue.image_path(row)
         if path is None:
             return None
+        # Bundles without digests fall back to the path, which is stable while the service runs.
         digest = self._catalogue.items[row].image_sha256 or str(path)
         try:
             return self._thumbnails.get(path, digest, side)

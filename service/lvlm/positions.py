@@ -1,59 +1,35 @@
-"""Entries of an answer to positions in the pool, with counts of what was wrong with them."""
+"""Turns the entries of an answer into positions in the pool, with counts of what was wrong with them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from service.lvlm.contracts import ParsedAnswer
 from service.lvlm.entries import Candidates, number
 from service.lvlm.loose_json import Object, Value
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the model answered, as far as it can be used.
-
-    Attributes:
-        order: positions in the pool as shown, best first, no duplicates.
-        invented: entries that are not in the pool.
-        duplicated: entries that repeat an earlier one.
-        missing: how many of the items asked for are not there.
-        explanation: of this very order; cleaned, capped and HTML-escaped; None without one.
-        form: it came in another form than the one asked for.
-    """
-
-    order: tuple[int, ...]
-    invented: int
-    duplicated: int
-    missing: int
-    explanation: str | None = None
-    form: bool = False
-
-    @property
-    def repaired(self) -> bool:
-        """Whether anything had to be left out, filled in or understood."""
-        return bool(self.invented or self.duplicated or self.missing or self.form)
-
 
 _LABEL_KEYS = ("label", "id", "letter", "candidate", "item", "option", "key", "title", "name")
 _RANK_KEYS = ("rank", "position", "place")
 
 
-def place(entries: Sequence[Value], candidates: Candidates, asked: int, *, numbers: bool = True) -> Answer:
-    """Read entries in their order.
+def parse_entries(
+    entries: Sequence[Value], candidates: Candidates, asked: int, *, numbers: bool = True
+) -> ParsedAnswer:
+    """Reads entries in their order.
 
     Args:
         entries: labels, titles, objects that hold them, or numbers that count the candidates from 1.
-        candidates: as the prompt showed them.
-        asked: how many of them.
-        numbers: False where more entries may follow: numbers count only if nothing else is there.
+        candidates: the pool as the prompt showed it.
+        asked: number of candidates asked for.
+        numbers: whether numbers count, which they do only where nothing else is there; False where more
+            entries may follow.
     """
     entries, form = _texts(entries)
     counted = _counted(entries, candidates) if numbers else None
     if counted is not None:
         form = True
-        if 0 in counted:  # from nought or from one?
-            return Answer((), len(entries), 0, asked, form=True)
+        if 0 in counted:  # some count from 0, and nothing tells which
+            return ParsedAnswer((), len(entries), 0, asked, form=True)
     order: dict[int, None] = {}
     invented = duplicated = 0
     for at, entry in enumerate(entries):
@@ -63,6 +39,7 @@ def place(entries: Sequence[Value], candidates: Candidates, asked: int, *, numbe
         elif isinstance(entry, str):
             meant, as_asked = _meant(entry, candidates)
             form |= not as_asked
+        # Items of the same title: the first entry means the first of them, the second the next.
         free = [position for position in meant if position not in order]
         if free:
             order[free[0]] = None
@@ -70,7 +47,7 @@ def place(entries: Sequence[Value], candidates: Candidates, asked: int, *, numbe
             duplicated += 1
         else:
             invented += 1
-    return Answer(tuple(order), invented, duplicated, max(0, asked - len(order)), form=form)
+    return ParsedAnswer(tuple(order), invented, duplicated, max(0, asked - len(order)), form=form)
 
 
 def _counted(entries: Sequence[Value], candidates: Candidates) -> list[int] | None:
@@ -96,11 +73,12 @@ def _texts(entries: Sequence[Value]) -> tuple[Sequence[Value], bool]:
     objects = [entry for entry in entries if isinstance(entry, Object)]
     if not objects:
         return entries, False
+    # Objects that hold the ranks 1 to n count in that order, however they stand.
     if len(objects) == len(entries):
         ranks = [_member(entry, _RANK_KEYS, (int,)) for entry in objects]
         if sorted(ranks, key=str) == sorted(range(1, len(ranks) + 1), key=str):
             by_rank = dict(zip(ranks, objects, strict=True))
-            entries = [by_rank[place] for place in range(1, len(ranks) + 1)]
+            entries = [by_rank[rank] for rank in range(1, len(ranks) + 1)]
     labels = [
         _member(each, _LABEL_KEYS, (str, int)) if isinstance(each, Object) else each for each in entries
     ]

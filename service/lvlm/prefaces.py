@@ -1,4 +1,4 @@
-"""What the words around a listing say of it: it is the ranking, it is something else, or there is none.
+"""Tells by the words around a listing whether it is the ranking, something else, or a refusal.
 
 A listing that words introduce is a ranking only if they announce one. The prompt's own candidates, examples
 and what is left out are introduced too, by more words than a list of forbidden ones could hold.
@@ -11,16 +11,16 @@ import re
 from service.lvlm.thoughts import unmarked
 
 MAX_PREFACE = 2_000
-"""Characters before a listing in which its preface is looked for."""
+"""Characters before a listing in which its preface is looked for; what stands before them is not read."""
 
 
 def introduces(line: str) -> bool:
-    """Whether a line is about what comes next: it ends with a colon, or is a heading."""
+    """Tells whether a line is about what comes next: it ends with a colon, or is a heading."""
     return line.rstrip(DECORATION).endswith(COLONS) or line.lstrip().startswith("#")
 
 
 def announces(preface: str) -> bool:
-    """Whether words before a listing say that it is the ranking."""
+    """Tells whether words before a listing say that it is the ranking."""
     if denies(preface):
         return False
     return _RANKING.search(preface) is not None or (
@@ -29,24 +29,24 @@ def announces(preface: str) -> bool:
 
 
 def denies(preface: str) -> bool:
-    """Whether words before a listing say that it is not the ranking."""
+    """Tells whether words before a listing say that it is not the ranking."""
     return _DENIAL.search(_HARMLESS.sub("", preface)) is not None
 
 
 def last_refusal(text: str) -> int:
-    """Where a text refuses to answer for the last time; -1 if it does not."""
+    """Returns the offset at which a text refuses to answer for the last time; -1 if it does not."""
     return max((found.start() for found in _REFUSAL.finditer(text)), default=-1)
 
 
 def is_offered(text: str, start: int, end: int, *, closed: bool, named: bool) -> bool:
-    """Whether JSON in a text is given as the answer, rather than talked about.
+    """Tells whether JSON in a text is given as the answer, rather than talked about.
 
     Args:
         text: what the model said.
-        start: of the JSON.
-        end: after it.
-        closed: its end is there; what follows something unfinished may belong to it.
-        named: it stands under a name that means a ranking, so that a sentence may lead to it.
+        start: offset of the JSON.
+        end: offset after it.
+        closed: whether its end is there; what follows something unfinished may belong to it.
+        named: whether it stands under a name that means a ranking, so that a sentence may lead to it.
     """
     stop = text.find("\n", end)
     behind = unmarked(text[end : len(text) if stop < 0 else stop])
@@ -92,7 +92,7 @@ _POOL = re.compile(
     r"\b(?:candidates?|options?|choices|labels?|available|inputs?|pool|prompt|question|request|thoughts?)\b",
     re.IGNORECASE,
 )
-"""What a text may show here that is no ranking."""
+"""What a text may show "here" that is no ranking."""
 
 _HARMLESS = re.compile(
     r"\b(?:best|better|most|first|highest)(?: \w+){0,2} to (?:the )?(?:worst|least|last|lowest)\b"

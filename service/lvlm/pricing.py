@@ -1,4 +1,4 @@
-"""Tokens to US dollars, from a dated table; a model that is not in it has no price and still works."""
+"""The price table: tokens to US dollars; a model that is not in it has no price and still works."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.lvlm.providers.base import Usage
+from service.lvlm.providers.base import ImageDetail, Usage
 from service.lvlm.tokens import UNKNOWN_FAMILY, ImageRule, image_rule
 
 TABLE = Path(__file__).with_name("pricing.toml")
@@ -17,11 +17,16 @@ MILLION = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """One model's line: US dollars per million tokens, and how it bills pictures.
+class ModelPrice:
+    """One model's prices.
 
     Attributes:
-        deprecated_after: the vendor's last day for it, where announced.
+        input: US dollars per million tokens of input.
+        cached_input: US dollars per million tokens that the vendor had in its cache.
+        cache_write: US dollars per million tokens that the vendor put into its cache.
+        output: US dollars per million tokens of output.
+        images: how many tokens a picture is.
+        deprecated_after: the vendor's last day for the model, where announced.
     """
 
     input: float
@@ -32,7 +37,8 @@ class Model:
     deprecated_after: datetime.date | None
 
     def cost(self, usage: Usage) -> float:
-        """US dollars for these tokens; cached and cache-writing tokens are part of the input."""
+        """Returns the US dollars for these tokens; cached and cache-writing tokens are part of the input."""
+        # Input that was neither read from the vendor's cache nor written to it.
         plain = max(0, usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens)
         return (
             plain * self.input
@@ -43,15 +49,15 @@ class Model:
 
 
 class Prices:
-    """The table. A name ``gpt-4o@anything`` is a deployment of ``gpt-4o``: it has that model's line.
+    """The price table. A name ``gpt-4o@anything`` is a deployment of ``gpt-4o``, and has that model's prices.
 
     Attributes:
-        as_of: the day on which its figures were read.
-        batch_share: of these prices, that calls in a batch cost.
+        as_of: day on which its figures were read.
+        batch_share: share of these prices that calls in a batch cost, from 0 to 1.
     """
 
     def __init__(
-        self, models: Mapping[str, Model], as_of: datetime.date, *, batch_share: float = 1.0
+        self, models: Mapping[str, ModelPrice], as_of: datetime.date, *, batch_share: float = 1.0
     ) -> None:
         self._models = dict(models)
         self.as_of = as_of
@@ -59,7 +65,7 @@ class Prices:
 
     @classmethod
     def read(cls, path: Path = TABLE) -> Prices:
-        """Read a table.
+        """Reads a table.
 
         Raises:
             ValueError: the table is damaged; the message names the file.
@@ -70,6 +76,7 @@ class Prices:
             models = {}
             for name, record in table["models"].items():
                 model = _model(record, rules)
+                # Aliases share the object, by which ``models`` tells them from their model.
                 models.update(dict.fromkeys([name, *record.get("aliases", ())], model))
             return cls(models, table["as_of"], batch_share=table["batch_share"])
         except (KeyError, TypeError, ValueError) as error:
@@ -77,29 +84,33 @@ class Prices:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Every model with a line, in the table's order; aliases are left out."""
+        """Every model with a price, in the table's order; aliases are left out."""
         names: dict[int, str] = {}
         for name, model in self._models.items():
             names.setdefault(id(model), name)
         return tuple(names.values())
 
     def cost(self, model: str, usage: Usage) -> float | None:
-        """US dollars; None for a model without a line."""
+        """Returns US dollars; None for a model without a price."""
         known = self._known(model)
         return known.cost(usage) if known else None
 
     def images(self, model: str) -> ImageRule:
-        """How the model bills pictures; a common rule for a model without a line."""
+        """Returns how the model bills pictures; a common rule for a model without a price."""
         known = self._known(model)
         return known.images if known else UNKNOWN_FAMILY
 
+    def image_detail(self, model: str) -> ImageDetail:
+        """Returns the detail to ask for, so that a picture is billed as ``images`` reckons."""
+        return self.images(model).detail
+
     def warning(self, model: str, today: datetime.date, *, refused: bool = False) -> str | None:
-        """What to know before relying on the model: that it has no price here, or has been switched off.
+        """Returns what to know before relying on a model: it has no price here, or has been switched off.
 
         Args:
-            model: as the provider calls it.
-            today: the date.
-            refused: a model without a price is not called.
+            model: the provider's name for the model.
+            today: date of today.
+            refused: whether a model without a price is not called.
         """
         known = self._known(model)
         if known is None:
@@ -112,12 +123,12 @@ class Prices:
             return f"the vendor announced {known.deprecated_after} as the last day of the model {model}"
         return None
 
-    def _known(self, model: str) -> Model | None:
+    def _known(self, model: str) -> ModelPrice | None:
         return self._models.get(model) or self._models.get(model.partition("@")[0])
 
 
-def _model(record: Mapping[str, Any], rules: Mapping[str, ImageRule]) -> Model:
-    return Model(
+def _model(record: Mapping[str, Any], rules: Mapping[str, ImageRule]) -> ModelPrice:
+    return ModelPrice(
         input=record["input"],
         cached_input=record.get("cached_input", record["input"]),
         cache_write=record.get("cache_write", record["input"]),

@@ -6,17 +6,17 @@ import asyncio
 from types import TracebackType
 
 from service.lvlm.attempt import Attempt, Ending
-from service.lvlm.progress import Progress
+from service.lvlm.progress import CallProgress
 
 
 class Race:
-    """Runs attempts side by side; at its end none is left running.
+    """Lets attempts run side by side; when it is left, none is running any more.
 
     Args:
-        progress: of the call, which wakes the race when a piece of an answer arrives.
+        progress: the call's progress, which wakes the race when a piece of an answer arrives.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: CallProgress) -> None:
         self._progress = progress
         self._news = asyncio.Event()
         self._tasks: dict[Attempt, asyncio.Task[None]] = {}
@@ -32,7 +32,7 @@ class Race:
         await self._end(list(self._tasks.values()))
 
     def enter(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
-        """Let an attempt that is under way take part."""
+        """Lets an attempt that is under way take part."""
         self._tasks[attempt] = task
         task.add_done_callback(lambda _: self._news.set())
 
@@ -42,7 +42,7 @@ class Race:
         return self._ahead() is not None or all(task.done() for task in self._tasks.values())
 
     async def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it is decided; False if it is not after so long."""
+        """Waits until it is decided; returns False if it is not after so many seconds."""
         try:
             async with asyncio.timeout(seconds):
                 while not self.decided:
@@ -53,7 +53,7 @@ class Race:
         return True
 
     async def won(self) -> Attempt:
-        """End all but the one that is ahead, wait for its end, and return it; the last one if all failed."""
+        """Ends all attempts but the one ahead, waits for its end and returns it; the last if all failed."""
         await self.wait()
         ahead = self._progress.attempt = self._ahead() or next(reversed(self._tasks))
         await self._end([task for attempt, task in self._tasks.items() if attempt is not ahead])

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from service.lvlm.providers.base import Alive, Event, Source
+from service.lvlm.providers.base import Alive, Call, Event, Source
 
-KEPT_ALIVE = 120.0
-"""Seconds for which signs of life alone keep an attempt: comments and pings may come for ever."""
+LONGEST_SILENCE = 30.0
+"""Seconds without an event after which a stream is given up as ``silent``."""
+
+LONGEST_WITHOUT_PROGRESS = 120.0
+"""Seconds after which a stream is given up that sends signs of life alone: comments and pings may come for
+ever."""
 
 _GRAIN = 1 / 30
 """Part of the silence by which an attempt may be given up early.
@@ -16,12 +20,17 @@ The timer is moved no oftener than that, since moving it costs more than reading
 """
 
 
+def longest_silence(call: Call, otherwise: float) -> float:
+    """Returns the seconds for which an answer may be silent; ``otherwise`` for one that is not streamed."""
+    return LONGEST_SILENCE if call.stream else otherwise
+
+
 class SilenceLimit:
     """Moves the time limit of an attempt while the provider is heard.
 
     Args:
-        limit: the attempt's time limit, set for the first word.
-        hard: the event loop's time at which the attempt is cut in any case.
+        limit: the attempt's time limit, set for the first event.
+        hard: event loop's time at which the attempt is cut in any case.
         silence: seconds without an event after which it is given up.
     """
 
@@ -29,13 +38,13 @@ class SilenceLimit:
         self._limit = limit
         self._hard = hard
         self._silence = silence
-        self._kept_alive = max(silence, KEPT_ALIVE)
+        self._without_progress = max(silence, LONGEST_WITHOUT_PROGRESS)
         self._time = asyncio.get_running_loop().time
         self._progressed = self._time()
         self._moved = float("-inf")
 
     def heard(self, event: Event) -> None:
-        """Take note of an event; a head is not yet a word, and a sign of life is no progress."""
+        """Takes note of an event; a response's head is not yet a word, and a sign of life is no progress."""
         if isinstance(event, Source):
             return
         now = self._time()
@@ -43,5 +52,6 @@ class SilenceLimit:
             self._progressed = now
         if now - self._moved >= _GRAIN * self._silence:
             self._moved = now
-            end = min(self._hard, now + self._silence, self._progressed + self._kept_alive)
+            # The hard end holds whatever is heard; signs of life alone do not keep a stream for ever.
+            end = min(self._hard, now + self._silence, self._progressed + self._without_progress)
             self._limit.reschedule(end)

@@ -3,131 +3,60 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 from service.bundle import Catalogue
-from service.lvlm import montage, prompts
-from service.lvlm.answer_cache import AnswerCache, StoredAnswer, answer_key
-from service.lvlm.answers import Answer, is_complete, read_answer
+from service.lvlm.answer_cache import AnswerCache, StoredAnswer
+from service.lvlm.attempt import Ending
+from service.lvlm.bill import Bill
 from service.lvlm.captions import Captions
-from service.lvlm.contracts import HISTORY_SHOWN, CacheResult, Outcome, Shown, StageRequest, StageResult
-from service.lvlm.elsewhere import Elsewhere
-from service.lvlm.entries import Candidates
-from service.lvlm.flights import Flight, Flights
-from service.lvlm.gateway import Completion, Ending, Gateway
-from service.lvlm.history_view import view_history, without_pictures
-from service.lvlm.pictures import Pictured, Pictures
+from service.lvlm.completion import Completion
+from service.lvlm.contracts import JudgedAnswer, Outcome, Shown, StageOptions, StageRequest, StageResult
+from service.lvlm.elsewhere import WorkLease
+from service.lvlm.flights import SharedCall, Singleflight
+from service.lvlm.gateway import Gateway
+from service.lvlm.pictures import Pictures
 from service.lvlm.progress import Step
-from service.lvlm.providers.base import Call, FinishReason, Prompt, Usage
-from service.lvlm.stage_warnings import model_warnings, view_warnings
-from service.lvlm.told import Placed, Told
+from service.lvlm.providers.base import Call, FinishReason
+from service.lvlm.ranking_call import RankingCall
+from service.lvlm.told import OnPlaced, StreamedPrefix
 from service.metrics import Metrics
 from service.stores.base import reading_time
-from service.strategies import Task
 
-__all__ = ["LvlmStage", "Outcome", "Shown", "StageOptions", "StageRequest", "StageResult"]
-
-SIMULATOR = "simulator"
-
-MARGIN = 0.02
-"""Seconds between the provider's deadline and the request's: time to read the answer and to fall back."""
-
-IN_BACKGROUND = 256
-"""Calls under way at which none is begun any more that nobody waits for."""
+MAX_BACKGROUND = 256
+"""Calls under way at which none is begun any more for the cache alone, without a request that waits."""
 
 
 @dataclass(frozen=True, slots=True)
-class StageOptions:
-    """What a deployment chooses.
+class Ranked:
+    """What came of a shared call, for all requests that waited.
 
     Attributes:
-        stream: ask for server-sent events, so that a deadline finds a prefix of the ranking.
-        max_output_tokens: cap on an answer; generous, since models that think bill their thoughts here.
-        call_seconds: how long a call may go on, for the cache, after its request's deadline.
-        closing_seconds: how long calls under way may go on when the service stops: they are paid for.
+        answer: the answer.
+        bill: what the call took; None if this worker made none, since another worker answered or the wait
+            was over before the call.
     """
 
-    stream: bool = True
-    max_output_tokens: int = 2_048
-    call_seconds: float = 60.0
-    closing_seconds: float = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Landing:
-    """What came of a call for all who waited.
-
-    Attributes:
-        elsewhere: another worker made the call.
-    """
-
-    completion: Completion
-    answer: Answer
-    outcome: Outcome
-    shown: Shown
-    elsewhere: bool = False
-
-
-@dataclass(slots=True)
-class _Visit:
-    """One request on its way through the stage.
-
-    Attributes:
-        pool: rows in the order shown.
-        history: rows shown, oldest first.
-        captions: row -> caption, in the enhanced view.
-        caption_calls: begun in the background for captions that are missing.
-        leads: whether the call is this request's own, and so its bill.
-        cache: what the cache did for it.
-        stale: the old answer that a new one is fetched for.
-        candidates: the pool as the prompt shows it; None until an answer is read.
-        told: what it has seen of the answer; None for a request that does not watch.
-    """
-
-    request: StageRequest
-    pool: tuple[int, ...]
-    history: tuple[int, ...]
-    captions: Mapping[int, str] = field(default_factory=dict)
-    caption_calls: int = 0
-    shown: Shown | None = None
-    completion: Completion = field(default_factory=lambda: Completion(Ending.DEADLINE))
-    leads: bool = True
-    cache: CacheResult = "miss"
-    stale: StoredAnswer | None = None
-    candidates: Candidates | None = None
-    told: Told | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    began: float = field(default_factory=time.perf_counter)
-
-    @property
-    def top(self) -> int:
-        """How many items the LVLM is asked for."""
-        return len(self.pool) if self.request.form == "paper" else min(self.request.k, len(self.pool))
-
-    @property
-    def time_left(self) -> float:
-        """Seconds that the provider may take."""
-        return self.request.deadline - (time.perf_counter() - self.began) - MARGIN
-
-    @contextmanager
-    def timed(self, step: str) -> Iterator[None]:
-        """Add what happens inside to a step's seconds."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - began
+    answer: JudgedAnswer
+    bill: Bill | None
 
 
 class LvlmStage:
-    """Reranks pools of one catalogue."""
+    """Reranks pools of one catalogue.
+
+    Args:
+        catalogue: the items.
+        gateway: makes the calls.
+        pictures: the items' pictures.
+        captions: the items' captions.
+        answers: keeps answers for equal requests.
+        lease: keeps workers from making the same call twice.
+        metrics: counts fallbacks and repairs.
+        options: what the deployment chooses.
+    """
 
     def __init__(
         self,
@@ -137,7 +66,7 @@ class LvlmStage:
         pictures: Pictures,
         captions: Captions,
         answers: AnswerCache,
-        elsewhere: Elsewhere,
+        lease: WorkLease,
         metrics: Metrics,
         options: StageOptions,
     ) -> None:
@@ -146,379 +75,218 @@ class LvlmStage:
         self._pictures = pictures
         self._captions = captions
         self._answers = answers
-        self._elsewhere = elsewhere
+        self._lease = lease
         self._metrics = metrics
         self._options = options
-        self._flights: Flights[_Landing] = Flights()
+        self._singleflight: Singleflight[Ranked] = Singleflight()
 
-    async def rerank(self, request: StageRequest, placed: Placed | None = None) -> StageResult:
-        """Rank the pool, whatever happens, by the request's deadline.
+    async def rerank(self, request: StageRequest, placed: OnPlaced | None = None) -> StageResult:
+        """Ranks the pool, whatever happens, by the request's deadline.
 
         Args:
             request: what to rank, and until when.
-            placed: told what the LVLM has placed so far while it goes on.
+            placed: called with what the LVLM has placed so far while it goes on.
 
         Raises:
             ValueError: the pool is empty or the strategy asks no LVLM; a fault of the caller.
         """
-        visit = _Visit(request, self._shown_pool(request), request.history[-HISTORY_SHOWN:])
-        visit.cache = "miss" if request.cache == "use" else request.cache
-        key, stored = await self._look_up(visit)
+        ranking = RankingCall(request, self._catalogue, self._pictures, self._options)
+        key, stored = await self._look_up(ranking)
         if stored and not self._answers.stale(stored):
-            return self._hit(visit, stored)
-        flight = self._flight(visit, key, waits=stored is None and visit.time_left > 0)
+            ranking.cache = "hit" if stored.good else "negative"
+            return self._hit(ranking, stored)
+        shared = self._join_or_begin(ranking, key, waits=stored is None and ranking.time_left > 0)
         if stored:
-            visit.cache, visit.stale = "stale", stored
-            return self._hit(visit, stored)
-        return await self._await(visit, flight, placed)
+            ranking.cache, ranking.renews = "stale", True
+            return self._hit(ranking, stored)
+        return await self._await(ranking, shared, placed)
 
     async def prompt(self, request: StageRequest) -> Call:
-        """The call that would be made for a request, without making it.
+        """Returns the call that would be made for a request, without making it.
 
         Raises:
             ValueError: the pool is empty or the strategy asks no LVLM.
         """
-        visit = _Visit(request, self._shown_pool(request), request.history[-HISTORY_SHOWN:])
+        ranking = RankingCall(request, self._catalogue, self._pictures, self._options)
         if request.strategy.view == "enhanced":
-            found = await self._captions.read(visit.history, request.provider, request.model)
-            visit.captions = found.captions
-        return self._call(visit, await self._build_prompt(visit, lambda: True))
+            found = await self._captions.read(ranking.history, request.provider, request.model)
+            ranking.captions = found.captions
+        return await ranking.build(lambda: True)
 
     async def close(self) -> None:
-        """Let calls under way land, write their answers, and stop everything that runs in the background."""
-        await self._flights.close(self._options.closing_seconds)
+        """Lets calls under way end and be kept, and stops everything that runs in the background."""
+        await self._singleflight.close(self._options.closing_seconds)
         await self._captions.close()
         await self._gateway.close()
         self._pictures.close()
 
-    async def _look_up(self, visit: _Visit) -> tuple[str, StoredAnswer | None]:
+    async def _look_up(self, ranking: RankingCall) -> tuple[str, StoredAnswer | None]:
         """The key of the answer, and what the cache has; a cache that is slow has nothing."""
-        request = visit.request
+        request = ranking.request
         until = asyncio.get_running_loop().time() + reading_time(request.deadline)
-        with visit.timed("cache"):
+        with ranking.timed("cache"):
             if request.strategy.view == "enhanced":
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(until):
-                        found = await self._captions.read(visit.history, request.provider, request.model)
-                        visit.captions, visit.caption_calls = found.captions, found.begun
-            key = self._key(visit, request.provider, request.model)
+                        found = await self._captions.read(ranking.history, request.provider, request.model)
+                        ranking.captions, ranking.caption_calls = found.captions, found.begun
+            key = ranking.key(request.provider, request.model)
             if request.cache != "use":
                 return key, None
             try:
                 async with asyncio.timeout_at(until):
-                    return key, await self._answers.get(key, len(visit.pool))
+                    return key, await self._answers.get(key, len(ranking.pool))
             except TimeoutError:
                 self._answers.count("error")
                 return key, None
 
-    # --- the call ---------------------------------------------------------------------------------------
+    def _join_or_begin(self, ranking: RankingCall, key: str, *, waits: bool) -> SharedCall[Ranked] | None:
+        """The call that answers this request: one under way, or its own; None if there is to be none.
 
-    def _flight(self, visit: _Visit, key: str, *, waits: bool) -> Flight[_Landing] | None:
-        """The call that answers this visit: one under way, or its own; None if there is to be none."""
-        request, now = visit.request, asyncio.get_running_loop().time()
-        alone = request.cache == "off"  # a measurement: its own call, and nobody's after it
-        budget = max(0.0, visit.time_left) + (0.0 if alone else self._options.call_seconds)
-        until = now + (visit.time_left if waits else 0.0)
-        if not waits and (alone or len(self._flights) >= IN_BACKGROUND):
+        Args:
+            ranking: the request.
+            key: key of its answer.
+            waits: whether it waits for the call; otherwise the call is for the cache alone.
+        """
+        now = asyncio.get_running_loop().time()
+        alone = ranking.request.cache == "off"  # a measurement: it shares no call and fills no cache
+        # Longer than this request waits: the answer is paid for, and the next equal request finds it.
+        budget = max(0.0, ranking.time_left) + (0.0 if alone else self._options.call_seconds)
+        until = now + (ranking.time_left if waits else 0.0)
+        if not waits and (alone or len(self._singleflight) >= MAX_BACKGROUND):
             return None
-        flight = None if alone else self._flights.join(key, until, awaited=waits)
-        if flight:
-            visit.leads, visit.cache = False, "coalesced"
+        shared = None if alone else self._singleflight.join(key, until, awaited=waits)
+        if shared:
+            ranking.own, ranking.cache = False, "coalesced"
             self._answers.count("coalesced")
-            return flight
-        return self._flights.begin(
+            return shared
+        return self._singleflight.begin(
             None if alone else key,
             until,
             now + budget,
-            lambda flight: self._fly(visit, key, flight),
+            lambda shared: self._fly(ranking, key, shared),
             awaited=waits,
         )
 
-    async def _fly(self, visit: _Visit, key: str, flight: Flight[_Landing]) -> None:
-        """Find out the answer and keep it, as a task of its own."""
-        if visit.request.cache != "use":
-            await self._ask(visit, key, flight)
+    async def _fly(self, ranking: RankingCall, key: str, shared: SharedCall[Ranked]) -> None:
+        """Finds out the answer and keeps it, as a task of its own."""
+        if ranking.request.cache != "use":
+            await self._ask(ranking, key, shared)
             return
         clock = asyncio.get_running_loop().time
         try:
-            async with self._elsewhere.claimed(
+            async with self._lease.claim(
                 key,
-                look=lambda: self._answers.look(key, len(visit.pool)),
-                waited_for=lambda: clock() < flight.progress.until,
+                look=lambda: self._answers.look(key, len(ranking.pool)),
+                waited_for=lambda: clock() < shared.progress.until,
             ) as found:
                 if found:
                     self._answers.count("coalesced")
-                    flight.land(_landing(found))
+                    shared.resolve(Ranked(found.answer, bill=None))
                 else:
-                    await self._ask(visit, key, flight)
+                    await self._ask(ranking, key, shared)
         except TimeoutError:
-            self._land_nowhere(visit, flight)
+            self._give_up(ranking, shared)
 
-    def _land_nowhere(self, visit: _Visit, flight: Flight[_Landing]) -> None:
-        """End a call that nobody waits for any more before it is made."""
-        nothing = Answer((), 0, 0, visit.top)
-        ended = Completion(Ending.DEADLINE)
-        flight.land(_Landing(ended, nothing, Outcome.FALLBACK_DEADLINE, Shown(), elsewhere=True))
+    def _give_up(self, ranking: RankingCall, shared: SharedCall[Ranked]) -> None:
+        """Ends a shared call before it is made, since no request waits for it any more."""
+        shared.resolve(Ranked(ranking.nothing(Outcome.FALLBACK_DEADLINE, Shown()), bill=None))
 
-    async def _ask(self, visit: _Visit, key: str, flight: Flight[_Landing]) -> None:
-        request, progress, clock = visit.request, flight.progress, asyncio.get_running_loop().time
+    async def _ask(self, ranking: RankingCall, key: str, shared: SharedCall[Ranked]) -> None:
+        """Makes the call, gives its answer to the requests that wait, and keeps it."""
+        request, progress, clock = ranking.request, shared.progress, asyncio.get_running_loop().time
         try:
-            with visit.timed("prompt"):
-                prompt = await self._build_prompt(visit, lambda: clock() < progress.until)
+            with ranking.timed("prompt"):
+                call = await ranking.build(lambda: clock() < progress.until)
         except TimeoutError:
-            self._land_nowhere(visit, flight)
+            self._give_up(ranking, shared)
             return
-        assert visit.shown is not None
-        progress.shown = visit.shown
+        progress.shown = ranking.shown
+        # The requests that waited may have left while the prompt was built.
         progress.awaited &= clock() < progress.until
         completion = await self._gateway.call(
             request.provider,
-            self._call(visit, prompt),
-            flight.end - clock(),
+            call,
+            shared.end - clock(),
             alternatives=request.alternatives,
             progress=progress,
         )
-        if completion.blind:
-            visit.shown = without_pictures(visit.shown, visit.history)
-        answer, outcome = self._judge(visit, completion)
-        self._count_repairs(completion, answer, outcome)
-        flight.land(_Landing(completion, answer, outcome, visit.shown))
-        await self._keep(visit, key, completion, answer, outcome)
+        answer = ranking.judge(completion)
+        self._count_repairs(completion, answer)
+        shared.resolve(Ranked(answer, completion.bill))
+        await self._keep(ranking, key, completion, answer)
 
     async def _keep(
-        self, visit: _Visit, key: str, completion: Completion, answer: Answer, outcome: Outcome
+        self, ranking: RankingCall, key: str, completion: Completion, answer: JudgedAnswer
     ) -> None:
-        """Remember a whole answer of the model that was asked, and anything less for a moment."""
-        request, finished = visit.request, completion.ending is Ending.FINISHED
-        if request.cache == "off" or not (finished or visit.stale):
+        """Remembers a whole answer of the model that was asked, and anything less for a moment."""
+        request, finished = ranking.request, completion.ending is Ending.FINISHED
+        if request.cache == "off" or not (finished or ranking.renews):
             return
-        stored = StoredAnswer(
-            answer,
-            outcome,
-            visit.shown or Shown(),
-            completion.simulated,
-            completion.provider,
-            completion.model,
-            completion.blind,
-        )
+        stored, responder = StoredAnswer(answer), answer.responder
         # An answer that the token cap cut off is used, and is not worth keeping for long.
-        whole = finished and outcome.good and completion.reason is FinishReason.STOP
-        if whole and (completion.provider, completion.model) == (request.provider, request.model):
+        whole = finished and stored.good and completion.reason is FinishReason.STOP
+        if whole and (responder.provider, responder.model) == (request.provider, request.model):
             await self._answers.put(key, stored)
             return
+        # Another model answered: its answer is good for requests that ask that model.
         if whole:
-            await self._answers.put(self._key(visit, completion.provider, completion.model), stored)
-        await self._answers.make_do(key, stored if finished else None, len(visit.pool))
+            await self._answers.put(ranking.key(responder.provider, responder.model), stored)
+        await self._answers.make_do(key, stored if finished else None, len(ranking.pool))
 
     async def _await(
-        self, visit: _Visit, flight: Flight[_Landing] | None, placed: Placed | None
+        self, ranking: RankingCall, shared: SharedCall[Ranked] | None, on_placed: OnPlaced | None
     ) -> StageResult:
-        """Wait for the call as long as the request can."""
-        if flight is None:
-            return self._fallback(visit, Outcome.FALLBACK_DEADLINE)
-        began, built = time.perf_counter(), visit.seconds.get("prompt", 0.0)
+        """Waits for the call as long as the request can."""
+        if shared is None:
+            return self._fallback(ranking, Outcome.FALLBACK_DEADLINE)
+        began, built = time.perf_counter(), ranking.seconds.get("prompt", 0.0)
         watcher = None
-        if placed:
-            visit.told = Told(visit.pool, self._candidates(visit), visit.request.k, placed)
-            watcher = partial(visit.told.look, flight.progress)
-        until = asyncio.get_running_loop().time() + max(0.0, visit.time_left)
+        if on_placed:
+            ranking.streamed = StreamedPrefix(ranking.pool, ranking.candidates, ranking.request.k, on_placed)
+            watcher = partial(ranking.streamed.look, shared.progress)
+        until = asyncio.get_running_loop().time() + max(0.0, ranking.time_left)
         try:
-            landed = await flight.wait(until, watcher)
+            there = await shared.wait(until, watcher)
         except asyncio.CancelledError:
-            if visit.request.cache == "off":  # nobody else waits for it, and nothing would keep it
-                flight.cancel()
+            if ranking.request.cache == "off":  # no other request waits for it, and nothing would keep it
+                shared.cancel()
             raise
-        own = visit.seconds.get("prompt", 0.0) - built if visit.leads else 0.0
-        visit.seconds["lvlm"] = max(0.0, time.perf_counter() - began - own)
-        if landed and flight.landing.cancelled():  # our own fault, and it is in the log; or the service stops
-            return self._fallback(visit, Outcome.FALLBACK_PROVIDER)
-        if landed:
-            landing = flight.landing.result()
-            if landing.elsewhere:
-                visit.leads, visit.cache = False, "coalesced"
-            visit.completion, visit.shown = landing.completion, landing.shown
-            return self._result(visit, landing.outcome, landing.answer)
-        visit.completion = self._gateway.completion(flight.progress, _ENDINGS[flight.progress.step])
-        visit.shown = flight.progress.shown
-        if visit.completion.blind and visit.shown:
-            visit.shown = without_pictures(visit.shown, visit.history)
-        answer, outcome = self._judge(visit, visit.completion)
-        return self._result(visit, outcome, answer)
+        # The prompt of an own call is built while this waits, and has a step of its own.
+        own = ranking.seconds.get("prompt", 0.0) - built if ranking.own else 0.0
+        ranking.seconds["lvlm"] = max(0.0, time.perf_counter() - began - own)
+        if there and shared.result.cancelled():  # our own fault, and it is in the log; or the service stops
+            return self._fallback(ranking, Outcome.FALLBACK_PROVIDER)
+        if there:
+            ranked = shared.result.result()
+            if ranked.bill is None:
+                ranking.own, ranking.cache = False, "coalesced"
+            return self._result(ranking, ranked.answer, ranked.bill or Bill())
+        completion = self._gateway.completion(shared.progress, _ENDINGS[shared.progress.step])
+        # The call may go on for the cache; this request gets what is there, and an estimate of the bill.
+        ranking.shown = shared.progress.shown
+        return self._result(ranking, ranking.judge(completion), completion.bill)
 
-    # --- what is shown ----------------------------------------------------------------------------------
+    def _hit(self, ranking: RankingCall, stored: StoredAnswer) -> StageResult:
+        ranking.own = False
+        return self._result(ranking, stored.answer, Bill())
 
-    def _shown_pool(self, request: StageRequest) -> tuple[int, ...]:
-        if not request.pool or request.strategy.task is Task.NONE:
-            raise ValueError("the LVLM stage needs candidates and a strategy that asks an LVLM")
-        if request.strategy.task is Task.RERANK:
-            return request.pool
-        # Sorted first and seeded by nothing else: neither the request's order nor the candidate model's
-        # reaches the LVLM, and the same visit is shown the same pool again.
-        items = self._catalogue.items
-        pool = sorted(request.pool, key=lambda row: items[row].item_id)
-        history = request.history[-HISTORY_SHOWN:]
-        facts = [[items[row].item_id for row in rows] for rows in (pool, history)]
-        seed = hashlib.sha256(json.dumps(facts).encode()).digest()
-        random.Random(seed).shuffle(pool)
-        return tuple(pool)
+    def _fallback(self, ranking: RankingCall, outcome: Outcome) -> StageResult:
+        return self._result(ranking, ranking.nothing(outcome, ranking.shown), Bill())
 
-    async def _build_prompt(self, visit: _Visit, wanted: Callable[[], bool]) -> Prompt:
-        """What the LVLM reads.
+    def _result(self, ranking: RankingCall, answer: JudgedAnswer, bill: Bill) -> StageResult:
+        result = ranking.result(answer, bill, self._gateway.price_warning)
+        if not result.outcome.good:
+            self._metrics.fallbacks.labels(result.outcome.value).inc()
+        return result
 
-        Raises:
-            TimeoutError: its pictures' turn came when it was not wanted any more.
-        """
-        request = visit.request
-        pictured = Pictured()
-        if request.strategy.view == "raw" and "image" in request.modality:
-            pictured = await self._pictures.history(visit.history, request.image_mode, wanted)
-        prompt, visit.shown = self._prompt(visit, pictured)
-        if not pictured.images:
-            return prompt
-        return replace(prompt, without_images=lambda: self._prompt(visit, None)[0])
-
-    def _prompt(self, visit: _Visit, pictured: Pictured | None) -> tuple[Prompt, Shown]:
-        """The prompt with these pictures, or the one for a server that takes none."""
-        request, items = visit.request, self._catalogue.items
-        view = view_history(self._catalogue, request, visit.history, visit.captions, pictured)
-        question = prompts.Question(
-            task=request.strategy.task,
-            form=request.form,
-            history=view.entries,
-            candidates=tuple(items[row].name for row in visit.pool),
-            top=visit.top,
-            explain=request.explain,
-            images=pictured.images if pictured else (),
-            image_mode=request.image_mode,
-        )
-        return prompts.ranking_prompt(question), view.shown
-
-    def _call(self, visit: _Visit, prompt: Prompt) -> Call:
-        request = visit.request
-        return Call(
-            prompt,
-            request.model,
-            self._options.max_output_tokens,
-            stream=self._options.stream,
-            context={"strategy": request.strategy.name},
-            complete=partial(self._is_complete, visit),
-        )
-
-    def _key(self, visit: _Visit, provider: str, model: str) -> str:
-        """Everything that changes the answer."""
-        request, items = visit.request, self._catalogue.items
-        raw = request.strategy.view == "raw"
-        shows_images = raw and "image" in request.modality
-        return answer_key(
-            {
-                "catalogue": self._catalogue.version,
-                "backbone": request.backbone_version if request.strategy.task is Task.RERANK else None,
-                "task": request.strategy.task,
-                "view": request.strategy.view,
-                "modality": request.modality if raw else None,
-                "image_mode": request.image_mode if shows_images else None,
-                "prompt": prompts.VERSIONS[request.form],
-                "montage": montage.VERSION if shows_images else None,
-                "provider": provider,
-                "model": model,
-                "max_output_tokens": self._options.max_output_tokens,
-                "history": [items[row].item_id for row in visit.history],
-                "images": [items[row].image_sha256 for row in visit.history] if shows_images else None,
-                "captions": [visit.captions.get(row) for row in visit.history],
-                "pool": [items[row].item_id for row in visit.pool],
-                "top": visit.top,
-                "explain": request.explain,
-            }
-        )
-
-    # --- what came back ---------------------------------------------------------------------------------
-
-    def _judge(self, visit: _Visit, completion: Completion) -> tuple[Answer, Outcome]:
-        nothing = Answer((), 0, 0, visit.top)
-        if completion.ending in _NO_ANSWER:
-            return nothing, _NO_ANSWER[completion.ending]
-        if completion.reason is FinishReason.REFUSAL:
-            return nothing, Outcome.FALLBACK_ANSWER
-        whole = completion.reason is FinishReason.STOP or self._is_complete(visit, completion.text)
-        answer = read_answer(completion.text, self._candidates(visit), visit.top, finished=whole)
-        if completion.ending is Ending.DEADLINE and not whole:
-            return answer, Outcome.PARTIAL if answer.order else Outcome.FALLBACK_DEADLINE
-        if not answer.order:
-            return answer, Outcome.FALLBACK_ANSWER
-        return answer, Outcome.REPAIRED if answer.repaired else Outcome.OK
-
-    def _candidates(self, visit: _Visit) -> Candidates:
-        if visit.candidates is None:
-            names = prompts.shown_names([self._catalogue.items[row].name for row in visit.pool])
-            visit.candidates = Candidates(names, visit.request.form)
-        return visit.candidates
-
-    def _is_complete(self, visit: _Visit, text: str) -> bool:
-        return is_complete(text, self._candidates(visit), visit.top)
-
-    def _count_repairs(self, completion: Completion, answer: Answer, outcome: Outcome) -> None:
+    def _count_repairs(self, completion: Completion, answer: JudgedAnswer) -> None:
         if completion.ending is not Ending.FINISHED or completion.reason is FinishReason.REFUSAL:
             return
+        labels = (answer.responder.provider, answer.responder.model)
         for kind in ("invented", "duplicated", "missing", "form"):
-            self._metrics.lvlm_repairs.labels(completion.provider, completion.model, kind).inc(
-                getattr(answer, kind)
-            )
+            self._metrics.lvlm_repairs.labels(*labels, kind).inc(getattr(answer.parsed, kind))
 
-    # --- the result -------------------------------------------------------------------------------------
-
-    def _hit(self, visit: _Visit, stored: StoredAnswer) -> StageResult:
-        landing = _landing(stored)
-        visit.completion, visit.shown, visit.leads = landing.completion, landing.shown, False
-        if visit.cache != "stale":
-            visit.cache = "hit" if stored.outcome.good else "negative"
-        return self._result(visit, stored.outcome, stored.answer)
-
-    def _fallback(self, visit: _Visit, outcome: Outcome) -> StageResult:
-        return self._result(visit, outcome, Answer((), 0, 0, visit.top))
-
-    def _result(self, visit: _Visit, outcome: Outcome, answer: Answer) -> StageResult:
-        request, completion, mixed = visit.request, visit.completion, None
-        if visit.told:
-            settled = visit.told.settle(outcome, answer, visit.top)
-            outcome, answer, mixed = settled.outcome, settled.answer, settled.warning
-        if not outcome.good:
-            self._metrics.fallbacks.labels(outcome.value).inc()
-        return StageResult(
-            order=tuple(visit.pool[position] for position in answer.order),
-            outcome=outcome,
-            provider=SIMULATOR if completion.simulated else completion.provider or request.provider,
-            model=completion.model or request.model,
-            cache=visit.cache,
-            shown=visit.shown or Shown(),
-            usage=completion.usage if visit.leads else Usage(),
-            cost_usd=completion.cost_usd if visit.leads else 0.0,
-            estimated=completion.estimated and visit.leads,
-            caption_calls=visit.caption_calls,
-            invented=answer.invented,
-            duplicated=answer.duplicated,
-            missing=answer.missing,
-            explanation=answer.explanation if request.explain else None,
-            warnings=(*self._warnings(visit, outcome), *([mixed] if mixed else [])),
-            seconds=visit.seconds,
-        )
-
-    def _warnings(self, visit: _Visit, outcome: Outcome) -> Iterator[str]:
-        request, completion, shown = visit.request, visit.completion, visit.shown
-        provider, model = completion.provider or request.provider, completion.model or request.model
-        price = self._gateway.warning(provider, model)
-        if price and visit.leads and not completion.simulated:
-            yield price
-        if outcome.good:
-            yield from model_warnings(request, completion)
-        if visit.history and shown is not None:  # else nothing was to be shown, or nothing was shown yet
-            yield from view_warnings(request, completion, shown, len(visit.history))
-
-
-_NO_ANSWER = {
-    Ending.LIMIT: Outcome.FALLBACK_LIMIT,
-    Ending.BUDGET: Outcome.FALLBACK_BUDGET,
-    Ending.PROVIDER: Outcome.FALLBACK_PROVIDER,
-}
 
 _ENDINGS = {
     Step.PREPARING: Ending.DEADLINE,
@@ -527,14 +295,3 @@ _ENDINGS = {
     Step.PAUSING: Ending.PROVIDER,
 }
 """How a call ends for a request that leaves it in the middle of a step."""
-
-
-def _landing(stored: StoredAnswer) -> _Landing:
-    completion = Completion(
-        Ending.FINISHED,
-        simulated=stored.simulated,
-        blind=stored.blind,
-        provider=stored.provider,
-        model=stored.model,
-    )
-    return _Landing(completion, stored.answer, stored.outcome, stored.shown, elsewhere=True)

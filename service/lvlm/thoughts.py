@@ -1,4 +1,4 @@
-"""What a model thinks aloud before it answers is no part of the answer.
+"""Takes out what a model thinks aloud before it answers, which is no part of the answer.
 
 Models that reason write their thoughts between tags: ``<think>`` of DeepSeek and Qwen, ``[THINK]`` of
 Mistral, ``◁think▷`` of Kimi, the channels of gpt-oss. Where the chat template has begun the thoughts, the
@@ -36,7 +36,9 @@ _FENCE = re.compile(r"```[a-z0-9]*+", re.IGNORECASE)
 
 
 def answer_start(text: str) -> int:
-    """Where an answer begins after thoughts, a fence and marks; the end of a text that is all thoughts.
+    """Returns the offset at which an answer begins after thoughts, a fence and marks.
+
+    It is the end of a text that is all thoughts.
 
     A brace that stands there stays the beginning, however the text goes on.
     """
@@ -60,7 +62,7 @@ def answer_start(text: str) -> int:
 
 
 def spoken(text: str) -> str:
-    """A text without its thoughts, closed or not."""
+    """Returns a text without its thoughts, closed or not."""
     pieces: list[str] = []
     at, thinking = 0, False
     for tag in _TAG.finditer(text):
@@ -69,6 +71,7 @@ def spoken(text: str) -> str:
                 pieces.append(text[at : tag.start()])
             thinking = True
         else:
+            # Thoughts are not nested: the first closing tag ends them.
             if not thinking:  # a closing tag alone: all before it were thoughts
                 pieces.clear()
             thinking = False
@@ -79,7 +82,7 @@ def spoken(text: str) -> str:
 
 
 def unmarked(text: str) -> str:
-    """A text without the marks that some models put around their answers."""
+    """Returns a text without the marks that some models put around their answers."""
     return _MARK.sub("\n", _BOXED.sub(r"\n\1\n", text))
 
 

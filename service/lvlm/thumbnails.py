@@ -1,4 +1,4 @@
-"""Item images made small once and kept, so that a request only pastes and encodes."""
+"""Thumbnails of item images: made once and kept, so that a request only pastes and encodes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+"""Formats that are opened; an image of any other is unreadable."""
+
 MAX_PIXELS = 50_000_000
+"""Pixels beyond which an image is not opened: a small file may unpack to gigabytes."""
+
 BACKGROUND = (255, 255, 255)
+"""RGB of what stands behind a transparent or narrow image."""
 
 
 class UnreadableImageError(Exception):
@@ -18,7 +23,7 @@ class UnreadableImageError(Exception):
 
 
 def open_thumbnail(path: Path, side: int) -> Image.Image:
-    """Open an image as RGB, upright, fitted into ``side`` × ``side`` pixels with its shape kept.
+    """Opens an image as RGB, upright, fitted into ``side`` × ``side`` pixels with its shape kept.
 
     Transparency becomes white. Of an animation the first frame counts. The format is read from the contents:
     there are PNGs named .jpg.
@@ -47,6 +52,7 @@ def open_thumbnail(path: Path, side: int) -> Image.Image:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits of grey
         image = image.convert("I").point(lambda value: value / 256).convert("L")
+    # Alpha may be a channel, or a colour of a palette.
     if "A" in image.getbands() or "transparency" in image.info:
         transparent = image.convert("RGBA")
         canvas = Image.new("RGBA", transparent.size, (*BACKGROUND, 255))
@@ -55,7 +61,11 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 class ThumbnailCache:
-    """Thumbnails in memory, bounded by the bytes of their pixels; the least recently used go. Thread-safe."""
+    """Keeps thumbnails in memory; the least recently used go first. Thread-safe.
+
+    Args:
+        max_bytes: largest sum of the bytes of their pixels.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -64,7 +74,7 @@ class ThumbnailCache:
         self._lock = threading.Lock()
 
     def get(self, path: Path, digest: str, side: int) -> Image.Image:
-        """The thumbnail of the image with this digest, from memory or else from its file.
+        """Returns the thumbnail of the image with this digest, from memory or else from its file.
 
         Raises:
             UnreadableImageError: there is nothing to show.
@@ -75,12 +85,13 @@ class ThumbnailCache:
             if kept is not None:
                 self._thumbnails.move_to_end(key)
                 return kept
-        thumbnail = open_thumbnail(path, side)
+        thumbnail = open_thumbnail(path, side)  # without the lock: two threads may open the same image
         with self._lock:
             self._keep(key, thumbnail)
         return thumbnail
 
     def _keep(self, key: tuple[str, int], thumbnail: Image.Image) -> None:
+        # Another thread may have made it meanwhile.
         if key in self._thumbnails or _bytes(thumbnail) > self._max_bytes:
             return
         self._thumbnails[key] = thumbnail

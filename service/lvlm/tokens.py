@@ -1,4 +1,4 @@
-"""Estimates of input tokens, for calls whose usage never arrived.
+"""Estimates tokens of texts and pictures, before a call is made or where its usage never arrived.
 
 Image rules: the vendors' vision guides, as coded in litellm's ``token_counter`` and checked against published
 counts of real calls (512 × 512 is 308 tokens by patches of 32 pixels at 1.2; 1024 × 1024 is 1,369 by patches
@@ -10,20 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, sqrt
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from service.lvlm.providers.base import Image, Prompt
+from service.lvlm.providers.base import Image, ImageDetail, Prompt
 
-Detail = Literal["low", "high"]
-
-BYTES_PER_TOKEN = 3.7  # our prompts, mostly JSON, in OpenAI's vocabulary o200k
+BYTES_PER_TOKEN = 3.7
+"""Bytes of a text per token: of our prompts, mostly JSON, in OpenAI's vocabulary o200k."""
 
 
 class ImageRule(Protocol):
-    """How one model family bills a picture."""
+    """Tells how one model family bills a picture."""
 
     @property
-    def detail(self) -> Detail:
+    def detail(self) -> ImageDetail:
         """What to ask for: ``low`` where a picture's price does not depend on it being small anyway."""
         ...
 
@@ -34,10 +33,15 @@ class ImageRule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """A flat price at low detail, where the model sees 512 pixels: a grid is made to need no more."""
+    """A flat price at low detail, where the model sees 512 pixels: a grid is made to need no more.
+
+    Attributes:
+        base: tokens of any picture.
+        detail: detail to ask for.
+    """
 
     base: int
-    detail: Detail = "low"
+    detail: ImageDetail = "low"
 
     def tokens(self, width: int, height: int) -> int:
         """See ImageRule."""
@@ -46,16 +50,25 @@ class Tiles:
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """A price per square patch; a larger picture is shrunk to the longest side and the most patches."""
+    """A price per square patch; a larger picture is shrunk to the longest side and the most patches.
+
+    Attributes:
+        side: pixels of a patch's side.
+        factor: tokens per patch.
+        longest: pixels of the longer side, at most.
+        most: patches of a picture, at most.
+        detail: detail to ask for.
+    """
 
     side: int
     factor: float
     longest: int
     most: int
-    detail: Detail = "high"
+    detail: ImageDetail = "high"
 
     def tokens(self, width: int, height: int) -> int:
         """See ImageRule."""
+        # Shrunk, never enlarged; then shrunk on until the patches are few enough.
         scale = min(1.0, self.longest / max(width, height))
         patches = self._patches(width * scale, height * scale)
         while patches > self.most:
@@ -68,13 +81,14 @@ class Patches:
 
 
 UNKNOWN_FAMILY = Patches(side=32, factor=1.2, longest=2048, most=2500)
+"""The rule for models that are not in the price table."""
 
 
 def image_rule(record: Mapping[str, Any]) -> ImageRule:
-    """Build a rule from its line in the price table.
+    """Builds a rule from its record in the price table.
 
     Raises:
-        ValueError: the line names no rule.
+        ValueError: the record names no rule.
     """
     if "tile_base" in record:
         return Tiles(record["tile_base"])
@@ -84,16 +98,16 @@ def image_rule(record: Mapping[str, Any]) -> ImageRule:
 
 
 def estimate_text(text: str) -> int:
-    """Tokens of a text, by its length in bytes."""
+    """Estimates the tokens of a text, by its length in bytes."""
     return ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
 
 
 def estimate_images(prompt: Prompt, rule: ImageRule) -> int:
-    """Tokens of all pictures of a prompt."""
+    """Estimates the tokens of all pictures of a prompt."""
     return sum(rule.tokens(part.width, part.height) for part in prompt.parts if isinstance(part, Image))
 
 
 def estimate_input(prompt: Prompt, rule: ImageRule) -> int:
-    """Tokens of a whole prompt."""
+    """Estimates the tokens of a whole prompt."""
     texts = [prompt.system, *(part.text for part in prompt.parts if not isinstance(part, Image))]
     return sum(estimate_text(text) for text in texts) + estimate_images(prompt, rule)

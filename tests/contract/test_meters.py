@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from redis_process import RedisServer
 
-from service.lvlm.accounts import Bill
-from service.lvlm.allowance import CAUTION, Allowance, Budget, Grant
+from service.lvlm.allowance import CAUTION, Budget, Quota, Reservation
+from service.lvlm.bill import Bill
 from service.stores.base import BURST, Flow, Meters, StoreError, Sum
 from service.stores.memory import MemoryMeters
 from service.stores.redis_store import PAUSE_AFTER_FAILURE, RedisConnection, RedisLeases, RedisMeters
@@ -107,7 +107,7 @@ async def test_a_processs_share_is_its_part_of_every_limit() -> None:
 
 async def test_a_budget_holds_over_the_loss_of_the_shared_totals(redis_server: RedisServer) -> None:
     connection = RedisConnection(redis_server.url, timeout=5)
-    workers = [allowance_of_a_worker(connection, share=0.5) for _ in range(2)]
+    workers = [quota_of_a_worker(connection, share=0.5) for _ in range(2)]
     assert [await spends(worker, 0.4) for worker in workers] == [True, True]
     redis_server.stop()
     assert [await spends(worker, 0.2) for worker in workers] == [False, False]  # 0.6 of a part of 0.5
@@ -120,17 +120,17 @@ async def test_a_budget_holds_over_the_loss_of_the_shared_totals(redis_server: R
     await connection.close()
 
 
-def allowance_of_a_worker(connection: RedisConnection, share: float) -> Allowance:
-    return Allowance(RedisMeters(connection), MemoryMeters(share), {}, Budget(usd_per_day=1.0))
+def quota_of_a_worker(connection: RedisConnection, share: float) -> Quota:
+    return Quota(RedisMeters(connection), MemoryMeters(share), {}, Budget(usd_per_day=1.0))
 
 
-async def spends(worker: Allowance, dollars: float) -> bool:
+async def spends(worker: Quota, dollars: float) -> bool:
     """Whether the worker may draw what it then spends to the cent."""
     bill = Bill(cost_usd=dollars / CAUTION)
-    grant = await worker.grant("fake", "model", bill, asyncio.get_running_loop().time())
-    if isinstance(grant, Grant):
+    grant = await worker.reserve("fake", "model", bill, asyncio.get_running_loop().time())
+    if isinstance(grant, Reservation):
         await worker.settle(grant, Bill(cost_usd=dollars))
-    return isinstance(grant, Grant)
+    return isinstance(grant, Reservation)
 
 
 async def test_meters_that_are_down_say_so() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from parsed_answers import complete_answer, parse_labels, parse_titles
 
-from service.lvlm.answers import complete_answer, parse_labels, parse_titles
-from service.lvlm.prompts import Entry, Question, label, ranking_prompt
+from service.lvlm.prompts import Entry, PromptContent, label, ranking_prompt
 from service.lvlm.providers.base import Text
 from service.strategies import Task
 
@@ -135,9 +135,9 @@ AS_ASKED = [
 ]
 
 
-def question(form: str = "label") -> Question:
+def question(form: str = "label") -> PromptContent:
     history = (Entry("Comb"), Entry("Old hat", cell=1))
-    return Question(Task.RERANK, form, history, tuple(NAMES), TOP)  # type: ignore[arg-type]
+    return PromptContent(Task.RERANK, form, history, tuple(NAMES), TOP)  # type: ignore[arg-type]
 
 
 def data() -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from service.lvlm.answers import complete_answer, parse_labels, parse_titles
+from parsed_answers import complete_answer, parse_labels, parse_titles
 
 NAMES = [f"Item number {number}" for number in range(30)]
 KEYED = '{"ranking": ["C", "A", "B"]}'

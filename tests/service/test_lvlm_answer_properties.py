@@ -10,8 +10,10 @@ from types import FrameType
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from parsed_answers import complete_answer, parse_labels, parse_titles
 
-from service.lvlm.answers import MAX_TEXT, Answer, complete_answer, parse_labels, parse_titles, under_way
+from service.lvlm.answers import MAX_TEXT, under_way
+from service.lvlm.contracts import ParsedAnswer
 from service.lvlm.entries import Candidates
 from service.lvlm.prompts import label
 
@@ -66,7 +68,7 @@ PIECES = st.sampled_from(
 TEXTS = st.one_of(st.lists(PIECES, max_size=40).map("".join), st.text(max_size=80))
 
 
-def check(answer: Answer, asked: int) -> None:
+def check(answer: ParsedAnswer, asked: int) -> None:
     assert len(set(answer.order)) == len(answer.order)
     assert set(answer.order) <= set(range(len(NAMES)))
     assert answer.missing == max(0, asked - len(answer.order))

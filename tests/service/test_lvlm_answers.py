@@ -7,8 +7,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from parsed_answers import parse_labels, parse_titles
 
-from service.lvlm.answers import Answer, parse_labels, parse_titles
+from service.lvlm.contracts import ParsedAnswer
 from service.lvlm.prompts import label
 
 NAMES = [f"Item number {number}" for number in range(60)]
@@ -46,17 +47,17 @@ def test_one_ranking_is_read_however_it_is_wrapped(text: str) -> None:
 
 def test_a_truncated_answer_keeps_its_complete_labels() -> None:
     text = '{"ranking": ["AB", "AA", "A'
-    assert parse_labels(text, NAMES[:30], top=3) == Answer((27, 26), 0, 0, missing=1)
+    assert parse_labels(text, NAMES[:30], top=3) == ParsedAnswer((27, 26), 0, 0, missing=1)
 
 
 def test_invented_duplicated_and_missing_labels_are_counted() -> None:
     answer = parse_labels('{"ranking": ["B", "B", "Q", 7, null, "A"]}', NAMES[:3], top=3)
-    assert answer == Answer((1, 0), invented=3, duplicated=1, missing=1)
+    assert answer == ParsedAnswer((1, 0), invented=3, duplicated=1, missing=1)
     assert answer.repaired
 
 
 def test_more_labels_than_asked_for_are_kept() -> None:
-    assert parse_labels('{"ranking": ["B", "A", "C"]}', NAMES[:3], top=1) == Answer((1, 0, 2), 0, 0, 0)
+    assert parse_labels('{"ranking": ["B", "A", "C"]}', NAMES[:3], top=1) == ParsedAnswer((1, 0, 2), 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_the_object_that_a_text_begins_with_is_the_answer_whatever_follows() -> 
 
 
 def test_an_answer_kept_by_an_earlier_version_can_be_read() -> None:
-    assert not Answer(**{"order": (0,), "invented": 0, "duplicated": 0, "missing": 0}).repaired  # type: ignore[arg-type]
+    assert not ParsedAnswer(**{"order": (0,), "invented": 0, "duplicated": 0, "missing": 0}).repaired  # type: ignore[arg-type]
 
 
 def test_titles_are_matched_exactly_whatever_their_case_and_spacing() -> None:
@@ -186,4 +187,4 @@ def test_endless_repetition_is_read_in_no_time(text: str) -> None:
 
 def test_titles_in_place_of_labels_are_understood() -> None:
     answer = parse_labels('{"ranking": ["item number 2", "A", "Item number 99"]}', NAMES[:5], top=3)
-    assert answer == Answer((2, 0), invented=1, duplicated=0, missing=1)
+    assert answer == ParsedAnswer((2, 0), invented=1, duplicated=0, missing=1)

@@ -13,9 +13,8 @@ from controlled_provider import ControlledProvider, ranks
 from lvlm_parts import open_stage
 
 from service.bundle import Catalogue, open_bundle
-from service.lvlm.contracts import Shown
+from service.lvlm.contracts import Outcome, Shown, StageRequest
 from service.lvlm.providers.base import Call, Image, Source, Text, TextDelta
-from service.lvlm.stage import Outcome, StageRequest
 from service.strategies import STRATEGIES
 
 BLIND = Source("m", blind=True)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from lvlm_parts import open_gateway
 
 from service.lvlm.allowance import Budget
-from service.lvlm.gateway import Ending, Gateway
+from service.lvlm.attempt import Ending
+from service.lvlm.gateway import Gateway
 from service.lvlm.providers.base import (
     Call,
     FailureKind,
@@ -71,9 +72,9 @@ async def test_usage_that_is_missing_or_cannot_be_is_estimated_and_marked(usage:
     completion = await gateway.call("fake", CALL, 5)
     await gateway.close()
     assert completion.ending is Ending.FINISHED
-    assert completion.estimated
-    assert 50 < completion.usage.input_tokens < 2_000
-    assert 0 < completion.usage.output_tokens < 200
+    assert completion.bill.estimated
+    assert 50 < completion.bill.usage.input_tokens < 2_000
+    assert 0 < completion.bill.usage.output_tokens < 200
     assert 0 < cost(metrics, "fake") < 0.02
 
 
@@ -81,8 +82,8 @@ async def test_usage_that_can_be_is_exact() -> None:
     gateway, _ = opened(TextDelta("whole"), Usage(300, 7, 100, 0, 85), STOP)
     completion = await gateway.call("fake", CALL, 5)
     await gateway.close()
-    assert not completion.estimated
-    assert completion.usage == Usage(300, 7, 100, 0, 85)
+    assert not completion.bill.estimated
+    assert completion.bill.usage == Usage(300, 7, 100, 0, 85)
 
 
 @given(
@@ -135,7 +136,7 @@ async def test_after_any_answer_a_budget_holds_what_the_books_say_and_nothing_re
 async def test_books_that_break_leave_nothing_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
     meters = MemoryMeters()
     gateway, _ = opened(TextDelta("whole"), Usage(300, 7), STOP, meters=meters, budget=Budget(usd_per_day=1))
-    monkeypatch.setattr(gateway._accounts, "enter", lambda attempt: 1 / 0)
+    monkeypatch.setattr(gateway._backend.ledger, "enter", lambda attempt: 1 / 0)
     for _ in range(200):
         assert (await gateway.call("fake", CALL, 5)).ending is Ending.FINISHED
     await gateway.close()
@@ -164,8 +165,8 @@ async def test_what_is_simulated_is_so_from_its_first_event_and_costs_nothing(sc
     gateway, metrics = opened(*script)
     completion = await gateway.call("fake", CALL, 0.05)
     await gateway.close()
-    assert completion.simulated
-    assert completion.cost_usd == 0
+    assert completion.responder.simulated
+    assert completion.bill.cost_usd == 0
     assert cost(metrics, "fake") == cost(metrics, "simulator") == 0
 
 
@@ -173,8 +174,8 @@ async def test_dollars_of_a_rehearsal_stand_under_the_simulator_in_the_metrics()
     gateway, metrics = opened(SIMULATED, TextDelta("wh"), bill_simulated=True)
     completion = await gateway.call("fake", CALL, 5)
     await gateway.close()
-    assert completion.simulated
-    assert completion.cost_usd == pytest.approx(cost(metrics, "simulator"))
+    assert completion.responder.simulated
+    assert completion.bill.cost_usd == pytest.approx(cost(metrics, "simulator"))
     assert cost(metrics, "simulator") > 0
     assert cost(metrics, "fake") == 0
 
@@ -193,9 +194,9 @@ async def test_pictures_that_were_not_sent_are_not_estimated() -> None:
     gateway, _ = opened(Source("m", blind=True), TextDelta("whole"), STOP)
     blind = await gateway.call("fake", CALL, 5)
     await gateway.close()
-    assert blind.blind
-    assert blind.usage.image_tokens == 0
-    assert blind.usage.input_tokens < 20
+    assert blind.responder.blind
+    assert blind.bill.usage.image_tokens == 0
+    assert blind.bill.usage.input_tokens < 20
 
 
 async def test_a_head_is_no_word() -> None:
@@ -204,4 +205,4 @@ async def test_a_head_is_no_word() -> None:
     completion = await gateway.call("fake", CALL, 0.05, alternatives=(("fake", "gpt-4o-mini"),))
     await gateway.close()
     assert len(attempt.calls) == 2
-    assert completion.model == "gpt-4o-mini"
+    assert completion.responder.model == "gpt-4o-mini"

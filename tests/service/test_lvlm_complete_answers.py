@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 from controlled_provider import BILLED, ControlledProvider, Step, ranks, says
 from lvlm_parts import Opened, open_stage
+from parsed_answers import complete_answer
 
 from service.bundle import Catalogue, open_bundle
-from service.lvlm.answers import complete_answer
-from service.lvlm.contracts import Form
+from service.lvlm.contracts import Form, Outcome, StageRequest
 from service.lvlm.providers.base import FailureKind, FinishReason, ProviderError, TextDelta
-from service.lvlm.stage import Outcome, StageRequest
 from service.strategies import STRATEGIES
 
 NAMES = [f"Item number {number}" for number in range(30)]
@@ -155,7 +154,7 @@ async def test_a_complete_ranking_without_a_finish_reason_is_used_kept_and_paid_
     assert (second.outcome, second.order, second.cache) == (outcome, ROWS, "hit")
     assert calls_that_ended(opened, "ok") == 1
     assert opened.count("msr_lvlm_tokens_total", provider="fake", model="gpt-4o", direction="output") == (
-        first.usage.output_tokens
+        first.bill.usage.output_tokens
     )
 
 

@@ -12,7 +12,7 @@ from lvlm_parts import MemoryLeases
 from redis_process import RedisServer
 
 from service.lvlm import elsewhere
-from service.lvlm.elsewhere import Elsewhere
+from service.lvlm.elsewhere import WorkLease
 from service.stores.base import Leases, StoreError
 from service.stores.redis_store import RedisConnection, RedisLeases
 
@@ -28,7 +28,7 @@ async def look():
 
 async def work():
     leases = RedisLeases(RedisConnection(sys.argv[1], timeout=5))
-    async with elsewhere.Elsewhere(leases).claimed("work", look, lambda: True):
+    async with elsewhere.WorkLease(leases).claim("work", look, lambda: True):
         print("mine", flush=True)
         await asyncio.sleep(60)
 
@@ -60,11 +60,11 @@ class Worker:
     def __init__(self, leases: Leases, results: list[str]) -> None:
         self.found: str | None = None
         self.working, self.wanted = False, True
-        self._elsewhere = Elsewhere(leases)
+        self._elsewhere = WorkLease(leases)
         self._results = results
 
     async def work(self, until: asyncio.Event) -> None:
-        async with self._elsewhere.claimed("work", self._look, lambda: self.wanted) as self.found:
+        async with self._elsewhere.claim("work", self._look, lambda: self.wanted) as self.found:
             if self.found is None:
                 self.working = True
                 await until.wait()

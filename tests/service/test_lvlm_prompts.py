@@ -13,7 +13,7 @@ from service.lvlm.prompts import (
     CAPTION_CAP,
     TITLE_CAP,
     Entry,
-    Question,
+    PromptContent,
     caption_prompt,
     clean,
     label,
@@ -25,7 +25,7 @@ from service.strategies import Task
 PICTURE = Image(b"jpeg", "image/jpeg", 512, 384)
 
 
-def question(**changes: Any) -> Question:
+def question(**changes: Any) -> PromptContent:
     fields: dict[str, Any] = {
         "task": Task.RERANK,
         "form": "label",
@@ -33,7 +33,7 @@ def question(**changes: Any) -> Question:
         "candidates": ("Blue vase", "Red mug", "White bag"),
         "top": 2,
     }
-    return Question(**{**fields, **changes})
+    return PromptContent(**{**fields, **changes})
 
 
 def text_of(prompt: Prompt) -> str:

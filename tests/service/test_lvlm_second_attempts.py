@@ -10,8 +10,10 @@ from controlled_provider import BILLED, ControlledProvider, Step, says
 from lvlm_parts import open_gateway
 
 from service.lvlm.allowance import Budget
-from service.lvlm.gateway import Completion, Ending, Gateway
-from service.lvlm.hedges import SAVED_UP
+from service.lvlm.attempt import Ending
+from service.lvlm.completion import Completion
+from service.lvlm.gateway import Gateway
+from service.lvlm.hedges import MAX_CREDIT
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import Call, Prompt, Text
 from service.metrics import Metrics
@@ -29,10 +31,10 @@ LESSONS = 60
 
 
 class HesitantMeters(MemoryMeters):
-    """Grants what a second attempt takes when it is told to.
+    """Lets a second attempt reserve what it takes only when it is told to.
 
     Attributes:
-        asked: set when a grant was asked for since it began to hesitate.
+        asked: set when a reservation was asked for since it began to hesitate.
         go: what it waits for; None for nothing.
     """
 
@@ -53,7 +55,7 @@ class HesitantMeters(MemoryMeters):
         return sum(total for total, _ in self._totals.values())
 
 
-class Hedging:
+class HedgedGateway:
     """A gateway that has seen quick answers, with a provider that then does what a test says."""
 
     def __init__(self, *scripts: Sequence[Step]) -> None:
@@ -82,10 +84,10 @@ class Hedging:
         return self.counted("msr_lvlm_hedges_total", result="made")
 
     async def overtaken(self, gate: asyncio.Event) -> Completion:
-        """A call whose first attempt begins its answer while the second one waits for its grant."""
+        """A call whose first attempt begins its answer while the second one waits for its reservation."""
         self.meters.asked.clear()
         calling = asyncio.create_task(self.gateway.call("fake", CALL, 60))
-        await asyncio.sleep(0)  # the first attempt has its grant
+        await asyncio.sleep(0)  # the first attempt has its reservation
         await asyncio.sleep(0)
         self.meters.go = asyncio.Event()
         async with asyncio.timeout(10):
@@ -97,26 +99,30 @@ class Hedging:
         return await calling
 
     async def settled(self) -> None:
-        await asyncio.gather(*self.gateway._settling)
+        await asyncio.gather(*self.gateway._backend.quota._settling)
 
 
 async def test_a_second_attempt_that_the_first_overtakes_before_it_begins_was_not_made() -> None:
     gate = asyncio.Event()
-    hedging = Hedging([gate, *says("first")])
+    hedging = HedgedGateway([gate, *says("first")])
     await hedging.learn()
     completion = await hedging.overtaken(gate)
     assert (completion.ending, completion.text, hedging.calls) == (Ending.FINISHED, "first", 1)
     assert hedging.made == 0
-    assert hedging.gateway._line("fake", MODEL).places.taken == 0
+    assert hedging.gateway.state("fake", MODEL).concurrency.in_use == 0
 
 
 async def test_a_second_attempt_that_never_began_is_in_no_bill_and_its_draw_goes_back() -> None:
     gate = asyncio.Event()
-    hedging = Hedging([gate, *says("first")])
+    hedging = HedgedGateway([gate, *says("first")])
     await hedging.learn()
     completion = await hedging.overtaken(gate)
     await hedging.settled()
-    assert (completion.usage, completion.cost_usd, completion.estimated) == (BILLED, DOLLARS, False)
+    assert (completion.bill.usage, completion.bill.cost_usd, completion.bill.estimated) == (
+        BILLED,
+        DOLLARS,
+        False,
+    )
     assert hedging.counted("msr_lvlm_tokens_total", direction="input") == (LESSONS + 1) * BILLED.input_tokens
     assert hedging.counted("msr_lvlm_estimated_tokens_total", direction="input") == 0
     assert hedging.counted("msr_lvlm_call_duration_seconds_count", outcome="cancelled") == 0
@@ -124,8 +130,8 @@ async def test_a_second_attempt_that_never_began_is_in_no_bill_and_its_draw_goes
 
 
 async def test_a_second_attempt_that_never_began_leaves_the_credit_for_another() -> None:
-    gates = [asyncio.Event() for _ in range(int(SAVED_UP) + 1)]
-    hedging = Hedging(*[[gate, *says("first")] for gate in gates], [30.0, *says("slow")])
+    gates = [asyncio.Event() for _ in range(int(MAX_CREDIT) + 1)]
+    hedging = HedgedGateway(*[[gate, *says("first")] for gate in gates], [30.0, *says("slow")])
     await hedging.learn()
     for gate in gates:  # more of them than were saved up for
         await hedging.overtaken(gate)
@@ -139,7 +145,7 @@ async def test_whenever_a_call_is_given_up_only_attempts_that_the_provider_got_a
     seconds: float, turns: int
 ) -> None:
     """Cancelled after each number of turns of the event loop, at the start and when the second begins."""
-    hedging = Hedging([asyncio.Event()], [asyncio.Event()])
+    hedging = HedgedGateway([asyncio.Event()], [asyncio.Event()])
     await hedging.learn()
     calling = asyncio.create_task(hedging.gateway.call("fake", CALL, 60))
     await asyncio.sleep(seconds)
@@ -153,4 +159,4 @@ async def test_whenever_a_call_is_given_up_only_attempts_that_the_provider_got_a
     assert (hedging.counted("msr_lvlm_estimated_tokens_total", direction="input") > 0) == (hedging.calls > 0)
     spent = hedging.counted("msr_lvlm_cost_usd_total")
     assert hedging.meters.spent == pytest.approx(spent, abs=1e-9)
-    assert hedging.gateway._line("fake", MODEL).places.taken == hedging.provider.under_way == 0
+    assert hedging.gateway.state("fake", MODEL).concurrency.in_use == hedging.provider.under_way == 0

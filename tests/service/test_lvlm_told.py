@@ -15,16 +15,17 @@ from controlled_provider import ControlledProvider, Step, eventually, fails, ran
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lvlm_parts import Opened, open_stage
+from parsed_answers import parse_labels, parse_titles
 
 from service.bundle import Catalogue, open_bundle
-from service.lvlm.answers import parse_labels, parse_titles, read_answer, under_way
+from service.lvlm.answers import read_answer, under_way
 from service.lvlm.attempt import Attempt
+from service.lvlm.contracts import Outcome, StageRequest, StageResult
 from service.lvlm.entries import Candidates
-from service.lvlm.progress import Progress
+from service.lvlm.progress import CallProgress
 from service.lvlm.prompts import label
 from service.lvlm.providers.base import Call, FailureKind, FinishReason, Prompt, ProviderError, TextDelta
-from service.lvlm.stage import Outcome, StageRequest, StageResult
-from service.lvlm.told import Told
+from service.lvlm.told import StreamedPrefix
 from service.strategies import STRATEGIES
 
 NAMES = [f"Item number {number}" for number in range(30)]
@@ -136,9 +137,9 @@ def test_an_endless_answer_is_not_read_anew_for_each_of_its_pieces(monkeypatch: 
     for piece in ('"A", ', "hm "):
         looks = 0
         attempt = Attempt("fake", Call(Prompt("", (), None, ""), "m", 100))
-        progress = Progress(0.0)
+        progress = CallProgress(0.0)
         progress.begin(attempt)
-        told = Told(range(30), LABELS, 10, lambda _: None)
+        told = StreamedPrefix(range(30), LABELS, 10, lambda _: None)
         attempt.take(TextDelta('{"ranking": [' if piece.startswith('"') else "<think>"))
         for _ in range(65_536 // len(piece)):
             attempt.take(TextDelta(piece))
@@ -216,8 +217,8 @@ async def test_what_an_attempt_said_before_it_failed_stays_before_the_answer_of_
         again = await opened.stage.rerank(ask())
     check(result, watcher, Outcome.REPAIRED, (14, 13, 10, 11, 12))
     assert watcher.rows == [14, 13]
-    assert result.missing == 0
-    assert result.explanation is None
+    assert result.answer.parsed.missing == 0
+    assert result.answer.parsed.explanation is None
     assert result.warnings == (
         "an answer broke off after its first 2 of 4 items had been shown, and another answer came: "
         "what had been shown stays first",
@@ -225,7 +226,7 @@ async def test_what_an_attempt_said_before_it_failed_stays_before_the_answer_of_
     assert sum(opened.count("msr_fallbacks_total", reason=each.value) for each in Outcome) == 0
     # What is kept is the answer itself.
     assert (again.cache, again.outcome, again.order) == ("hit", Outcome.OK, (10, 14, 11, 12))
-    assert again.explanation == "It is blue."
+    assert again.answer.parsed.explanation == "It is blue."
     assert again.warnings == ()
 
 
@@ -237,7 +238,7 @@ async def test_a_retry_that_says_the_same_goes_on_where_the_first_attempt_broke_
     async with asking(catalogue, begun(watcher, BROKEN), good, attempts=2) as (opened, _):
         result = await opened.stage.rerank(ask(), watcher.placed)
     check(result, watcher, Outcome.OK, (14, 13, 10, 11))
-    assert (result.explanation, result.warnings) == ("It is blue.", ())
+    assert (result.answer.parsed.explanation, result.warnings) == ("It is blue.", ())
 
 
 async def test_who_does_not_watch_gets_the_good_answer_as_it_is(catalogue: Catalogue) -> None:
@@ -269,7 +270,7 @@ async def test_without_a_good_answer_what_was_told_stays_and_the_answer_is_parti
     async with asking(catalogue, begun(watcher, *then), *others, attempts=2) as (opened, _):
         result = await opened.stage.rerank(ask(), watcher.placed)
     check(result, watcher, Outcome.PARTIAL, (14, 13))
-    assert (result.missing, result.explanation) == (2, None)
+    assert (result.answer.parsed.missing, result.answer.parsed.explanation) == (2, None)
     assert result.warnings[-1].startswith(
         "an answer broke off after its first 2 of 4 items had been shown, and no"
     )
@@ -293,7 +294,7 @@ async def test_another_provider_that_answers_instead_comes_after_what_was_told(c
         request = ask(alternatives=(("other", "gpt-4o-mini"),))
         result = await opened.stage.rerank(request, watcher.placed)
     check(result, watcher, Outcome.REPAIRED, (14, 13, 11, 10, 12))
-    assert result.provider == "other"
+    assert result.answer.responder.reported_as == "other"
     assert result.warnings[0] == "fake/gpt-4o could not answer: other/gpt-4o-mini did"
     assert result.warnings[1].startswith("an answer broke off")
 
@@ -335,7 +336,7 @@ async def test_a_fault_of_our_own_after_items_were_told_leaves_them_first(
 ) -> None:
     watcher = Watcher()
     async with asking(catalogue, begun(watcher, *says('"A", "B"]}'))) as (opened, _):
-        monkeypatch.setattr("service.lvlm.stage.read_answer", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr("service.lvlm.ranking_call.read_answer", lambda *_, **__: 1 / 0)
         result = await opened.stage.rerank(ask(), watcher.placed)
     check(result, watcher, Outcome.PARTIAL, (14, 13, 10, 11))
 
@@ -356,6 +357,6 @@ async def test_wherever_an_attempt_breaks_off_the_order_begins_with_what_was_tol
             pieces: list[Step] = [step for sign in first[:cut] for step in (TextDelta(sign), 0.0)]
             async with asking(catalogue, [*pieces, BROKEN], successor, attempts=2) as (opened, _):
                 result = await opened.stage.rerank(ask(), watcher.placed)
-                await eventually(lambda opened=opened: len(opened.stage._flights) == 0)  # type: ignore[misc]
+                await eventually(lambda opened=opened: len(opened.stage._singleflight) == 0)  # type: ignore[misc]
             assert result.order[: len(watcher.rows)] == tuple(watcher.rows)
             assert bool(result.order) is (result.outcome in (Outcome.OK, Outcome.REPAIRED, Outcome.PARTIAL))

@@ -18,7 +18,7 @@ from redis_process import RedisServer
 from service_process import start_service
 
 from service.logs import JsonFormatter, TextFormatter
-from service.lvlm.gateway import Ending
+from service.lvlm.attempt import Ending
 from service.lvlm.providers.base import Call, FailureKind, Prompt, Text
 from service.metrics import Metrics
 from service.observation import Observation

@@ -9,9 +9,10 @@ from controlled_provider import ControlledProvider, Step, says
 from lvlm_parts import open_gateway
 from moved_clock import MovedClock
 
-from service.lvlm.gateway import SILENCE, Completion, Ending
+from service.lvlm.attempt import Ending
+from service.lvlm.completion import Completion
 from service.lvlm.providers.base import Alive, Call, FailureKind, Prompt, Source, Text, TextDelta
-from service.lvlm.silence import KEPT_ALIVE
+from service.lvlm.silence import LONGEST_SILENCE, LONGEST_WITHOUT_PROGRESS
 
 CALL = Call(Prompt("Rank.", (Text("data"),), None, "v"), "gpt-4o", 200)
 
@@ -31,7 +32,7 @@ async def test_an_attempt_that_falls_silent_is_given_up(clock: MovedClock) -> No
     began = clock.now()
     completion = await played(TextDelta("a"), 500.0)
     assert completion.failure is FailureKind.SILENT
-    assert 0.9 * SILENCE <= clock.now() - began <= SILENCE
+    assert 0.9 * LONGEST_SILENCE <= clock.now() - began <= LONGEST_SILENCE
 
 
 @pytest.mark.parametrize("sign", [TextDelta("a"), Alive(thinking=True)], ids=["text", "thoughts"])
@@ -44,7 +45,7 @@ async def test_signs_of_life_alone_keep_an_attempt_for_two_minutes(clock: MovedC
     began = clock.now()
     completion = await played(*again(20.0, Alive(), times=50), *says("end"))
     assert completion.failure is FailureKind.SILENT
-    assert KEPT_ALIVE - SILENCE <= clock.now() - began <= KEPT_ALIVE
+    assert LONGEST_WITHOUT_PROGRESS - LONGEST_SILENCE <= clock.now() - began <= LONGEST_WITHOUT_PROGRESS
 
 
 async def test_signs_of_life_between_words_do_no_harm(clock: MovedClock) -> None:
@@ -58,7 +59,7 @@ async def test_a_head_without_a_word_is_silence(clock: MovedClock) -> None:
     began = clock.now()
     completion = await played(Source("m"), 500.0)
     assert completion.failure is FailureKind.SILENT
-    assert clock.now() - began <= SILENCE
+    assert clock.now() - began <= LONGEST_SILENCE
 
 
 async def test_the_deadline_cuts_whatever_goes_on(clock: MovedClock) -> None:

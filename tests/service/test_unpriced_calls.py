@@ -16,9 +16,9 @@ from lvlm_parts import SCRIPTS, open_gateway
 from scripted_server import scripted_server_thread
 from service_process import ROOT, start_service
 
-from service.lvlm.accounts import Bill
-from service.lvlm.allowance import Allowance, Budget, Grant
+from service.lvlm.allowance import Budget, Quota, Reservation
 from service.lvlm.attempt import Ending
+from service.lvlm.bill import Bill
 from service.lvlm.providers.base import Call, Prompt, Text, Usage
 from service.settings import Settings
 from service.stores.memory import MemoryMeters
@@ -28,28 +28,28 @@ UNPRICED = Bill(Usage(100, 10), None, estimated=True)
 CALL = Call(Prompt("Rank.", (Text("data"),), None, "1"), "no-such-model", 100)
 
 
-def allowance(budget: Budget | None, *, free: tuple[str, ...] = (), unpriced: bool = False) -> Allowance:
+def quota(budget: Budget | None, *, free: tuple[str, ...] = (), unpriced: bool = False) -> Quota:
     meters = MemoryMeters()
-    return Allowance(meters, meters, {}, budget, free=free, unpriced=unpriced)
+    return Quota(meters, meters, {}, budget, free_providers=free, unpriced=unpriced)
 
 
 @pytest.mark.parametrize("budget", [Budget(usd_per_hour=1.0), Budget(usd_per_day=1.0)], ids=["hour", "day"])
 async def test_a_call_without_a_price_gets_no_leave_while_a_budget_is_set(budget: Budget) -> None:
-    assert await allowance(budget).grant("vllm", "qwen", UNPRICED, 0.0) is Ending.BUDGET
-    assert isinstance(await allowance(budget).grant("vllm", "qwen", Bill(cost_usd=0.1), 0.0), Grant)
+    assert await quota(budget).reserve("vllm", "qwen", UNPRICED, 0.0) is Ending.BUDGET
+    assert isinstance(await quota(budget).reserve("vllm", "qwen", Bill(cost_usd=0.1), 0.0), Reservation)
 
 
 @pytest.mark.parametrize(
     "open_one",
     [
-        allowance(None),
-        allowance(Budget(usd_per_day=1.0), unpriced=True),
-        allowance(Budget(usd_per_day=1.0), free=("vllm",)),
+        quota(None),
+        quota(Budget(usd_per_day=1.0), unpriced=True),
+        quota(Budget(usd_per_day=1.0), free=("vllm",)),
     ],
     ids=["no budget", "let be", "free"],
 )
-async def test_a_call_without_a_price_gets_leave_otherwise(open_one: Allowance) -> None:
-    assert isinstance(await open_one.grant("vllm", "qwen", UNPRICED, 0.0), Grant)
+async def test_a_call_without_a_price_gets_leave_otherwise(open_one: Quota) -> None:
+    assert isinstance(await open_one.reserve("vllm", "qwen", UNPRICED, 0.0), Reservation)
 
 
 async def test_a_refused_model_is_not_called_and_the_budget_is_the_reason() -> None:

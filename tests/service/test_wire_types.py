@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.lvlm.providers.anthropic_messages import AnthropicReading
+from service.lvlm.providers.anthropic_messages import MessageReader
 from service.lvlm.providers.base import Event, Finish, ProviderError, TextDelta, Usage
 from service.lvlm.providers.failures import failure
-from service.lvlm.providers.openai_chat import OpenAIReading
-from service.lvlm.providers.sdk import Reading
+from service.lvlm.providers.openai_chat import ChatCompletionReader
+from service.lvlm.providers.sdk import AnswerReader
 from service.lvlm.providers.untrusted import count, load, text
 
 SCALARS = st.one_of(
@@ -109,20 +109,20 @@ def replaced(value: Any, path: tuple[str | int, ...], new: object) -> Any:
 
 
 WHOLE = [
-    (OpenAIReading, CHUNK),
-    (AnthropicReading, MESSAGE),
-    *((AnthropicReading, event) for event in EVENTS),
+    (ChatCompletionReader, CHUNK),
+    (MessageReader, MESSAGE),
+    *((MessageReader, event) for event in EVENTS),
 ]
-PLACES = [(reading, value, path) for reading, value in WHOLE for path in paths(value)]
+PLACES = [(reader, value, path) for reader, value in WHOLE for path in paths(value)]
 
 
-def check(reading: Reading, told: object, *, plain: bool) -> None:
+def check(reader: AnswerReader, told: object, *, plain: bool) -> None:
     try:
-        events: list[Event | None] = [*reading.take(told, plain=plain), reading.finish()]
+        events: list[Event | None] = [*reader.take(told, plain=plain), reader.finish()]
     except ProviderError:
         return
-    assert isinstance(reading.model, str)
-    assert reading.simulated in (True, False)
+    assert isinstance(reader.model, str)
+    assert reader.simulated in (True, False)
     for event in events:
         if isinstance(event, TextDelta):
             event.text.encode()  # what cannot be encoded would break the answer that it ends up in
@@ -138,15 +138,15 @@ def check(reading: Reading, told: object, *, plain: bool) -> None:
 def test_no_value_in_any_place_breaks_an_adapter(
     plain: bool, place: tuple[Any, Any, tuple[str | int, ...]], new: object
 ) -> None:
-    reading, value, path = place
-    check(reading("asked"), replaced(value, path, new), plain=plain)
+    reader, value, path = place
+    check(reader("asked"), replaced(value, path, new), plain=plain)
 
 
 @pytest.mark.parametrize("plain", [True, False], ids=["plain", "stream"])
 @given(told=ANYTHING)
 def test_no_json_breaks_an_adapter(plain: bool, told: object) -> None:
-    for reading in (OpenAIReading("asked"), AnthropicReading("asked")):
-        check(reading, told, plain=plain)
+    for reader in (ChatCompletionReader("asked"), MessageReader("asked")):
+        check(reader, told, plain=plain)
 
 
 @given(body=ANYTHING, status=st.integers(200, 599), location=st.text(max_size=30))

@@ -39,8 +39,8 @@ from benchmarks.lvlm.fake_vendors.programs import (
 )
 from models.evaluation import Protocol
 from service.bundle import Catalogue
-from service.lvlm.gateway import Ending
-from service.lvlm.pricing import Model, Prices
+from service.lvlm.attempt import Ending
+from service.lvlm.pricing import ModelPrice, Prices
 from service.lvlm.providers.base import Call
 from service.lvlm.tokens import UNKNOWN_FAMILY
 from service.metrics import Metrics
@@ -53,7 +53,7 @@ from service.wiring import Stores, open_gateway, open_providers
 
 USD_PER_DAY = 1_000.0
 """Far above what all requests cost: a refusal for the budget is a leak of reservations."""
-PRICED = Model(2.5, 1.25, 2.5, 10.0, UNKNOWN_FAMILY, None)
+PRICED = ModelPrice(2.5, 1.25, 2.5, 10.0, UNKNOWN_FAMILY, None)
 """Price of every behaviour's model, in US dollars per million tokens: gpt-4o's."""
 USERS = 20
 """Number of users, whose prompts are sent in turns."""

@@ -13,7 +13,7 @@ from benchmarks.lab.service_client import Reply
 from benchmarks.lab.simulator_control import LedgerRow
 from benchmarks.lvlm.event_stream_checks import event_problems
 from benchmarks.lvlm.faults.cells import BREAKS, EXPECTED, HANGING, REFUSALS, FaultCell, K
-from service.lvlm.breaker import VERDICTS
+from service.lvlm.breaker import MIN_ATTEMPTS
 from service.simulator.faults import NO_SCHEMA
 
 BROKEN_HALFWAY = ("reset_midstream", "error_in_stream", "error_text", "truncated", "no_finish_half")
@@ -108,7 +108,7 @@ def _attempts(cell: FaultCell, asks: int) -> tuple[int, int]:
     if cell.fault == "401":  # a refused key opens it at once, and for how long is a matter of the clock
         return 1, most
     if cell.fault in (*REFUSALS, *BREAKS) and cell.fault != "429":  # too many requests is no failure
-        return min(most, VERDICTS), most
+        return min(most, MIN_ATTEMPTS), most
     return most, most
 
 

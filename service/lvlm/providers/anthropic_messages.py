@@ -98,16 +98,16 @@ class AnthropicMessages(SdkProvider):
             request["metadata"] = {"user_id": f"strategy={call.context['strategy']}"}
         return request
 
-    def reading(self, model: str) -> AnthropicReading:
+    def reader(self, model: str) -> MessageReader:
         """See SdkProvider."""
-        return AnthropicReading(model)
+        return MessageReader(model)
 
     def _mode(self, dialect: Dialect) -> dict[str, Any]:
         return {"stream": True}
 
 
-class AnthropicReading:
-    """What has been read of one message; see Reading."""
+class MessageReader:
+    """Reads one message, in events or whole; see AnswerReader."""
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -117,11 +117,11 @@ class AnthropicReading:
 
     @property
     def simulated(self) -> bool:
-        """See Reading."""
+        """See AnswerReader."""
         return is_simulated(self.model)
 
     def take(self, told: object, *, plain: bool) -> list[Event]:
-        """See Reading."""
+        """See AnswerReader."""
         event = record(told)
         kind = event.get("type")
         if kind == "error" or event.get("error"):
@@ -148,7 +148,7 @@ class AnthropicReading:
         return [Alive()]
 
     def finish(self) -> Finish | None:
-        """See Reading."""
+        """See AnswerReader."""
         if self._reason is None:
             return None
         return Finish(self._reason, self.model, self.simulated)

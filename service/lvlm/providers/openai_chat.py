@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from service.lvlm.pricing import Prices
 from service.lvlm.providers.addresses import OPENAI_URL
 from service.lvlm.providers.base import (
+    SIMULATOR,
     Alive,
     Call,
     Event,
@@ -20,6 +20,7 @@ from service.lvlm.providers.base import (
     Finish,
     FinishReason,
     Image,
+    ImageDetail,
     ProviderError,
     Text,
     TextDelta,
@@ -29,7 +30,7 @@ from service.lvlm.providers.base import (
 from service.lvlm.providers.body import LINGER
 from service.lvlm.providers.dialect import Dialect
 from service.lvlm.providers.failures import failure
-from service.lvlm.providers.sdk import SIMULATOR, SdkProvider, is_simulated
+from service.lvlm.providers.sdk import SdkProvider, is_simulated
 from service.lvlm.providers.transport import http_client
 from service.lvlm.providers.untrusted import count, record, sequence, text
 
@@ -48,7 +49,8 @@ class OpenAIChat(SdkProvider):
         name: the configured name.
         api_key: empty for servers without keys.
         base_url: up to and including ``/v1``.
-        prices: knows which image detail to ask for.
+        image_detail: names the detail to ask for by model. Never ``auto``, which on some families means the
+            original size at many times the price.
         dialect: what the server understands, as far as it is known.
         tell_strategy: send the call's context as metadata. For the simulator alone.
         account: send what the SDK's own variables say of the account (organization, project, headers): they
@@ -60,7 +62,7 @@ class OpenAIChat(SdkProvider):
         name: str,
         *,
         api_key: str,
-        prices: Prices,
+        image_detail: Callable[[str], ImageDetail],
         base_url: str = OPENAI_URL,
         dialect: Dialect | None = None,
         tell_strategy: bool = False,
@@ -82,7 +84,7 @@ class OpenAIChat(SdkProvider):
             client.organization = client.project = client.admin_api_key = None
             client._custom_headers = dict(dialect.headers)
         super().__init__(name, openai, client, _PATH, dialect)
-        self._prices = prices
+        self._image_detail = image_detail
         self._tell_strategy = tell_strategy
 
     def request(self, call: Call, dialect: Dialect | None = None) -> dict[str, Any]:
@@ -100,9 +102,9 @@ class OpenAIChat(SdkProvider):
             request["metadata"] = dict(call.context)
         return request
 
-    def reading(self, model: str) -> OpenAIReading:
+    def reader(self, model: str) -> ChatCompletionReader:
         """See SdkProvider."""
-        return OpenAIReading(model)
+        return ChatCompletionReader(model)
 
     def _mode(self, dialect: Dialect) -> dict[str, Any]:
         options = {"stream_options": {"include_usage": True}} if dialect.stream_options else {}
@@ -124,13 +126,12 @@ class OpenAIChat(SdkProvider):
             return {"type": "text", "text": part.text}
         url = {"url": f"data:{part.media_type};base64,{base64.b64encode(part.data).decode()}"}
         if dialect.image_detail:
-            # Never "auto": on some families that means the original size at many times the price.
-            url["detail"] = self._prices.images(model).detail
+            url["detail"] = self._image_detail(model)
         return {"type": "image_url", "image_url": url}
 
 
-class OpenAIReading:
-    """What has been read of one chat completion; see Reading. Chunks and whole completions are read alike."""
+class ChatCompletionReader:
+    """Reads one chat completion, in chunks or whole; see AnswerReader."""
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -141,13 +142,13 @@ class OpenAIReading:
 
     @property
     def lingers(self) -> float | None:
-        """See Reading; usage comes after the reason, where it comes at all."""
+        """See AnswerReader; usage comes after the reason, where it comes at all."""
         if self._reason is None:
             return None
         return LINGER if self._billed else _USAGE_LINGER
 
     def take(self, told: object, *, plain: bool) -> list[Event]:
-        """See Reading."""
+        """See AnswerReader."""
         chunk: Mapping[str, Any] = told if isinstance(told, dict) else {}
         if chunk.get("error") or "error" in (chunk.get("object"), chunk.get("type")):
             raise failure(200, chunk)
@@ -167,7 +168,7 @@ class OpenAIReading:
         return events or [Alive(thinking=bool(choices))]
 
     def finish(self) -> Finish | None:
-        """See Reading."""
+        """See AnswerReader."""
         if self._reason is None:
             return None
         reason = FinishReason.REFUSAL if self._refused else self._reason

@@ -12,6 +12,7 @@ import httpx2
 import orjson
 
 from service.lvlm.providers.base import (
+    SIMULATOR,
     Alive,
     Call,
     Event,
@@ -30,8 +31,6 @@ from service.lvlm.providers.whole_text import WHOLE, WholeText
 
 log = logging.getLogger(__name__)
 
-SIMULATOR = "simulator"
-
 _SIMULATED = "x-msr-simulator"
 """The header by which the simulator says at once that it answers."""
 
@@ -39,8 +38,8 @@ _NOT_FOUND = 404
 _SIGN = (Alive(),)
 
 
-class Reading(Protocol):
-    """What has been read of one answer, in one vendor's format.
+class AnswerReader(Protocol):
+    """Reads one answer in one vendor's format.
 
     Whatever is sent, it raises nothing but ProviderError.
     """
@@ -110,7 +109,7 @@ class SdkProvider(ABC):
         """See Provider."""
         with self.failures():
             async with self._opened(call) as (response, dialect):
-                reading, bounds, written = self.reading(call.model), Bounds.of(call), 0
+                reader, bounds, written = self.reader(call.model), Bounds.of(call), 0
                 assert isinstance(response.stream, httpx2.AsyncByteStream)
                 body = Body(response.stream, bounds)  # bounded and inflated: see bounded_network
                 marked = _SIMULATED in response.headers
@@ -119,9 +118,9 @@ class SdkProvider(ABC):
                 yield Source(*known, dialect.blind)
                 async with aclosing(body.records()) as records:
                     async for told in records:
-                        events = _SIGN if told is None else reading.take(told, plain=body.plain)
-                        if known != (reading.model, marked or reading.simulated):
-                            known = reading.model, marked or reading.simulated
+                        events = _SIGN if told is None else reader.take(told, plain=body.plain)
+                        if known != (reader.model, marked or reader.simulated):
+                            known = reader.model, marked or reader.simulated
                             yield Source(*known, dialect.blind)
                         for event in events:
                             if type(event) is TextDelta:
@@ -132,9 +131,9 @@ class SdkProvider(ABC):
                                 if whole(event.text):
                                     body.linger(WHOLE)
                             yield event
-                        if reading.lingers is not None:
-                            body.linger(reading.lingers)
-                if finish := reading.finish():
+                        if reader.lingers is not None:
+                            body.linger(reader.lingers)
+                if finish := reader.finish():
                     yield finish
                 elif not (written or body.events):
                     raise ProviderError(FailureKind.SERVER, "the provider sent something that is not JSON")
@@ -149,7 +148,7 @@ class SdkProvider(ABC):
         """
 
     @abstractmethod
-    def reading(self, model: str) -> Reading:
+    def reader(self, model: str) -> AnswerReader:
         """Begin to read an answer of a model."""
 
     @abstractmethod
@@ -162,9 +161,9 @@ class SdkProvider(ABC):
         Raises:
             ProviderError: it is no answer.
         """
-        reading = self.reading(model)
-        events = list(reading.take(answer, plain=True))
-        finish = reading.finish()
+        reader = self.reader(model)
+        events = list(reader.take(answer, plain=True))
+        finish = reader.finish()
         return [*events, finish] if finish else events
 
     def dialect(self, model: str) -> Dialect:

@@ -89,13 +89,15 @@ async def test_what_is_expected_for_a_user_is_what_the_simulator_bills_as_far_as
     )
     await calls.close()
     with start_simulator() as url:
-        provider = OpenAIChat("openai", api_key="k", prices=Prices.read(), base_url=f"{url}/v1")
+        provider = OpenAIChat(
+            "openai", api_key="k", image_detail=Prices.read().image_detail, base_url=f"{url}/v1"
+        )
         async with open_stage(catalogue, [provider], bill_simulated=True) as opened:
             billed = await opened.stage.rerank(request)
     assert billed.outcome == "ok"
-    assert expected.image_tokens == billed.usage.image_tokens
+    assert expected.image_tokens == billed.bill.usage.image_tokens
     # Only the vendor's own vocabulary counts text exactly; the simulator has a rule of its own.
-    assert 0.5 < expected.input_tokens / billed.usage.input_tokens < 1.5
-    assert 0.5 < expected.output_tokens / billed.usage.output_tokens < 2
-    assert billed.cost_usd is not None
-    assert 0.5 < expected.dollars / (1000 * billed.cost_usd) < 1.5
+    assert 0.5 < expected.input_tokens / billed.bill.usage.input_tokens < 1.5
+    assert 0.5 < expected.output_tokens / billed.bill.usage.output_tokens < 2
+    assert billed.bill.cost_usd is not None
+    assert 0.5 < expected.dollars / (1000 * billed.bill.cost_usd) < 1.5

@@ -19,9 +19,9 @@ from simulator_process import start_simulator
 from service.bundle import Catalogue, open_bundle
 from service.lvlm.allowance import CAUTION, Budget
 from service.lvlm.captions import caption_call
+from service.lvlm.contracts import Outcome, StageRequest
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import Call, Image
-from service.lvlm.stage import Outcome, StageRequest
 from service.strategies import STRATEGIES
 
 GPT = "gpt-4o"
@@ -107,7 +107,7 @@ async def test_caption_calls_are_in_the_books_and_not_in_the_answers_bill(catalo
     provider = Both()
     async with filling(catalogue, provider) as opened:
         result = await opened.stage.rerank(ask())
-        assert result.cost_usd == pytest.approx(CENTS)
+        assert result.bill.cost_usd == pytest.approx(CENTS)
         await described()
         labels = {"provider": "fake", "model": GPT}
         spent = opened.count("msr_lvlm_cost_usd_total", **labels)

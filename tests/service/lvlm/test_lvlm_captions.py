@@ -151,8 +151,8 @@ async def test_a_caption_that_was_never_asked_for_is_tried_at_the_next_visit(cat
             await opened.captions.read([row], "openai", "m")
             await written()
         assert len(server.requests) == 1
-        await asyncio.gather(*opened.gateway._settling)
-        opened.gateway._allowance._meters._full_at.clear()  # the minute is over
+        await asyncio.gather(*opened.gateway._backend.quota._settling)
+        opened.gateway._backend.quota._meters._full_at.clear()  # the minute is over
         for expected in ({}, {25: "A blue mug."}):
             assert (await opened.captions.read([25], "openai", "m")).captions == expected
             await written()

@@ -9,7 +9,7 @@ from PIL import Image
 from simulator_prompts import BLUE, GREEN, RED, product
 
 from service.lvlm import montage
-from service.lvlm.prompts import Entry, Question, caption_prompt, ranking_prompt
+from service.lvlm.prompts import Entry, PromptContent, caption_prompt, ranking_prompt
 from service.lvlm.providers import base
 from service.simulator.answers.model import SimulatedModel
 from service.simulator.answers.prompt_parser import PromptForm, parse_prompt
@@ -47,7 +47,7 @@ def test_a_ranking_prompt_is_read_as_it_was_meant(
     form: Literal["label", "paper"], task: Task, captions: bool
 ) -> None:
     history = tuple(Entry(title=title, caption="A thing." if captions else None) for title in TITLES[:2])
-    prompt = ranking_prompt(Question(task, form, history, TITLES, top=2, explain=True))
+    prompt = ranking_prompt(PromptContent(task, form, history, TITLES, top=2, explain=True))
     question = parse_prompt(received(prompt))
     assert question.form is PromptForm(form)
     assert tuple(candidate.title for candidate in question.candidates) == TITLES
@@ -72,7 +72,7 @@ def test_a_history_of_pictures_decides_the_ranking(form: Literal["label", "paper
     history = tuple(Entry(cell=at + 1) for at in range(9))
     pictures = images(mode, 9)  # the newest is green
     prompt = ranking_prompt(
-        Question(Task.RECOMMEND, form, history, TITLES, 3, images=pictures, image_mode=mode)
+        PromptContent(Task.RECOMMEND, form, history, TITLES, 3, images=pictures, image_mode=mode)
     )
     ask = received(prompt)
     text = SimulatedModel(seed=0).answer(ask, parse_prompt(ask))

@@ -1,0 +1,282 @@
+"""One request on its way through the LVLM stage: what it asks, and what its answer is worth."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+from service.bundle import Catalogue
+from service.lvlm import montage, prompts
+from service.lvlm.answer_cache import answer_key
+from service.lvlm.answers import is_complete, read_answer
+from service.lvlm.attempt import Ending
+from service.lvlm.bill import Bill
+from service.lvlm.completion import Completion
+from service.lvlm.contracts import (
+    HISTORY_SHOWN,
+    CacheResult,
+    JudgedAnswer,
+    Outcome,
+    ParsedAnswer,
+    Shown,
+    StageOptions,
+    StageRequest,
+    StageResult,
+)
+from service.lvlm.entries import Candidates
+from service.lvlm.history_view import view_history, without_pictures
+from service.lvlm.pictures import Pictured, Pictures
+from service.lvlm.providers.base import Call, FinishReason, Prompt
+from service.lvlm.stage_warnings import model_warnings, view_warnings
+from service.lvlm.told import StreamedPrefix
+from service.strategies import Task
+
+MARGIN = 0.02
+"""Seconds between the provider's deadline and the request's: time to read the answer and to fall back."""
+
+
+class RankingCall:
+    """One request and its call.
+
+    Args:
+        request: what to rank, and until when.
+        catalogue: the items.
+        pictures: the pictures of the history's items.
+        options: what the deployment chooses.
+
+    Attributes:
+        pool: rows in the order shown to the LVLM.
+        history: rows shown, oldest first.
+        captions: captions by row, in the enhanced view.
+        caption_calls: number of calls begun in the background for captions that are missing.
+        shown: what the prompt shows of the history; None before it is built.
+        own: whether the call, and so its bill, is this request's own.
+        cache: what the answer cache did for it.
+        renews: whether it has a stale answer, for which a new one is fetched.
+        streamed: the beginning of the answer that it was shown; None for a request that does not watch.
+        seconds: time spent per step.
+
+    Raises:
+        ValueError: the pool is empty or the strategy asks no LVLM; a fault of the caller.
+    """
+
+    def __init__(
+        self, request: StageRequest, catalogue: Catalogue, pictures: Pictures, options: StageOptions
+    ) -> None:
+        self.request = request
+        self.pool = shown_pool(request, catalogue)
+        self.history = request.history[-HISTORY_SHOWN:]
+        self.captions: Mapping[int, str] = {}
+        self.caption_calls = 0
+        self.shown: Shown | None = None
+        self.own = True
+        self.cache: CacheResult = "miss" if request.cache == "use" else request.cache
+        self.renews = False
+        self.streamed: StreamedPrefix | None = None
+        self.seconds: dict[str, float] = {}
+        self._catalogue = catalogue
+        self._pictures = pictures
+        self._options = options
+        self._candidates: Candidates | None = None
+        self._began = time.perf_counter()
+
+    @property
+    def top(self) -> int:
+        """Number of items that the LVLM is asked for."""
+        return len(self.pool) if self.request.form == "paper" else min(self.request.k, len(self.pool))
+
+    @property
+    def time_left(self) -> float:
+        """Seconds that the provider may take; negative once they are over."""
+        return self.request.deadline - (time.perf_counter() - self._began) - MARGIN
+
+    @property
+    def candidates(self) -> Candidates:
+        """The pool as the prompt shows it; made when an answer is first read, if one is."""
+        if self._candidates is None:
+            names = prompts.shown_names([self._catalogue.items[row].name for row in self.pool])
+            self._candidates = Candidates(names, self.request.form)
+        return self._candidates
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Adds what happens inside to a step's seconds."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - began
+
+    def key(self, provider: str, model: str) -> str:
+        """Returns the key of the answer that a model would give: everything that changes it."""
+        request, items = self.request, self._catalogue.items
+        raw = request.strategy.view == "raw"
+        shows_images = raw and "image" in request.modality
+        return answer_key(
+            {
+                "catalogue": self._catalogue.version,
+                # What the LVLM does not see is None: requests that differ in it alone share an answer.
+                "backbone": request.backbone_version if request.strategy.task is Task.RERANK else None,
+                "task": request.strategy.task,
+                "view": request.strategy.view,
+                "modality": request.modality if raw else None,
+                "image_mode": request.image_mode if shows_images else None,
+                "prompt": prompts.VERSIONS[request.form],
+                "montage": montage.VERSION if shows_images else None,
+                "provider": provider,
+                "model": model,
+                "max_output_tokens": self._options.max_output_tokens,
+                "history": [items[row].item_id for row in self.history],
+                "images": [items[row].image_sha256 for row in self.history] if shows_images else None,
+                "captions": [self.captions.get(row) for row in self.history],
+                "pool": [items[row].item_id for row in self.pool],
+                "top": self.top,
+                "explain": request.explain,
+            }
+        )
+
+    async def build(self, wanted: Callable[[], bool]) -> Call:
+        """Builds the call to a provider, with its prompt and pictures.
+
+        Args:
+            wanted: tells whether the pictures are still wanted when their turn comes.
+
+        Raises:
+            TimeoutError: they were not.
+        """
+        request = self.request
+        pictured = Pictured()
+        if request.strategy.view == "raw" and "image" in request.modality:
+            pictured = await self._pictures.history(self.history, request.image_mode, wanted)
+        prompt, self.shown = self._prompt(pictured)
+        # Made only when a server turns out to take no pictures.
+        if pictured.images:
+            prompt = replace(prompt, without_images=lambda: self._prompt(None)[0])
+        return Call(
+            prompt,
+            request.model,
+            self._options.max_output_tokens,
+            stream=self._options.stream,
+            context={"strategy": request.strategy.name},
+            complete=self._is_complete,
+        )
+
+    def _prompt(self, pictured: Pictured | None) -> tuple[Prompt, Shown]:
+        """The prompt with these pictures, or the one for a server that takes none."""
+        request, items = self.request, self._catalogue.items
+        view = view_history(self._catalogue, request, self.history, self.captions, pictured)
+        content = prompts.PromptContent(
+            task=request.strategy.task,
+            form=request.form,
+            history=view.entries,
+            candidates=tuple(items[row].name for row in self.pool),
+            top=self.top,
+            explain=request.explain,
+            images=pictured.images if pictured else (),
+            image_mode=request.image_mode,
+        )
+        return prompts.ranking_prompt(content), view.shown
+
+    def judge(self, completion: Completion) -> JudgedAnswer:
+        """Reads what came of the call, and tells what it is worth."""
+        if completion.responder.blind and self.shown:
+            self.shown = without_pictures(self.shown, self.history)
+        parsed, outcome = self._read(completion)
+        return JudgedAnswer(parsed, outcome, self.shown, completion.responder)
+
+    def nothing(self, outcome: Outcome, shown: Shown | None = None) -> JudgedAnswer:
+        """Returns the answer of a request that was answered nothing."""
+        return JudgedAnswer(self._no_items(), outcome, shown)
+
+    def result(
+        self, answer: JudgedAnswer, bill: Bill, price_warning: Callable[[str, str], str | None]
+    ) -> StageResult:
+        """Makes the result of an answer.
+
+        Args:
+            answer: the answer; what was shown of it before stays first.
+            bill: what its call took.
+            price_warning: tells what to say about the price of a provider's model; None for nothing.
+        """
+        mixed = None
+        if self.streamed:
+            kept = self.streamed.keep(answer, self.top)
+            answer, mixed = kept.answer, kept.warning
+        request, responder, parsed = self.request, answer.responder, answer.parsed
+        if not responder.provider:
+            responder = replace(responder, provider=request.provider, model=request.model)
+        if parsed.explanation and not request.explain:
+            parsed = replace(parsed, explanation=None)
+        answer = replace(answer, parsed=parsed, responder=responder)
+        warnings = list(self._warnings(answer, price_warning(responder.provider, responder.model)))
+        return StageResult(
+            order=tuple(self.pool[position] for position in parsed.order),
+            answer=answer,
+            cache=self.cache,
+            bill=bill if self.own else Bill(),
+            caption_calls=self.caption_calls,
+            warnings=(*warnings, mixed) if mixed else tuple(warnings),
+            seconds=self.seconds,
+        )
+
+    def _read(self, completion: Completion) -> tuple[ParsedAnswer, Outcome]:
+        if completion.ending in _NO_ANSWER:
+            return self._no_items(), _NO_ANSWER[completion.ending]
+        if completion.reason is FinishReason.REFUSAL:
+            return self._no_items(), Outcome.FALLBACK_ANSWER
+        # A text that is complete by itself counts as whole, also if the deadline cut its stream.
+        whole = completion.reason is FinishReason.STOP or self._is_complete(completion.text)
+        parsed = read_answer(completion.text, self.candidates, self.top, finished=whole)
+        if completion.ending is Ending.DEADLINE and not whole:
+            return parsed, Outcome.PARTIAL if parsed.order else Outcome.FALLBACK_DEADLINE
+        if not parsed.order:
+            return parsed, Outcome.FALLBACK_ANSWER
+        return parsed, Outcome.REPAIRED if parsed.repaired else Outcome.OK
+
+    def _is_complete(self, text: str) -> bool:
+        return is_complete(text, self.candidates, self.top)
+
+    def _no_items(self) -> ParsedAnswer:
+        return ParsedAnswer((), invented=0, duplicated=0, missing=self.top)
+
+    def _warnings(self, answer: JudgedAnswer, price_warning: str | None) -> Iterator[str]:
+        responder = answer.responder
+        if price_warning and self.own and not responder.simulated:
+            yield price_warning
+        if answer.outcome.good:
+            yield from model_warnings(self.request, responder)
+        if self.history and answer.shown is not None:  # else there is nothing to show, or no prompt was built
+            yield from view_warnings(self.request, responder, answer.shown, len(self.history))
+
+
+def shown_pool(request: StageRequest, catalogue: Catalogue) -> tuple[int, ...]:
+    """Returns the rows of a request's pool in the order in which they are shown to the LVLM.
+
+    Raises:
+        ValueError: the pool is empty or the strategy asks no LVLM.
+    """
+    if not request.pool or request.strategy.task is Task.NONE:
+        raise ValueError("the LVLM stage needs candidates and a strategy that asks an LVLM")
+    if request.strategy.task is Task.RERANK:
+        return request.pool
+    # Sorted first and seeded by nothing else: neither the request's order nor the candidate model's
+    # reaches the LVLM, and an equal request is shown the same pool again.
+    items = catalogue.items
+    pool = sorted(request.pool, key=lambda row: items[row].item_id)
+    history = request.history[-HISTORY_SHOWN:]
+    facts = [[items[row].item_id for row in rows] for rows in (pool, history)]
+    seed = hashlib.sha256(json.dumps(facts).encode()).digest()
+    random.Random(seed).shuffle(pool)
+    return tuple(pool)
+
+
+_NO_ANSWER = {
+    Ending.LIMIT: Outcome.FALLBACK_LIMIT,
+    Ending.BUDGET: Outcome.FALLBACK_BUDGET,
+    Ending.PROVIDER: Outcome.FALLBACK_PROVIDER,
+}
