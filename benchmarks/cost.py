@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from tqdm import tqdm
 
@@ -43,7 +44,7 @@ from service.metrics import Metrics
 from service.stores.memory import MemoryCache, MemoryMeters
 from service.strategies import STRATEGIES, Strategy
 
-FORMS: tuple[Form, ...] = ("label", "paper")
+FORMS: tuple[Form, ...] = get_args(Form)
 NOBODY = "nobody"
 """The provider of calls that are never made."""
 PER = 1_000

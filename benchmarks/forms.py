@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from PIL import Image as Pillow
 from tqdm import tqdm
@@ -35,7 +36,7 @@ from service.lvlm.pricing import Prices
 from service.lvlm.tokens import Tiles
 
 HOST = "127.0.0.1"
-FORMS: tuple[Form, ...] = ("label", "paper")
+FORMS: tuple[Form, ...] = get_args(Form)
 MODES: tuple[ImageMode, ...] = ("grid", "strip")
 FIRST_TOKEN, TOKENS_PER_SECOND = 0.6, 60
 DEADLINE_MS = 300_000

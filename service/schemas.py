@@ -6,12 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from service.lvlm.contracts import CacheResult, CacheUse, Form, ImageMode, Modality
+from service.strategies import StrategyName
+
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-StrategyName = Literal["none", "s1", "s2", "s3", "s4", "s5"]
-Modality = Literal["title", "image", "title+image"]
-ImageMode = Literal["grid", "strip", "separate"]
-PromptForm = Literal["label", "paper"]
-CacheUse = Literal["use", "refresh", "off"]
 
 MAX_CANDIDATES = 100
 MAX_ITEMS = 2_000
@@ -51,7 +49,7 @@ class RecommendQuery(_Request):
     model: Annotated[str, StringConstraints(max_length=256)] | None = None
     modality: Modality = "title+image"
     image_mode: ImageMode = "grid"
-    prompt: PromptForm = "label"
+    prompt: Form = "label"  # `form` in the code: a prompt is what the LVLM reads
     cache: CacheUse = "use"
     explain: bool = False
 
@@ -119,7 +117,7 @@ class LvlmAnswer(BaseModel):
     provider: str
     model: str
     simulated: bool
-    cache: Literal["hit", "stale", "negative", "coalesced", "miss", "refresh", "off"]
+    cache: CacheResult
     shown: ShownAnswer
     input_tokens: int
     output_tokens: int

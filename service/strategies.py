@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from models.contracts import TextView
+
+StrategyName = Literal["none", "s1", "s2", "s3", "s4", "s5"]
 
 
 class Task(StrEnum):
@@ -30,7 +33,7 @@ class Strategy:
         backbone_view: the text view of the backbone that makes the candidates unless the request names one.
     """
 
-    name: str
+    name: StrategyName
     view: TextView
     task: Task
     backbone_view: TextView
@@ -41,7 +44,7 @@ class Strategy:
         return self.task is not Task.NONE
 
 
-STRATEGIES = {
+STRATEGIES: dict[str, Strategy] = {
     strategy.name: strategy
     for strategy in (
         Strategy("none", view="raw", task=Task.NONE, backbone_view="raw"),
