@@ -21,7 +21,7 @@ def answer(recommendation: Recommendation, catalogue: Catalogue, request_id: str
     lvlm = recommendation.lvlm
     return {
         "request_id": request_id,
-        "user_id": recommendation.user_id,
+        "user_id": recommendation.request.user_id,
         "strategy": recommendation.strategy.name,
         "served": recommendation.served,
         "outcome": str(recommendation.outcome),
@@ -39,7 +39,7 @@ def candidates(recommendation: Recommendation, catalogue: Catalogue, request_id:
     manifest = recommendation.model.manifest
     return {
         "request_id": request_id,
-        "user_id": recommendation.user_id,
+        "user_id": recommendation.request.user_id,
         "strategy": recommendation.strategy.name,
         "backbone": {"name": manifest.name, "version": manifest.version, "family": manifest.family},
         "items": _items(recommendation, catalogue),

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from service.candidates import CandidateModel
 from service.errors import InvalidRequestError
-from service.schemas import RecommendQuery
-from service.strategies import STRATEGIES
+from service.strategies import Strategy
 
 
 @dataclass(frozen=True)
@@ -31,22 +30,21 @@ class Choices:
     lvlm: str
     alternatives: tuple[tuple[str, str], ...] = ()
 
-    def backbone_for(self, query: RecommendQuery) -> CandidateModel:
-        """The backbone that a request asks for, by name or through its strategy.
+    def backbone_for(self, strategy: Strategy, name: str | None) -> CandidateModel:
+        """Returns the backbone that a request asks for, by name or through its strategy.
 
         Raises:
             InvalidRequestError: the bundle has no such backbone.
         """
-        strategy = STRATEGIES[query.strategy]
-        if query.backbone is not None:
-            model = self.backbones.get(query.backbone)
+        if name is not None:
+            model = self.backbones.get(name)
             if model is None:
                 raise InvalidRequestError(
-                    f"no backbone {query.backbone[:80]!r} in this bundle; it has {', '.join(self.backbones)}"
+                    f"no backbone {name[:80]!r} in this bundle; it has {', '.join(self.backbones)}"
                 )
             if strategy.backbone_view == "enhanced" and model.manifest.text_view != "enhanced":
                 raise InvalidRequestError(
-                    f"{strategy.name} answers from an enhanced backbone and {query.backbone!r} is raw"
+                    f"{strategy.name} answers from an enhanced backbone and {name!r} is raw"
                 )
             return model
         if strategy.backbone_view == "raw":
@@ -59,28 +57,28 @@ class Choices:
             "with `python -m service enhance`, train with `--text-view enhanced` and export into this bundle"
         )
 
-    def lvlm_for(self, query: RecommendQuery) -> tuple[str, str]:
-        """The provider and model that a request asks for.
+    def lvlm_for(self, provider: str | None, model: str | None) -> tuple[str, str]:
+        """Returns the provider and model that a request asks for; None asks for the default.
 
         Raises:
             InvalidRequestError: not a configured one.
         """
-        provider = query.provider if query.provider is not None else self.provider
+        provider = provider if provider is not None else self.provider
         models = self.lvlms.get(provider)
         if models is None:
             raise InvalidRequestError(
                 f"no provider {provider[:80]!r}; configured are {', '.join(self.lvlms)}"
             )
-        if query.model is None:
+        if model is None:
             return provider, self.lvlm if provider == self.provider else models[0]
-        if query.model not in models:
+        if model not in models:
             raise InvalidRequestError(
-                f"no model {query.model[:80]!r} at {provider}; configured are {', '.join(models)}"
+                f"no model {model[:80]!r} at {provider}; configured are {', '.join(models)}"
             )
-        return provider, query.model
+        return provider, model
 
-    def alternatives_for(self, query: RecommendQuery) -> tuple[tuple[str, str], ...]:
-        """Who may answer instead; nobody for a request that names whom it wants to hear."""
-        if query.provider is not None or query.model is not None:
+    def alternatives_for(self, provider: str | None, model: str | None) -> tuple[tuple[str, str], ...]:
+        """Returns who may answer instead: no other for a request that names a provider or a model."""
+        if provider is not None or model is not None:
             return ()
         return tuple(pair for pair in self.alternatives if pair != (self.provider, self.lvlm))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -16,11 +16,17 @@ from service.choices import Choices
 from service.errors import InvalidRequestError
 from service.executor import BoundedExecutor
 from service.histories import History, HistoryReader, name_some
-from service.lvlm.contracts import StageRequest, StageResult
+from service.lvlm.contracts import (
+    CacheUse,
+    Form,
+    ImageMode,
+    Modality,
+    StageRequest,
+    StageResult,
+)
 from service.metrics import Metrics
-from service.schemas import RecommendBody, RecommendQuery
 from service.stores.base import reading_time
-from service.strategies import STRATEGIES, Strategy
+from service.strategies import Strategy
 
 POOL = 30
 """How many candidates the LVLM is shown unless the request brings its own (the paper's 1 + 29)."""
@@ -28,6 +34,49 @@ POOL = 30
 POPULARITY = "popularity"
 OK = "ok"
 COLD_START = "cold_start"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendationRequest:
+    """Whom to recommend to and how, whatever transport the request came by.
+
+    Attributes:
+        strategy: one of the six of the table.
+        user_id: user of the bundle or of earlier events.
+        history: item ids, oldest first, in the place of the stored history; None for the stored one.
+        candidates: item ids to rank, and no others; None for the best of the catalogue.
+        exclude: item ids that must not be in the answer.
+        include_seen: whether items of the history may be recommended again.
+        k: number of items wanted, at least 1.
+        deadline: seconds for the whole answer; None for the deployment's own.
+        backbone: name of the backbone that makes the candidates; None for the strategy's default.
+        provider: configured name of the LVLM's provider; None for the default.
+        model: model of that provider; None for its default.
+        modality: what the raw view shows of an item.
+        image_mode: how the images of a history are put together.
+        form: form of the prompt.
+        cache: use of the answer cache.
+        explain: whether the LVLM is asked for an explanation.
+    """
+
+    strategy: Strategy
+    user_id: str | None = None
+    history: Sequence[str] | None = None
+    candidates: Sequence[str] | None = None
+    exclude: Sequence[str] = ()
+    include_seen: bool = False
+    k: int = 10
+    deadline: float | None = None
+    backbone: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    modality: Modality = "title+image"
+    image_mode: ImageMode = "grid"
+    form: Form = "label"
+    cache: CacheUse = "use"
+    explain: bool = False
 
 
 class Reranker(Protocol):
@@ -41,14 +90,14 @@ class Reranker(Protocol):
 
 
 class Watcher(Protocol):
-    """Somebody who wants to see a recommendation while it is made."""
+    """What is told of a recommendation while it is made."""
 
     def candidates(self, recommendation: Recommendation) -> None:
-        """The candidate model's order is there."""
+        """Called once, when the candidate model's order is there."""
         ...
 
     def placed(self, recommendation: Recommendation, rows: Sequence[int]) -> None:
-        """The LVLM has placed these rows so far, best first."""
+        """Called with all rows that the LVLM has placed so far, best first, whenever there are more."""
         ...
 
 
@@ -57,17 +106,19 @@ class Recommendation:
     """Everything that an answer, a log line and the metrics say.
 
     Attributes:
-        served: the strategy that really ordered the items.
+        served: name of the strategy that really ordered the items.
+        outcome: ``ok``, ``cold_start`` or an ``Outcome`` of the LVLM stage.
+        model: candidate model that made ``order``, or would have.
         order: item rows in the candidate model's order.
-        scores: of ``order``, row by row.
+        scores: scores of ``order``, row by row.
         source: what made ``order``: the backbone's name or ``popularity``.
         placed: rows that the LVLM put first, best first.
-        seconds: stage -> wall time.
+        lvlm: what the LVLM stage did; None where it was not asked, or broke.
+        warnings: sentences for the caller.
+        seconds: wall time by stage.
     """
 
-    user_id: str | None
-    k: int
-    strategy: Strategy
+    request: RecommendationRequest
     served: str
     outcome: str
     model: CandidateModel
@@ -80,12 +131,57 @@ class Recommendation:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
+    def strategy(self) -> Strategy:
+        """The strategy that was asked for."""
+        return self.request.strategy
+
+    @property
+    def k(self) -> int:
+        """How many items were asked for."""
+        return self.request.k
+
+    @property
     def ranking(self) -> list[int]:
         """The first ``k`` item rows: what the LVLM placed, then the candidate model's order."""
         if not self.placed:
             return self.order[: self.k]
         placed = set(self.placed)
         return [*self.placed, *(row for row in self.order if row not in placed)][: self.k]
+
+
+@dataclass(slots=True)
+class _Reranking:
+    """One request on its way to the LVLM stage and back.
+
+    Attributes:
+        recommendation: the candidate model's answer, which the LVLM's order goes into.
+        history: item rows, oldest first; at least one.
+        provider: configured name of the LVLM's provider.
+        model: model of that provider.
+        deadline: seconds that are left of the request's.
+        watcher: told what the LVLM places; None where the answer is awaited whole.
+        told: rows that the watcher was told, best first.
+    """
+
+    recommendation: Recommendation
+    history: Sequence[int]
+    provider: str
+    model: str
+    deadline: float
+    watcher: Watcher | None = None
+    told: tuple[int, ...] = ()
+
+    @property
+    def pool(self) -> tuple[int, ...]:
+        """Rows that the LVLM orders, in the candidate model's order: all that were given, else the top."""
+        order = self.recommendation.order
+        return tuple(order if self.recommendation.request.candidates is not None else order[:POOL])
+
+    def tell(self, rows: Sequence[int]) -> None:
+        """Passes on what the LVLM has placed so far."""
+        assert self.watcher is not None
+        self.told = tuple(rows)
+        self.watcher.placed(self.recommendation, rows)
 
 
 class Recommender:
@@ -112,68 +208,65 @@ class Recommender:
         self._deadline = deadline
 
     async def recommend(
-        self, body: RecommendBody, query: RecommendQuery, watcher: Watcher | None = None
+        self, request: RecommendationRequest, watcher: Watcher | None = None
     ) -> Recommendation:
-        """Recommend ``body.k`` items.
+        """Recommends ``request.k`` items.
 
         Raises:
             InvalidRequestError: the request names something that is not there, or nothing to go by.
             OverloadedError: too many requests wait for the candidate model.
         """
         started = time.perf_counter()
-        strategy = STRATEGIES[query.strategy]
-        model = self._choices.backbone_for(query)
-        lvlm = self._choices.lvlm_for(query)
-        deadline = self._deadline if body.deadline_ms is None else body.deadline_ms / 1000
-        history = await self._history(body, reading_time(deadline))
+        model = self._choices.backbone_for(request.strategy, request.backbone)
+        provider, lvlm = self._choices.lvlm_for(request.provider, request.model)
+        deadline = self._deadline if request.deadline is None else request.deadline
+        history = await self._history(request, reading_time(deadline))
         after_history = time.perf_counter()
-        recommendation = await self._candidates(body, strategy, model, history)
+        recommendation = await self._candidates(request, model, history)
         after_candidates = time.perf_counter()
         recommendation.seconds["history"] = after_history - started
         recommendation.seconds["candidates"] = after_candidates - after_history
         if watcher:
             watcher.candidates(recommendation)
-        if strategy.asks_lvlm and history.rows and recommendation.order:
+        if request.strategy.asks_lvlm and history.rows and recommendation.order:
             left = max(0.0, started + deadline - after_candidates)
-            await self._rerank(recommendation, body, query, history, lvlm, left, watcher)
-        if len(recommendation.order) < body.k:
+            await self._rerank(_Reranking(recommendation, history.rows, provider, lvlm, left, watcher))
+        if len(recommendation.order) < request.k:
             found = len(recommendation.order)
-            recommendation.warnings.append(f"{found} items exist for this request and k is {body.k}")
+            recommendation.warnings.append(f"{found} items exist for this request and k is {request.k}")
         for stage, seconds in recommendation.seconds.items():
-            self._metrics.stage(stage, strategy.name).observe(seconds)
+            self._metrics.stage(stage, request.strategy.name).observe(seconds)
         recommendation.seconds["total"] = time.perf_counter() - started
         return recommendation
 
-    async def _history(self, body: RecommendBody, patience: float) -> History:
-        if body.history is not None:
-            return self._histories.given(body.history)
-        if body.user_id is None:
+    async def _history(self, request: RecommendationRequest, patience: float) -> History:
+        if request.history is not None:
+            return self._histories.given(request.history)
+        if request.user_id is None:
             raise InvalidRequestError("give a user_id, a history or both")
-        return await self._histories.stored(body.user_id, patience)
+        return await self._histories.stored(request.user_id, patience)
 
     async def _candidates(
-        self, body: RecommendBody, strategy: Strategy, model: CandidateModel, history: History
+        self, request: RecommendationRequest, model: CandidateModel, history: History
     ) -> Recommendation:
-        rows = self._catalogue.rows
-        excluded = {rows[item_id] for item_id in body.exclude if item_id in rows}
-        given, warnings = self._given(body, excluded)
-        wanted = max(body.k, POOL) if strategy.asks_lvlm else body.k
+        rows, strategy = self._catalogue.rows, request.strategy
+        excluded = {rows[item_id] for item_id in request.exclude if item_id in rows}
+        given, warnings = self._given(request, excluded)
+        wanted = max(request.k, POOL) if strategy.asks_lvlm else request.k
         outcome, served, source = OK, "none" if strategy.asks_lvlm else strategy.name, model.manifest.name
         if not history.rows:
             outcome, served, source = COLD_START, "none", POPULARITY
             order, scores = self._popular(given, excluded, wanted)
             warnings.append("nothing is known to go by: popular items")
         elif given is None:
-            left_out = excluded if body.include_seen else excluded | set(history.rows)
+            left_out = excluded if request.include_seen else excluded | set(history.rows)
             order, scores = await self._executor.run(model.top, history.rows, wanted, list(left_out))
         elif given:
             order, scores = _sorted(given, await self._executor.run(model.score, history.rows, given))
         else:
             order, scores = [], []
         return Recommendation(
-            user_id=body.user_id,
-            k=body.k,
-            strategy=strategy,
+            request=request,
             served=served,
             outcome=outcome,
             model=model,
@@ -183,16 +276,18 @@ class Recommender:
             warnings=[*history.warnings, *warnings],
         )
 
-    def _given(self, body: RecommendBody, excluded: set[int]) -> tuple[list[int] | None, list[str]]:
+    def _given(
+        self, request: RecommendationRequest, excluded: set[int]
+    ) -> tuple[list[int] | None, list[str]]:
         """The rows of the request's candidates, each once and without excluded ones; None if it has none."""
-        if body.candidates is None:
+        if request.candidates is None:
             return None, []
         rows = self._catalogue.rows
-        unknown = [item_id for item_id in body.candidates if item_id not in rows]
+        unknown = [item_id for item_id in request.candidates if item_id not in rows]
         if unknown:
             raise InvalidRequestError(f"unknown candidates: {name_some(unknown)}")
-        given = [rows[item_id] for item_id in dict.fromkeys(body.candidates)]
-        repeated = len(body.candidates) - len(given)
+        given = [rows[item_id] for item_id in dict.fromkeys(request.candidates)]
+        repeated = len(request.candidates) - len(given)
         warnings = [f"{repeated} repeated candidates left out"] if repeated else []
         return [row for row in given if row not in excluded], warnings
 
@@ -210,36 +305,27 @@ class Recommender:
                 order.append(int(row))
         return order, popularity[order].astype(float).tolist()
 
-    async def _rerank(
-        self,
-        recommendation: Recommendation,
-        body: RecommendBody,
-        query: RecommendQuery,
-        history: History,
-        lvlm: tuple[str, str],
-        deadline: float,
-        watcher: Watcher | None,
-    ) -> None:
-        pool = recommendation.order if body.candidates is not None else recommendation.order[:POOL]
-        provider, model = lvlm
+    async def _rerank(self, reranking: _Reranking) -> None:
+        recommendation, request = reranking.recommendation, reranking.recommendation.request
+        pool = reranking.pool
         result = await self._reranker.rerank(
             StageRequest(
-                strategy=recommendation.strategy,
-                history=tuple(history.rows),
-                pool=tuple(pool),
-                k=min(body.k, len(pool)),
-                provider=provider,
-                model=model,
-                modality=query.modality,
-                image_mode=query.image_mode,
-                form=query.prompt,
-                cache=query.cache,
-                explain=query.explain,
-                deadline=deadline,
+                strategy=request.strategy,
+                history=tuple(reranking.history),
+                pool=pool,
+                k=min(request.k, len(pool)),
+                provider=reranking.provider,
+                model=reranking.model,
+                modality=request.modality,
+                image_mode=request.image_mode,
+                form=request.form,
+                cache=request.cache,
+                explain=request.explain,
+                deadline=reranking.deadline,
                 backbone_version=recommendation.model.manifest.version,
-                alternatives=self._choices.alternatives_for(query),
+                alternatives=self._choices.alternatives_for(request.provider, request.model),
             ),
-            partial(watcher.placed, recommendation) if watcher else None,
+            reranking.tell if reranking.watcher else None,
         )
         recommendation.lvlm = result
         recommendation.outcome = result.outcome
@@ -252,5 +338,5 @@ class Recommender:
 
 def _sorted(rows: Sequence[int], scores: Sequence[float]) -> tuple[list[int], list[float]]:
     """Best first; equal scores by row, so that the order of a request's candidates does not matter."""
-    places = np.lexsort((np.asarray(rows), -np.asarray(scores)))
-    return [rows[place] for place in places], [scores[place] for place in places]
+    positions = np.lexsort((np.asarray(rows), -np.asarray(scores)))
+    return [rows[position] for position in positions], [scores[position] for position in positions]

@@ -9,10 +9,11 @@ from starlette.types import Receive, Scope, Send
 
 from service.answer import answer, labels
 from service.event_stream import MEDIA_TYPE, EventStream
-from service.recommender import Recommendation
+from service.recommender import Recommendation, RecommendationRequest
 from service.routers.dependencies import services_of
 from service.routers.parsing import described, read_body, read_query
 from service.schemas import Problem, RecommendAnswer, RecommendBody, RecommendQuery
+from service.strategies import STRATEGIES
 
 router = APIRouter(tags=["recommend"])
 
@@ -40,16 +41,38 @@ async def recommend(request: Request) -> Response:
     state, services = request.scope["state"], await services_of(request)
     query = read_query(request, RecommendQuery)
     state["labels"] = {"strategy": query.strategy}
-    body = await read_body(request, RecommendBody)
+    asked = request_of(await read_body(request, RecommendBody), query)
     if MEDIA_TYPE in request.headers.get("accept", ""):
-        return await _watched(request, body, query)
-    recommendation = await services.recommender.recommend(body, query)
+        return await _watched(request, asked)
+    recommendation = await services.recommender.recommend(asked)
     state["labels"] = labels(recommendation)
     content = answer(recommendation, services.bundle.catalogue, state["request_id"])
     return Response(orjson.dumps(content), media_type="application/json")
 
 
-async def _watched(request: Request, body: RecommendBody, query: RecommendQuery) -> Response:
+def request_of(body: RecommendBody, query: RecommendQuery) -> RecommendationRequest:
+    """Returns what a client asked for in the recommender's own words."""
+    return RecommendationRequest(
+        strategy=STRATEGIES[query.strategy],
+        user_id=body.user_id,
+        history=body.history,
+        candidates=body.candidates,
+        exclude=body.exclude,
+        include_seen=body.include_seen,
+        k=body.k,
+        deadline=None if body.deadline_ms is None else body.deadline_ms / 1000,
+        backbone=query.backbone,
+        provider=query.provider,
+        model=query.model,
+        modality=query.modality,
+        image_mode=query.image_mode,
+        form=query.prompt,
+        cache=query.cache,
+        explain=query.explain,
+    )
+
+
+async def _watched(request: Request, asked: RecommendationRequest) -> Response:
     state, services = request.scope["state"], await services_of(request)
 
     def broke(recommendation: Recommendation) -> None:
@@ -59,7 +82,7 @@ async def _watched(request: Request, body: RecommendBody, query: RecommendQuery)
     stream = EventStream(services.bundle.catalogue, state["request_id"], broke)
 
     async def recommending() -> Recommendation:
-        recommendation = await services.recommender.recommend(body, query, stream)
+        recommendation = await services.recommender.recommend(asked, stream)
         state["labels"] = labels(recommendation)
         return recommendation
 
