@@ -21,6 +21,7 @@ from service.lvlm.contracts import (
     Form,
     ImageMode,
     Modality,
+    Outcome,
     StageRequest,
     StageResult,
 )
@@ -306,9 +307,33 @@ class Recommender:
         return order, popularity[order].astype(float).tolist()
 
     async def _rerank(self, reranking: _Reranking) -> None:
+        """Lets the LVLM order the pool; a fault of ours leaves what it placed so far, then the candidates.
+
+        What a provider does is no fault: the stage has an outcome for it.
+        """
+        recommendation = reranking.recommendation
+        try:
+            result = await self._reranked(reranking)
+        except Exception:
+            log.exception("the LVLM stage broke: the candidate model's order goes on")
+            recommendation.placed = reranking.told
+            recommendation.outcome = Outcome.PARTIAL if reranking.told else Outcome.FALLBACK_PROVIDER
+            recommendation.warnings.append("the LVLM stage broke: the candidate model's order goes on")
+            # The stage counts its own fallbacks, and it did not come to that.
+            self._metrics.fallbacks.labels(str(recommendation.outcome)).inc()
+        else:
+            recommendation.lvlm = result
+            recommendation.placed = result.order
+            recommendation.outcome = result.outcome
+            recommendation.warnings.extend(result.warnings)
+            recommendation.seconds.update(result.seconds)
+        if recommendation.placed:
+            recommendation.served = recommendation.strategy.name
+
+    async def _reranked(self, reranking: _Reranking) -> StageResult:
         recommendation, request = reranking.recommendation, reranking.recommendation.request
         pool = reranking.pool
-        result = await self._reranker.rerank(
+        return await self._reranker.rerank(
             StageRequest(
                 strategy=request.strategy,
                 history=tuple(reranking.history),
@@ -327,13 +352,6 @@ class Recommender:
             ),
             reranking.tell if reranking.watcher else None,
         )
-        recommendation.lvlm = result
-        recommendation.outcome = result.outcome
-        recommendation.placed = result.order
-        if result.order:
-            recommendation.served = recommendation.strategy.name
-        recommendation.warnings.extend(result.warnings)
-        recommendation.seconds.update(result.seconds)
 
 
 def _sorted(rows: Sequence[int], scores: Sequence[float]) -> tuple[list[int], list[float]]:
