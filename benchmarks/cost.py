@@ -84,9 +84,8 @@ class Calls:
         self._gateway = Gateway(
             {}, Accounts(Prices.read(), metrics), Allowance(meters, meters), metrics, concurrency=1
         )
-        self._pictures = Pictures(catalogue, ThumbnailCache(MEMORY_BYTES))
+        self._pictures = Pictures(ThumbnailCache(MEMORY_BYTES))
         captions = Captions(
-            catalogue,
             self._pictures,
             self._gateway,
             cache,
@@ -96,7 +95,6 @@ class Calls:
             fill=False,
         )
         self._stage = LvlmStage(
-            catalogue,
             gateway=self._gateway,
             pictures=self._pictures,
             captions=captions,
@@ -118,7 +116,8 @@ class Calls:
                 provider=NOBODY,
                 model="",
                 form=form,
-            )
+            ),
+            self._catalogue,
         )
 
     async def captions(self, images: int, seed: int) -> list[Call]:
@@ -126,7 +125,7 @@ class Calls:
         items = self._catalogue.items
         pictured = [row for row in range(len(items)) if self._catalogue.image_path(row)]
         drawn = random.Random(seed).sample(pictured, min(images, len(pictured)))
-        pictures = [image for row in drawn if (image := await self._pictures.item(row))]
+        pictures = [image for row in drawn if (image := await self._pictures.item(self._catalogue, row))]
         return [Call(caption_prompt(image), "", MAX_OUTPUT_TOKENS, stream=False) for image in pictures]
 
     def expected(self, calls: Sequence[Call], model: str) -> Expected:

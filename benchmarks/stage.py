@@ -110,7 +110,7 @@ async def _measure(
         metrics = Metrics()
         cache = EmptiedCache(settings.memory_cache_bytes)
         stores = replace(await open_stores(settings, stack), cache=cache)
-        stage = await open_stage(settings, bundle, stores, metrics, stack)
+        stage = await open_stage(settings, stores, metrics, stack)
         bare = {name: BareSdk(name, settings) for name in PROVIDERS}
         for sdk in bare.values():
             stack.push_async_callback(sdk.close)
@@ -149,9 +149,9 @@ async def one_round(
             deadline=DEADLINE,
         )
         if number % 2:
-            alone.append(await bare.call(await stage.prompt(request)))
+            alone.append(await bare.call(await stage.prompt(request, bundle.catalogue)))
         before, stored, began = _call_seconds(metrics), _stored(metrics), time.perf_counter()
-        result = await stage.rerank(request)
+        result = await stage.rerank(request, bundle.catalogue)
         took = time.perf_counter() - began
         if result.outcome not in (Outcome.OK, Outcome.REPAIRED):
             raise BenchmarkError(f"the simulator's answer was not used: {result.outcome}")
@@ -161,7 +161,7 @@ async def one_round(
         own.append(took - call)
         calls.append(call)
         if not number % 2:
-            alone.append(await bare.call(await stage.prompt(request)))
+            alone.append(await bare.call(await stage.prompt(request, bundle.catalogue)))
     return Round(median(own), median(calls), median(alone))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.bundle import Catalogue
 from service.links import image_url
 from service.lvlm.contracts import StageResult
 from service.metrics import NONE
@@ -15,7 +14,7 @@ STAGES = ("history", "candidates", "prompt", "cache", "lvlm", "total")
 LVLM = "lvlm"
 
 
-def answer(recommendation: Recommendation, catalogue: Catalogue, request_id: str) -> dict[str, Any]:
+def answer(recommendation: Recommendation, request_id: str) -> dict[str, Any]:
     """The JSON of ``RecommendAnswer`` as a plain dict: tests validate it, requests do not pay for that."""
     manifest = recommendation.model.manifest
     lvlm = recommendation.lvlm
@@ -26,7 +25,7 @@ def answer(recommendation: Recommendation, catalogue: Catalogue, request_id: str
         "served": recommendation.served,
         "outcome": str(recommendation.outcome),
         "backbone": {"name": manifest.name, "version": manifest.version, "family": manifest.family},
-        "items": _items(recommendation, catalogue),
+        "items": _items(recommendation),
         "explanation": lvlm.explanation if lvlm else None,
         "lvlm": None if lvlm is None else _lvlm(lvlm),
         "warnings": recommendation.warnings,
@@ -34,7 +33,7 @@ def answer(recommendation: Recommendation, catalogue: Catalogue, request_id: str
     }
 
 
-def candidates(recommendation: Recommendation, catalogue: Catalogue, request_id: str) -> dict[str, Any]:
+def candidates(recommendation: Recommendation, request_id: str) -> dict[str, Any]:
     """What is known before the LVLM has said anything: the candidate model's order."""
     manifest = recommendation.model.manifest
     return {
@@ -42,14 +41,14 @@ def candidates(recommendation: Recommendation, catalogue: Catalogue, request_id:
         "user_id": recommendation.request.user_id,
         "strategy": recommendation.strategy.name,
         "backbone": {"name": manifest.name, "version": manifest.version, "family": manifest.family},
-        "items": _items(recommendation, catalogue),
+        "items": _items(recommendation),
         "warnings": list(recommendation.warnings),
     }
 
 
-def placed_item(recommendation: Recommendation, catalogue: Catalogue, row: int, rank: int) -> dict[str, Any]:
+def placed_item(recommendation: Recommendation, row: int, rank: int) -> dict[str, Any]:
     """An item that the LVLM has placed."""
-    return _item(recommendation, catalogue, row, recommendation.order.index(row), rank, LVLM)
+    return _item(recommendation, row, recommendation.order.index(row), rank, LVLM)
 
 
 def labels(recommendation: Recommendation) -> dict[str, str]:
@@ -64,13 +63,12 @@ def labels(recommendation: Recommendation) -> dict[str, str]:
     }
 
 
-def _items(recommendation: Recommendation, catalogue: Catalogue) -> list[dict[str, Any]]:
+def _items(recommendation: Recommendation) -> list[dict[str, Any]]:
     places = {row: place for place, row in enumerate(recommendation.order)}
     placed = len(recommendation.placed)
     return [
         _item(
             recommendation,
-            catalogue,
             row,
             places[row],
             rank,
@@ -80,10 +78,8 @@ def _items(recommendation: Recommendation, catalogue: Catalogue) -> list[dict[st
     ]
 
 
-def _item(
-    recommendation: Recommendation, catalogue: Catalogue, row: int, place: int, rank: int, source: str
-) -> dict[str, Any]:
-    item = catalogue.items[row]
+def _item(recommendation: Recommendation, row: int, place: int, rank: int, source: str) -> dict[str, Any]:
+    item = recommendation.generation.catalogue.items[row]
     return {
         "item_id": item.item_id,
         "rank": rank,

@@ -16,7 +16,6 @@ from typing import Any
 import orjson
 
 from service.answer import answer, candidates, placed_item
-from service.bundle import Catalogue
 from service.logs import FIELDS
 from service.lvlm.contracts import Outcome
 from service.problems import problem
@@ -34,7 +33,6 @@ class EventStream:
     """Watches one recommendation and writes down what it sees.
 
     Args:
-        catalogue: of the items.
         request_id: of the answer and of the log.
         broke: given the answer that is told instead of one that broke in the middle.
 
@@ -42,13 +40,7 @@ class EventStream:
         told: everything was, to the end.
     """
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        request_id: str,
-        broke: Callable[[Recommendation], None] = lambda _: None,
-    ) -> None:
-        self._catalogue = catalogue
+    def __init__(self, request_id: str, broke: Callable[[Recommendation], None] = lambda _: None) -> None:
         self._request_id = request_id
         self._broke = broke
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -59,13 +51,13 @@ class EventStream:
 
     def candidates(self, recommendation: Recommendation) -> None:
         """See Watcher."""
-        self._tell("candidates", candidates(recommendation, self._catalogue, self._request_id))
+        self._tell("candidates", candidates(recommendation, self._request_id))
         self._begun = recommendation
 
     def placed(self, recommendation: Recommendation, rows: Sequence[int]) -> None:
         """See Watcher."""
         for rank, row in enumerate(rows[len(self._placed) :], start=len(self._placed) + 1):
-            self._tell("item", placed_item(recommendation, self._catalogue, row, rank))
+            self._tell("item", placed_item(recommendation, row, rank))
             self._placed = (*self._placed, row)
 
     async def begin(self, recommending: Coroutine[Any, Any, Recommendation]) -> None:
@@ -143,7 +135,7 @@ class EventStream:
 
     def _end(self, recommendation: Recommendation) -> None:
         self.placed(recommendation, recommendation.placed[: recommendation.k])
-        told = answer(recommendation, self._catalogue, self._request_id)
+        told = answer(recommendation, self._request_id)
         if told["explanation"] is not None:
             self._tell("explanation", {"explanation": told["explanation"]})
         self._tell("answer", told)

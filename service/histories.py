@@ -26,20 +26,20 @@ class History:
 
 
 class HistoryReader:
-    """Joins the stored histories with the events."""
+    """Joins the histories of a catalogue with the events since."""
 
-    def __init__(self, catalogue: Catalogue, events: Events) -> None:
-        self._catalogue = catalogue
+    def __init__(self, events: Events) -> None:
         self._events = events
 
-    async def stored(self, user_id: str, patience: float = 60.0) -> History:
-        """The user's complete history; without the events, and with a warning, when their store is down.
+    async def stored(self, catalogue: Catalogue, user_id: str, patience: float = 60.0) -> History:
+        """Returns the user's complete history; without the events, and with a warning, if unreadable.
 
         Args:
-            user_id: of the bundle or the events.
+            catalogue: whose rows the history is told in; items of events that it lacks are left out.
+            user_id: user of the catalogue or of the events.
             patience: seconds that the store of the events may take.
         """
-        rows = self._catalogue.histories.get(user_id)
+        rows = catalogue.histories.get(user_id)
         warnings: tuple[str, ...] = ()
         try:
             async with asyncio.timeout(patience):
@@ -50,20 +50,21 @@ class HistoryReader:
         known = rows is not None or bool(item_ids)
         if not known:
             warnings = (*warnings, f"unknown user {user_id[:80]!r}")
-        recent = [self._catalogue.rows[item_id] for item_id in item_ids if item_id in self._catalogue.rows]
+        recent = [catalogue.rows[item_id] for item_id in item_ids if item_id in catalogue.rows]
         return History([*(rows or ()), *recent], known, warnings)
 
-    def given(self, item_ids: Sequence[str]) -> History:
-        """The history of a request; ids that the catalogue does not know are left out and named."""
-        rows, unknown = [], []
-        for item_id in item_ids:
-            row = self._catalogue.rows.get(item_id)
-            if row is None:
-                unknown.append(item_id)
-            else:
-                rows.append(row)
-        warnings = (f"unknown items left out of the history: {name_some(unknown)}",) if unknown else ()
-        return History(rows, True, warnings)
+
+def given_history(catalogue: Catalogue, item_ids: Sequence[str]) -> History:
+    """Returns the history that a request brings; ids that the catalogue lacks are left out and named."""
+    rows, unknown = [], []
+    for item_id in item_ids:
+        row = catalogue.rows.get(item_id)
+        if row is None:
+            unknown.append(item_id)
+        else:
+            rows.append(row)
+    warnings = (f"unknown items left out of the history: {name_some(unknown)}",) if unknown else ()
+    return History(rows, True, warnings)
 
 
 def name_some(item_ids: Sequence[str], limit: int = 10) -> str:

@@ -12,10 +12,10 @@ import numpy as np
 
 from service.bundle import Catalogue
 from service.candidates import CandidateModel
-from service.choices import Choices
 from service.errors import InvalidRequestError
 from service.executor import BoundedExecutor
-from service.histories import History, HistoryReader, name_some
+from service.generation import Generation
+from service.histories import History, HistoryReader, given_history, name_some
 from service.lvlm.contracts import (
     CacheUse,
     Form,
@@ -25,6 +25,7 @@ from service.lvlm.contracts import (
     StageRequest,
     StageResult,
 )
+from service.lvlm_choices import LvlmChoices
 from service.metrics import Metrics
 from service.stores.base import reading_time
 from service.strategies import Strategy
@@ -84,9 +85,12 @@ class Reranker(Protocol):
     """The LVLM stage as the recommender sees it."""
 
     async def rerank(
-        self, request: StageRequest, placed: Callable[[Sequence[int]], None] | None = None
+        self,
+        request: StageRequest,
+        catalogue: Catalogue,
+        placed: Callable[[Sequence[int]], None] | None = None,
     ) -> StageResult:
-        """Order a pool; never raises for what a provider does."""
+        """Orders a pool of the catalogue's rows; never raises for what a provider does."""
         ...
 
 
@@ -107,6 +111,7 @@ class Recommendation:
     """Everything that an answer, a log line and the metrics say.
 
     Attributes:
+        generation: what the request reads, from its beginning to its answer.
         served: name of the strategy that really ordered the items.
         outcome: ``ok``, ``cold_start`` or an ``Outcome`` of the LVLM stage.
         model: candidate model that made ``order``, or would have.
@@ -120,6 +125,7 @@ class Recommendation:
     """
 
     request: RecommendationRequest
+    generation: Generation
     served: str
     outcome: str
     model: CandidateModel
@@ -186,12 +192,11 @@ class _Reranking:
 
 
 class Recommender:
-    """Answers requests about one catalogue."""
+    """Answers requests, each about the generation that it brings."""
 
     def __init__(
         self,
-        catalogue: Catalogue,
-        choices: Choices,
+        lvlms: LvlmChoices,
         histories: HistoryReader,
         executor: BoundedExecutor,
         reranker: Reranker,
@@ -200,8 +205,7 @@ class Recommender:
         deadline: float,
     ) -> None:
         """Keep the parts; ``deadline`` is in seconds, for requests that do not bring their own."""
-        self._catalogue = catalogue
-        self._choices = choices
+        self._lvlms = lvlms
         self._histories = histories
         self._executor = executor
         self._reranker = reranker
@@ -209,21 +213,21 @@ class Recommender:
         self._deadline = deadline
 
     async def recommend(
-        self, request: RecommendationRequest, watcher: Watcher | None = None
+        self, request: RecommendationRequest, generation: Generation, watcher: Watcher | None = None
     ) -> Recommendation:
-        """Recommends ``request.k`` items.
+        """Recommends ``request.k`` items of a generation.
 
         Raises:
             InvalidRequestError: the request names something that is not there, or nothing to go by.
             OverloadedError: too many requests wait for the candidate model.
         """
         started = time.perf_counter()
-        model = self._choices.backbone_for(request.strategy, request.backbone)
-        provider, lvlm = self._choices.lvlm_for(request.provider, request.model)
+        model = generation.model_for(request.strategy, request.backbone)
+        provider, lvlm = self._lvlms.choose(request.provider, request.model)
         deadline = self._deadline if request.deadline is None else request.deadline
-        history = await self._history(request, reading_time(deadline))
+        history = await self._history(request, generation.catalogue, reading_time(deadline))
         after_history = time.perf_counter()
-        recommendation = await self._candidates(request, model, history)
+        recommendation = await self._candidates(request, generation, model, history)
         after_candidates = time.perf_counter()
         recommendation.seconds["history"] = after_history - started
         recommendation.seconds["candidates"] = after_candidates - after_history
@@ -240,24 +244,31 @@ class Recommender:
         recommendation.seconds["total"] = time.perf_counter() - started
         return recommendation
 
-    async def _history(self, request: RecommendationRequest, patience: float) -> History:
+    async def _history(
+        self, request: RecommendationRequest, catalogue: Catalogue, patience: float
+    ) -> History:
         if request.history is not None:
-            return self._histories.given(request.history)
+            return given_history(catalogue, request.history)
         if request.user_id is None:
             raise InvalidRequestError("give a user_id, a history or both")
-        return await self._histories.stored(request.user_id, patience)
+        return await self._histories.stored(catalogue, request.user_id, patience)
 
     async def _candidates(
-        self, request: RecommendationRequest, model: CandidateModel, history: History
+        self,
+        request: RecommendationRequest,
+        generation: Generation,
+        model: CandidateModel,
+        history: History,
     ) -> Recommendation:
-        rows, strategy = self._catalogue.rows, request.strategy
+        catalogue, strategy = generation.catalogue, request.strategy
+        rows = catalogue.rows
         excluded = {rows[item_id] for item_id in request.exclude if item_id in rows}
-        given, warnings = self._given(request, excluded)
+        given, warnings = _given(request, catalogue, excluded)
         wanted = max(request.k, POOL) if strategy.asks_lvlm else request.k
         outcome, served, source = OK, "none" if strategy.asks_lvlm else strategy.name, model.manifest.name
         if not history.rows:
             outcome, served, source = COLD_START, "none", POPULARITY
-            order, scores = self._popular(given, excluded, wanted)
+            order, scores = _popular(catalogue, given, excluded, wanted)
             warnings.append("nothing is known to go by: popular items")
         elif given is None:
             left_out = excluded if request.include_seen else excluded | set(history.rows)
@@ -268,6 +279,7 @@ class Recommender:
             order, scores = [], []
         return Recommendation(
             request=request,
+            generation=generation,
             served=served,
             outcome=outcome,
             model=model,
@@ -276,35 +288,6 @@ class Recommender:
             source=source,
             warnings=[*history.warnings, *warnings],
         )
-
-    def _given(
-        self, request: RecommendationRequest, excluded: set[int]
-    ) -> tuple[list[int] | None, list[str]]:
-        """The rows of the request's candidates, each once and without excluded ones; None if it has none."""
-        if request.candidates is None:
-            return None, []
-        rows = self._catalogue.rows
-        unknown = [item_id for item_id in request.candidates if item_id not in rows]
-        if unknown:
-            raise InvalidRequestError(f"unknown candidates: {name_some(unknown)}")
-        given = [rows[item_id] for item_id in dict.fromkeys(request.candidates)]
-        repeated = len(request.candidates) - len(given)
-        warnings = [f"{repeated} repeated candidates left out"] if repeated else []
-        return [row for row in given if row not in excluded], warnings
-
-    def _popular(
-        self, given: Sequence[int] | None, excluded: set[int], wanted: int
-    ) -> tuple[list[int], list[float]]:
-        popularity = self._catalogue.popularity
-        if given is not None:
-            return _sorted(given, popularity[list(given)].astype(float).tolist())
-        order: list[int] = []
-        for row in self._catalogue.popular:
-            if len(order) == wanted:
-                break
-            if int(row) not in excluded:
-                order.append(int(row))
-        return order, popularity[order].astype(float).tolist()
 
     async def _rerank(self, reranking: _Reranking) -> None:
         """Lets the LVLM order the pool; a fault of ours leaves what it placed so far, then the candidates.
@@ -348,10 +331,43 @@ class Recommender:
                 explain=request.explain,
                 deadline=reranking.deadline,
                 backbone_version=recommendation.model.manifest.version,
-                alternatives=self._choices.alternatives_for(request.provider, request.model),
+                alternatives=self._lvlms.alternatives_for(request.provider, request.model),
             ),
+            recommendation.generation.catalogue,
             reranking.tell if reranking.watcher else None,
         )
+
+
+def _given(
+    request: RecommendationRequest, catalogue: Catalogue, excluded: set[int]
+) -> tuple[list[int] | None, list[str]]:
+    """The rows of the request's candidates, each once and without excluded ones; None if it has none."""
+    if request.candidates is None:
+        return None, []
+    rows = catalogue.rows
+    unknown = [item_id for item_id in request.candidates if item_id not in rows]
+    if unknown:
+        raise InvalidRequestError(f"unknown candidates: {name_some(unknown)}")
+    given = [rows[item_id] for item_id in dict.fromkeys(request.candidates)]
+    repeated = len(request.candidates) - len(given)
+    warnings = [f"{repeated} repeated candidates left out"] if repeated else []
+    return [row for row in given if row not in excluded], warnings
+
+
+def _popular(
+    catalogue: Catalogue, given: Sequence[int] | None, excluded: set[int], wanted: int
+) -> tuple[list[int], list[float]]:
+    """The most popular rows, of those given if any are, and how many users took each."""
+    popularity = catalogue.popularity
+    if given is not None:
+        return _sorted(given, popularity[list(given)].astype(float).tolist())
+    order: list[int] = []
+    for row in catalogue.popular:
+        if len(order) == wanted:
+            break
+        if int(row) not in excluded:
+            order.append(int(row))
+    return order, popularity[order].astype(float).tolist()
 
 
 def _sorted(rows: Sequence[int], scores: Sequence[float]) -> tuple[list[int], list[float]]:

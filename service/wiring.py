@@ -11,9 +11,9 @@ from functools import partial
 from models.contracts import BackboneManifest
 from service.bundle import Bundle, open_bundle
 from service.candidates import CandidateModel, SequenceModel
-from service.choices import Choices
 from service.errors import ConfigurationError
 from service.executor import BoundedExecutor
+from service.generation import CurrentGeneration, Generation
 from service.histories import HistoryReader
 from service.lvlm.accounts import Accounts
 from service.lvlm.allowance import Allowance, Budget, RateLimit
@@ -35,6 +35,7 @@ from service.lvlm.providers.transport import check_proxies
 from service.lvlm.retries import Retries
 from service.lvlm.stage import LvlmStage, StageOptions
 from service.lvlm.thumbnails import ThumbnailCache
+from service.lvlm_choices import LvlmChoices
 from service.metrics import Metrics
 from service.recommender import Recommender
 from service.settings import SIMULATORS, Settings
@@ -76,10 +77,11 @@ class Services:
     """What routes use.
 
     Attributes:
+        generation: what a request reads, asked for once when it begins. Nothing else here holds a part of it.
         events: where new events go; None when several workers have no store in common.
     """
 
-    bundle: Bundle
+    generation: CurrentGeneration
     recommender: Recommender
     histories: HistoryReader
     stores: Stores
@@ -96,30 +98,35 @@ async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[S
         ConfigurationError: a setting does not fit the bundle.
     """
     async with AsyncExitStack() as stack:
-        bundle = open_bundle(settings.bundle)
+        generation = CurrentGeneration(open_generation(settings, metrics))
         stores = await open_stores(settings, stack)
         executor = BoundedExecutor(settings.candidate_threads, settings.candidate_queue)
         stack.callback(executor.close)
-        histories = HistoryReader(bundle.catalogue, stores.events)
-        choices = Choices(
-            backbones=open_models(bundle, settings, metrics),
-            backbone=default_backbone(bundle, settings.backbone),
-            lvlms=settings.models,
-            provider=settings.provider,
-            lvlm=settings.default_model,
-            alternatives=settings.alternatives,
-        )
+        histories = HistoryReader(stores.events)
+        lvlms = LvlmChoices(settings.models, settings.provider, settings.default_model, settings.alternatives)
         recommender = Recommender(
-            bundle.catalogue,
-            choices,
+            lvlms,
             histories,
             executor,
-            await open_stage(settings, bundle, stores, metrics, stack),
+            await open_stage(settings, stores, metrics, stack),
             metrics,
             deadline=settings.deadline_ms / 1000,
         )
         events = stores.events if stores.shared or settings.workers == 1 else None
-        yield Services(bundle, recommender, histories, stores, events, metrics)
+        yield Services(generation, recommender, histories, stores, events, metrics)
+
+
+def open_generation(settings: Settings, metrics: Metrics) -> Generation:
+    """Opens the bundle that the settings name, with its models warmed up.
+
+    Raises:
+        BundleError: the bundle does not open.
+        ConfigurationError: the default backbone is not in it.
+    """
+    bundle = open_bundle(settings.bundle)
+    return Generation(
+        bundle, open_models(bundle, settings, metrics), default_backbone(bundle, settings.backbone)
+    )
 
 
 def open_models(bundle: Bundle, settings: Settings, metrics: Metrics) -> dict[str, CandidateModel]:
@@ -217,15 +224,13 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
 
 
 async def open_stage(
-    settings: Settings, bundle: Bundle, stores: Stores, metrics: Metrics, stack: AsyncExitStack
+    settings: Settings, stores: Stores, metrics: Metrics, stack: AsyncExitStack
 ) -> LvlmStage:
     """The LVLM stage that the settings name, closed with the stack."""
-    catalogue = bundle.catalogue
     prices = Prices.read()
     gateway = open_gateway(settings, open_providers(settings, prices), prices, metrics, stores)
-    pictures = Pictures(catalogue, ThumbnailCache(settings.thumbnail_cache_bytes))
+    pictures = Pictures(ThumbnailCache(settings.thumbnail_cache_bytes))
     captions = Captions(
-        catalogue,
         pictures,
         gateway,
         stores.cache,
@@ -237,7 +242,6 @@ async def open_stage(
         leases=stores.leases,
     )
     stage = LvlmStage(
-        catalogue,
         gateway=gateway,
         pictures=pictures,
         captions=captions,

@@ -16,17 +16,19 @@ from service.bundle import Catalogue
 from service.lvlm.accounts import Accounts
 from service.lvlm.allowance import Allowance, Budget, RateLimit
 from service.lvlm.answer_cache import AnswerCache, Lifetimes
-from service.lvlm.captions import Captions
+from service.lvlm.captions import Captions, Found
+from service.lvlm.contracts import StageRequest, StageResult
 from service.lvlm.elsewhere import Elsewhere
 from service.lvlm.gateway import Gateway
 from service.lvlm.pictures import Pictures
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.anthropic_messages import AnthropicMessages
-from service.lvlm.providers.base import Provider
+from service.lvlm.providers.base import Call, Provider
 from service.lvlm.providers.openai_chat import OpenAIChat
 from service.lvlm.retries import Retries
 from service.lvlm.stage import LvlmStage, StageOptions
 from service.lvlm.thumbnails import ThumbnailCache
+from service.lvlm.told import Placed
 from service.metrics import Metrics
 from service.stores.base import Cache, Leases, StoreError
 from service.stores.memory import MemoryCache, MemoryMeters
@@ -45,11 +47,43 @@ def connect(wire: str, url: str) -> Provider:
 
 
 @dataclass(frozen=True)
+class StageOfCatalogue:
+    """A stage whose requests are all about one catalogue."""
+
+    stage: LvlmStage
+    catalogue: Catalogue
+
+    async def rerank(self, request: StageRequest, placed: Placed | None = None) -> StageResult:
+        return await self.stage.rerank(request, self.catalogue, placed)
+
+    async def prompt(self, request: StageRequest) -> Call:
+        return await self.stage.prompt(request, self.catalogue)
+
+    @property
+    def _flights(self) -> Any:
+        return self.stage._flights
+
+
+@dataclass(frozen=True)
+class CaptionsOfCatalogue:
+    """Captions of one catalogue's items."""
+
+    captions: Captions
+    catalogue: Catalogue
+
+    async def read(self, rows: Sequence[int], provider: str, model: str) -> Found:
+        return await self.captions.read(self.catalogue, rows, provider, model)
+
+    async def close(self) -> None:
+        await self.captions.close()
+
+
+@dataclass(frozen=True)
 class Opened:
     """A stage with what a test looks at."""
 
-    stage: LvlmStage
-    captions: Captions
+    stage: StageOfCatalogue
+    captions: CaptionsOfCatalogue
     gateway: Gateway
     metrics: Metrics
 
@@ -116,9 +150,8 @@ async def open_stage(
         budget=budget,
         bill_simulated=bill_simulated,
     )
-    pictures = Pictures(catalogue, ThumbnailCache(10**7))
+    pictures = Pictures(ThumbnailCache(10**7))
     captions = Captions(
-        catalogue,
         pictures,
         gateway,
         cache,
@@ -130,7 +163,6 @@ async def open_stage(
         leases=leases,
     )
     stage = LvlmStage(
-        catalogue,
         gateway=gateway,
         pictures=pictures,
         captions=captions,
@@ -142,7 +174,9 @@ async def open_stage(
         ),
     )
     try:
-        yield Opened(stage, captions, gateway, metrics)
+        yield Opened(
+            StageOfCatalogue(stage, catalogue), CaptionsOfCatalogue(captions, catalogue), gateway, metrics
+        )
     finally:
         await stage.close()
 

@@ -67,7 +67,7 @@ class Backlog:
         self._latest = latest
         self._file = file
         self._max_output_tokens = max_output_tokens
-        self._pictures = Pictures(catalogue, ThumbnailCache(0))
+        self._pictures = Pictures(ThumbnailCache(0))
         self.captioner = captioner
         self.progress = Progress(0)
 
@@ -105,7 +105,7 @@ class Backlog:
         Raises:
             NoCaptionError: there is no picture to show.
         """
-        image = await self._pictures.item(rows[0])
+        image = await self._pictures.item(self._catalogue, rows[0])
         if image is None:
             raise NoCaptionError("its image cannot be read")
         return caption_call(image, self.captioner.model, self._max_output_tokens)

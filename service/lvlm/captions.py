@@ -45,7 +45,7 @@ class Found:
 
 
 class Captions:
-    """Captions of one catalogue's items.
+    """Captions of items, each of the catalogue that a request reads.
 
     Args:
         captioner: which of the bundle's captioners to use; empty for the asking model's own, and for what it
@@ -56,7 +56,6 @@ class Captions:
 
     def __init__(
         self,
-        catalogue: Catalogue,
         pictures: Pictures,
         gateway: Gateway,
         cache: Cache,
@@ -68,7 +67,6 @@ class Captions:
         fill: bool = True,
         leases: Leases | None = None,
     ) -> None:
-        self._catalogue = catalogue
         self._pictures = pictures
         self._gateway = gateway
         self._cache = cache
@@ -82,21 +80,20 @@ class Captions:
         self._writing: dict[str, asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(AT_ONCE)
 
-    async def read(self, rows: Sequence[int], provider: str, model: str) -> Found:
+    async def read(self, catalogue: Catalogue, rows: Sequence[int], provider: str, model: str) -> Found:
         """The captions that exist for these items; those that do not are begun."""
-        begun, found = 0, self._bundled(rows, provider, model)
+        begun, found = 0, self._bundled(catalogue, rows, provider, model)
         missing = {
             row: _key(digest, captioner_name(provider, model))
             for row in dict.fromkeys(rows)
-            if row not in found and (digest := self._catalogue.items[row].image_sha256)
+            if row not in found and (digest := catalogue.items[row].image_sha256)
         }
         if missing:
             cached = await self._cached(missing)
             if cached is not None:
                 found |= {row: caption for row, caption in cached.items() if caption}
-                begun = self._begin(
-                    {row: key for row, key in missing.items() if row not in cached}, provider, model
-                )
+                wanted = {row: key for row, key in missing.items() if row not in cached}
+                begun = self._begin(catalogue, wanted, provider, model)
         return Found(found, begun)
 
     async def close(self) -> None:
@@ -106,8 +103,10 @@ class Captions:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _bundled(self, rows: Sequence[int], provider: str, model: str) -> dict[int, str]:
-        captions = self._catalogue.captions
+    def _bundled(
+        self, catalogue: Catalogue, rows: Sequence[int], provider: str, model: str
+    ) -> dict[int, str]:
+        captions = catalogue.captions
         names = [self._captioner] if self._captioner else [captioner_name(provider, model), *sorted(captions)]
         found: dict[int, str] = {}
         for name in names:
@@ -131,13 +130,13 @@ class Captions:
         self._count("miss", len(keys) - len(found))
         return found
 
-    def _begin(self, keys: Mapping[int, str], provider: str, model: str) -> int:
+    def _begin(self, catalogue: Catalogue, keys: Mapping[int, str], provider: str, model: str) -> int:
         """Begin what is not under way, as far as there is room, and say how many."""
         begun = 0
         for row, key in keys.items():
             if not self._fill or key in self._writing or len(self._writing) >= WAITING:
                 continue
-            task = asyncio.create_task(self._write(row, key, provider, model))
+            task = asyncio.create_task(self._write(catalogue, row, key, provider, model))
             self._writing[key] = task
             task.add_done_callback(partial(self._written, key))
             begun += 1
@@ -146,9 +145,9 @@ class Captions:
     def _written(self, key: str, _: asyncio.Task[None]) -> None:
         del self._writing[key]
 
-    async def _write(self, row: int, key: str, provider: str, model: str) -> None:
+    async def _write(self, catalogue: Catalogue, row: int, key: str, provider: str, model: str) -> None:
         async with self._places:
-            image = await self._pictures.item(row)
+            image = await self._pictures.item(catalogue, row)
             if image is None or not await self._ours(key):
                 return
             completion = await self._gateway.call(

@@ -38,10 +38,9 @@ class Pictured:
 
 
 class Pictures:
-    """Shows items of one catalogue."""
+    """Shows items, each of the catalogue that a request reads."""
 
-    def __init__(self, catalogue: Catalogue, thumbnails: ThumbnailCache) -> None:
-        self._catalogue = catalogue
+    def __init__(self, thumbnails: ThumbnailCache) -> None:
         self._thumbnails = thumbnails
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pictures")
         # Pictures to be described are decoded at full size, and nobody waits for them.
@@ -49,11 +48,16 @@ class Pictures:
         self._queued = 0
 
     async def history(
-        self, rows: Sequence[int], mode: ImageMode, wanted: Callable[[], bool] = lambda: True
+        self,
+        catalogue: Catalogue,
+        rows: Sequence[int],
+        mode: ImageMode,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> Pictured:
         """Picture the items of a history; those without a readable image are left out.
 
         Args:
+            catalogue: whose items they are.
             rows: oldest first.
             mode: one picture or many.
             wanted: asked when it is its turn; pictures that nobody waits for are not made while others wait.
@@ -64,40 +68,42 @@ class Pictures:
         self._queued += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._history, tuple(rows), mode, wanted
+                self._threads, self._history, catalogue, tuple(rows), mode, wanted
             )
         finally:
             self._queued -= 1
 
-    async def item(self, row: int) -> Image | None:
+    async def item(self, catalogue: Catalogue, row: int) -> Image | None:
         """The picture of one item, large enough to be described; None if there is none to read."""
-        return await asyncio.get_running_loop().run_in_executor(self._large, self._item, row)
+        return await asyncio.get_running_loop().run_in_executor(self._large, self._item, catalogue, row)
 
     def close(self) -> None:
         """Stop the threads."""
         for threads in (self._threads, self._large):
             threads.shutdown(wait=True, cancel_futures=True)
 
-    def _history(self, rows: tuple[int, ...], mode: ImageMode, wanted: Callable[[], bool]) -> Pictured:
+    def _history(
+        self, catalogue: Catalogue, rows: tuple[int, ...], mode: ImageMode, wanted: Callable[[], bool]
+    ) -> Pictured:
         if self._queued > THREADS and not wanted():
             raise TimeoutError
         thumbnails, cells = [], {}
         for position, row in enumerate(rows):
-            thumbnail = self._thumbnail(row, montage.CELL_SIDE[mode])
+            thumbnail = self._thumbnail(catalogue, row, montage.CELL_SIDE[mode])
             if thumbnail is not None:
                 thumbnails.append(thumbnail)
                 cells[position] = len(thumbnails)
         return Pictured(montage.compose(thumbnails, mode), cells) if thumbnails else Pictured()
 
-    def _item(self, row: int) -> Image | None:
-        thumbnail = self._thumbnail(row, montage.CAPTION_SIDE)
+    def _item(self, catalogue: Catalogue, row: int) -> Image | None:
+        thumbnail = self._thumbnail(catalogue, row, montage.CAPTION_SIDE)
         return montage.encode(thumbnail) if thumbnail is not None else None
 
-    def _thumbnail(self, row: int, side: int) -> Pillow.Image | None:
-        path = self._catalogue.image_path(row)
+    def _thumbnail(self, catalogue: Catalogue, row: int, side: int) -> Pillow.Image | None:
+        path = catalogue.image_path(row)
         if path is None:
             return None
-        digest = self._catalogue.items[row].image_sha256 or str(path)
+        digest = catalogue.items[row].image_sha256 or str(path)
         try:
             return self._thumbnails.get(path, digest, side)
         except UnreadableImageError as error:

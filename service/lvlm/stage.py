@@ -80,6 +80,7 @@ class _Visit:
     """One request on its way through the stage.
 
     Attributes:
+        catalogue: whose rows the request names.
         pool: rows in the order shown.
         history: rows shown, oldest first.
         captions: row -> caption, in the enhanced view.
@@ -91,6 +92,7 @@ class _Visit:
         told: what it has seen of the answer; None for a request that does not watch.
     """
 
+    catalogue: Catalogue
     request: StageRequest
     pool: tuple[int, ...]
     history: tuple[int, ...]
@@ -127,11 +129,10 @@ class _Visit:
 
 
 class LvlmStage:
-    """Reranks pools of one catalogue."""
+    """Reranks pools, each of the catalogue that a request reads."""
 
     def __init__(
         self,
-        catalogue: Catalogue,
         *,
         gateway: Gateway,
         pictures: Pictures,
@@ -141,7 +142,6 @@ class LvlmStage:
         metrics: Metrics,
         options: StageOptions,
     ) -> None:
-        self._catalogue = catalogue
         self._gateway = gateway
         self._pictures = pictures
         self._captions = captions
@@ -151,17 +151,22 @@ class LvlmStage:
         self._options = options
         self._flights: Flights[_Landing] = Flights()
 
-    async def rerank(self, request: StageRequest, placed: Placed | None = None) -> StageResult:
+    async def rerank(
+        self, request: StageRequest, catalogue: Catalogue, placed: Placed | None = None
+    ) -> StageResult:
         """Rank the pool, whatever happens, by the request's deadline.
 
         Args:
             request: what to rank, and until when.
+            catalogue: whose rows the request names.
             placed: told what the LVLM has placed so far while it goes on.
 
         Raises:
             ValueError: the pool is empty or the strategy asks no LVLM; a fault of the caller.
         """
-        visit = _Visit(request, self._shown_pool(request), request.history[-HISTORY_SHOWN:])
+        visit = _Visit(
+            catalogue, request, self._shown_pool(request, catalogue), request.history[-HISTORY_SHOWN:]
+        )
         visit.cache = "miss" if request.cache == "use" else request.cache
         key, stored = await self._look_up(visit)
         if stored and not self._answers.stale(stored):
@@ -172,15 +177,17 @@ class LvlmStage:
             return self._hit(visit, stored)
         return await self._await(visit, flight, placed)
 
-    async def prompt(self, request: StageRequest) -> Call:
+    async def prompt(self, request: StageRequest, catalogue: Catalogue) -> Call:
         """The call that would be made for a request, without making it.
 
         Raises:
             ValueError: the pool is empty or the strategy asks no LVLM.
         """
-        visit = _Visit(request, self._shown_pool(request), request.history[-HISTORY_SHOWN:])
+        visit = _Visit(
+            catalogue, request, self._shown_pool(request, catalogue), request.history[-HISTORY_SHOWN:]
+        )
         if request.strategy.view == "enhanced":
-            found = await self._captions.read(visit.history, request.provider, request.model)
+            found = await self._captions.read(catalogue, visit.history, request.provider, request.model)
             visit.captions = found.captions
         return self._call(visit, await self._build_prompt(visit, lambda: True))
 
@@ -199,7 +206,9 @@ class LvlmStage:
             if request.strategy.view == "enhanced":
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(until):
-                        found = await self._captions.read(visit.history, request.provider, request.model)
+                        found = await self._captions.read(
+                            visit.catalogue, visit.history, request.provider, request.model
+                        )
                         visit.captions, visit.caption_calls = found.captions, found.begun
             key = self._key(visit, request.provider, request.model)
             if request.cache != "use":
@@ -347,14 +356,14 @@ class LvlmStage:
 
     # --- what is shown ----------------------------------------------------------------------------------
 
-    def _shown_pool(self, request: StageRequest) -> tuple[int, ...]:
+    def _shown_pool(self, request: StageRequest, catalogue: Catalogue) -> tuple[int, ...]:
         if not request.pool or request.strategy.task is Task.NONE:
             raise ValueError("the LVLM stage needs candidates and a strategy that asks an LVLM")
         if request.strategy.task is Task.RERANK:
             return request.pool
         # Sorted first and seeded by nothing else: neither the request's order nor the candidate model's
         # reaches the LVLM, and the same visit is shown the same pool again.
-        items = self._catalogue.items
+        items = catalogue.items
         pool = sorted(request.pool, key=lambda row: items[row].item_id)
         history = request.history[-HISTORY_SHOWN:]
         facts = [[items[row].item_id for row in rows] for rows in (pool, history)]
@@ -371,7 +380,9 @@ class LvlmStage:
         request = visit.request
         pictured = Pictured()
         if request.strategy.view == "raw" and "image" in request.modality:
-            pictured = await self._pictures.history(visit.history, request.image_mode, wanted)
+            pictured = await self._pictures.history(
+                visit.catalogue, visit.history, request.image_mode, wanted
+            )
         prompt, visit.shown = self._prompt(visit, pictured)
         if not pictured.images:
             return prompt
@@ -379,8 +390,8 @@ class LvlmStage:
 
     def _prompt(self, visit: _Visit, pictured: Pictured | None) -> tuple[Prompt, Shown]:
         """The prompt with these pictures, or the one for a server that takes none."""
-        request, items = visit.request, self._catalogue.items
-        view = view_history(self._catalogue, request, visit.history, visit.captions, pictured)
+        request, items = visit.request, visit.catalogue.items
+        view = view_history(visit.catalogue, request, visit.history, visit.captions, pictured)
         question = prompts.Question(
             task=request.strategy.task,
             form=request.form,
@@ -406,12 +417,12 @@ class LvlmStage:
 
     def _key(self, visit: _Visit, provider: str, model: str) -> str:
         """Everything that changes the answer."""
-        request, items = visit.request, self._catalogue.items
+        request, items = visit.request, visit.catalogue.items
         raw = request.strategy.view == "raw"
         shows_images = raw and "image" in request.modality
         return answer_key(
             {
-                "catalogue": self._catalogue.version,
+                "catalogue": visit.catalogue.version,
                 "backbone": request.backbone_version if request.strategy.task is Task.RERANK else None,
                 "task": request.strategy.task,
                 "view": request.strategy.view,
@@ -449,7 +460,7 @@ class LvlmStage:
 
     def _candidates(self, visit: _Visit) -> Candidates:
         if visit.candidates is None:
-            names = prompts.shown_names([self._catalogue.items[row].name for row in visit.pool])
+            names = prompts.shown_names([visit.catalogue.items[row].name for row in visit.pool])
             visit.candidates = Candidates(names, visit.request.form)
         return visit.candidates
 

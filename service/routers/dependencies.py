@@ -6,6 +6,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from service.generation import Generation
 from service.wiring import Services
 
 
@@ -15,3 +16,11 @@ async def services_of(request: Request) -> Services:
 
 
 ServicesOf = Annotated[Services, Depends(services_of)]
+
+
+async def generation_of(services: ServicesOf) -> Generation:
+    """Returns what this request reads to its end, whatever is swapped in meanwhile."""
+    return services.generation.get()
+
+
+GenerationOf = Annotated[Generation, Depends(generation_of)]

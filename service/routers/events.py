@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from service.errors import InvalidRequestError, UnavailableError
 from service.histories import name_some
-from service.routers.dependencies import ServicesOf
+from service.routers.dependencies import GenerationOf, ServicesOf
 from service.schemas import EventsAnswer, EventsBody, Problem
 from service.stores.base import StoreError
 
@@ -16,7 +16,7 @@ router = APIRouter(tags=["events"])
 
 
 @router.post("/events", responses={422: {"model": Problem}, 503: {"model": Problem}})
-async def post_events(body: EventsBody, services: ServicesOf) -> EventsAnswer:
+async def post_events(body: EventsBody, services: ServicesOf, generation: GenerationOf) -> EventsAnswer:
     """Append to users' histories; the next recommendation sees it, on every worker.
 
     All of the batch is stored or nothing is; after a 503 it is not certain which.
@@ -25,7 +25,7 @@ async def post_events(body: EventsBody, services: ServicesOf) -> EventsAnswer:
         raise UnavailableError(
             "several workers share events through Redis: set MSR_REDIS_URL or MSR_WORKERS=1"
         )
-    unknown = [event.item_id for event in body.events if event.item_id not in services.bundle.catalogue.rows]
+    unknown = [event.item_id for event in body.events if event.item_id not in generation.catalogue.rows]
     if unknown:
         raise InvalidRequestError(f"nothing was stored; unknown items: {name_some(unknown)}")
     item_ids = defaultdict(list)

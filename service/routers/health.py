@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service import __version__
-from service.routers.dependencies import ServicesOf
+from service.routers.dependencies import GenerationOf, ServicesOf
 from service.schemas import HealthAnswer, Problem
 
 router = APIRouter(tags=["health"])
@@ -19,13 +19,13 @@ async def live() -> HealthAnswer:
 
 
 @router.get("/health/ready", responses={503: {"model": Problem}})
-async def ready(services: ServicesOf) -> HealthAnswer:
+async def ready(services: ServicesOf, generation: GenerationOf) -> HealthAnswer:
     """The bundle is loaded, models are warmed up and the SDKs in use are imported.
 
     The routes are served only after the lifespan has done all that, so being asked means being ready; a
     Redis that is down is named and does not make the service unready.
     """
-    catalogue = services.bundle.catalogue
+    catalogue = generation.catalogue
     return HealthAnswer(
         status="ready",
         degraded=[] if await services.stores.answer() else ["redis"],
@@ -36,7 +36,7 @@ async def ready(services: ServicesOf) -> HealthAnswer:
             "items": len(catalogue.items),
             "users": catalogue.manifest.users,
             "backbones": {
-                name: backbone.manifest.version for name, backbone in services.bundle.backbones.items()
+                name: backbone.manifest.version for name, backbone in generation.bundle.backbones.items()
             },
         },
     )

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse
 from service.bundle import Catalogue
 from service.errors import InvalidRequestError, NotFoundError
 from service.links import image_url
-from service.routers.dependencies import ServicesOf
+from service.routers.dependencies import GenerationOf, ServicesOf
 from service.schemas import HistoryAnswer, ItemAnswer, ItemsAnswer, Problem, UserAnswer, UsersAnswer
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 422: {"model": Problem}}
@@ -24,13 +24,13 @@ After = Annotated[str | None, Query(max_length=256, description="The `next` of t
 
 @router.get("/items", responses={422: {"model": Problem}})
 async def list_items(
-    services: ServicesOf,
+    generation: GenerationOf,
     q: Annotated[str, Query(max_length=256, description="Words that the item's name must hold")] = "",
     limit: Limit = 20,
     after: After = None,
 ) -> ItemsAnswer:
     """Items in catalogue order."""
-    catalogue = services.bundle.catalogue
+    catalogue = generation.catalogue
     start = 0
     if after is not None:
         if after not in catalogue.rows:
@@ -45,9 +45,9 @@ async def list_items(
 
 
 @router.get("/items/{item_id:path}/image", responses=NOT_FOUND, response_class=FileResponse)
-async def item_image(item_id: Annotated[str, Path(max_length=256)], services: ServicesOf) -> FileResponse:
+async def item_image(item_id: Annotated[str, Path(max_length=256)], generation: GenerationOf) -> FileResponse:
     """The item's picture."""
-    path = services.bundle.catalogue.image_path(_row(services.bundle.catalogue, item_id))
+    path = generation.catalogue.image_path(_row(generation.catalogue, item_id))
     if path is None or not path.is_file():
         raise NotFoundError(f"the item {item_id[:80]!r} has no image")
     return FileResponse(
@@ -56,16 +56,16 @@ async def item_image(item_id: Annotated[str, Path(max_length=256)], services: Se
 
 
 @router.get("/items/{item_id:path}", responses=NOT_FOUND)
-async def get_item(item_id: Annotated[str, Path(max_length=256)], services: ServicesOf) -> ItemAnswer:
+async def get_item(item_id: Annotated[str, Path(max_length=256)], generation: GenerationOf) -> ItemAnswer:
     """One item."""
-    catalogue = services.bundle.catalogue
+    catalogue = generation.catalogue
     return item_answer(catalogue, _row(catalogue, item_id))
 
 
 @router.get("/users", responses={422: {"model": Problem}})
-async def list_users(services: ServicesOf, limit: Limit = 20, after: After = None) -> UsersAnswer:
+async def list_users(generation: GenerationOf, limit: Limit = 20, after: After = None) -> UsersAnswer:
     """Users of the bundle, with the length of their stored history."""
-    histories = services.bundle.catalogue.histories
+    histories = generation.catalogue.histories
     start = 0
     if after is not None:
         if after not in histories.users:
@@ -80,12 +80,14 @@ async def list_users(services: ServicesOf, limit: Limit = 20, after: After = Non
 
 
 @router.get("/users/{user_id:path}/history", responses=NOT_FOUND)
-async def user_history(user_id: Annotated[str, Path(max_length=256)], services: ServicesOf) -> HistoryAnswer:
+async def user_history(
+    user_id: Annotated[str, Path(max_length=256)], services: ServicesOf, generation: GenerationOf
+) -> HistoryAnswer:
     """A user's items, oldest first, with the events since the bundle was made."""
-    history = await services.histories.stored(user_id)
+    catalogue = generation.catalogue
+    history = await services.histories.stored(catalogue, user_id)
     if not history.known_user:
         raise NotFoundError(f"no user {user_id[:80]!r}")
-    catalogue = services.bundle.catalogue
     return HistoryAnswer(
         user_id=user_id,
         items=[item_answer(catalogue, row) for row in history.rows],

@@ -44,9 +44,10 @@ async def recommend(request: Request) -> Response:
     asked = request_of(await read_body(request, RecommendBody), query)
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return await _watched(request, asked)
-    recommendation = await services.recommender.recommend(asked)
+    generation = services.generation.get()
+    recommendation = await services.recommender.recommend(asked, generation)
     state["labels"] = labels(recommendation)
-    content = answer(recommendation, services.bundle.catalogue, state["request_id"])
+    content = answer(recommendation, state["request_id"])
     return Response(orjson.dumps(content), media_type="application/json")
 
 
@@ -79,10 +80,11 @@ async def _watched(request: Request, asked: RecommendationRequest) -> Response:
         services.metrics.fallbacks.labels(str(recommendation.outcome)).inc()
         state["labels"] = labels(recommendation)
 
-    stream = EventStream(services.bundle.catalogue, state["request_id"], broke)
+    generation = services.generation.get()
+    stream = EventStream(state["request_id"], broke)
 
     async def recommending() -> Recommendation:
-        recommendation = await services.recommender.recommend(asked, stream)
+        recommendation = await services.recommender.recommend(asked, generation, stream)
         state["labels"] = labels(recommendation)
         return recommendation
 

@@ -14,7 +14,6 @@ from controlled_provider import eventually
 from moved_clock import MovedClock
 from served import service_served, simulator_served
 
-from service.bundle import open_bundle
 from service.event_stream import EventStream
 from service.recommender import Recommendation
 from service.schemas import RecommendAnswer
@@ -149,8 +148,8 @@ async def test_a_client_that_leaves_is_counted_as_gone_and_its_call_ends(
 
 
 @pytest.mark.usefixtures("clock")
-async def test_a_quiet_stream_says_that_it_is_still_there(bundle_folder: Path) -> None:
-    stream = EventStream(open_bundle(bundle_folder).catalogue, "r")
+async def test_a_quiet_stream_says_that_it_is_still_there() -> None:
+    stream = EventStream("r")
     stream._tell("candidates", {})
 
     async def recommending() -> Recommendation:

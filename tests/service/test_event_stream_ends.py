@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.bundle import Catalogue
 from service.lvlm.contracts import StageRequest, StageResult
 from service.schemas import Problem, RecommendAnswer
 from service.settings import Settings
@@ -27,7 +28,9 @@ class BrokenReranker:
         self._items = items
         self._error = error
 
-    async def rerank(self, request: StageRequest, placed: Placed | None = None) -> StageResult:
+    async def rerank(
+        self, request: StageRequest, catalogue: Catalogue, placed: Placed | None = None
+    ) -> StageResult:
         for count in range(1, self._items + 1):
             assert placed is not None
             placed(request.pool[: -count - 1 : -1])

@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.bundle import Catalogue
 from service.logs import JsonFormatter
 from service.lvlm.contracts import StageRequest, StageResult
 from service.schemas import RecommendAnswer
@@ -24,7 +25,10 @@ class BrokenStage:
     """Raises what is no provider's doing."""
 
     async def rerank(
-        self, request: StageRequest, placed: Callable[[Sequence[int]], None] | None = None
+        self,
+        request: StageRequest,
+        catalogue: Catalogue,
+        placed: Callable[[Sequence[int]], None] | None = None,
     ) -> StageResult:
         raise KeyError("a fault of ours")
 
@@ -75,7 +79,7 @@ def break_inside(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def break_before(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     recommender = client.app.state.services.recommender  # type: ignore[attr-defined]
-    monkeypatch.setattr(recommender, "_choices", BrokenChoices(recommender._choices))
+    monkeypatch.setattr(recommender, "_lvlms", BrokenChoices(recommender._lvlms))
 
 
 @pytest.mark.parametrize("break_it", [break_inside, break_before])
