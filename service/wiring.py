@@ -373,7 +373,7 @@ def open_provider(name: str, settings: Settings, prices: Prices) -> Provider:
     return OpenAIChat(
         name,
         api_key=key,
-        prices=prices,
+        image_detail=prices.image_detail,
         base_url=address,
         dialect=dialect,
         tell_strategy=simulated,

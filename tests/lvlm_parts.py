@@ -42,7 +42,13 @@ SCRIPTS: dict[str, OpenAIScript | AnthropicScript] = {
 def connect(wire: str, url: str) -> Provider:
     """The provider class of a wire format, under the format's name."""
     if wire == "openai":
-        return OpenAIChat(wire, api_key="k", prices=Prices.read(), base_url=f"{url}/v1", tell_strategy=True)
+        return OpenAIChat(
+            wire,
+            api_key="k",
+            image_detail=Prices.read().image_detail,
+            base_url=f"{url}/v1",
+            tell_strategy=True,
+        )
     return AnthropicMessages(wire, api_key="k", base_url=url, tell_strategy=True)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.lvlm.providers.base import Usage
+from service.lvlm.providers.base import ImageDetail, Usage
 from service.lvlm.tokens import UNKNOWN_FAMILY, ImageRule, image_rule
 
 TABLE = Path(__file__).with_name("pricing.toml")
@@ -92,6 +92,10 @@ class Prices:
         """How the model bills pictures; a common rule for a model without a line."""
         known = self._known(model)
         return known.images if known else UNKNOWN_FAMILY
+
+    def image_detail(self, model: str) -> ImageDetail:
+        """Returns the detail to ask for, so that a picture is billed as ``images`` reckons."""
+        return self.images(model).detail
 
     def warning(self, model: str, today: datetime.date, *, refused: bool = False) -> str | None:
         """What to know before relying on the model: that it has no price here, or has been switched off.

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, sqrt
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from service.lvlm.providers.base import Image, Prompt
-
-Detail = Literal["low", "high"]
+from service.lvlm.providers.base import Image, ImageDetail, Prompt
 
 BYTES_PER_TOKEN = 3.7  # our prompts, mostly JSON, in OpenAI's vocabulary o200k
 
@@ -23,7 +21,7 @@ class ImageRule(Protocol):
     """How one model family bills a picture."""
 
     @property
-    def detail(self) -> Detail:
+    def detail(self) -> ImageDetail:
         """What to ask for: ``low`` where a picture's price does not depend on it being small anyway."""
         ...
 
@@ -37,7 +35,7 @@ class Tiles:
     """A flat price at low detail, where the model sees 512 pixels: a grid is made to need no more."""
 
     base: int
-    detail: Detail = "low"
+    detail: ImageDetail = "low"
 
     def tokens(self, width: int, height: int) -> int:
         """See ImageRule."""
@@ -52,7 +50,7 @@ class Patches:
     factor: float
     longest: int
     most: int
-    detail: Detail = "high"
+    detail: ImageDetail = "high"
 
     def tokens(self, width: int, height: int) -> int:
         """See ImageRule."""

@@ -88,7 +88,9 @@ async def test_what_is_expected_for_a_user_is_what_the_simulator_bills_as_far_as
     )
     await calls.close()
     with start_simulator() as url:
-        provider = OpenAIChat("openai", api_key="k", prices=Prices.read(), base_url=f"{url}/v1")
+        provider = OpenAIChat(
+            "openai", api_key="k", image_detail=Prices.read().image_detail, base_url=f"{url}/v1"
+        )
         async with open_stage(catalogue, [provider], bill_simulated=True) as opened:
             billed = await opened.stage.rerank(request)
     assert billed.outcome == "ok"

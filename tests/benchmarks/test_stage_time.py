@@ -29,7 +29,7 @@ async def test_every_answer_is_looked_up_missed_and_written_while_the_clock_runs
         async with open_stage(bundle.catalogue, [provider], cache=cache) as opened:
 
             async def measure() -> Round:
-                return await one_round(opened.stage, opened.metrics, bare, bundle, cases, "s3")
+                return await one_round(opened.stage.stage, opened.metrics, bare, bundle, cases, "s3")
 
             for rounds in (1, 2):
                 assert (await measure()).own > 0

@@ -52,7 +52,9 @@ PROMPT = Prompt("Rank.", (Image(PIXEL, "image/png", 1, 1), Text(DATA)), SCHEMA, 
 
 
 def openai_chat(url: str, **options: Any) -> Provider:
-    return OpenAIChat("mine", api_key=KEY, prices=Prices.read(), base_url=f"{url}/v1", **options)
+    return OpenAIChat(
+        "mine", api_key=KEY, image_detail=Prices.read().image_detail, base_url=f"{url}/v1", **options
+    )
 
 
 def anthropic_messages(url: str, **options: Any) -> Provider:

@@ -149,7 +149,9 @@ async def test_neither_keys_nor_prompts_nor_vendors_prose_are_kept(tmp_path: Pat
         async with scripted_server(reply) as server:
             provider: Provider
             if wire == "openai":
-                provider = OpenAIChat(wire, api_key=KEY, prices=Prices.read(), base_url=f"{server.url}/v1")
+                provider = OpenAIChat(
+                    wire, api_key=KEY, image_detail=Prices.read().image_detail, base_url=f"{server.url}/v1"
+                )
             else:
                 provider = AnthropicMessages(wire, api_key=KEY, base_url=server.url)
             recorder = Recorder(provider, CassetteWriter(tmp_path))

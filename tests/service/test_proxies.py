@@ -37,7 +37,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def connect(wire: str, url: str) -> Provider:
     if wire == "openai":
-        return OpenAIChat(wire, api_key="k", prices=Prices.read(), base_url=f"{url}/v1")
+        return OpenAIChat(wire, api_key="k", image_detail=Prices.read().image_detail, base_url=f"{url}/v1")
     return AnthropicMessages(wire, api_key="k", base_url=url)
 
 

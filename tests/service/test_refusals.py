@@ -120,7 +120,13 @@ async def picky(*checks: Check) -> AsyncIterator[Picky]:
 
 def connected(wire: str, url: str, dialect: Dialect | None = None) -> Provider:
     if wire == "openai":
-        return OpenAIChat("mine", api_key="k", prices=Prices.read(), base_url=f"{url}/v1", dialect=dialect)
+        return OpenAIChat(
+            "mine",
+            api_key="k",
+            image_detail=Prices.read().image_detail,
+            base_url=f"{url}/v1",
+            dialect=dialect,
+        )
     return AnthropicMessages("mine", api_key="k", base_url=url, dialect=dialect)
 
 
@@ -418,7 +424,9 @@ async def test_a_missing_version_in_a_base_url_is_found_out_once() -> None:
         writer.close()
 
     async with served(serve) as url:
-        provider = OpenAIChat("mine", api_key="k", prices=Prices.read(), base_url=f"{url}/gateway")
+        provider = OpenAIChat(
+            "mine", api_key="k", image_detail=Prices.read().image_detail, base_url=f"{url}/gateway"
+        )
         for _ in range(2):
             await ask(provider)
         await provider.close()
@@ -471,7 +479,9 @@ async def test_the_account_that_the_sdks_variables_name_is_told_to_openai_alone(
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-secret: 1")
     async with picky() as server:
         url = f"{server.url}/v1"
-        provider = OpenAIChat("mine", api_key="k", prices=Prices.read(), base_url=url, account=account)
+        provider = OpenAIChat(
+            "mine", api_key="k", image_detail=Prices.read().image_detail, base_url=url, account=account
+        )
         await ask(provider)
         await provider.close()
     ((_, headers, _),) = server.requests
@@ -501,7 +511,9 @@ async def test_a_proxy_that_refuses_costs_nothing(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
-        provider = OpenAIChat("mine", api_key="k", prices=Prices.read(), base_url="https://vendor.example/v1")
+        provider = OpenAIChat(
+            "mine", api_key="k", image_detail=Prices.read().image_detail, base_url="https://vendor.example/v1"
+        )
         with pytest.raises(ProviderError) as caught:
             await ask(provider)
         await provider.close()

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
+ImageDetail = Literal["low", "high"]
+"""How closely a model is asked to look at a picture; OpenAI bills by it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Text:

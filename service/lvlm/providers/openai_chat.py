@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from service.lvlm.pricing import Prices
 from service.lvlm.providers.addresses import OPENAI_URL
 from service.lvlm.providers.base import (
     Alive,
@@ -20,6 +19,7 @@ from service.lvlm.providers.base import (
     Finish,
     FinishReason,
     Image,
+    ImageDetail,
     ProviderError,
     Text,
     TextDelta,
@@ -48,7 +48,8 @@ class OpenAIChat(SdkProvider):
         name: the configured name.
         api_key: empty for servers without keys.
         base_url: up to and including ``/v1``.
-        prices: knows which image detail to ask for.
+        image_detail: names the detail to ask for by model. Never ``auto``, which on some families means the
+            original size at many times the price.
         dialect: what the server understands, as far as it is known.
         tell_strategy: send the call's context as metadata. For the simulator alone.
         account: send what the SDK's own variables say of the account (organization, project, headers): they
@@ -60,7 +61,7 @@ class OpenAIChat(SdkProvider):
         name: str,
         *,
         api_key: str,
-        prices: Prices,
+        image_detail: Callable[[str], ImageDetail],
         base_url: str = OPENAI_URL,
         dialect: Dialect | None = None,
         tell_strategy: bool = False,
@@ -82,7 +83,7 @@ class OpenAIChat(SdkProvider):
             client.organization = client.project = client.admin_api_key = None
             client._custom_headers = dict(dialect.headers)
         super().__init__(name, openai, client, _PATH, dialect)
-        self._prices = prices
+        self._image_detail = image_detail
         self._tell_strategy = tell_strategy
 
     def request(self, call: Call, dialect: Dialect | None = None) -> dict[str, Any]:
@@ -124,8 +125,7 @@ class OpenAIChat(SdkProvider):
             return {"type": "text", "text": part.text}
         url = {"url": f"data:{part.media_type};base64,{base64.b64encode(part.data).decode()}"}
         if dialect.image_detail:
-            # Never "auto": on some families that means the original size at many times the price.
-            url["detail"] = self._prices.images(model).detail
+            url["detail"] = self._image_detail(model)
         return {"type": "image_url", "image_url": url}
 
 
