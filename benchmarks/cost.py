@@ -26,23 +26,15 @@ from benchmarks.stats import mean
 from benchmarks.tables import Table
 from models.evaluation import Protocol
 from service.bundle import Catalogue
-from service.lvlm.accounts import Accounts
-from service.lvlm.allowance import Allowance
-from service.lvlm.answer_cache import AnswerCache, Lifetimes
-from service.lvlm.captions import Captions
 from service.lvlm.contracts import Form, StageRequest
-from service.lvlm.elsewhere import Elsewhere
-from service.lvlm.gateway import Gateway
-from service.lvlm.pictures import Pictures
 from service.lvlm.pricing import Prices
 from service.lvlm.prompts import caption_prompt
 from service.lvlm.providers.base import Call, Usage
-from service.lvlm.stage import LvlmStage, StageOptions
-from service.lvlm.thumbnails import ThumbnailCache
 from service.lvlm.tokens import BYTES_PER_TOKEN
 from service.metrics import Metrics
-from service.stores.memory import MemoryCache, MemoryMeters
+from service.stores.stores import memory_stores
 from service.strategies import STRATEGIES, Strategy
+from service.wiring.lvlm import GatewayOptions, LvlmOptions, open_gateway, open_lvlm
 
 FORMS: tuple[Form, ...] = get_args(Form)
 NOBODY = "nobody"
@@ -80,34 +72,14 @@ class Calls:
     def __init__(self, catalogue: Catalogue) -> None:
         """Open nothing: stores are in memory, and there is no provider."""
         self._catalogue = catalogue
-        metrics, meters, cache = Metrics(), MemoryMeters(), MemoryCache(MEMORY_BYTES)
-        self._gateway = Gateway(
-            {}, Accounts(Prices.read(), metrics), Allowance(meters, meters), metrics, concurrency=1
-        )
-        self._pictures = Pictures(ThumbnailCache(MEMORY_BYTES))
-        captions = Captions(
-            self._pictures,
-            self._gateway,
-            cache,
-            metrics,
-            ttl=1,
-            max_output_tokens=MAX_OUTPUT_TOKENS,
-            fill=False,
-        )
-        self._stage = LvlmStage(
-            gateway=self._gateway,
-            pictures=self._pictures,
-            captions=captions,
-            answers=AnswerCache(cache, Lifetimes(1, 0, 0), metrics),
-            elsewhere=Elsewhere(None),
-            metrics=metrics,
-            options=StageOptions(max_output_tokens=MAX_OUTPUT_TOKENS),
-        )
+        metrics, stores = Metrics(), memory_stores(MEMORY_BYTES)
+        gateway = open_gateway(GatewayOptions(), {}, stores, metrics)
+        self._lvlm = open_lvlm(LvlmOptions(fill_captions=False), gateway, stores, metrics)
 
     async def ranking(self, case: Case, strategy: Strategy, form: Form, k: int) -> Call:
         """The call for one user."""
         rows = self._catalogue.rows
-        return await self._stage.prompt(
+        return await self._lvlm.stage.prompt(
             StageRequest(
                 strategy,
                 history=tuple(rows[item] for item in case.history),
@@ -125,12 +97,12 @@ class Calls:
         items = self._catalogue.items
         pictured = [row for row in range(len(items)) if self._catalogue.image_path(row)]
         drawn = random.Random(seed).sample(pictured, min(images, len(pictured)))
-        pictures = [image for row in drawn if (image := await self._pictures.item(self._catalogue, row))]
+        pictures = [image for row in drawn if (image := await self._lvlm.pictures.item(self._catalogue, row))]
         return [Call(caption_prompt(image), "", MAX_OUTPUT_TOKENS, stream=False) for image in pictures]
 
     def expected(self, calls: Sequence[Call], model: str) -> Expected:
         """What these calls would take of one model."""
-        bills = [self._gateway.expected(NOBODY, replace(call, model=model)) for call in calls]
+        bills = [self._lvlm.gateway.expected(NOBODY, replace(call, model=model)) for call in calls]
         return Expected(
             mean([bill.usage.input_tokens for bill in bills]),
             mean([bill.usage.image_tokens for bill in bills]),
@@ -140,7 +112,7 @@ class Calls:
 
     async def close(self) -> None:
         """Stop its threads."""
-        await self._stage.close()
+        await self._lvlm.stage.close()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,15 +9,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.lvlm.accounts import Accounts
-from service.lvlm.allowance import Allowance
-from service.lvlm.gateway import Ending, Gateway
+from service.lvlm.gateway import Ending
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import Call, Prompt, Text
 from service.metrics import Metrics
 from service.settings import Settings
-from service.stores.memory import MemoryMeters
-from service.wiring import open_provider
+from service.stores.stores import memory_stores
+from service.wiring.lvlm import GatewayOptions, open_gateway
 
 PAUSE = 0.05
 """Seconds between a failed request and the client's next."""
@@ -46,13 +44,12 @@ async def load(url: str, *, clients: int, seconds: float, deadline: float, **opt
         clients: at once.
         seconds: for which they ask.
         deadline: of each request, in seconds.
-        options: of the gateway.
+        options: options of the gateway.
     """
-    metrics, meters, prices = Metrics(), MemoryMeters(), Prices.read()
-    provider = open_provider("simulator", Settings(simulator_url=url), prices)
-    gateway = Gateway(
-        {"simulator": provider}, Accounts(prices, metrics), Allowance(meters, meters), metrics, **options
-    )
+    prices = Prices.read()
+    simulator = Settings(simulator_url=url).providers["simulator"].open(prices.image_detail)
+    providers = {simulator.name: simulator}
+    gateway = open_gateway(GatewayOptions(**options), providers, memory_stores(0), Metrics(), prices=prices)
     found = Load()
     end = time.monotonic() + seconds
 

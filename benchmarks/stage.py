@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,10 @@ from service.lvlm.stage import LvlmStage
 from service.metrics import Metrics
 from service.settings import Settings
 from service.stores.memory import MemoryCache
+from service.stores.stores import Stores
 from service.strategies import STRATEGIES
-from service.wiring import open_provider, open_stage, open_stores
+from service.wiring.lvlm import GatewayOptions, LvlmOptions, open_gateway, open_lvlm
+from service.wiring.providers import open_providers
 
 PROVIDERS = ("simulator", "simulator-anthropic")
 MODELS = {"simulator": "gpt-4o", "simulator-anthropic": "claude-haiku-4-5"}
@@ -109,8 +111,11 @@ async def _measure(
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         cache = EmptiedCache(settings.memory_cache_bytes)
-        stores = replace(await open_stores(settings, stack), cache=cache)
-        stage = await open_stage(settings, stores, metrics, stack)
+        stores, prices = Stores.in_memory(cache), Prices.read()
+        providers = open_providers(settings, prices.image_detail)
+        gateway = open_gateway(GatewayOptions.of(settings), providers, stores, metrics, prices=prices)
+        stage = open_lvlm(LvlmOptions.of(settings), gateway, stores, metrics).stage
+        stack.push_async_callback(stage.close)
         bare = {name: BareSdk(name, settings) for name in PROVIDERS}
         for sdk in bare.values():
             stack.push_async_callback(sdk.close)
@@ -194,7 +199,7 @@ class BareSdk:
 
     def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
-        self._provider: Any = open_provider(name, settings, Prices.read())
+        self._provider: Any = settings.providers[name].open(Prices.read().image_detail)
 
     async def call(self, call: Call) -> float:
         """Seconds for one streamed call, read to the end."""

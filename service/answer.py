@@ -6,9 +6,9 @@ from typing import Any
 
 from service.links import image_url
 from service.lvlm.contracts import StageResult
+from service.lvlm.providers.registry import SIMULATORS
 from service.metrics import NONE
 from service.recommender import Recommendation
-from service.settings import SIMULATORS
 
 STAGES = ("history", "candidates", "prompt", "cache", "lvlm", "total")
 LVLM = "lvlm"

@@ -15,7 +15,7 @@ from service.metrics import Metrics
 from service.observation import Observation
 from service.routers import events, health, items, pages, recommend
 from service.settings import Settings, read_settings
-from service.wiring import open_services
+from service.wiring.services import open_services
 
 DESCRIPTION = """
 Multimodal sequential recommendation with vision-language reranking under a deadline.

@@ -23,7 +23,7 @@ from service.companion import simulator_beside
 from service.errors import ConfigurationError
 from service.metrics import MULTIPROCESS_VARIABLE
 from service.settings import Settings, read_settings, unknown_variables
-from service.wiring import check, unpriced
+from service.wiring.checks import check, unpriced
 
 logger = logging.getLogger("service")
 

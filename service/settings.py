@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import (
     AliasChoices,
@@ -15,32 +15,20 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    StringConstraints,
     ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from service.errors import ConfigurationError
-from service.lvlm.providers.addresses import ANTHROPIC_URL, OPENAI_URL, host_of, normalised
-from service.lvlm.providers.dialect import Dialect
-from service.server_options import (
-    NOT_SENDABLE,
-    AnthropicOptions,
-    CompatibleProvider,
-    ServerOptions,
-    sendable,
-)
+from service.lvlm.providers.addresses import host_of
+from service.lvlm.providers.configured import Names
+from service.lvlm.providers.openai.settings import CompatibleProvider
+from service.lvlm.providers.registry import BUILT_IN, ConfiguredProvider, ProviderSettings
 from service.settings_sentences import nested_too_deeply, sentence
 
 DEMO_BUNDLE = Path(__file__).parent / "demo"
-
-SIMULATORS = ("simulator", "simulator-anthropic")
-"""The simulator under OpenAI's and under Anthropic's wire format."""
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
-Models = Annotated[tuple[str, ...], NoDecode]
 
 
 class ProviderLimit(BaseModel):
@@ -52,7 +40,7 @@ class ProviderLimit(BaseModel):
     tokens_per_minute: float | None = Field(None, gt=0)
 
 
-class Settings(BaseSettings):
+class Settings(ProviderSettings, BaseSettings):
     """What a deployment can choose. Field ``x`` is the variable ``MSR_X``; see ``.env.example``."""
 
     model_config = SettingsConfigDict(
@@ -77,7 +65,6 @@ class Settings(BaseSettings):
     onnx_threads: int = Field(1, ge=1, le=64)
 
     # The LVLM stage
-    provider: Name = "simulator"
     model: str = ""
     deadline_ms: int = Field(10_000, ge=0, le=300_000)
     lvlm_stream: bool = True
@@ -87,35 +74,13 @@ class Settings(BaseSettings):
     lvlm_attempts: int = Field(3, ge=1, le=10)
     lvlm_call_ms: int = Field(60_000, ge=0, le=600_000)
     lvlm_limits: dict[str, ProviderLimit] = Field(default_factory=dict)
-    fallbacks: Models = ()
+    fallbacks: Names = ()
     budget_usd_per_hour: float | None = Field(None, gt=0)
     budget_usd_per_day: float | None = Field(None, gt=0)
     unpriced_calls: Literal["refuse", "allow"] = "refuse"
     caption_fill: bool = True
     max_output_tokens: int = Field(2_048, ge=64, le=32_768)
     thumbnail_cache_bytes: int = Field(67_108_864, ge=0)
-    simulator_url: str = ""
-    simulator_profile: Literal["instant", "fast", "paper"] = "fast"
-    simulator_bills: bool = False
-    simulator_models: Models = ("sim-gpt-4o", "sim-gpt-4v", "sim-claude-3-opus")
-    openai_models: Models = ("gpt-5.4-mini", "gpt-4o", "gpt-4o-mini")
-    openai_base_url: str = Field(
-        "", validation_alias=AliasChoices("MSR_OPENAI_BASE_URL", "OPENAI_BASE_URL", "openai_base_url")
-    )
-    openai_options: ServerOptions = ServerOptions()
-    openai_api_key: SecretStr = Field(
-        SecretStr(""), validation_alias=AliasChoices("OPENAI_API_KEY", "openai_api_key")
-    )
-    anthropic_models: Models = ("claude-haiku-4-5", "claude-sonnet-5-5")
-    anthropic_base_url: str = Field(
-        "",
-        validation_alias=AliasChoices("MSR_ANTHROPIC_BASE_URL", "ANTHROPIC_BASE_URL", "anthropic_base_url"),
-    )
-    anthropic_options: AnthropicOptions = AnthropicOptions()
-    anthropic_api_key: SecretStr = Field(
-        SecretStr(""), validation_alias=AliasChoices("ANTHROPIC_API_KEY", "anthropic_api_key")
-    )
-    compatible: dict[Name, CompatibleProvider] = Field(default_factory=dict)
 
     # What it remembers
     redis_url: SecretStr = SecretStr("")
@@ -135,21 +100,6 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "text"
 
-    @field_validator("simulator_models", "openai_models", "anthropic_models", "fallbacks", mode="before")
-    @classmethod
-    def _split_names(cls, value: object) -> object:
-        """Names arrive as one comma-separated string."""
-        if isinstance(value, str):
-            return tuple(name.strip() for name in value.split(",") if name.strip())
-        return value
-
-    @field_validator("openai_base_url", "anthropic_base_url", "simulator_url")
-    @classmethod
-    def _check_base_url(cls, url: str) -> str:
-        if url:
-            normalised(url, "openai")
-        return url
-
     @field_validator("api_key")
     @classmethod
     def _check_api_key(cls, key: SecretStr) -> SecretStr:
@@ -159,13 +109,6 @@ class Settings(BaseSettings):
             or key.get_secret_value().strip() != key.get_secret_value()
         ):
             raise ValueError("holds control characters, or white space around it, which no header can carry")
-        return key
-
-    @field_validator("openai_api_key", "anthropic_api_key")
-    @classmethod
-    def _check_key(cls, key: SecretStr) -> SecretStr:
-        if not sendable(key.get_secret_value()):
-            raise ValueError(NOT_SENDABLE)
         return key
 
     @field_validator("redis_url")
@@ -188,7 +131,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_provider(self) -> Settings:
-        taken = {*SIMULATORS, "openai", "anthropic"} & self.compatible.keys()
+        taken = set(BUILT_IN) & self.compatible.keys()
         if taken:
             raise ValueError(
                 f"MSR_COMPATIBLE must not name {', '.join(sorted(taken))}: these names are built in"
@@ -197,10 +140,10 @@ class Settings(BaseSettings):
         for provider, configured in models.items():
             if not configured:
                 raise ValueError(f"the provider {provider} has no model: name at least one")
-        if self.provider in ("openai", "anthropic") and self.provider not in models:
+        if self.provider in BUILT_IN and self.provider not in models:
             raise ValueError(f"MSR_PROVIDER is {self.provider!r}: set {self.provider.upper()}_API_KEY")
         if self.provider not in models:
-            names = ", ".join((*SIMULATORS, "openai", "anthropic", *self.compatible))
+            names = ", ".join((*BUILT_IN, *self.compatible))
             raise ValueError(
                 f"MSR_PROVIDER is {self.provider!r}; choose one of {names} or add it to MSR_COMPATIBLE"
             )
@@ -234,94 +177,24 @@ class Settings(BaseSettings):
         return self.cassette is not None and self.cassette_mode == "replay"
 
     @property
+    def providers(self) -> dict[str, ConfiguredProvider]:
+        """Every provider that can be called, by name."""
+        return self.configured_providers(keyless=self.replays)
+
+    @property
     def models(self) -> dict[str, tuple[str, ...]]:
-        """The models of every configured provider; the first is the provider's default."""
-        models: dict[str, tuple[str, ...]] = {}
-        if self.simulated or self.simulator_url:
-            models = {"simulator": self.simulator_models, "simulator-anthropic": self.simulator_models}
-        if self.openai_api_key.get_secret_value() or self.replays:
-            models["openai"] = self.openai_models
-        if self.anthropic_api_key.get_secret_value() or self.replays:
-            models["anthropic"] = self.anthropic_models
-        models.update({name: provider.models for name, provider in self.compatible.items()})
-        return models
-
-    def address(self, provider: str) -> str:
-        """The base URL of a configured provider's server, as its wire format needs it.
-
-        Raises:
-            ConfigurationError: the simulator is the provider, and none runs.
-        """
-        if provider in SIMULATORS and not self.simulator_url:
-            raise ConfigurationError(
-                "no simulator runs: `python -m service` starts one beside itself; otherwise set "
-                "MSR_SIMULATOR_URL to the address that `python -m service.simulator` prints"
-            )
-        match provider:
-            case "openai":
-                return normalised(self.openai_base_url or OPENAI_URL, "openai")
-            case "anthropic":
-                return normalised(self.anthropic_base_url or ANTHROPIC_URL, "anthropic")
-            case "simulator":
-                return f"{normalised(self.simulator_url, 'anthropic')}/v1"
-            case "simulator-anthropic":
-                return normalised(self.simulator_url, "anthropic")
-        return normalised(self.compatible[provider].base_url, "openai")
-
-    def dialect(self, provider: str) -> Dialect:
-        """How a configured provider's server wants to be spoken to."""
-        match provider:
-            case "openai":
-                return self.openai_options.dialect
-            case "anthropic":
-                return self.anthropic_options.dialect
-            case "simulator":
-                return ServerOptions().dialect
-            case "simulator-anthropic":
-                return AnthropicOptions().dialect
-        return self.compatible[provider].dialect
-
-    def key(self, provider: str) -> str:
-        """The key of a configured provider; empty for a server without keys.
-
-        Raises:
-            ConfigurationError: its variable is not set, or no header can carry what is in it.
-        """
-        match provider:
-            case "openai":
-                return self.openai_api_key.get_secret_value()
-            case "anthropic":
-                return self.anthropic_api_key.get_secret_value()
-            case "simulator" | "simulator-anthropic":
-                return provider
-        variable = self.compatible[provider].api_key_variable
-        key = os.environ.get(variable, "") if variable else ""
-        if variable and not key:
-            raise ConfigurationError(
-                # Its value is not shown: it may be a key that was pasted for the name of its variable.
-                f"MSR_COMPATIBLE.{provider}.api_key_variable: the variable that it names is not set"
-            )
-        if not sendable(key):
-            raise ConfigurationError(f"{variable}: {NOT_SENDABLE}")
-        return key
+        """The models of every provider that can be called; the first is the provider's default."""
+        return {name: provider.models for name, provider in self.providers.items()}
 
     @property
     def destinations(self) -> list[str]:
         """A sentence for each provider but the simulator: which key goes to which host."""
-        keys = {name: provider.api_key_variable for name, provider in self.compatible.items()}
-        keys |= {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
         sentences = []
-        for name in () if self.replays else self.models:
-            if name not in SIMULATORS:
-                host = host_of(self.address(name))
-                key = f"{keys[name]} goes" if keys[name] else "calls go without a key"
-                sentences.append(f"{name}: {key} to {host}")
+        for provider in () if self.replays else self.providers.values():
+            if not provider.simulated:
+                key = f"{provider.key_variable} goes" if provider.key_variable else "calls go without a key"
+                sentences.append(f"{provider.name}: {key} to {host_of(provider.address)}")
         return sentences
-
-    @property
-    def simulated(self) -> bool:
-        """Whether the default provider is the simulator."""
-        return self.provider in SIMULATORS
 
     @property
     def default_model(self) -> str:
@@ -374,11 +247,12 @@ def _variables() -> list[str]:
 def _variable(name: str) -> str:
     """The variable that a value came from, whatever it is called where the problem was found."""
     sdk = name.upper().removeprefix("MSR_")
-    if sdk in _SDK_KEYS or (sdk in _SDK_ADDRESSES and not os.environ.get(f"MSR_{sdk}")):
-        return sdk
-    return f"MSR_{sdk}"
+    own, taken = f"MSR_{sdk}", _named_by_sdks()
+    # For an address there is a name of ours too, which comes first.
+    return sdk if sdk in taken and not (own in taken and os.environ.get(own)) else own
 
 
-# Names of the vendors' SDKs; for an address there is one of ours too, which comes first.
-_SDK_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
-_SDK_ADDRESSES = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL")
+def _named_by_sdks() -> set[object]:
+    """All names of the settings that have a name of the vendors' SDKs."""
+    aliases = (field.validation_alias for field in Settings.model_fields.values())
+    return {name for alias in aliases if isinstance(alias, AliasChoices) for name in alias.choices}

@@ -124,7 +124,8 @@ def _captioner(arguments: argparse.Namespace, settings: Settings) -> Captioner:
     """
     provider, known = arguments.provider or settings.provider, settings.models
     if arguments.dry_run:  # an estimate needs no key
-        known = {"openai": settings.openai_models, "anthropic": settings.anthropic_models, **known}
+        keyless = settings.configured_providers(keyless=True)
+        known = {name: configured.models for name, configured in keyless.items()}
     if provider not in known:
         raise ConfigurationError(f"no provider {provider!r}; configured are {', '.join(known)}")
     model = arguments.model or known[provider][0]

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,14 +23,9 @@ from service.errors import ConfigurationError
 from service.lvlm.pricing import Prices
 from service.metrics import Metrics
 from service.settings import Settings
-from service.wiring import (
-    budget_of,
-    open_allowance,
-    open_batches,
-    open_gateway,
-    open_providers,
-    open_stores,
-)
+from service.wiring.lvlm import GatewayOptions, budget_of, open_gateway, open_quota
+from service.wiring.providers import open_batches, open_providers
+from service.wiring.stores import open_stores
 
 
 class Way(Protocol):
@@ -77,8 +73,10 @@ async def _run(backlog: Backlog, folder: Path, arguments: argparse.Namespace, se
     captioner, progress, prices = backlog.captioner, backlog.progress, Prices.read()
     async with AsyncExitStack() as stack:
         stores = await open_stores(settings, stack)
-        providers = {} if arguments.dry_run else open_providers(settings, prices, only=captioner.provider)
-        gateway = open_gateway(settings, providers, prices, Metrics(), stores, arguments.concurrency)
+        image_detail, only = prices.image_detail, captioner.provider
+        providers = {} if arguments.dry_run else open_providers(settings, image_detail, only)
+        options = replace(GatewayOptions.of(settings), concurrency=arguments.concurrency)
+        gateway = open_gateway(options, providers, stores, Metrics(), prices=prices)
         stack.push_async_callback(gateway.close)
         warning = gateway.warning(captioner.provider, captioner.model)
         if warning:
@@ -103,10 +101,10 @@ async def _run(backlog: Backlog, folder: Path, arguments: argparse.Namespace, se
             way = InBatches(
                 backlog,
                 submissions,
-                open_batches(captioner.provider, settings, providers[captioner.provider]),
+                open_batches(settings, providers[captioner.provider]),
                 gateway,
                 prices,
-                open_allowance(settings, stores, {}),
+                open_quota(replace(options, limits={}), stores),
                 budget_usd=arguments.budget_usd,
             )
             work = way.run(waiting, arguments.limit)

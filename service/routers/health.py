@@ -28,7 +28,7 @@ async def ready(services: ServicesOf, generation: GenerationOf) -> HealthAnswer:
     catalogue = generation.catalogue
     return HealthAnswer(
         status="ready",
-        degraded=[] if await services.stores.answer() else ["redis"],
+        degraded=[] if await services.stores.ping() else ["redis"],
         version=__version__,
         bundle={
             "dataset": catalogue.manifest.dataset,

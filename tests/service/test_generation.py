@@ -22,7 +22,7 @@ from service.generation import CurrentGeneration, Generation
 from service.lvlm.contracts import StageRequest, StageResult
 from service.metrics import Metrics
 from service.settings import Settings
-from service.wiring import open_generation
+from service.wiring.candidates import open_generation
 
 WATCHED = {"accept": "text/event-stream"}
 

@@ -59,11 +59,11 @@ def test_the_sdks_own_name_of_an_address_is_honoured_and_ours_comes_first(
     vendor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"{vendor.upper()}_BASE_URL", "https://theirs")
-    assert read_settings().address(vendor).startswith("https://theirs")
+    assert read_settings().configured_providers(keyless=True)[vendor].address.startswith("https://theirs")
     monkeypatch.setenv(f"MSR_{vendor.upper()}_BASE_URL", "https://ours")
-    assert read_settings().address(vendor).startswith("https://ours")
+    assert read_settings().configured_providers(keyless=True)[vendor].address.startswith("https://ours")
     monkeypatch.setenv(f"MSR_{vendor.upper()}_BASE_URL", "")
-    assert read_settings().address(vendor).startswith("https://theirs")
+    assert read_settings().configured_providers(keyless=True)[vendor].address.startswith("https://theirs")
 
 
 def test_every_provider_has_its_address_with_or_without_a_version_part(
@@ -71,14 +71,14 @@ def test_every_provider_has_its_address_with_or_without_a_version_part(
 ) -> None:
     monkeypatch.setenv("MSR_COMPATIBLE", compatible())
     settings = read_settings()
-    assert settings.address("openai") == "https://api.openai.com/v1"
-    assert settings.address("anthropic") == "https://api.anthropic.com"
-    assert settings.address("vllm") == "http://gpu:8001/v1"
+    assert settings.configured_providers(keyless=True)["openai"].address == "https://api.openai.com/v1"
+    assert settings.configured_providers(keyless=True)["anthropic"].address == "https://api.anthropic.com"
+    assert settings.configured_providers(keyless=True)["vllm"].address == "http://gpu:8001/v1"
     for url in ("http://sim:1", "http://sim:1/", "http://sim:1/v1"):
         monkeypatch.setenv("MSR_SIMULATOR_URL", url)
         settings = read_settings()
-        assert settings.address("simulator") == "http://sim:1/v1"
-        assert settings.address("simulator-anthropic") == "http://sim:1"
+        assert settings.configured_providers(keyless=True)["simulator"].address == "http://sim:1/v1"
+        assert settings.configured_providers(keyless=True)["simulator-anthropic"].address == "http://sim:1"
 
 
 @pytest.mark.parametrize(
@@ -129,24 +129,33 @@ def test_calls_and_keys_go_to_the_address_that_the_sdks_name(
 def test_every_option_of_a_server_reaches_its_dialect(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(OTHERWISE) == {field.name for field in fields(Dialect)}
     monkeypatch.setenv("MSR_OPENAI_OPTIONS", json.dumps(OTHERWISE))
-    assert read_settings().dialect("openai") == Dialect(**OTHERWISE)
+    assert read_settings().configured_providers(keyless=True)["openai"].dialect == Dialect(**OTHERWISE)
     monkeypatch.setenv("MSR_ANTHROPIC_OPTIONS", json.dumps(OTHERWISE | {"output_cap": None}))
     assert "output_cap does not apply" in refusal(monkeypatch)
     rest = {name: value for name, value in OTHERWISE.items() if name != "output_cap"}
     monkeypatch.setenv("MSR_ANTHROPIC_OPTIONS", json.dumps(rest))
-    assert read_settings().dialect("anthropic") == Dialect(**OTHERWISE)
+    assert read_settings().configured_providers(keyless=True)["anthropic"].dialect == Dialect(**OTHERWISE)
     other = OTHERWISE | {"output_cap": "max_completion_tokens"}
     monkeypatch.setenv("MSR_COMPATIBLE", compatible(**other))
-    assert read_settings().dialect("vllm") == Dialect(**other)
+    assert read_settings().configured_providers(keyless=True)["vllm"].dialect == Dialect(**other)
 
 
 def test_a_server_of_which_nothing_is_said_takes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSR_COMPATIBLE", compatible())
     settings = read_settings()
-    assert settings.dialect("openai") == settings.dialect("simulator") == Dialect()
-    assert settings.dialect("vllm") == Dialect(output_cap="max_tokens")
-    assert settings.dialect("anthropic") == settings.dialect("simulator-anthropic")
-    assert settings.dialect("anthropic") == Dialect(output_cap="max_tokens")
+    assert (
+        settings.configured_providers(keyless=True)["openai"].dialect
+        == settings.configured_providers(keyless=True)["simulator"].dialect
+        == Dialect()
+    )
+    assert settings.configured_providers(keyless=True)["vllm"].dialect == Dialect(output_cap="max_tokens")
+    assert (
+        settings.configured_providers(keyless=True)["anthropic"].dialect
+        == settings.configured_providers(keyless=True)["simulator-anthropic"].dialect
+    )
+    assert settings.configured_providers(keyless=True)["anthropic"].dialect == Dialect(
+        output_cap="max_tokens"
+    )
 
 
 @pytest.mark.parametrize(
@@ -188,8 +197,14 @@ def test_secrets_in_options_are_in_no_representation(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MSR_OPENAI_OPTIONS", json.dumps(secrets))
     monkeypatch.setenv("MSR_COMPATIBLE", compatible(**secrets))
     settings = read_settings()
-    assert settings.dialect("openai").headers == {"X-Gateway-Key": "secret"}
-    for shown in (settings, settings.dialect("openai"), settings.dialect("vllm")):
+    assert settings.configured_providers(keyless=True)["openai"].dialect.headers == {
+        "X-Gateway-Key": "secret"
+    }
+    for shown in (
+        settings,
+        settings.configured_providers(keyless=True)["openai"].dialect,
+        settings.configured_providers(keyless=True)["vllm"].dialect,
+    ):
         assert "secret" not in f"{shown!r} {shown}"
 
 
@@ -208,7 +223,7 @@ def test_a_key_that_no_header_can_carry_is_refused_by_the_name_of_its_variable(
     monkeypatch.setenv("MSR_COMPATIBLE", compatible())
     monkeypatch.setenv("VLLM_KEY", key)
     with pytest.raises(ConfigurationError, match=r"^VLLM_KEY: holds characters that no header") as caught:
-        read_settings().key("vllm")
+        read_settings().providers["vllm"].check()
     assert "cret" not in str(caught.value)
 
 
@@ -237,7 +252,7 @@ def test_the_start_stops_when_the_variable_of_a_key_is_not_set(bundle_folder: Pa
 def test_a_key_that_could_be_a_variables_name_is_not_shown_either(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSR_COMPATIBLE", compatible(api_key_variable="a1b2secret3"))
     with pytest.raises(ConfigurationError, match=r"vllm\.api_key_variable: .* is not set$") as caught:
-        read_settings().key("vllm")
+        read_settings().providers["vllm"].check()
     assert "secret" not in str(caught.value)
 
 

@@ -1,21 +1,18 @@
-"""What settings say of a provider's server: where it is, which key it gets, what it takes."""
+"""The options of a provider's server in the settings: what it takes of its wire format, checked."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     SecretStr,
-    StringConstraints,
     field_validator,
     model_validator,
 )
 
-from service.lvlm.providers.addresses import normalised
 from service.lvlm.providers.dialect import Dialect, OutputCap
 
 _FRAMING = frozenset(
@@ -33,8 +30,6 @@ _FRAMING = frozenset(
     )
 )
 """Headers that say how a request is sent: another value would break it."""
-
-ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class ServerOptions(BaseModel):
@@ -103,52 +98,6 @@ class ServerOptions(BaseModel):
             query={name: value.get_secret_value() for name, value in self.query.items()},
             api_key_header=self.api_key_header,
         )
-
-
-class AnthropicOptions(ServerOptions):
-    """What a server takes of Anthropic's format."""
-
-    output_cap: Literal["max_tokens"] = "max_tokens"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_output_cap(cls, given: Any) -> Any:
-        if isinstance(given, dict) and "output_cap" in given:
-            raise ValueError("output_cap does not apply: Anthropic's format caps answers in one way alone")
-        return given
-
-
-class CompatibleProvider(ServerOptions):
-    """A server that speaks OpenAI's chat completions: vLLM, Ollama, llama.cpp, Azure, a gateway.
-
-    Attributes:
-        api_key_variable: the environment variable that holds the key; empty for servers without keys.
-        output_cap: the field that caps an answer; most of these servers know the older one alone.
-    """
-
-    base_url: str
-    models: tuple[ModelName, ...] = Field(min_length=1)
-    api_key_variable: str = ""
-    output_cap: OutputCap = "max_tokens"
-
-    @field_validator("base_url")
-    @classmethod
-    def _check_base_url(cls, url: str) -> str:
-        normalised(url, "openai")
-        return url
-
-    @field_validator("api_key_variable")
-    @classmethod
-    def _check_api_key_variable(cls, name: str) -> str:
-        if name and not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):  # and maybe a key: it is not shown
-            raise ValueError("must be the name of an environment variable that holds the key")
-        return name
-
-    @model_validator(mode="after")
-    def _check_there_is_a_key(self) -> CompatibleProvider:
-        if self.api_key_header and not self.api_key_variable:
-            raise ValueError("api_key_header needs api_key_variable, which names the variable of the key")
-        return self
 
 
 NOT_SENDABLE = (
