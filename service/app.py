@@ -1,21 +1,21 @@
-"""The application: ``create_app(settings)``. Importing this module does nothing."""
+"""The HTTP application: routes, error documents and the middleware around them."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 
-from service import __version__, logs, problems
+from service import __version__, problems
 from service.body_limit import BodyLimit
 from service.key import KeyCheck
 from service.metrics import Metrics
 from service.observation import Observation
 from service.routers import events, health, items, pages, recommend
-from service.settings import Settings, read_settings
-from service.wiring.services import open_services
+from service.services import Services
+from service.settings import Settings
 
 DESCRIPTION = """
 Multimodal sequential recommendation with vision-language reranking under a deadline.
@@ -25,13 +25,22 @@ backbone), `s3` (LVLM as reranker), `s4` and `s5` (`s1` and `s3` on captions).
 """
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Make the application; everything it needs is opened when it starts and closed when it stops."""
-    metrics = Metrics()
+def make_app(
+    settings: Settings,
+    metrics: Metrics,
+    open_services: Callable[[], AbstractAsyncContextManager[Services]],
+) -> FastAPI:
+    """Makes the application.
+
+    Args:
+        settings: limit of the body and API key.
+        metrics: where requests are counted.
+        open_services: opens what the routes use when the application starts, and closes it when it stops.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_services(settings, metrics) as services:
+        async with open_services() as services:
             app.state.services = services
             # What is open now stays: without this every full collection walks two SDKs and a catalogue again,
             # and some request waits for it.
@@ -55,10 +64,3 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_middleware(KeyCheck, api_key=api_key)
     app.add_middleware(Observation, metrics=metrics)
     return app
-
-
-def create_app_from_environment() -> FastAPI:
-    """What worker processes call: settings from ``MSR_…`` variables."""
-    settings = read_settings()
-    logs.configure(settings.log_level, settings.log_format)
-    return create_app(settings)

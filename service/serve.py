@@ -74,7 +74,7 @@ def _serve(settings: Settings, bundle: Bundle) -> None:
     url = f"http://{_reachable(settings.host)}:{settings.port}"
     threading.Thread(target=_greet, args=(url, bundle), daemon=True).start()
     uvicorn.run(
-        "service.app:create_app_from_environment",
+        "service.wiring.application:create_app_from_environment",
         factory=True,
         host=settings.host,
         port=settings.port,

@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 import uvicorn
 
-from service.app import create_app
 from service.settings import Settings
 from service.simulator import app as simulator
 from service.simulator.connection import BreakableProtocol
 from service.simulator.image_tokens import RULES
 from service.simulator.timing import Instant, Profile
+from service.wiring.application import create_app
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from redis.exceptions import RedisError, ResponseError
 from service.outages import Outage
 from service.stores.base import BURST, Flow, StoreError, Sum
 from service.stores.memory import MAX_EVENTS_PER_USER
+from service.stores.redis_scripts import ADD, DRAW, RELEASE, TAKE
 
 log = logging.getLogger(__name__)
 
@@ -228,19 +229,6 @@ class RedisEvents:
         return [item_id.decode() for item_id in found]
 
 
-_TAKE = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
-"""
-
-_RELEASE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
-return 0
-"""
-
-
 class RedisLeases:
     """Leases that all workers see; one that is killed loses its own after their time."""
 
@@ -255,7 +243,7 @@ class RedisLeases:
             StoreError: the store is down.
         """
         milliseconds = str(max(1, int(ttl * 1000)))
-        return bool(await self._connection.run(_TAKE, [f"{self._prefix}:{key}"], [owner, milliseconds]))
+        return bool(await self._connection.run(TAKE, [f"{self._prefix}:{key}"], [owner, milliseconds]))
 
     async def release(self, key: str, owner: str) -> None:
         """Give the key back; nothing happens if it is not this owner's any more.
@@ -263,55 +251,7 @@ class RedisLeases:
         Raises:
             StoreError: the store is down.
         """
-        await self._connection.run(_RELEASE, [f"{self._prefix}:{key}"], [owner])
-
-
-# The same arithmetic as in MemoryMeters, on the server's clock. ARGV: patience, burst, then the seconds'
-# worth of every flow. The reply is a string: Redis would cut a Lua number to an integer.
-_DRAW = """
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
-local burst = tonumber(ARGV[2])
-local full, wait = {}, 0
-for i, key in ipairs(KEYS) do
-  full[i] = math.max(now, tonumber(redis.call('GET', key) or '0'))
-  wait = math.max(wait, full[i] - now - math.max(0, burst - tonumber(ARGV[i + 2])))
-end
-if wait > tonumber(ARGV[1]) then return false end
-for i, key in ipairs(KEYS) do
-  local at = full[i] + tonumber(ARGV[i + 2])
-  local left = math.ceil((at - now) * 1000)
-  if left > 0 then
-    redis.call('SET', key, string.format('%.6f', at), 'PX', left)
-  else
-    redis.call('DEL', key)
-  end
-end
-return string.format('%.6f', wait)
-"""
-
-# A total is a hash of what each process added, so that a server that comes back empty, or was away, learns
-# from each process what it had spent. ARGV: ask (1) or not (0), the process, then amount, limit, milliseconds
-# to live and the process's own part of every total.
-_ADD = """
-local mine = {}
-for i, key in ipairs(KEYS) do
-  mine[i] = math.max(tonumber(redis.call('HGET', key, ARGV[2]) or '0'), tonumber(ARGV[4 * i + 2]))
-  if ARGV[1] == '1' then
-    local total = mine[i] + tonumber(ARGV[4 * i - 1])
-    local parts = redis.call('HGETALL', key)
-    for at = 1, #parts, 2 do
-      if parts[at] ~= ARGV[2] then total = total + tonumber(parts[at + 1]) end
-    end
-    if total > tonumber(ARGV[4 * i]) then return 0 end
-  end
-end
-for i, key in ipairs(KEYS) do
-  redis.call('HSET', key, ARGV[2], string.format('%.9f', mine[i] + tonumber(ARGV[4 * i - 1])))
-  redis.call('PEXPIRE', key, ARGV[4 * i + 1])
-end
-return 1
-"""
+        await self._connection.run(RELEASE, [f"{self._prefix}:{key}"], [owner])
 
 
 _FOR_EVER = 1e9
@@ -365,7 +305,7 @@ class RedisMeters:
     async def _draw(self, flows: Sequence[Flow], patience: float) -> Any:
         seconds = [f"{flow.amount * 60 / flow.per_minute:.6f}" for flow in flows]
         keys = [f"{self._prefix}:{flow.key}" for flow in flows]
-        return await self._connection.run(_DRAW, keys, [f"{patience:.6f}", str(BURST), *seconds])
+        return await self._connection.run(DRAW, keys, [f"{patience:.6f}", str(BURST), *seconds])
 
     async def _add(self, sums: Sequence[Sum], *, ask: bool) -> Any:
         facts = [
@@ -379,4 +319,4 @@ class RedisMeters:
             )
         ]
         keys = [f"{self._prefix}:{each.key}" for each in sums]
-        return await self._connection.run(_ADD, keys, [str(int(ask)), self._process, *facts])
+        return await self._connection.run(ADD, keys, [str(int(ask)), self._process, *facts])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 
 from service.executor import BoundedExecutor
 from service.generation import CurrentGeneration
@@ -13,34 +12,12 @@ from service.lvlm.pricing import Prices
 from service.lvlm_choices import LvlmChoices
 from service.metrics import Metrics
 from service.recommender import Recommender
+from service.services import Services
 from service.settings import Settings
-from service.stores.base import Events
-from service.stores.stores import Stores
 from service.wiring.candidates import open_generation
 from service.wiring.lvlm import GatewayOptions, LvlmOptions, open_gateway, open_lvlm
 from service.wiring.providers import open_providers
 from service.wiring.stores import open_stores
-
-
-@dataclass(frozen=True)
-class Services:
-    """What routes use.
-
-    Attributes:
-        generation: what a request reads, asked for once when it begins. Nothing else here holds a part of it.
-        recommender: makes recommendations.
-        histories: joins stored histories with events.
-        stores: the stores of this worker.
-        events: where new events go; None when several workers have no store in common.
-        metrics: what Prometheus scrapes.
-    """
-
-    generation: CurrentGeneration
-    recommender: Recommender
-    histories: HistoryReader
-    stores: Stores
-    events: Events | None
-    metrics: Metrics
 
 
 @asynccontextmanager

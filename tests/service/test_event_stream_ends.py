@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import create_app
 from service.bundle import Catalogue
 from service.lvlm.contracts import StageRequest, StageResult
 from service.schemas import Problem, RecommendAnswer
 from service.settings import Settings
+from service.wiring.application import create_app
 
 Events = list[tuple[str, dict[str, Any]]]
 Placed = Callable[[Sequence[int]], None]

@@ -16,12 +16,12 @@ import pytest
 from bundles import write_bundle
 from served import served, simulator_served
 
-from service.app import create_app
 from service.bundle import Catalogue
 from service.generation import CurrentGeneration, Generation
 from service.lvlm.contracts import StageRequest, StageResult
 from service.metrics import Metrics
 from service.settings import Settings
+from service.wiring.application import create_app
 from service.wiring.candidates import open_generation
 
 WATCHED = {"accept": "text/event-stream"}

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import create_app
 from service.bundle import Catalogue
 from service.logs import JsonFormatter
 from service.lvlm.contracts import StageRequest, StageResult
 from service.schemas import RecommendAnswer
 from service.settings import Settings
+from service.wiring.application import create_app
 
 BODY = {"user_id": "u1", "k": 5}
 
