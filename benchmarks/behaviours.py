@@ -28,7 +28,7 @@ from benchmarks.files import write_text
 from benchmarks.options import add_bundle_argument, bundle_of, positive
 from benchmarks.servers import free_port, running
 from benchmarks.tables import UNKNOWN, Table
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 
 HOST = "127.0.0.1"
 HISTORY = 10

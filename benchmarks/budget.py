@@ -31,7 +31,7 @@ from benchmarks.files import write_text
 from benchmarks.options import add_bundle_argument, bundle_of, positive
 from benchmarks.tables import Table
 from models.evaluation import Protocol
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.lvlm.gateway import Ending
 from service.lvlm.pricing import Model, Prices
 from service.lvlm.providers.base import Call

@@ -25,7 +25,7 @@ from benchmarks.options import add_bundle_argument, bundle_of, positive
 from benchmarks.stats import mean
 from benchmarks.tables import Table
 from models.evaluation import Protocol
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.lvlm.contracts import Form, StageRequest
 from service.lvlm.pricing import Prices
 from service.lvlm.prompts import caption_prompt

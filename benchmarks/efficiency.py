@@ -35,7 +35,7 @@ from benchmarks.scoring import SIMULATED, is_simulated, known_sum
 from benchmarks.stats import mean, percentile
 from benchmarks.tables import UNKNOWN, Table
 from models.evaluation import Protocol
-from service.bundle import Bundle
+from service.catalogue.bundle import Bundle
 
 PAPER = Path(__file__).with_name("paper_table2.toml")
 POLLS, POLL_SECONDS = 40, 0.05

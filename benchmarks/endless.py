@@ -35,7 +35,7 @@ from benchmarks.options import add_bundle_argument, bundle_of, positive
 from benchmarks.servers import free_port, running
 from benchmarks.stats import median, percentile
 from benchmarks.tables import Table
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 
 HOST = "127.0.0.1"
 MODES: Mapping[str, tuple[str, ...]] = {

@@ -59,7 +59,7 @@ from benchmarks.rounds import Limit, Ratio
 from benchmarks.servers import free_port, running
 from benchmarks.stats import median
 from benchmarks.tables import Table
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 
 HOST = "127.0.0.1"
 STRATEGIES = ("s1", "s3", "s4", "s5")

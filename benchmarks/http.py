@@ -27,7 +27,7 @@ from benchmarks.servers import free_port, own_core, running
 from benchmarks.stats import median
 from benchmarks.tables import UNKNOWN, Table
 from models.evaluation import Protocol
-from service.bundle import Bundle
+from service.catalogue.bundle import Bundle
 
 HOST = "127.0.0.1"
 OURS, BARE = "service", "bare app"

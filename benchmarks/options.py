@@ -9,7 +9,7 @@ from typing import get_args
 
 from benchmarks.errors import BenchmarkError
 from models.contracts import BundleError
-from service.bundle import Bundle, open_bundle
+from service.catalogue.bundle import Bundle, open_bundle
 from service.lvlm.contracts import Form, ImageMode, Modality
 from service.settings import DEMO_BUNDLE
 from service.strategies import STRATEGIES

@@ -25,7 +25,7 @@ from benchmarks.options import (
 from benchmarks.records import RecordFile
 from models.contracts import BackboneManifest
 from models.evaluation import COCHRAN, Protocol
-from service.bundle import Bundle
+from service.catalogue.bundle import Bundle
 
 NOBODY = (401, 403, 404, 503)
 """Statuses that say nothing about one user: no key, no such path, no service behind the proxy."""

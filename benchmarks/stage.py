@@ -32,7 +32,7 @@ from benchmarks.servers import free_port, running
 from benchmarks.stats import median
 from benchmarks.tables import Table
 from models.evaluation import Protocol
-from service.bundle import Bundle
+from service.catalogue.bundle import Bundle
 from service.lvlm.answer_cache import CACHE
 from service.lvlm.contracts import Outcome, StageRequest
 from service.lvlm.pricing import Prices

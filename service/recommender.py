@@ -10,12 +10,12 @@ from typing import Protocol
 
 import numpy as np
 
-from service.bundle import Catalogue
 from service.candidates import CandidateModel
+from service.catalogue.bundle import Catalogue
+from service.catalogue.histories import History, HistoryReader, given_history, name_some
 from service.errors import InvalidRequestError
 from service.executor import BoundedExecutor
 from service.generation import Generation
-from service.histories import History, HistoryReader, given_history, name_some
 from service.lvlm.contracts import (
     CacheUse,
     Form,

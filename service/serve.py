@@ -18,11 +18,11 @@ import uvicorn
 
 from models.contracts import BundleError
 from service import logs
-from service.bundle import Bundle, open_bundle
-from service.companion import simulator_beside
+from service.catalogue.bundle import Bundle, open_bundle
 from service.errors import ConfigurationError
 from service.metrics import MULTIPROCESS_VARIABLE
 from service.settings import Settings, read_settings, unknown_variables
+from service.simulator_process import simulator_beside
 from service.wiring.checks import check, unpriced
 
 logger = logging.getLogger("service")

@@ -12,7 +12,7 @@ from typing import Any
 
 from scripted_server import AnthropicScript, OpenAIScript
 
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.lvlm.allowance import Budget, RateLimit
 from service.lvlm.answer_cache import Lifetimes
 from service.lvlm.captions import Captions, Found

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from models.contracts import Caption
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.enhance.progress import Progress
 from service.lvlm.caption_file import CaptionFile
 from service.lvlm.captions import caption_call

@@ -18,14 +18,14 @@ from pathlib import Path
 from types import FrameType
 
 from models.contracts import CAPTIONS, CATALOGUE, BundleError
-from service.bundle import open_catalogue
-from service.companion import simulator_beside
+from service.catalogue.bundle import open_catalogue
 from service.enhance.backlog import AccountRefusedError, Backlog, Captioner, StoppedError
 from service.enhance.run import run
 from service.errors import ConfigurationError
 from service.lvlm.caption_file import CaptionFile
 from service.lvlm.captions import CALL_SECONDS, captioner_name
 from service.settings import Settings, read_settings
+from service.simulator_process import simulator_beside
 
 INTERRUPTED = 130
 

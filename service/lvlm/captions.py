@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.lvlm.gateway import Completion, Ending, Gateway
 from service.lvlm.pictures import Pictures
 from service.lvlm.progress import Progress

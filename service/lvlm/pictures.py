@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from PIL import Image as Pillow
 
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.lvlm import montage
 from service.lvlm.contracts import ImageMode
 from service.lvlm.providers.base import Image

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.lvlm import montage, prompts
 from service.lvlm.answer_cache import AnswerCache, StoredAnswer, answer_key
 from service.lvlm.answers import Answer, is_complete, read_answer

@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import FastAPI
 
 from service import logs
-from service.app import make_app
+from service.http.app import make_app
 from service.metrics import Metrics
 from service.settings import Settings, read_settings
 from service.wiring.services import open_services

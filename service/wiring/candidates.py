@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from models.contracts import BackboneManifest
-from service.bundle import Bundle, open_bundle
 from service.candidates import CandidateModel, SequenceModel
+from service.catalogue.bundle import Bundle, open_bundle
 from service.errors import ConfigurationError
 from service.generation import Generation
 from service.metrics import Metrics

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.bundle import Bundle
+from service.catalogue.bundle import Bundle
 from service.errors import ConfigurationError
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import Usage

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from service.catalogue.histories import HistoryReader
 from service.executor import BoundedExecutor
 from service.generation import CurrentGeneration
-from service.histories import HistoryReader
+from service.http.services import Services
 from service.lvlm.pricing import Prices
 from service.lvlm_choices import LvlmChoices
 from service.metrics import Metrics
 from service.recommender import Recommender
-from service.services import Services
 from service.settings import Settings
 from service.wiring.candidates import open_generation
 from service.wiring.lvlm import GatewayOptions, LvlmOptions, open_gateway, open_lvlm

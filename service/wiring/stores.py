@@ -23,7 +23,7 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     if not url:
         return memory_stores(settings.memory_cache_bytes, share)
     # Slow to load, and needed with Redis alone.
-    from service.stores.redis_store import (
+    from service.stores.redis import (
         RedisCache,
         RedisConnection,
         RedisEvents,

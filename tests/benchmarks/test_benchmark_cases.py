@@ -10,7 +10,7 @@ from benchmarks.cases import Cohort
 from benchmarks.errors import BenchmarkError
 from models.catalogue import read_catalogue
 from models.evaluation import Protocol, candidate_matrix, leave_one_out
-from service.bundle import Bundle, open_bundle
+from service.catalogue.bundle import Bundle, open_bundle
 
 
 @pytest.fixture

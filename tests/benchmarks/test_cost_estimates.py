@@ -11,7 +11,7 @@ from benchmarks.__main__ import main
 from benchmarks.cases import Cohort
 from benchmarks.cost import Calls
 from models.evaluation import Protocol
-from service.bundle import open_bundle
+from service.catalogue.bundle import open_bundle
 from service.lvlm.contracts import StageRequest
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.openai_chat import OpenAIChat

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.crowd import LATE, MEMORY, Scene, Seen, play, report, verdicts
-from service.bundle import open_bundle
+from service.catalogue.bundle import open_bundle
 
 CLIENTS = 50
 GOOD = Seen(slowest=6.0, latency=5.0, calls=CLIENTS, peak=CLIENTS, megabytes=120.0, ordered=CLIENTS)

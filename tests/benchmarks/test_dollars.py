@@ -11,7 +11,7 @@ from tiny_bundle import write_tiny_bundle
 from benchmarks.__main__ import main
 from benchmarks.dollars import dollars
 from benchmarks.scoring import is_simulated
-from service.bundle import open_bundle
+from service.catalogue.bundle import open_bundle
 
 
 def test_an_amount_says_that_it_is_simulated() -> None:

@@ -13,7 +13,7 @@ from tiny_bundle import write_tiny_bundle
 
 from benchmarks.__main__ import main
 from benchmarks.efficiency import paper_seconds
-from service.bundle import open_bundle
+from service.catalogue.bundle import open_bundle
 from service.strategies import STRATEGIES
 
 

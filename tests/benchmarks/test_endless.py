@@ -20,7 +20,7 @@ from benchmarks.__main__ import main
 from benchmarks.endless import MEGABYTE, Beside, Scene, Stretch
 from benchmarks.endless_server import FRAMINGS, GOOD, KINDS
 from benchmarks.servers import free_port, running
-from service.bundle import open_bundle
+from service.catalogue.bundle import open_bundle
 
 PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
 MUCH = 2**19

@@ -10,7 +10,7 @@ from tiny_bundle import write_tiny_bundle
 
 from benchmarks.__main__ import main
 from benchmarks.records import read_run
-from service.bundle import open_bundle
+from service.catalogue.bundle import open_bundle
 
 
 @pytest.fixture

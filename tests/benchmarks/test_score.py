@@ -10,7 +10,7 @@ from fake_service import FakeService
 from tiny_bundle import write_tiny_bundle
 
 from benchmarks.__main__ import main
-from service.bundle import open_bundle
+from service.catalogue.bundle import open_bundle
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.rounds import Limit
 from benchmarks.stage import BareSdk, EmptiedCache, Round, held, one_round
 from models.evaluation import Protocol
-from service.bundle import open_bundle
+from service.catalogue.bundle import open_bundle
 from service.lvlm.pricing import Prices
 from service.settings import Settings
 

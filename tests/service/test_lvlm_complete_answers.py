@@ -14,7 +14,7 @@ import pytest
 from controlled_provider import BILLED, ControlledProvider, Step, ranks, says
 from lvlm_parts import Opened, open_stage
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.answers import complete_answer
 from service.lvlm.contracts import Form
 from service.lvlm.providers.base import FailureKind, FinishReason, ProviderError, TextDelta

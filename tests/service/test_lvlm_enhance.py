@@ -19,7 +19,7 @@ from scripted_server import OpenAIScript, scripted_server_thread
 from simulator_process import REPOSITORY, start_simulator
 
 from models.contracts import BundleError, Caption, sha256_of
-from service.bundle import open_bundle
+from service.catalogue.bundle import open_bundle
 from service.enhance import command as command_module
 from service.enhance.command import main
 from service.lvlm.caption_file import CaptionFile

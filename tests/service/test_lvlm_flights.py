@@ -14,7 +14,7 @@ from controlled_provider import BILLED, ControlledProvider, Step, eventually, fa
 from lvlm_parts import MemoryLeases, Opened, open_stage
 from moved_clock import MovedClock
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm import elsewhere as elsewhere_module
 from service.lvlm import montage
 from service.lvlm import stage as stage_module

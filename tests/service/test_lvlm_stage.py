@@ -17,7 +17,7 @@ from moved_clock import MovedClock
 from scripted_server import Reply, ScriptedServer, scripted_server
 from simulator_process import start_simulator
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm import montage, prompts
 from service.lvlm.answer_cache import Lifetimes, StoredAnswer
 from service.lvlm.answers import Answer

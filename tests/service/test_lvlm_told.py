@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lvlm_parts import Opened, open_stage
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.answers import parse_labels, parse_titles, read_answer, under_way
 from service.lvlm.attempt import Attempt
 from service.lvlm.entries import Candidates

@@ -8,13 +8,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 
-from service import __version__, problems
-from service.body_limit import BodyLimit
-from service.key import KeyCheck
+from service import __version__
+from service.http import problems
+from service.http.middleware.auth import KeyCheck
+from service.http.middleware.body_limit import BodyLimit
+from service.http.middleware.observation import Observation
+from service.http.routers import events, health, items, pages, recommend
+from service.http.services import Services
 from service.metrics import Metrics
-from service.observation import Observation
-from service.routers import events, health, items, pages, recommend
-from service.services import Services
 from service.settings import Settings
 
 DESCRIPTION = """

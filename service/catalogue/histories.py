@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.stores.base import Events, StoreError
 
 

@@ -14,9 +14,9 @@ from controlled_provider import eventually
 from moved_clock import MovedClock
 from served import service_served, simulator_served
 
-from service.event_stream import EventStream
+from service.http.event_stream import EventStream
+from service.http.schemas import RecommendAnswer
 from service.recommender import Recommendation
-from service.schemas import RecommendAnswer
 from service.simulator.timing import Fast
 
 BODY = {"user_id": "u1", "k": 10}

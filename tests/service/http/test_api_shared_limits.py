@@ -85,7 +85,8 @@ def test_two_workers_keep_to_one_limit(bundle_folder: Path, redis_server: RedisS
         calls = httpx.get(f"{simulator}/ledger", trust_env=False).json()
     outcomes = [answer.json()["outcome"] for answer in answers]
     assert "fallback_limit" in outcomes
-    assert {*outcomes} <= {"ok", "fallback_limit", "partial", "fallback_deadline"}  # the last two: a busy machine
+    # The last two: a busy machine.
+    assert {*outcomes} <= {"ok", "fallback_limit", "partial", "fallback_deadline"}
     assert 0 < len(calls) <= 5 + seconds / 2 + 1
 
 

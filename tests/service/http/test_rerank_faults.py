@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
+from service.http.schemas import RecommendAnswer
 from service.logs import JsonFormatter
 from service.lvlm.contracts import StageRequest, StageResult
-from service.schemas import RecommendAnswer
 from service.settings import Settings
 from service.wiring.application import create_app
 

@@ -9,7 +9,7 @@ import pytest
 from bundles import write_bundle
 
 from models.contracts import BundleError
-from service.bundle import open_bundle
+from service.catalogue.bundle import open_bundle
 
 
 @pytest.fixture

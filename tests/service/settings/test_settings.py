@@ -8,7 +8,7 @@ import pytest
 from service.errors import ConfigurationError
 from service.settings import Settings, read_settings, unknown_variables
 
-EXAMPLE = Path(__file__).parents[2] / ".env.example"
+EXAMPLE = Path(__file__).parents[3] / ".env.example"
 
 OTHER_VALUES = {
     "host": "0.0.0.0",

@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
+from service.http.problems import problem
 from service.logs import FIELDS
 from service.metrics import NONE, Metrics
-from service.problems import problem
 
 RECOMMEND_PATH = "/recommend"
 REQUEST_ID = b"x-request-id"

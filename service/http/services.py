@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from service.catalogue.histories import HistoryReader
 from service.generation import CurrentGeneration
-from service.histories import HistoryReader
 from service.metrics import Metrics
 from service.recommender import Recommender
 from service.stores.base import Events

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from service_process import start_service
 
-from service.schemas import RecommendAnswer
+from service.http.schemas import RecommendAnswer
 
 STRATEGIES = ["none", "s1", "s2", "s3", "s4", "s5"]
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import FileResponse
 
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.errors import InvalidRequestError, NotFoundError
-from service.links import image_url
-from service.routers.dependencies import GenerationOf, ServicesOf
-from service.schemas import HistoryAnswer, ItemAnswer, ItemsAnswer, Problem, UserAnswer, UsersAnswer
+from service.http.links import image_url
+from service.http.routers.dependencies import GenerationOf, ServicesOf
+from service.http.schemas import HistoryAnswer, ItemAnswer, ItemsAnswer, Problem, UserAnswer, UsersAnswer
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 422: {"model": Problem}}
 

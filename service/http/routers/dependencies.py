@@ -7,7 +7,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from service.generation import Generation
-from service.services import Services
+from service.http.services import Services
 
 
 async def services_of(request: Request) -> Services:

@@ -7,7 +7,7 @@ from pathlib import Path
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-PAGE = Path(__file__).parent.parent / "web" / "index.html"
+PAGE = Path(__file__).parents[2] / "web" / "index.html"
 # The page shows catalogue text through textContent alone; this is the second lock on the same door.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; img-src 'self'; connect-src 'self'; "

@@ -15,10 +15,10 @@ from typing import Any
 
 import orjson
 
-from service.answer import answer, candidates, placed_item
+from service.http.answer import answer, candidates, placed_item
+from service.http.problems import problem
 from service.logs import FIELDS
 from service.lvlm.contracts import Outcome
-from service.problems import problem
 from service.recommender import OK, Recommendation
 
 MEDIA_TYPE = "text/event-stream"

@@ -26,9 +26,9 @@ from service.lvlm.providers.addresses import host_of
 from service.lvlm.providers.configured import Names
 from service.lvlm.providers.openai.settings import CompatibleProvider
 from service.lvlm.providers.registry import BUILT_IN, ConfiguredProvider, ProviderSettings
-from service.settings_sentences import nested_too_deeply, sentence
+from service.settings.error_sentences import nested_too_deeply, sentence
 
-DEMO_BUNDLE = Path(__file__).parent / "demo"
+DEMO_BUNDLE = Path(__file__).parents[1] / "demo"
 
 
 class ProviderLimit(BaseModel):
@@ -120,7 +120,7 @@ class Settings(ProviderSettings, BaseSettings):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         if not text:
             return url
-        from service.stores.redis_store import is_redis_url  # slow to load, and needed with Redis alone
+        from service.stores.redis import is_redis_url  # slow to load, and needed with Redis alone
 
         if not is_redis_url(text):
             raise ValueError(

@@ -4,10 +4,10 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from service import problems
 from service.errors import OverloadedError, UnavailableError
+from service.http import problems
+from service.http.middleware.observation import Observation
 from service.metrics import Metrics
-from service.observation import Observation
 
 
 @pytest.fixture

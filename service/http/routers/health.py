@@ -6,8 +6,8 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service import __version__
-from service.routers.dependencies import GenerationOf, ServicesOf
-from service.schemas import HealthAnswer, Problem
+from service.http.routers.dependencies import GenerationOf, ServicesOf
+from service.http.schemas import HealthAnswer, Problem
 
 router = APIRouter(tags=["health"])
 

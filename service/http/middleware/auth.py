@@ -7,7 +7,7 @@ import hmac
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import UnauthorizedError
-from service.problems import problem
+from service.http.problems import problem
 
 OPEN_PATHS = frozenset({"/", "/metrics", "/health/live", "/health/ready"})
 """Reachable without a key: what probes, Prometheus and the page's own markup need."""

@@ -6,10 +6,10 @@ from collections import defaultdict
 
 from fastapi import APIRouter
 
+from service.catalogue.histories import name_some
 from service.errors import InvalidRequestError, UnavailableError
-from service.histories import name_some
-from service.routers.dependencies import GenerationOf, ServicesOf
-from service.schemas import EventsAnswer, EventsBody, Problem
+from service.http.routers.dependencies import GenerationOf, ServicesOf
+from service.http.schemas import EventsAnswer, EventsBody, Problem
 from service.stores.base import StoreError
 
 router = APIRouter(tags=["events"])

@@ -16,7 +16,7 @@ import pytest
 from bundles import write_bundle
 from served import served, simulator_served
 
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.generation import CurrentGeneration, Generation
 from service.lvlm.contracts import StageRequest, StageResult
 from service.metrics import Metrics

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from service.answer import answer, labels
-from service.event_stream import MEDIA_TYPE, EventStream
+from service.http.answer import answer, labels
+from service.http.event_stream import MEDIA_TYPE, EventStream
+from service.http.routers.dependencies import services_of
+from service.http.routers.request_parsing import described, read_body, read_query
+from service.http.schemas import Problem, RecommendAnswer, RecommendBody, RecommendQuery
 from service.recommender import Recommendation, RecommendationRequest
-from service.routers.dependencies import services_of
-from service.routers.parsing import described, read_body, read_query
-from service.schemas import Problem, RecommendAnswer, RecommendBody, RecommendQuery
 from service.strategies import STRATEGIES
 
 router = APIRouter(tags=["recommend"])

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
+from service.http.schemas import Problem, RecommendAnswer
 from service.lvlm.contracts import StageRequest, StageResult
-from service.schemas import Problem, RecommendAnswer
 from service.settings import Settings
 from service.wiring.application import create_app
 
@@ -133,7 +133,7 @@ def test_where_not_even_the_answer_can_be_written_the_stream_ends_with_an_error(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken(client, monkeypatch, 2, RuntimeError("boom"))
-    monkeypatch.setattr("service.event_stream.answer", lambda *_: 1 / 0)
+    monkeypatch.setattr("service.http.event_stream.answer", lambda *_: 1 / 0)
     *told, (last, problem) = watch(client)
     assert [kind for kind, _ in told] == ["candidates", "item", "item"]
     assert last == "error"
@@ -148,7 +148,7 @@ def test_where_not_even_the_answer_can_be_written_the_stream_ends_with_an_error(
 def test_what_breaks_before_the_first_event_is_a_plain_problem(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.event_stream.candidates", lambda *_: 1 / 0)
+    monkeypatch.setattr("service.http.event_stream.candidates", lambda *_: 1 / 0)
     response = client.post(
         "/recommend?strategy=s3", json={"user_id": "u1"}, headers={"accept": "text/event-stream"}
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.links import image_url
+from service.http.links import image_url
 from service.lvlm.contracts import StageResult
 from service.lvlm.providers.registry import SIMULATORS
 from service.metrics import NONE

@@ -1,0 +1,5 @@
+"""The settings of a deployment: environment variables ``MSR_…``, checked before anything starts."""
+
+from service.settings.settings import DEMO_BUNDLE, ProviderLimit, Settings, read_settings, unknown_variables
+
+__all__ = ["DEMO_BUNDLE", "ProviderLimit", "Settings", "read_settings", "unknown_variables"]
