@@ -65,7 +65,7 @@ class Generation:
 
 
 class CurrentGeneration:
-    """Holds the generation that requests begin with: the one place where it can be swapped."""
+    """Holds the generation that new requests begin with, and lets it be swapped."""
 
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
@@ -75,5 +75,5 @@ class CurrentGeneration:
         return self._generation
 
     def swap(self, generation: Generation) -> None:
-        """Puts another generation in its place; requests under way go on with theirs."""
+        """Replaces the generation; requests under way go on with theirs."""
         self._generation = generation

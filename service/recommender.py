@@ -1,4 +1,4 @@
-"""The one function that tells the story: history, candidates, strategy, recommendation."""
+"""Makes a recommendation: history, candidates, and where the strategy asks for it the LVLM's order."""
 
 from __future__ import annotations
 
@@ -31,11 +31,14 @@ from service.stores.base import reading_time
 from service.strategies import Strategy
 
 POOL = 30
-"""How many candidates the LVLM is shown unless the request brings its own (the paper's 1 + 29)."""
+"""Candidates that the LVLM is shown unless the request brings its own (the paper's 1 + 29)."""
 
 POPULARITY = "popularity"
+"""The ``source`` of items that no candidate model ordered."""
 OK = "ok"
+"""Outcome of a request that the candidate model answers; with an LVLM, see ``Outcome``."""
 COLD_START = "cold_start"
+"""Outcome of a request without a usable history: popular items."""
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +50,7 @@ class RecommendationRequest:
     Attributes:
         strategy: one of the six of the table.
         user_id: user of the bundle or of earlier events.
-        history: item ids, oldest first, in the place of the stored history; None for the stored one.
+        history: item ids, oldest first, instead of the stored history; None for the stored one.
         candidates: item ids to rank, and no others; None for the best of the catalogue.
         exclude: item ids that must not be in the answer.
         include_seen: whether items of the history may be recommended again.
@@ -95,7 +98,7 @@ class Reranker(Protocol):
 
 
 class Watcher(Protocol):
-    """What is told of a recommendation while it is made."""
+    """Receives a recommendation while it is made."""
 
     def candidates(self, recommendation: Recommendation) -> None:
         """Called once, when the candidate model's order is there."""
@@ -108,7 +111,7 @@ class Watcher(Protocol):
 
 @dataclass(slots=True)
 class Recommendation:
-    """Everything that an answer, a log line and the metrics say.
+    """A recommendation, with everything that its answer, its log line and the metrics say.
 
     Attributes:
         generation: what the request reads, from its beginning to its answer.
@@ -166,8 +169,8 @@ class _Reranking:
         provider: configured name of the LVLM's provider.
         model: model of that provider.
         deadline: seconds that are left of the request's.
-        watcher: told what the LVLM places; None where the answer is awaited whole.
-        told: rows that the watcher was told, best first.
+        watcher: receives what the LVLM places; None where the answer is awaited whole.
+        watched: rows that the watcher has received, best first.
     """
 
     recommendation: Recommendation
@@ -176,7 +179,7 @@ class _Reranking:
     model: str
     deadline: float
     watcher: Watcher | None = None
-    told: tuple[int, ...] = ()
+    watched: tuple[int, ...] = ()
 
     @property
     def pool(self) -> tuple[int, ...]:
@@ -184,10 +187,10 @@ class _Reranking:
         order = self.recommendation.order
         return tuple(order if self.recommendation.request.candidates is not None else order[:POOL])
 
-    def tell(self, rows: Sequence[int]) -> None:
-        """Passes on what the LVLM has placed so far."""
+    def pass_on(self, rows: Sequence[int]) -> None:
+        """Passes what the LVLM has placed so far on to the watcher."""
         assert self.watcher is not None
-        self.told = tuple(rows)
+        self.watched = tuple(rows)
         self.watcher.placed(self.recommendation, rows)
 
 
@@ -204,7 +207,7 @@ class Recommender:
         *,
         deadline: float,
     ) -> None:
-        """Keep the parts; ``deadline`` is in seconds, for requests that do not bring their own."""
+        """Keeps the parts; ``deadline`` is in seconds, for requests that do not bring their own."""
         self._lvlms = lvlms
         self._histories = histories
         self._executor = executor
@@ -299,8 +302,8 @@ class Recommender:
             result = await self._reranked(reranking)
         except Exception:
             log.exception("the LVLM stage broke: the candidate model's order goes on")
-            recommendation.placed = reranking.told
-            recommendation.outcome = Outcome.PARTIAL if reranking.told else Outcome.FALLBACK_PROVIDER
+            recommendation.placed = reranking.watched  # a client that saw them keeps them first
+            recommendation.outcome = Outcome.PARTIAL if reranking.watched else Outcome.FALLBACK_PROVIDER
             recommendation.warnings.append("the LVLM stage broke: the candidate model's order goes on")
             # The stage counts its own fallbacks, and it did not come to that.
             self._metrics.fallbacks.labels(str(recommendation.outcome)).inc()
@@ -334,7 +337,7 @@ class Recommender:
                 alternatives=self._lvlms.alternatives_for(request.provider, request.model),
             ),
             recommendation.generation.catalogue,
-            reranking.tell if reranking.watcher else None,
+            reranking.pass_on if reranking.watcher else None,
         )
 
 

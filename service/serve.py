@@ -1,4 +1,4 @@
-"""Starts the service: checks first, then the simulator if it is wanted, then the workers."""
+"""Starts the service: checks the settings, then starts the simulator if it is wanted, then the workers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger("service")
 
 
 def main() -> int:
-    """Serve until stopped and return the exit status."""
+    """Serves until stopped and returns the exit status: 2 for a wrong setting."""
     try:
         settings = read_settings()
         bundle = open_bundle(settings.bundle)
@@ -92,7 +92,7 @@ def _reachable(host: str) -> str:
 
 @contextmanager
 def _metrics_folder(settings: Settings) -> Iterator[None]:
-    """A fresh folder through which several workers share their metrics."""
+    """Makes a fresh folder through which several workers share their metrics; one worker needs none."""
     if settings.workers == 1:
         os.environ.pop(MULTIPROCESS_VARIABLE, None)
         yield
@@ -106,10 +106,10 @@ def _metrics_folder(settings: Settings) -> Iterator[None]:
 
 
 def _greet(url: str, bundle: Bundle) -> None:
-    """Once the service is ready, say so and show three commands to try."""
+    """Waits until the service is ready, says so and shows three commands to try."""
     # Without a proxy, whatever the environment says: the service is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    for _ in range(600):
+    for _ in range(600):  # a minute, and longer while it accepts and does not answer
         try:
             with opener.open(f"{url}/health/ready", timeout=5):
                 break

@@ -1,4 +1,4 @@
-"""The simulator as a child process beside the service, so that nothing needs a key to be tried."""
+"""Runs the simulator as a child process beside the service, so that nothing needs a key to be tried."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from service.settings import Settings
 
 VARIABLE = "MSR_SIMULATOR_URL"
 START_SECONDS = 15.0
+"""Seconds that the simulator may take to print its address; after that the start is given up."""
 
 
 @contextmanager
 def simulator_beside(settings: Settings) -> Iterator[None]:
-    """Run one simulator, unless a real provider or another simulator is configured.
+    """Runs one simulator, unless a real provider or another simulator is configured.
 
     Its address goes into ``MSR_SIMULATOR_URL``, where worker processes and later readers find it.
 
@@ -36,7 +37,7 @@ def simulator_beside(settings: Settings) -> Iterator[None]:
             "service.simulator",
             "--profile",
             settings.simulator_profile,
-            "--die-with-parent",
+            "--die-with-parent",  # it reads the end of its standard input, also after SIGKILL
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -28,9 +28,10 @@ class Strategy:
     """One cell of the table.
 
     Attributes:
-        view: how items are described: ``raw`` (title and image) or ``enhanced`` (title and caption).
+        name: name in requests, answers and metric labels.
+        view: how the history's items are described: ``raw`` (title, image) or ``enhanced`` (title, caption).
         task: what the LVLM does with the candidates.
-        backbone_view: the text view of the backbone that makes the candidates unless the request names one.
+        backbone_view: text view of the backbone that makes the candidates unless the request names one.
     """
 
     name: StrategyName

@@ -1,4 +1,4 @@
-"""Opens a bundle and checks it: a folder goes in, a catalogue and its backbones come out."""
+"""Opens the folder of a bundle and checks it: the catalogue, and the backbones trained on it."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Histories:
     """The stored history of every user, as item rows, oldest first.
 
     Attributes:
-        users: user id -> position.
-        offsets: int64 [users + 1]; user u owns ``item_rows[offsets[u]:offsets[u + 1]]``.
-        item_rows: int32 [interactions].
+        users: position by user id.
+        offsets: int64 [users + 1]; the user at position u owns ``item_rows[offsets[u]:offsets[u + 1]]``.
+        item_rows: int32 [interactions], user after user.
     """
 
     users: Mapping[str, int]
@@ -45,7 +45,7 @@ class Histories:
     item_rows: NDArray[np.int32]
 
     def get(self, user_id: str) -> list[int] | None:
-        """The user's item rows, oldest first; None for a user that the bundle does not know."""
+        """Returns the user's item rows, oldest first; None for a user that the bundle does not know."""
         position = self.users.get(user_id)
         if position is None:
             return None
@@ -55,12 +55,17 @@ class Histories:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The items, who took them, what they look like and what captioners said of them.
+    """The items, their images and captions, and which users took them.
 
     Attributes:
-        rows: item id -> row.
-        popular: all item rows, most interactions first.
-        captions: captioner -> item row -> caption.
+        manifest: what the catalogue is, with the hashes of its files.
+        folder: where it lies, with the images in it.
+        items: items in the order of their rows.
+        rows: row by item id.
+        histories: stored history of every user.
+        popularity: int64 [items], interactions of each item.
+        popular: int64 [items], all rows, most interactions first.
+        captions: captions by captioner, each by item row.
     """
 
     manifest: CatalogueManifest
@@ -74,22 +79,23 @@ class Catalogue:
 
     @property
     def version(self) -> str:
-        """Changes with the contents, captions excepted."""
+        """A hash of the contents, captions excepted."""
         return self.manifest.version
 
     def image_path(self, row: int) -> Path | None:
-        """The file with the item's picture; None for an item without one."""
+        """Returns the file of the item's image; None for an item without one."""
         image = self.items[row].image
         return self.folder / IMAGES / image if image else None
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """One trained recommender.
+    """One trained recommender, as it lies on disk.
 
     Attributes:
+        manifest: what the model is and how it was trained.
         item_vectors: float32 [items, d], memory-mapped: worker processes share one copy.
-        encoder: the ONNX file.
+        encoder: ONNX file that turns a history into a user vector.
     """
 
     manifest: BackboneManifest
@@ -106,7 +112,7 @@ class Bundle:
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Open a bundle and check every hash, count and version in it.
+    """Opens a bundle and checks every hash, count and version in it.
 
     Raises:
         BundleError: something is missing, damaged or does not belong together; the message says what to do.
@@ -121,7 +127,7 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def open_catalogue(folder: Path) -> Catalogue:
-    """Open the catalogue part of a bundle.
+    """Opens the catalogue part of a bundle.
 
     Raises:
         BundleError: something is missing or damaged.
@@ -145,7 +151,7 @@ def open_catalogue(folder: Path) -> Catalogue:
         rows=rows,
         histories=_read_histories(folder / HISTORIES, len(items)),
         popularity=popularity,
-        popular=np.argsort(-popularity, kind="stable"),
+        popular=np.argsort(-popularity, kind="stable"),  # ties: in catalogue order
         captions={
             path.stem: read_captions(path, rows) for path in sorted((folder / CAPTIONS).glob("*.jsonl"))
         },
@@ -153,7 +159,7 @@ def open_catalogue(folder: Path) -> Catalogue:
 
 
 def read_captions(path: Path, rows: Mapping[str, int]) -> dict[int, str]:
-    """Read one captioner's file: item row -> caption, the last line of an item wins.
+    """Reads one captioner's file: caption by item row; of several lines for an item the last one counts.
 
     A last line without its newline is one that a killed run was still writing; it is left out. Captions of
     items that the catalogue does not have are left out too.

@@ -1,4 +1,4 @@
-"""What a user took, oldest first: the bundle's stored history and the events since."""
+"""Makes a user's history: the bundle's with the events since, or the one that a request brings."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class History:
     """A history as item rows.
 
     Attributes:
-        rows: oldest first.
+        rows: item rows, oldest first; an item that was taken twice is there twice.
         known_user: whether the bundle or the events know the user.
-        warnings: what was left out and why.
+        warnings: sentences about what was left out and why.
     """
 
     rows: list[int]
@@ -68,7 +68,7 @@ def given_history(catalogue: Catalogue, item_ids: Sequence[str]) -> History:
 
 
 def name_some(item_ids: Sequence[str], limit: int = 10) -> str:
-    """The first few ids, shortened, and how many more there are."""
+    """Returns the first few ids, shortened, and how many more there are, for a sentence to a client."""
     unique = list(dict.fromkeys(item_ids))
     shown = ", ".join(item_id if len(item_id) <= 40 else item_id[:40] + "…" for item_id in unique[:limit])
     return shown if len(unique) <= limit else f"{shown} and {len(unique) - limit} more"

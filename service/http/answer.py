@@ -1,4 +1,4 @@
-"""A recommendation as JSON and as metric labels."""
+"""A recommendation as the JSON of an answer and as the labels of the request histogram."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from service.metrics import NONE
 from service.recommender import Recommendation
 
 STAGES = ("history", "candidates", "prompt", "cache", "lvlm", "total")
+"""Steps whose times an answer tells, 0 for one that was not taken."""
 LVLM = "lvlm"
+"""The ``source`` of an item that the LVLM placed."""
 
 
 def answer(recommendation: Recommendation, request_id: str) -> dict[str, Any]:
-    """The JSON of ``RecommendAnswer`` as a plain dict: tests validate it, requests do not pay for that."""
+    """Returns the JSON of ``RecommendAnswer`` as a dict: tests validate it, requests do not pay for that."""
     manifest = recommendation.model.manifest
     lvlm = recommendation.lvlm
     return {
@@ -34,7 +36,7 @@ def answer(recommendation: Recommendation, request_id: str) -> dict[str, Any]:
 
 
 def candidates(recommendation: Recommendation, request_id: str) -> dict[str, Any]:
-    """What is known before the LVLM has said anything: the candidate model's order."""
+    """Returns what is known before the LVLM has said anything: the candidate model's order."""
     manifest = recommendation.model.manifest
     return {
         "request_id": request_id,
@@ -47,12 +49,12 @@ def candidates(recommendation: Recommendation, request_id: str) -> dict[str, Any
 
 
 def placed_item(recommendation: Recommendation, row: int, rank: int) -> dict[str, Any]:
-    """An item that the LVLM has placed."""
+    """Returns an item that the LVLM has placed, ``rank`` counting from 1."""
     return _item(recommendation, row, recommendation.order.index(row), rank, LVLM)
 
 
 def labels(recommendation: Recommendation) -> dict[str, str]:
-    """The labels of the request histogram."""
+    """Returns the labels of the request histogram."""
     lvlm = recommendation.lvlm
     return {
         "strategy": recommendation.strategy.name,
@@ -64,13 +66,13 @@ def labels(recommendation: Recommendation) -> dict[str, str]:
 
 
 def _items(recommendation: Recommendation) -> list[dict[str, Any]]:
-    places = {row: place for place, row in enumerate(recommendation.order)}
+    positions = {row: position for position, row in enumerate(recommendation.order)}  # from 0
     placed = len(recommendation.placed)
     return [
         _item(
             recommendation,
             row,
-            places[row],
+            positions[row],
             rank,
             LVLM if rank <= placed else recommendation.source,
         )
@@ -78,13 +80,13 @@ def _items(recommendation: Recommendation) -> list[dict[str, Any]]:
     ]
 
 
-def _item(recommendation: Recommendation, row: int, place: int, rank: int, source: str) -> dict[str, Any]:
+def _item(recommendation: Recommendation, row: int, position: int, rank: int, source: str) -> dict[str, Any]:
     item = recommendation.generation.catalogue.items[row]
     return {
         "item_id": item.item_id,
         "rank": rank,
-        "score": recommendation.scores[place],
-        "base_rank": place + 1,
+        "score": recommendation.scores[position],
+        "base_rank": position + 1,
         "source": source,
         "title": item.name,
         "image_url": image_url(item.item_id) if item.image else None,

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from service import __version__
 from service.http import problems
-from service.http.middleware.auth import KeyCheck
+from service.http.middleware.auth import ApiKeyAuth
 from service.http.middleware.body_limit import BodyLimit
 from service.http.middleware.observation import Observation
 from service.http.routers import events, health, items, pages, recommend
@@ -59,9 +59,10 @@ def make_app(
     problems.install(app)
     for module in (recommend, items, events, health, pages):
         app.include_router(module.router)
+    # What is added last runs first: a request gets its id, then shows its key, then its body is measured.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     api_key = settings.api_key.get_secret_value()
     if api_key:
-        app.add_middleware(KeyCheck, api_key=api_key)
+        app.add_middleware(ApiKeyAuth, api_key=api_key)
     app.add_middleware(Observation, metrics=metrics)
     return app

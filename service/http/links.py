@@ -1,4 +1,4 @@
-"""Addresses of our own resources."""
+"""Paths of the service's own resources, as answers link to them."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from urllib.parse import quote
 
 @lru_cache(maxsize=65_536)
 def image_url(item_id: str) -> str:
-    """Where an item's picture is."""
+    """Returns the path of an item's image; an id may hold any character, ``/`` included."""
     return f"/items/{quote(item_id, safe='')}/image"

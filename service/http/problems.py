@@ -1,4 +1,4 @@
-"""Errors as ``application/problem+json`` (RFC 9457), whoever raised them."""
+"""Writes every error as ``application/problem+json`` (RFC 9457), whichever layer raised it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from service.errors import ServiceError
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
+"""Faults of one request that are named; the others are counted."""
 
 
 def problem(
@@ -24,7 +25,16 @@ def problem(
     errors: list[dict[str, str]] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """One error as a response."""
+    """Returns one error as a response.
+
+    Args:
+        status: HTTP status code.
+        title: the same for every occurrence of the kind of error.
+        detail: what is wrong this time and what to do.
+        request_id: id of the request, where it has one already.
+        errors: one entry for each fault, with ``field`` and ``message``.
+        headers: headers of the response.
+    """
     body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     if request_id:
         body["request_id"] = request_id
@@ -36,7 +46,7 @@ def problem(
 
 
 def install(app: FastAPI) -> None:
-    """Answer every expected exception of the application with a problem; ``Observation`` does the rest."""
+    """Answers every expected exception with a problem; ``Observation`` answers the others."""
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -74,6 +84,7 @@ def _request_id(request: Request) -> str | None:
 
 
 def _encodable(value: Any) -> Any:
+    """The same value with what UTF-8 cannot carry replaced."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""JSON in and out: the only place that knows the names on the wire."""
+"""The JSON of requests and answers. Docstrings and descriptions here are part of the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from service.strategies import StrategyName
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 MAX_CANDIDATES = 100
+"""Candidates that a request may bring; more are refused."""
 MAX_ITEMS = 2_000
+"""Items that a history, or a list to exclude, may have; more are refused."""
 
 
 class _Request(BaseModel):

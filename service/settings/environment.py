@@ -16,7 +16,7 @@ from service.settings.settings import ProviderLimit, Settings
 
 
 def read_settings() -> Settings:
-    """Read the environment.
+    """Reads the settings from the environment.
 
     Raises:
         ConfigurationError: a value is wrong; the message names the variable and never shows a secret.
@@ -34,7 +34,7 @@ def read_settings() -> Settings:
 
 
 def unknown_variables() -> list[str]:
-    """Variables that look like ours and are not, with the nearest real name: most likely misspelt."""
+    """Returns a sentence for each variable that begins like a setting and is none: it may be misspelt."""
     known = _variables()
     sentences = []
     for name in sorted(os.environ):

@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in a sentence that says what to do and shows no value."""
+"""Puts what is wrong with a setting into a sentence that says what to do and shows no value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def sentence(problem: Mapping[str, Any], options: Collection[str]) -> str:
-    """Put a problem that pydantic found into words.
+    """Puts a problem that pydantic found into words.
 
     Args:
         problem: one of ``ValidationError.errors()``.
@@ -22,7 +22,7 @@ def sentence(problem: Mapping[str, Any], options: Collection[str]) -> str:
 
 
 def nested_too_deeply(text: str) -> bool:
-    """Whether a JSON text nests deeper than the parser follows."""
+    """Returns whether a JSON text nests deeper than the parser follows."""
     try:
         json.loads(text)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Every knob of the service: environment variables ``MSR_…``, checked before anything starts."""
+"""Declares every setting of the service but those of the providers, and checks how they fit each other."""
 
 from __future__ import annotations
 
@@ -22,10 +22,16 @@ from service.lvlm.providers.configured import Names
 from service.lvlm.providers.registry import BUILT_IN, ConfiguredProvider, ProviderSettings
 
 DEMO_BUNDLE = Path(__file__).parents[1] / "demo"
+"""The bundle that is served unless the deployment names another."""
 
 
 class ProviderLimit(BaseModel):
-    """What a provider, or one model of it, allows; shared by all workers through Redis."""
+    """What a provider, or one model of it, allows; shared by all workers through Redis.
+
+    Attributes:
+        requests_per_minute: calls per minute; None for no limit.
+        tokens_per_minute: tokens per minute, input and output together; None for no limit.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -107,7 +113,7 @@ class Settings(ProviderSettings, BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, url: SecretStr) -> SecretStr:
-        """The client's own parser is asked, and not quoted: it shows what may be a part of a password."""
+        """Asks the client's own parser, whose message is not shown: it may quote a part of a password."""
         text = url.get_secret_value()
         if text and not re.match(r"(rediss?|unix)://", text):
             raise ValueError("must begin with redis://, rediss:// or unix://")
@@ -166,7 +172,7 @@ class Settings(ProviderSettings, BaseSettings):
 
     @property
     def replays(self) -> bool:
-        """Whether answers come from a cassette, so that nobody needs a key."""
+        """Whether answers come from a cassette, so that no key is needed."""
         return self.cassette is not None and self.cassette_mode == "replay"
 
     @property

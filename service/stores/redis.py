@@ -1,7 +1,7 @@
 """Stores in Redis, shared by all workers. The one home of the ``redis`` package.
 
-Redis is allowed to be away: every operation has a short timeout, and after a failure the next ones fail at
-once for a moment instead of waiting again, so that a dead server costs one timeout and not one per request.
+The service works without Redis: every operation has a short timeout, and after a failure the next ones fail
+at once for a moment instead of waiting again: a dead server costs one timeout and not one per request.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CONNECTIONS = 100
+"""Connections of one process; an operation beyond them waits for a free one."""
 
 PAUSE_AFTER_FAILURE = 1.0
-"""Seconds for which a server that failed is not asked again."""
+"""Seconds after a failure in which no operation is tried."""
 
 SLOW = 0.05
-"""Seconds that an operation may take whose caller leaves, before the server counts as failing."""
+"""Seconds after which an operation whose caller gave up counts as a failure of the server."""
 
 
 def is_redis_url(url: str) -> bool:
-    """Whether Redis' client takes a URL, and reads all of it."""
+    """Returns whether Redis' client takes a URL, and reads all of it."""
     try:
         pool = BlockingConnectionPool.from_url(url)
         pool.connection_class(**pool.connection_kwargs)  # an object, not yet connected
@@ -52,15 +53,15 @@ def is_redis_url(url: str) -> bool:
 
 
 class RedisConnection:
-    """One connection pool and the memory of whether the server answered last time."""
+    """A connection pool behind a circuit breaker: after a failure the server is left alone for a moment."""
 
     def __init__(self, url: str, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Connect lazily.
+        """Makes the pool; the first operation connects.
 
         Args:
             url: ``redis://``, ``rediss://`` or ``unix://``; may hold a password, so it is never shown.
             timeout: seconds for connecting and for each answer.
-            clock: of the log, which says how long the server is away.
+            clock: seconds, for the log, which says how long the server is away.
 
         Raises:
             ValueError: the URL is not one that Redis clients know.
@@ -86,7 +87,7 @@ class RedisConnection:
         return self._redis
 
     async def ask(self, answer: Awaitable[T]) -> T:
-        """Await one operation under the timeout.
+        """Awaits one operation under the timeout.
 
         Raises:
             StoreError: the server is down, slow or refused.
@@ -100,7 +101,7 @@ class RedisConnection:
             async with asyncio.timeout(self._timeout):
                 found = await answer
         except asyncio.CancelledError:
-            if time.monotonic() - began >= SLOW:  # who asked had no more time; the next one need not wait too
+            if time.monotonic() - began >= SLOW:  # the caller's deadline came; the next need not wait as long
                 self._down_until = time.monotonic() + PAUSE_AFTER_FAILURE
                 self._failed("slow")
             raise
@@ -127,7 +128,7 @@ class RedisConnection:
                 await self._redis.connection_pool.disconnect(inuse_connections=False)
 
     async def run(self, script: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
-        """Run a Lua script, which Redis does at one go.
+        """Runs a Lua script, with no other command in between.
 
         Raises:
             StoreError: the server is down, slow or refused.
@@ -138,7 +139,7 @@ class RedisConnection:
         return await self._redis.eval(script, len(keys), *keys, *arguments)
 
     async def close(self) -> None:
-        """Close the pool."""
+        """Closes the pool."""
         await self._redis.aclose()
 
 
@@ -150,7 +151,7 @@ class RedisCache:
         self._prefix = prefix
 
     async def get(self, key: str) -> bytes | None:
-        """Return the value, or None when there is none or it has expired.
+        """Returns the value, or None when there is none or it has expired.
 
         Raises:
             StoreError: the store is down.
@@ -175,7 +176,7 @@ class RedisCache:
         return cast("list[bytes | None]", found)
 
     async def set(self, key: str, value: bytes, ttl: float) -> None:
-        """Keep the value for ``ttl`` seconds, replacing an earlier one.
+        """Keeps the value for ``ttl`` seconds, replacing an earlier one.
 
         Raises:
             StoreError: the store is down.
@@ -198,7 +199,7 @@ class RedisEvents:
         self._prefix = prefix
 
     async def append(self, item_ids: Mapping[str, Sequence[str]]) -> None:
-        """Add items to the end of each user's list, in one transaction.
+        """Adds items to the end of each user's list, in one transaction.
 
         Raises:
             StoreError: the store is down; nothing was added.
@@ -215,7 +216,7 @@ class RedisEvents:
             await pipeline.execute()
 
     async def get(self, user_id: str) -> list[str]:
-        """The user's items, oldest first; empty for an unknown user.
+        """Returns the user's items, oldest first; none for an unknown user.
 
         Raises:
             StoreError: the store is down.
@@ -237,7 +238,7 @@ class RedisLeases:
         self._prefix = prefix
 
     async def take(self, key: str, owner: str, ttl: float) -> bool:
-        """Become the owner for ``ttl`` seconds, or stay it for as long again; False if another one is.
+        """Makes ``owner`` the owner for ``ttl`` seconds from now; False if another one is.
 
         Raises:
             StoreError: the store is down.
@@ -246,7 +247,7 @@ class RedisLeases:
         return bool(await self._connection.run(TAKE, [f"{self._prefix}:{key}"], [owner, milliseconds]))
 
     async def release(self, key: str, owner: str) -> None:
-        """Give the key back; nothing happens if it is not this owner's any more.
+        """Gives the key back; nothing happens if it is not this owner's any more.
 
         Raises:
             StoreError: the store is down.
@@ -254,7 +255,7 @@ class RedisLeases:
         await self._connection.run(RELEASE, [f"{self._prefix}:{key}"], [owner])
 
 
-_FOR_EVER = 1e9
+_FOR_EVER = 1e9  # seconds of patience: more than any wait
 
 
 class RedisMeters:
@@ -266,7 +267,7 @@ class RedisMeters:
         self._process = uuid.uuid4().hex
 
     async def draw(self, flows: Sequence[Flow], patience: float) -> float | None:
-        """Draw all of the flows ahead of time, or none; see Meters.
+        """Draws all of the flows, or none; see Meters.
 
         Raises:
             StoreError: the store is down.
@@ -277,7 +278,7 @@ class RedisMeters:
         return None if wait is None else float(wait)
 
     async def correct(self, flows: Sequence[Flow]) -> None:
-        """Draw without asking.
+        """Draws whatever the wait.
 
         Raises:
             StoreError: the store is down.
@@ -286,7 +287,7 @@ class RedisMeters:
             await self._draw(flows, _FOR_EVER)
 
     async def add(self, sums: Sequence[Sum]) -> bool:
-        """Add to all totals, or to none and return False if one of them would pass its limit.
+        """Adds to all totals, or to none and returns False if one of them would pass its limit.
 
         Raises:
             StoreError: the store is down.
@@ -294,7 +295,7 @@ class RedisMeters:
         return not sums or bool(await self._add(sums, ask=True))
 
     async def settle(self, sums: Sequence[Sum]) -> None:
-        """Add without asking for the limit.
+        """Adds whatever the limits.
 
         Raises:
             StoreError: the store is down.

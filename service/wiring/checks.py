@@ -25,7 +25,7 @@ def check(settings: Settings, bundle: Bundle) -> None:
     if settings.captioner and settings.captioner not in captioners:
         raise ConfigurationError(
             f"MSR_CAPTIONER is {settings.captioner!r}; this bundle has captions of "
-            f"{', '.join(captioners) or 'nobody'}"
+            f"{', '.join(captioners) or 'no captioner'}"
         )
 
 

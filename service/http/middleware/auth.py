@@ -1,4 +1,4 @@
-"""Turns away requests without the key, where one is set."""
+"""Refuses requests without the API key, where the deployment has set one."""
 
 from __future__ import annotations
 
@@ -10,19 +10,27 @@ from service.errors import UnauthorizedError
 from service.http.problems import problem
 
 OPEN_PATHS = frozenset({"/", "/metrics", "/health/live", "/health/ready"})
-"""Reachable without a key: what probes, Prometheus and the page's own markup need."""
+"""Paths that are answered without a key: probes, Prometheus and the page's markup have none to show."""
 
 
-class KeyCheck:
-    """Pure ASGI middleware."""
+class ApiKeyAuth:
+    """Answers 401 to a request that shows another key than the deployment's, or none.
+
+    Args:
+        api_key: the key, as ``MSR_API_KEY`` has it.
+    """
 
     def __init__(self, app: ASGIApp, api_key: str) -> None:
         self._app = app
         self._api_key = api_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._knows(dict(scope["headers"])):
+        """Passes a request on, or refuses it."""
+        if (
+            scope["type"] != "http"
+            or scope["path"] in OPEN_PATHS
+            or self._is_authorised(dict(scope["headers"]))
+        ):
             await self._app(scope, receive, send)
             return
         answer = problem(
@@ -34,7 +42,8 @@ class KeyCheck:
         )
         await answer(scope, receive, send)
 
-    def _knows(self, headers: dict[bytes, bytes]) -> bool:
+    def _is_authorised(self, headers: dict[bytes, bytes]) -> bool:
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         given = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+        # Takes as long for a wrong key as for a right one.
         return hmac.compare_digest(given, self._api_key)

@@ -1,4 +1,4 @@
-"""Turns away bodies over the limit, announced or not.
+"""Refuses request bodies over the limit, whether their length is announced or not.
 
 Starlette has a limit of its own; it answers in plain text, and our errors are problem documents.
 """
@@ -11,14 +11,14 @@ from service.http.problems import problem
 
 
 class BodyLimit:
-    """Pure ASGI middleware."""
+    """Answers 413 to a request whose body has more than ``max_bytes`` bytes."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
+        """Passes a request on, or refuses it before its route is called."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -29,6 +29,7 @@ class BodyLimit:
                 length = int(value)  # the server has checked that it is a number
             elif name == b"transfer-encoding":
                 chunked = True
+        # Without either header there is no body (RFC 9112, 6.3).
         if length is None and chunked:
             body = await self._read(receive)
             if body is not None:
@@ -42,7 +43,7 @@ class BodyLimit:
             "Body too large",
             f"the body may have {self._max_bytes} bytes",
             scope["state"]["request_id"],
-            headers={"Connection": "close"},
+            headers={"Connection": "close"},  # the rest of the body is not read
         )
         await answer(scope, receive, send)
 
@@ -61,6 +62,7 @@ class BodyLimit:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
+    """A ``receive`` that brings a body which was read already, and after it what comes next."""
     sent = False
 
     async def replayed() -> Message:

@@ -1,4 +1,4 @@
-"""Around every request: an id, a duration in the histogram, a line in the log."""
+"""Gives every request an id, and observes each recommendation in the request histogram and in the log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from service.metrics import NONE, Metrics
 RECOMMEND_PATH = "/recommend"
 REQUEST_ID = b"x-request-id"
 GONE = 499
-"""The status of a request whose client went away before its answer was there (nginx's number for it)."""
+"""The status of a request whose client left before its answer was there (nginx's number for it)."""
 
 _ACCEPTABLE = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
@@ -26,11 +26,11 @@ logger = logging.getLogger("service.requests")
 
 
 class Observation:
-    """Pure ASGI middleware (Starlette's ``BaseHTTPMiddleware`` costs a task per request).
+    """Observes requests; failed and slow ones like all others.
 
     It sets ``request_id`` in ``scope["state"]``; a route may leave ``labels`` there for the histogram, and
-    ``left`` if the client did not hear the answer to its end.
-    Failed and slow requests are observed like all others.
+    ``left`` if the client did not read the answer to its end. Pure ASGI: Starlette's ``BaseHTTPMiddleware``
+    costs a task per request.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -38,7 +38,7 @@ class Observation:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
+        """Passes a request on and observes what comes of it; other connections are only passed on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -99,6 +99,7 @@ class Observation:
 
 
 def _request_id(scope: Scope) -> str:
+    """The client's id if a log line can safely hold it, else a random one of 32 hexadecimal digits."""
     for name, value in scope["headers"]:
         if name == REQUEST_ID and _ACCEPTABLE.fullmatch(value):
             return str(value.decode())

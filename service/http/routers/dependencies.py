@@ -1,4 +1,4 @@
-"""Short names for what routes need."""
+"""What routes declare as parameters: the open services, and the generation that the request reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.http.services import Services
 
 
 async def services_of(request: Request) -> Services:
-    """What the lifespan opened; async, since FastAPI sends plain functions through its thread pool."""
+    """Returns what the lifespan opened; async, since FastAPI runs plain functions in its thread pool."""
     return cast(Services, request.app.state.services)
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 PAGE = Path(__file__).parents[2] / "web" / "index.html"
-# The page shows catalogue text through textContent alone; this is the second lock on the same door.
+# The page shows catalogue text through textContent alone; should that fail, a script reaches no other server.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; img-src 'self'; connect-src 'self'; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'; "

@@ -1,4 +1,4 @@
-"""``POST /recommend``: the service's reason to be."""
+"""``POST /recommend``: one recommendation, as JSON or as events while it is made."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def request_of(body: RecommendBody, query: RecommendQuery) -> RecommendationRequ
 async def _watched(request: Request, asked: RecommendationRequest) -> Response:
     state, services = request.scope["state"], await services_of(request)
 
-    def broke(recommendation: Recommendation) -> None:
+    def rescued(recommendation: Recommendation) -> None:
         services.metrics.fallbacks.labels(str(recommendation.outcome)).inc()
         state["labels"] = labels(recommendation)
 
     generation = services.generation.get()
-    stream = EventStream(state["request_id"], broke)
+    stream = EventStream(state["request_id"], rescued)
 
     async def recommending() -> Recommendation:
         recommendation = await services.recommender.recommend(asked, generation, stream)
@@ -91,20 +91,20 @@ async def _watched(request: Request, asked: RecommendationRequest) -> Response:
     await stream.begin(recommending())
     # Proxies that buffer would turn the stream into a plain answer.
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-    return _Told(stream, headers)
+    return _EventResponse(stream, headers)
 
 
-class _Told(StreamingResponse):
-    """The events of one recommendation; whoever leaves, at whatever moment, stops waiting for the LVLM."""
+class _EventResponse(StreamingResponse):
+    """Sends the events of one recommendation; a client that leaves ends the wait for the LVLM."""
 
     def __init__(self, stream: EventStream, headers: dict[str, str]) -> None:
         super().__init__(stream.read(), media_type=MEDIA_TYPE, headers=headers)
         self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send them."""
+        """Sends the events to the end, or until the client leaves."""
         try:
             await super().__call__(scope, receive, send)
         finally:
             self._stream.close()
-            scope["state"]["left"] = not self._stream.told
+            scope["state"]["left"] = not self._stream.complete

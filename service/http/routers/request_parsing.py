@@ -1,4 +1,4 @@
-"""Reads a request straight into its models, and describes them to OpenAPI.
+"""Reads query and body of a request straight into pydantic models, and describes them to OpenAPI.
 
 FastAPI's own parameter handling costs several times what validation itself does; on the hot path the models
 read query and body themselves. The description is made from the same models, so the two cannot differ.
@@ -17,11 +17,11 @@ from pydantic import BaseModel, ValidationError
 M = TypeVar("M", bound=BaseModel)
 
 MAX_FIELDS = 32
-"""More than any operation has; bounds what a hostile query string can cost."""
+"""Parameters that a query string may have: more than any operation has; more are refused unread."""
 
 
 def described(query: type[BaseModel], body: type[BaseModel]) -> dict[str, Any]:
-    """The OpenAPI parameters and request body of an operation."""
+    """Returns the OpenAPI parameters and request body of an operation."""
     schema = query.model_json_schema()
     required = schema.get("required", ())
     return {
@@ -37,7 +37,7 @@ def described(query: type[BaseModel], body: type[BaseModel]) -> dict[str, Any]:
 
 
 def read_query(request: Request, model: type[M]) -> M:
-    """The query string as a frozen model.
+    """Returns the query string as a frozen model.
 
     Raises:
         RequestValidationError: a value is wrong, unknown or given twice.
@@ -65,7 +65,7 @@ def _parsed(query_string: bytes, model: type[M]) -> M:
 
 
 async def read_body(request: Request, model: type[M]) -> M:
-    """The JSON body as a model.
+    """Returns the JSON body as a model.
 
     Raises:
         RequestValidationError: it is not JSON, or a value is wrong or unknown.
@@ -76,6 +76,6 @@ async def read_body(request: Request, model: type[M]) -> M:
         raise _located("body", error) from None
 
 
-def _located(place: str, error: ValidationError) -> RequestValidationError:
+def _located(part: str, error: ValidationError) -> RequestValidationError:
     problems = error.errors(include_url=False, include_context=False, include_input=False)
-    return RequestValidationError([{**problem, "loc": (place, *problem["loc"])} for problem in problems])
+    return RequestValidationError([{**problem, "loc": (part, *problem["loc"])} for problem in problems])

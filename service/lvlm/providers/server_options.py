@@ -29,7 +29,7 @@ _FRAMING = frozenset(
         *("keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
     )
 )
-"""Headers that say how a request is sent: another value would break it."""
+"""Headers that say how a request is sent; the settings must not set them, since another value breaks it."""
 
 
 class ServerOptions(BaseModel):
@@ -106,7 +106,7 @@ NOT_SENDABLE = (
 
 
 def sendable(value: str) -> bool:
-    """Whether a header can carry a value: printable ASCII without white space around it (RFC 9110, 5.5)."""
+    """Returns whether a header can carry a value: printable ASCII, no space around it (RFC 9110, 5.5)."""
     return re.fullmatch(r"([!-~]([ -~\t]*[!-~])?)?", value) is not None
 
 

@@ -150,7 +150,7 @@ async def test_a_client_that_leaves_is_counted_as_gone_and_its_call_ends(
 @pytest.mark.usefixtures("clock")
 async def test_a_quiet_stream_says_that_it_is_still_there() -> None:
     stream = EventStream("r")
-    stream._tell("candidates", {})
+    stream._send_json("candidates", {})
 
     async def recommending() -> Recommendation:
         await asyncio.sleep(60)
