@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from models.contracts import ENCODER_INPUT, BackboneManifest
-from service.bundle import Backbone
+from service.catalogue.bundle import Backbone
 
 
 class CandidateModel(Protocol):

@@ -1,4 +1,4 @@
-"""Every way in which the service says no, and the HTTP status of each (RFC 9457 problem details)."""
+"""Errors that a client or the operator is told about, with the HTTP status of each."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ class ServiceError(Exception):
 
     Attributes:
         status: HTTP status code.
-        title: the same for every occurrence of the type; the message is the detail.
-        retry_after: seconds after which trying again makes sense, sent as ``Retry-After``.
+        title: title of the problem document, the same for every occurrence of the type.
+        detail: what is wrong this time and what to do.
+        retry_after: seconds after which trying again makes sense, sent as ``Retry-After``; None if unknown.
     """
 
     status = 500

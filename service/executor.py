@@ -1,4 +1,4 @@
-"""Candidate generation off the event loop, with a queue that is allowed to be full."""
+"""Runs candidate models in threads, off the event loop, with a bounded queue."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ T = TypeVar("T")
 
 
 class BoundedExecutor:
-    """A few threads and a bounded number of calls waiting for them.
+    """A few threads and a bounded number of calls waiting for them; what does not fit is refused at once.
 
-    Inference inside the event loop starves other connections; an unbounded queue makes everybody wait for
-    answers that nobody wants any more. Both end here: what does not fit is refused at once.
+    Inference inside the event loop would hold up all other connections, and behind an unbounded queue every
+    request would wait for answers to clients that have left.
+
+    Args:
+        threads: calls that run at once, at least 1.
+        queue: calls that may wait for a thread.
     """
 
     def __init__(self, threads: int, queue: int) -> None:
@@ -25,7 +29,7 @@ class BoundedExecutor:
         self._free = threads + queue
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run ``work`` in a thread.
+        """Runs ``work`` in a thread and returns what it returns.
 
         Raises:
             OverloadedError: the queue is full.
@@ -33,8 +37,8 @@ class BoundedExecutor:
         if self._free <= 0:
             raise OverloadedError("the queue of waiting recommendations is full", retry_after=1)
         self._free -= 1
-        # The place is given back when the thread is done, not when the caller goes away: a cancelled
-        # request must not make room that is not there.
+        # Counted as free when the thread is done, not when the caller leaves: a cancelled request must not
+        # make room that is not there.
         future = self._pool.submit(work, *args, **kwargs)
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
@@ -44,5 +48,5 @@ class BoundedExecutor:
         self._free += 1
 
     def close(self) -> None:
-        """Wait for running calls and stop the threads."""
+        """Waits for running calls, drops waiting ones and stops the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""One line per event, as text for people or JSON for machines."""
+"""Writes the log: one line per event, as text for people or JSON for machines."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 FIELDS = "fields"
-"""``logger.info("…", extra={FIELDS: {...}})`` adds these to the line."""
+"""Key of a line's own fields: ``logger.info("…", extra={FIELDS: {...}})``."""
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
-"""Of the request that is being answered, or that began the work at hand; every line names it."""
+"""Id of the request that is answered, or that began the work under way; every line names it."""
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, fields included."""
+    """Formats a record as one JSON object, fields included."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format one record."""
+        """Formats one record."""
         line: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
             + f".{int(record.msecs):03d}Z",
@@ -35,10 +35,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Level, message and fields as ``key=value``."""
+    """Formats a record as level, message and fields as ``key=value``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format one record; control characters of clients are escaped, so that one event stays one line."""
+        """Formats one record; control characters of clients are escaped, so that one event stays one line."""
         pairs = "".join(f" {key}={value}" for key, value in _fields(record).items())
         text = f"{record.levelname:<7} {record.getMessage()}{pairs}"
         if not text.isprintable() and not record.name.startswith("uvicorn"):  # whose may be tracebacks
@@ -54,7 +54,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def configure(level: str, form: Literal["json", "text"]) -> None:
-    """Send the service's and uvicorn's log to standard error."""
+    """Sends the service's and uvicorn's log to standard error, from ``level`` on."""
     # What no line of ours shows need not be found out for every line (Python's logging HOWTO, Optimization).
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False

@@ -1,4 +1,4 @@
-"""Every metric of the service, in one place.
+"""All metrics of the service.
 
 Prefix ``msr_``, base units, closed label sets: never a user or item id. Right with several workers: when
 ``PROMETHEUS_MULTIPROC_DIR`` is set before this module is imported, values go through files in that
@@ -15,15 +15,16 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable, of the Prometheus client, with the folder in which workers share their values."""
 
-# One histogram must hold SASRec's 2.5 ms and GPT-4V's 42 s.
+# Seconds. One histogram must hold SASRec's 2.5 ms and GPT-4V's 42 s.
 BUCKETS = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0),
 )
 
 NONE = "none"
-"""The label value where a request has no LVLM model or no cache."""
+"""Label value of a request that has no LVLM model, or no cache."""
 
 
 class Metrics:
@@ -148,7 +149,7 @@ class Metrics:
         self.stage = cache(self.stage_duration.labels)
 
     def expose(self) -> bytes:
-        """The text exposition of this process, or of all workers when there are several."""
+        """Returns the text exposition of this process, or of all workers when there are several."""
         folder = os.environ.get(MULTIPROCESS_VARIABLE)
         if not folder:
             return generate_latest(self.registry)
@@ -159,7 +160,7 @@ class Metrics:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the live gauges of dead workers, which nobody else does when a worker is killed."""
+    """Removes the live gauges of dead workers: a worker that was killed could not do it itself."""
     for pid in {path.stem.rsplit("_", 1)[-1] for path in folder.glob("gauge_live*_*.db")}:
         if not _alive(int(pid)):
             mark_process_dead(int(pid), path=str(folder))  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What fails for an hour is said a few times: at once, then ever more seldom, and when it is over."""
+"""Logs an outage at once, then ever more seldom, and when it is over: an hour of failures is a few lines."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import time
 from collections.abc import Callable
 
 FIRST_PAUSE, LONGEST_PAUSE = 60.0, 600.0
-"""Seconds between two lines about the same outage; doubled by every line."""
+"""Seconds between two lines about the same outage: each line doubles the pause, up to the longest."""
 
 CALM = 10.0
-"""Seconds without a failure after which what works is said to work again: one success may be luck."""
+"""Seconds without a failure after which a success ends the outage: one success alone may be luck."""
 
 FORGOTTEN = 300.0
-"""Seconds without a failure after which the next one is news, to be said at once."""
+"""Seconds without a failure after which the next one begins a new outage, and is logged at once."""
 
 
 class Outage:
     """The log of one thing that may fail for long, or now and then: at most 60 lines an hour in any case.
 
     Args:
-        name: of the thing, for the line that says that it works again.
-        log: where the lines go.
-        level: of the lines.
-        clock: seconds, from anywhere.
+        name: name of the thing, for the line that says that it works again.
+        log: logger that the lines go to.
+        level: level of the lines.
+        clock: returns seconds since any moment.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Outage:
         self._pause = FIRST_PAUSE
 
     def failed(self, message: str, *arguments: object, error: BaseException | None = None) -> None:
-        """It failed; say so if it is time.
+        """Notes a failure, and logs it if a line is due.
 
         Args:
-            message: as for a logger.
-            arguments: of the message.
-            error: whose traceback goes with the first line of an outage.
+            message: text with placeholders, as for a logger.
+            arguments: values of the placeholders.
+            error: error whose traceback goes with the first line of an outage.
         """
         now = self._clock()
         if now - self._last >= FORGOTTEN:
@@ -71,7 +71,7 @@ class Outage:
         self._pause = min(LONGEST_PAUSE, 2 * self._pause)
 
     def works(self) -> None:
-        """It worked; if it had failed, say so once it has stayed well for a moment."""
+        """Notes a success, and logs the end of an outage once it has lasted for ``CALM`` seconds."""
         if self._since is None:
             return
         now = self._clock()

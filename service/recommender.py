@@ -1,73 +1,134 @@
-"""The one function that tells the story: history, candidates, strategy, recommendation."""
+"""Makes a recommendation: history, candidates, and where the strategy asks for it the LVLM's order."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 import numpy as np
 
-from service.bundle import Catalogue
 from service.candidates import CandidateModel
-from service.choices import Choices
+from service.catalogue.bundle import Catalogue
+from service.catalogue.histories import History, HistoryReader, given_history, name_some
 from service.errors import InvalidRequestError
 from service.executor import BoundedExecutor
-from service.histories import History, HistoryReader, name_some
-from service.lvlm.contracts import StageRequest, StageResult
+from service.generation import Generation
+from service.lvlm.contracts import (
+    CacheUse,
+    Form,
+    ImageMode,
+    Modality,
+    Outcome,
+    StageRequest,
+    StageResult,
+)
+from service.lvlm_choices import LvlmChoices
 from service.metrics import Metrics
-from service.schemas import RecommendBody, RecommendQuery
 from service.stores.base import reading_time
-from service.strategies import STRATEGIES, Strategy
+from service.strategies import Strategy
 
 POOL = 30
-"""How many candidates the LVLM is shown unless the request brings its own (the paper's 1 + 29)."""
+"""Candidates that the LVLM is shown unless the request brings its own (the paper's 1 + 29)."""
 
 POPULARITY = "popularity"
+"""The ``source`` of items that no candidate model ordered."""
 OK = "ok"
+"""Outcome of a request that the candidate model answers; with an LVLM, see ``Outcome``."""
 COLD_START = "cold_start"
+"""Outcome of a request without a usable history: popular items."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendationRequest:
+    """Whom to recommend to and how, whatever transport the request came by.
+
+    Attributes:
+        strategy: one of the six of the table.
+        user_id: user of the bundle or of earlier events.
+        history: item ids, oldest first, instead of the stored history; None for the stored one.
+        candidates: item ids to rank, and no others; None for the best of the catalogue.
+        exclude: item ids that must not be in the answer.
+        include_seen: whether items of the history may be recommended again.
+        k: number of items wanted, at least 1.
+        deadline: seconds for the whole answer; None for the deployment's own.
+        backbone: name of the backbone that makes the candidates; None for the strategy's default.
+        provider: configured name of the LVLM's provider; None for the default.
+        model: model of that provider; None for its default.
+        modality: what the raw view shows of an item.
+        image_mode: how the images of a history are put together.
+        form: form of the prompt.
+        cache: use of the answer cache.
+        explain: whether the LVLM is asked for an explanation.
+    """
+
+    strategy: Strategy
+    user_id: str | None = None
+    history: Sequence[str] | None = None
+    candidates: Sequence[str] | None = None
+    exclude: Sequence[str] = ()
+    include_seen: bool = False
+    k: int = 10
+    deadline: float | None = None
+    backbone: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    modality: Modality = "title+image"
+    image_mode: ImageMode = "grid"
+    form: Form = "label"
+    cache: CacheUse = "use"
+    explain: bool = False
 
 
 class Reranker(Protocol):
     """The LVLM stage as the recommender sees it."""
 
     async def rerank(
-        self, request: StageRequest, placed: Callable[[Sequence[int]], None] | None = None
+        self,
+        request: StageRequest,
+        catalogue: Catalogue,
+        placed: Callable[[Sequence[int]], None] | None = None,
     ) -> StageResult:
-        """Order a pool; never raises for what a provider does."""
+        """Orders a pool of the catalogue's rows; never raises for what a provider does."""
         ...
 
 
 class Watcher(Protocol):
-    """Somebody who wants to see a recommendation while it is made."""
+    """Receives a recommendation while it is made."""
 
     def candidates(self, recommendation: Recommendation) -> None:
-        """The candidate model's order is there."""
+        """Called once, when the candidate model's order is there."""
         ...
 
     def placed(self, recommendation: Recommendation, rows: Sequence[int]) -> None:
-        """The LVLM has placed these rows so far, best first."""
+        """Called with all rows that the LVLM has placed so far, best first, whenever there are more."""
         ...
 
 
 @dataclass(slots=True)
 class Recommendation:
-    """Everything that an answer, a log line and the metrics say.
+    """A recommendation, with everything that its answer, its log line and the metrics say.
 
     Attributes:
-        served: the strategy that really ordered the items.
+        generation: what the request reads, from its beginning to its answer.
+        served: name of the strategy that really ordered the items.
+        outcome: ``ok``, ``cold_start`` or an ``Outcome`` of the LVLM stage.
+        model: candidate model that made ``order``, or would have.
         order: item rows in the candidate model's order.
-        scores: of ``order``, row by row.
+        scores: scores of ``order``, row by row.
         source: what made ``order``: the backbone's name or ``popularity``.
         placed: rows that the LVLM put first, best first.
-        seconds: stage -> wall time.
+        lvlm: what the LVLM stage did; None where it was not asked, or broke.
+        warnings: sentences for the caller.
+        seconds: wall time by stage.
     """
 
-    user_id: str | None
-    k: int
-    strategy: Strategy
+    request: RecommendationRequest
+    generation: Generation
     served: str
     outcome: str
     model: CandidateModel
@@ -80,6 +141,16 @@ class Recommendation:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
+    def strategy(self) -> Strategy:
+        """The strategy that was asked for."""
+        return self.request.strategy
+
+    @property
+    def k(self) -> int:
+        """How many items were asked for."""
+        return self.request.k
+
+    @property
     def ranking(self) -> list[int]:
         """The first ``k`` item rows: what the LVLM placed, then the candidate model's order."""
         if not self.placed:
@@ -88,13 +159,47 @@ class Recommendation:
         return [*self.placed, *(row for row in self.order if row not in placed)][: self.k]
 
 
+@dataclass(slots=True)
+class _Reranking:
+    """One request on its way to the LVLM stage and back.
+
+    Attributes:
+        recommendation: the candidate model's answer, which the LVLM's order goes into.
+        history: item rows, oldest first; at least one.
+        provider: configured name of the LVLM's provider.
+        model: model of that provider.
+        deadline: seconds that are left of the request's.
+        watcher: receives what the LVLM places; None where the answer is awaited whole.
+        watched: rows that the watcher has received, best first.
+    """
+
+    recommendation: Recommendation
+    history: Sequence[int]
+    provider: str
+    model: str
+    deadline: float
+    watcher: Watcher | None = None
+    watched: tuple[int, ...] = ()
+
+    @property
+    def pool(self) -> tuple[int, ...]:
+        """Rows that the LVLM orders, in the candidate model's order: all that were given, else the top."""
+        order = self.recommendation.order
+        return tuple(order if self.recommendation.request.candidates is not None else order[:POOL])
+
+    def pass_on(self, rows: Sequence[int]) -> None:
+        """Passes what the LVLM has placed so far on to the watcher."""
+        assert self.watcher is not None
+        self.watched = tuple(rows)
+        self.watcher.placed(self.recommendation, rows)
+
+
 class Recommender:
-    """Answers requests about one catalogue."""
+    """Answers requests, each about the generation that it brings."""
 
     def __init__(
         self,
-        catalogue: Catalogue,
-        choices: Choices,
+        lvlms: LvlmChoices,
         histories: HistoryReader,
         executor: BoundedExecutor,
         reranker: Reranker,
@@ -102,9 +207,8 @@ class Recommender:
         *,
         deadline: float,
     ) -> None:
-        """Keep the parts; ``deadline`` is in seconds, for requests that do not bring their own."""
-        self._catalogue = catalogue
-        self._choices = choices
+        """Keeps the parts; ``deadline`` is in seconds, for requests that do not bring their own."""
+        self._lvlms = lvlms
         self._histories = histories
         self._executor = executor
         self._reranker = reranker
@@ -112,68 +216,73 @@ class Recommender:
         self._deadline = deadline
 
     async def recommend(
-        self, body: RecommendBody, query: RecommendQuery, watcher: Watcher | None = None
+        self, request: RecommendationRequest, generation: Generation, watcher: Watcher | None = None
     ) -> Recommendation:
-        """Recommend ``body.k`` items.
+        """Recommends ``request.k`` items of a generation.
 
         Raises:
             InvalidRequestError: the request names something that is not there, or nothing to go by.
             OverloadedError: too many requests wait for the candidate model.
         """
         started = time.perf_counter()
-        strategy = STRATEGIES[query.strategy]
-        model = self._choices.backbone_for(query)
-        lvlm = self._choices.lvlm_for(query)
-        deadline = self._deadline if body.deadline_ms is None else body.deadline_ms / 1000
-        history = await self._history(body, reading_time(deadline))
+        model = generation.model_for(request.strategy, request.backbone)
+        provider, lvlm = self._lvlms.choose(request.provider, request.model)
+        deadline = self._deadline if request.deadline is None else request.deadline
+        history = await self._history(request, generation.catalogue, reading_time(deadline))
         after_history = time.perf_counter()
-        recommendation = await self._candidates(body, strategy, model, history)
+        recommendation = await self._candidates(request, generation, model, history)
         after_candidates = time.perf_counter()
         recommendation.seconds["history"] = after_history - started
         recommendation.seconds["candidates"] = after_candidates - after_history
         if watcher:
             watcher.candidates(recommendation)
-        if strategy.asks_lvlm and history.rows and recommendation.order:
+        if request.strategy.asks_lvlm and history.rows and recommendation.order:
             left = max(0.0, started + deadline - after_candidates)
-            await self._rerank(recommendation, body, query, history, lvlm, left, watcher)
-        if len(recommendation.order) < body.k:
+            await self._rerank(_Reranking(recommendation, history.rows, provider, lvlm, left, watcher))
+        if len(recommendation.order) < request.k:
             found = len(recommendation.order)
-            recommendation.warnings.append(f"{found} items exist for this request and k is {body.k}")
+            recommendation.warnings.append(f"{found} items exist for this request and k is {request.k}")
         for stage, seconds in recommendation.seconds.items():
-            self._metrics.stage(stage, strategy.name).observe(seconds)
+            self._metrics.stage(stage, request.strategy.name).observe(seconds)
         recommendation.seconds["total"] = time.perf_counter() - started
         return recommendation
 
-    async def _history(self, body: RecommendBody, patience: float) -> History:
-        if body.history is not None:
-            return self._histories.given(body.history)
-        if body.user_id is None:
+    async def _history(
+        self, request: RecommendationRequest, catalogue: Catalogue, patience: float
+    ) -> History:
+        if request.history is not None:
+            return given_history(catalogue, request.history)
+        if request.user_id is None:
             raise InvalidRequestError("give a user_id, a history or both")
-        return await self._histories.stored(body.user_id, patience)
+        return await self._histories.stored(catalogue, request.user_id, patience)
 
     async def _candidates(
-        self, body: RecommendBody, strategy: Strategy, model: CandidateModel, history: History
+        self,
+        request: RecommendationRequest,
+        generation: Generation,
+        model: CandidateModel,
+        history: History,
     ) -> Recommendation:
-        rows = self._catalogue.rows
-        excluded = {rows[item_id] for item_id in body.exclude if item_id in rows}
-        given, warnings = self._given(body, excluded)
-        wanted = max(body.k, POOL) if strategy.asks_lvlm else body.k
+        catalogue, strategy = generation.catalogue, request.strategy
+        rows = catalogue.rows
+        excluded = {rows[item_id] for item_id in request.exclude if item_id in rows}
+        given, warnings = _given(request, catalogue, excluded)
+        wanted = max(request.k, POOL) if strategy.asks_lvlm else request.k
         outcome, served, source = OK, "none" if strategy.asks_lvlm else strategy.name, model.manifest.name
         if not history.rows:
             outcome, served, source = COLD_START, "none", POPULARITY
-            order, scores = self._popular(given, excluded, wanted)
+            order, scores = _popular(catalogue, given, excluded, wanted)
             warnings.append("nothing is known to go by: popular items")
         elif given is None:
-            left_out = excluded if body.include_seen else excluded | set(history.rows)
+            left_out = excluded if request.include_seen else excluded | set(history.rows)
             order, scores = await self._executor.run(model.top, history.rows, wanted, list(left_out))
         elif given:
             order, scores = _sorted(given, await self._executor.run(model.score, history.rows, given))
         else:
             order, scores = [], []
         return Recommendation(
-            user_id=body.user_id,
-            k=body.k,
-            strategy=strategy,
+            request=request,
+            generation=generation,
             served=served,
             outcome=outcome,
             model=model,
@@ -183,74 +292,88 @@ class Recommender:
             warnings=[*history.warnings, *warnings],
         )
 
-    def _given(self, body: RecommendBody, excluded: set[int]) -> tuple[list[int] | None, list[str]]:
-        """The rows of the request's candidates, each once and without excluded ones; None if it has none."""
-        if body.candidates is None:
-            return None, []
-        rows = self._catalogue.rows
-        unknown = [item_id for item_id in body.candidates if item_id not in rows]
-        if unknown:
-            raise InvalidRequestError(f"unknown candidates: {name_some(unknown)}")
-        given = [rows[item_id] for item_id in dict.fromkeys(body.candidates)]
-        repeated = len(body.candidates) - len(given)
-        warnings = [f"{repeated} repeated candidates left out"] if repeated else []
-        return [row for row in given if row not in excluded], warnings
+    async def _rerank(self, reranking: _Reranking) -> None:
+        """Lets the LVLM order the pool; a fault of ours leaves what it placed so far, then the candidates.
 
-    def _popular(
-        self, given: Sequence[int] | None, excluded: set[int], wanted: int
-    ) -> tuple[list[int], list[float]]:
-        popularity = self._catalogue.popularity
-        if given is not None:
-            return _sorted(given, popularity[list(given)].astype(float).tolist())
-        order: list[int] = []
-        for row in self._catalogue.popular:
-            if len(order) == wanted:
-                break
-            if int(row) not in excluded:
-                order.append(int(row))
-        return order, popularity[order].astype(float).tolist()
-
-    async def _rerank(
-        self,
-        recommendation: Recommendation,
-        body: RecommendBody,
-        query: RecommendQuery,
-        history: History,
-        lvlm: tuple[str, str],
-        deadline: float,
-        watcher: Watcher | None,
-    ) -> None:
-        pool = recommendation.order if body.candidates is not None else recommendation.order[:POOL]
-        provider, model = lvlm
-        result = await self._reranker.rerank(
-            StageRequest(
-                strategy=recommendation.strategy,
-                history=tuple(history.rows),
-                pool=tuple(pool),
-                k=min(body.k, len(pool)),
-                provider=provider,
-                model=model,
-                modality=query.modality,
-                image_mode=query.image_mode,
-                form=query.prompt,
-                cache=query.cache,
-                explain=query.explain,
-                deadline=deadline,
-                backbone_version=recommendation.model.manifest.version,
-                alternatives=self._choices.alternatives_for(query),
-            ),
-            partial(watcher.placed, recommendation) if watcher else None,
-        )
-        recommendation.lvlm = result
-        recommendation.outcome = result.outcome
-        recommendation.placed = result.order
-        if result.order:
+        What a provider does is no fault: the stage has an outcome for it.
+        """
+        recommendation = reranking.recommendation
+        try:
+            result = await self._reranked(reranking)
+        except Exception:
+            log.exception("the LVLM stage broke: the candidate model's order goes on")
+            recommendation.placed = reranking.watched  # a client that saw them keeps them first
+            recommendation.outcome = Outcome.PARTIAL if reranking.watched else Outcome.FALLBACK_PROVIDER
+            recommendation.warnings.append("the LVLM stage broke: the candidate model's order goes on")
+            # The stage counts its own fallbacks, and it did not come to that.
+            self._metrics.fallbacks.labels(str(recommendation.outcome)).inc()
+        else:
+            recommendation.lvlm = result
+            recommendation.placed = result.order
+            recommendation.outcome = result.outcome
+            recommendation.warnings.extend(result.warnings)
+            recommendation.seconds.update(result.seconds)
+        if recommendation.placed:
             recommendation.served = recommendation.strategy.name
-        recommendation.warnings.extend(result.warnings)
-        recommendation.seconds.update(result.seconds)
+
+    async def _reranked(self, reranking: _Reranking) -> StageResult:
+        recommendation, request = reranking.recommendation, reranking.recommendation.request
+        pool = reranking.pool
+        return await self._reranker.rerank(
+            StageRequest(
+                strategy=request.strategy,
+                history=tuple(reranking.history),
+                pool=pool,
+                k=min(request.k, len(pool)),
+                provider=reranking.provider,
+                model=reranking.model,
+                modality=request.modality,
+                image_mode=request.image_mode,
+                form=request.form,
+                cache=request.cache,
+                explain=request.explain,
+                deadline=reranking.deadline,
+                backbone_version=recommendation.model.manifest.version,
+                alternatives=self._lvlms.alternatives_for(request.provider, request.model),
+            ),
+            recommendation.generation.catalogue,
+            reranking.pass_on if reranking.watcher else None,
+        )
+
+
+def _given(
+    request: RecommendationRequest, catalogue: Catalogue, excluded: set[int]
+) -> tuple[list[int] | None, list[str]]:
+    """The rows of the request's candidates, each once and without excluded ones; None if it has none."""
+    if request.candidates is None:
+        return None, []
+    rows = catalogue.rows
+    unknown = [item_id for item_id in request.candidates if item_id not in rows]
+    if unknown:
+        raise InvalidRequestError(f"unknown candidates: {name_some(unknown)}")
+    given = [rows[item_id] for item_id in dict.fromkeys(request.candidates)]
+    repeated = len(request.candidates) - len(given)
+    warnings = [f"{repeated} repeated candidates left out"] if repeated else []
+    return [row for row in given if row not in excluded], warnings
+
+
+def _popular(
+    catalogue: Catalogue, given: Sequence[int] | None, excluded: set[int], wanted: int
+) -> tuple[list[int], list[float]]:
+    """The most popular rows, of those given if any are, and how many users took each."""
+    popularity = catalogue.popularity
+    if given is not None:
+        return _sorted(given, popularity[list(given)].astype(float).tolist())
+    order: list[int] = []
+    for row in catalogue.popular:
+        if len(order) == wanted:
+            break
+        if int(row) not in excluded:
+            order.append(int(row))
+    return order, popularity[order].astype(float).tolist()
 
 
 def _sorted(rows: Sequence[int], scores: Sequence[float]) -> tuple[list[int], list[float]]:
     """Best first; equal scores by row, so that the order of a request's candidates does not matter."""
-    places = np.lexsort((np.asarray(rows), -np.asarray(scores)))
-    return [rows[place] for place in places], [scores[place] for place in places]
+    positions = np.lexsort((np.asarray(rows), -np.asarray(scores)))
+    return [rows[position] for position in positions], [scores[position] for position in positions]

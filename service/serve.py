@@ -1,4 +1,4 @@
-"""Starts the service: checks first, then the simulator if it is wanted, then the workers."""
+"""Starts the service: checks the settings, then starts the simulator if it is wanted, then the workers."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ import uvicorn
 
 from models.contracts import BundleError
 from service import logs
-from service.bundle import Bundle, open_bundle
-from service.companion import simulator_beside
+from service.catalogue.bundle import Bundle, open_bundle
 from service.errors import ConfigurationError
 from service.metrics import MULTIPROCESS_VARIABLE
 from service.settings import Settings, read_settings, unknown_variables
-from service.wiring import check, unpriced
+from service.simulator_process import simulator_beside
+from service.wiring.checks import check, unpriced
 
 logger = logging.getLogger("service")
 
 
 def main() -> int:
-    """Serve until stopped and return the exit status."""
+    """Serves until stopped and returns the exit status: 2 for a wrong setting."""
     try:
         settings = read_settings()
         bundle = open_bundle(settings.bundle)
@@ -74,7 +74,7 @@ def _serve(settings: Settings, bundle: Bundle) -> None:
     url = f"http://{_reachable(settings.host)}:{settings.port}"
     threading.Thread(target=_greet, args=(url, bundle), daemon=True).start()
     uvicorn.run(
-        "service.app:create_app_from_environment",
+        "service.wiring.application:create_app_from_environment",
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -92,7 +92,7 @@ def _reachable(host: str) -> str:
 
 @contextmanager
 def _metrics_folder(settings: Settings) -> Iterator[None]:
-    """A fresh folder through which several workers share their metrics."""
+    """Makes a fresh folder through which several workers share their metrics; one worker needs none."""
     if settings.workers == 1:
         os.environ.pop(MULTIPROCESS_VARIABLE, None)
         yield
@@ -106,10 +106,10 @@ def _metrics_folder(settings: Settings) -> Iterator[None]:
 
 
 def _greet(url: str, bundle: Bundle) -> None:
-    """Once the service is ready, say so and show three commands to try."""
+    """Waits until the service is ready, says so and shows three commands to try."""
     # Without a proxy, whatever the environment says: the service is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    for _ in range(600):
+    for _ in range(600):  # a minute, and longer while it accepts and does not answer
         try:
             with opener.open(f"{url}/health/ready", timeout=5):
                 break

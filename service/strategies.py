@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from models.contracts import TextView
+
+StrategyName = Literal["none", "s1", "s2", "s3", "s4", "s5"]
 
 
 class Task(StrEnum):
@@ -25,12 +28,13 @@ class Strategy:
     """One cell of the table.
 
     Attributes:
-        view: how items are described: ``raw`` (title and image) or ``enhanced`` (title and caption).
+        name: name in requests, answers and metric labels.
+        view: how the history's items are described: ``raw`` (title, image) or ``enhanced`` (title, caption).
         task: what the LVLM does with the candidates.
-        backbone_view: the text view of the backbone that makes the candidates unless the request names one.
+        backbone_view: text view of the backbone that makes the candidates unless the request names one.
     """
 
-    name: str
+    name: StrategyName
     view: TextView
     task: Task
     backbone_view: TextView
@@ -41,7 +45,7 @@ class Strategy:
         return self.task is not Task.NONE
 
 
-STRATEGIES = {
+STRATEGIES: dict[str, Strategy] = {
     strategy.name: strategy
     for strategy in (
         Strategy("none", view="raw", task=Task.NONE, backbone_view="raw"),

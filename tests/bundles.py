@@ -36,16 +36,19 @@ KINDS = ("mug", "lamp", "vase", "bag")
 PIXELS = {"red": (200, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 200), "white": (245, 245, 245)}
 
 
-def write_bundle(folder: Path, items: int = 48, users: int = 12, enhanced: bool = True) -> Path:
+def write_bundle(
+    folder: Path, items: int = 48, users: int = 12, enhanced: bool = True, prefix: str = "I"
+) -> Path:
     """A bundle whose encoder is the mean of the history's item vectors.
 
     Item i has colour ``i % 4`` and kind ``i // 4 % 4``; its vector is the one-hot pair of both plus a tiny
-    term that falls with i. So a history of red mugs scores red mugs first, in row order.
+    term that falls with i. So a history of red mugs scores red mugs first, in row order. Item ids begin with
+    ``prefix``.
     """
     catalogue = folder / CATALOGUE
     (catalogue / IMAGES).mkdir(parents=True)
     (catalogue / CAPTIONS).mkdir()
-    made = [_item(catalogue, row) for row in range(items)]
+    made = [_item(catalogue, row, prefix) for row in range(items)]
     with (catalogue / ITEMS).open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(item.to_json()) + "\n" for item in made)
     histories = [[(user * 5 + step * 4) % items for step in range(3 + user % 3)] for user in range(users)]
@@ -127,10 +130,10 @@ def mean_encoder(dimension: int) -> onnx.ModelProto:
     return model
 
 
-def _item(catalogue: Path, row: int) -> Item:
+def _item(catalogue: Path, row: int, prefix: str) -> Item:
     """Every sixth item has no picture and every seventh no title: both are real cases."""
     colour, kind = COLOURS[row % 4], KINDS[row // 4 % 4]
-    item_id = f"I{row:03d}"
+    item_id = f"{prefix}{row:03d}"
     image = digest = None
     if row % 6 != 5:
         image = f"{item_id}.png"

@@ -12,25 +12,23 @@ from typing import Any
 
 from scripted_server import AnthropicScript, OpenAIScript
 
-from service.bundle import Catalogue
-from service.lvlm.accounts import Ledger
-from service.lvlm.allowance import Budget, Quota, RateLimit
-from service.lvlm.answer_cache import AnswerCache, Lifetimes
-from service.lvlm.captions import Captions
-from service.lvlm.contracts import StageOptions
-from service.lvlm.elsewhere import WorkLease
+from service.catalogue.bundle import Catalogue
+from service.lvlm.allowance import Budget, RateLimit
+from service.lvlm.answer_cache import Lifetimes
+from service.lvlm.captions import Captions, Found
+from service.lvlm.contracts import StageOptions, StageRequest, StageResult
 from service.lvlm.gateway import Gateway
-from service.lvlm.pictures import Pictures
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.anthropic_messages import AnthropicMessages
-from service.lvlm.providers.base import Provider
+from service.lvlm.providers.base import Call, Provider
 from service.lvlm.providers.openai_chat import OpenAIChat
-from service.lvlm.retries import Retries
 from service.lvlm.stage import LvlmStage
-from service.lvlm.thumbnails import ThumbnailCache
+from service.lvlm.told import OnPlaced
 from service.metrics import Metrics
 from service.stores.base import Cache, Leases, StoreError
 from service.stores.memory import MemoryCache, MemoryMeters
+from service.stores.stores import Stores
+from service.wiring import lvlm as wiring
 
 SCRIPTS: dict[str, OpenAIScript | AnthropicScript] = {
     "openai": OpenAIScript(),
@@ -52,11 +50,43 @@ def connect(wire: str, url: str) -> Provider:
 
 
 @dataclass(frozen=True)
+class StageOfCatalogue:
+    """A stage whose requests are all about one catalogue."""
+
+    stage: LvlmStage
+    catalogue: Catalogue
+
+    async def rerank(self, request: StageRequest, placed: OnPlaced | None = None) -> StageResult:
+        return await self.stage.rerank(request, self.catalogue, placed)
+
+    async def prompt(self, request: StageRequest) -> Call:
+        return await self.stage.prompt(request, self.catalogue)
+
+    @property
+    def _singleflight(self) -> Any:
+        return self.stage._singleflight
+
+
+@dataclass(frozen=True)
+class CaptionsOfCatalogue:
+    """Captions of one catalogue's items."""
+
+    captions: Captions
+    catalogue: Catalogue
+
+    async def read(self, rows: Sequence[int], provider: str, model: str) -> Found:
+        return await self.captions.read(self.catalogue, rows, provider, model)
+
+    async def close(self) -> None:
+        await self.captions.close()
+
+
+@dataclass(frozen=True)
 class Opened:
     """A stage with what a test looks at."""
 
-    stage: LvlmStage
-    captions: Captions
+    stage: StageOfCatalogue
+    captions: CaptionsOfCatalogue
     gateway: Gateway
     metrics: Metrics
 
@@ -79,15 +109,18 @@ def open_gateway(
     clock: Callable[[], float] = time.monotonic,
 ) -> Gateway:
     """A gateway with meters of its own."""
-    metrics, meters = metrics or Metrics(), meters or MemoryMeters()
-    return Gateway(
+    return wiring.open_gateway(
+        wiring.GatewayOptions(
+            concurrency=concurrency,
+            attempts=attempts,
+            hedge=hedge,
+            limits=limits or {},
+            budget=budget or Budget(),
+            bill_simulated=bill_simulated,
+        ),
         {provider.name: provider for provider in providers},
-        Ledger(Prices.read(), metrics, bill_simulated=bill_simulated),
-        Quota(meters, meters, limits, budget),
-        metrics,
-        concurrency=concurrency,
-        retries=Retries(attempts),
-        hedge=hedge,
+        Stores.in_memory(MemoryCache(0), meters),
+        metrics or Metrics(),
         clock=clock,
     )
 
@@ -123,35 +156,30 @@ async def open_stage(
         budget=budget,
         bill_simulated=bill_simulated,
     )
-    pictures = Pictures(catalogue, ThumbnailCache(10**7))
-    captions = Captions(
-        catalogue,
-        pictures,
-        gateway,
-        cache,
-        metrics,
-        ttl=60,
-        max_output_tokens=500,
-        captioner=captioner,
-        fill=fill,
-        leases=leases,
-    )
-    stage = LvlmStage(
-        catalogue,
-        gateway=gateway,
-        pictures=pictures,
-        captions=captions,
-        answers=AnswerCache(cache, lifetimes or Lifetimes(60, 60, 60), metrics),
-        lease=WorkLease(leases),
-        metrics=metrics,
-        options=StageOptions(
-            stream, max_output_tokens=500, call_seconds=call_seconds, closing_seconds=closing_seconds
+    lvlm = wiring.open_lvlm(
+        wiring.LvlmOptions(
+            StageOptions(
+                stream, max_output_tokens=500, call_seconds=call_seconds, closing_seconds=closing_seconds
+            ),
+            lifetimes or Lifetimes(60, 60, 60),
+            caption_seconds=60,
+            captioner=captioner,
+            fill_captions=fill,
+            thumbnail_bytes=10**7,
         ),
+        gateway,
+        Stores.in_memory(cache, leases=leases),
+        metrics,
     )
     try:
-        yield Opened(stage, captions, gateway, metrics)
+        yield Opened(
+            StageOfCatalogue(lvlm.stage, catalogue),
+            CaptionsOfCatalogue(lvlm.captions, catalogue),
+            gateway,
+            metrics,
+        )
     finally:
-        await stage.close()
+        await lvlm.stage.close()
 
 
 class MemoryLeases:

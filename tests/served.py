@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import uvicorn
 
-from service.app import create_app
 from service.settings import Settings
 from service.simulator import app as simulator
 from service.simulator.books.image_tokens import RULES

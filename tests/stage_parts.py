@@ -18,7 +18,7 @@ from lvlm_parts import (
 )
 from scripted_server import Reply, ScriptedServer, scripted_server
 
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.lvlm.contracts import StageRequest, StageResult
 from service.strategies import STRATEGIES
 

@@ -11,7 +11,7 @@ from benchmarks.errors import BenchmarkError
 from models.data.dataset import Rows
 from models.errors import EvaluationError
 from models.evaluation import Protocol, cohort, leave_one_out, sample_candidates
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 
 LONGEST_HISTORY = 2000
 """Most items in a request's ``history``; older ones are left out. A model reads far fewer."""

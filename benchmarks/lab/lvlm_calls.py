@@ -8,23 +8,14 @@ from dataclasses import dataclass, replace
 
 from benchmarks.lab.cases import Case
 from benchmarks.lab.stats import mean
-from service.bundle import Catalogue
-from service.lvlm.accounts import Ledger
-from service.lvlm.allowance import Quota
-from service.lvlm.answer_cache import AnswerCache, Lifetimes
-from service.lvlm.captions import Captions
+from service.catalogue.bundle import Catalogue
 from service.lvlm.contracts import Form, StageOptions, StageRequest
-from service.lvlm.elsewhere import WorkLease
-from service.lvlm.gateway import Gateway
-from service.lvlm.pictures import Pictures
-from service.lvlm.pricing import Prices
 from service.lvlm.prompts import caption_prompt
 from service.lvlm.providers.base import Call
-from service.lvlm.stage import LvlmStage
-from service.lvlm.thumbnails import ThumbnailCache
 from service.metrics import Metrics
-from service.stores.memory import MemoryCache, MemoryMeters
+from service.stores.stores import memory_stores
 from service.strategies import Strategy
+from service.wiring.lvlm import GatewayOptions, LvlmOptions, open_gateway, open_lvlm
 
 PROVIDER = "none"
 """The provider's name in calls that are never made; it has no limits and no estimates of its own."""
@@ -59,36 +50,19 @@ class CallBuilder:
     def __init__(self, catalogue: Catalogue) -> None:
         """Puts a stage together over stores in memory and without a provider."""
         self._catalogue = catalogue
-        metrics, meters, cache = Metrics(), MemoryMeters(), MemoryCache(MEMORY_BYTES)
-        self._gateway = Gateway(
-            {}, Ledger(Prices.read(), metrics), Quota(meters, meters), metrics, concurrency=1
+        metrics, stores = Metrics(), memory_stores(MEMORY_BYTES)
+        self._gateway = open_gateway(GatewayOptions(), {}, stores, metrics)
+        options = LvlmOptions(
+            StageOptions(max_output_tokens=MAX_OUTPUT_TOKENS),
+            fill_captions=False,
+            thumbnail_bytes=MEMORY_BYTES,
         )
-        self._pictures = Pictures(catalogue, ThumbnailCache(MEMORY_BYTES))
-        captions = Captions(
-            catalogue,
-            self._pictures,
-            self._gateway,
-            cache,
-            metrics,
-            ttl=1,
-            max_output_tokens=MAX_OUTPUT_TOKENS,
-            fill=False,
-        )
-        self._stage = LvlmStage(
-            catalogue,
-            gateway=self._gateway,
-            pictures=self._pictures,
-            captions=captions,
-            answers=AnswerCache(cache, Lifetimes(1, 0, 0), metrics),
-            lease=WorkLease(None),
-            metrics=metrics,
-            options=StageOptions(max_output_tokens=MAX_OUTPUT_TOKENS),
-        )
+        self._lvlm = open_lvlm(options, self._gateway, stores, metrics)
 
     async def ranking(self, case: Case, strategy: Strategy, form: Form, k: int) -> Call:
         """Builds the call that ranks one user's candidates."""
         rows = self._catalogue.rows
-        return await self._stage.prompt(
+        return await self._lvlm.stage.prompt(
             StageRequest(
                 strategy,
                 history=tuple(rows[item] for item in case.history),
@@ -97,7 +71,8 @@ class CallBuilder:
                 provider=PROVIDER,
                 model="",
                 form=form,
-            )
+            ),
+            self._catalogue,
         )
 
     async def captions(self, images: int, seed: int) -> list[Call]:
@@ -105,7 +80,7 @@ class CallBuilder:
         items = self._catalogue.items
         pictured = [row for row in range(len(items)) if self._catalogue.image_path(row)]
         drawn = random.Random(seed).sample(pictured, min(images, len(pictured)))
-        pictures = [image for row in drawn if (image := await self._pictures.item(row))]
+        pictures = [image for row in drawn if (image := await self._lvlm.pictures.item(self._catalogue, row))]
         return [Call(caption_prompt(image), "", MAX_OUTPUT_TOKENS, stream=False) for image in pictures]
 
     def estimate(self, calls: Sequence[Call], model: str) -> CallEstimate:
@@ -120,4 +95,4 @@ class CallBuilder:
 
     async def close(self) -> None:
         """Stops the stage's threads."""
-        await self._stage.close()
+        await self._lvlm.stage.close()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import get_args
 
 from benchmarks.errors import BenchmarkError
 from models.contracts import BundleError
-from service.bundle import Bundle, open_bundle
+from service.catalogue.bundle import Bundle, open_bundle
+from service.lvlm.contracts import Form, ImageMode, Modality
 from service.settings import DEMO_BUNDLE
 from service.strategies import STRATEGIES
 
@@ -41,13 +43,9 @@ def add_strategy_arguments(parser: argparse.ArgumentParser, default: str, cache:
     parser.add_argument("--backbone", help="candidate model, by its name in the bundle")
     parser.add_argument("--provider", help="LVLM provider, by its configured name")
     parser.add_argument("--model", help="LVLM model, by the provider's name for it")
-    parser.add_argument(
-        "--modality", choices=("title", "image", "title+image"), help="what the raw view shows"
-    )
-    parser.add_argument(
-        "--image-mode", choices=("grid", "strip", "separate"), help="how images are put together"
-    )
-    parser.add_argument("--prompt", choices=("label", "paper"), help="form of the prompt")
+    parser.add_argument("--modality", choices=get_args(Modality), help="what the raw view shows")
+    parser.add_argument("--image-mode", choices=get_args(ImageMode), help="how images are put together")
+    parser.add_argument("--prompt", choices=get_args(Form), help="form of the prompt")
     parser.add_argument("--cache", choices=("use", "refresh", "off"), default=cache, help="of LVLM answers")
     parser.add_argument("--deadline-ms", type=int, help="the service's time limit for one answer")
 

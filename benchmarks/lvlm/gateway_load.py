@@ -9,16 +9,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.lvlm.accounts import Ledger
-from service.lvlm.allowance import Quota
 from service.lvlm.attempt import Ending
-from service.lvlm.gateway import Gateway
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import Call, Prompt, Text
 from service.metrics import Metrics
 from service.settings import Settings
-from service.stores.memory import MemoryMeters
-from service.wiring import open_provider
+from service.stores.stores import memory_stores
+from service.wiring.lvlm import GatewayOptions, open_gateway
 
 PAUSE = 0.05
 """Seconds between a failed request and the client's next; without them, failures would be a busy loop."""
@@ -49,13 +46,12 @@ async def load_gateway(
         clients: number of clients.
         seconds: time in which they begin new requests.
         deadline: seconds that each request may take.
-        options: keyword arguments of the gateway, ``concurrency`` among them.
+        options: fields of ``GatewayOptions``, ``concurrency`` among them.
     """
-    metrics, meters, prices = Metrics(), MemoryMeters(), Prices.read()
-    provider = open_provider("simulator", Settings(simulator_url=url), prices)
-    gateway = Gateway(
-        {"simulator": provider}, Ledger(prices, metrics), Quota(meters, meters), metrics, **options
-    )
+    prices = Prices.read()
+    simulator = Settings(simulator_url=url).providers["simulator"].open(prices.image_detail)
+    providers = {simulator.name: simulator}
+    gateway = open_gateway(GatewayOptions(**options), providers, memory_stores(0), Metrics(), prices=prices)
     found = GatewayLoad()
     end = time.monotonic() + seconds
 

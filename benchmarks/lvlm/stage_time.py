@@ -14,7 +14,7 @@ import gc
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import uvloop
@@ -30,7 +30,7 @@ from benchmarks.lab.simulator_control import running_simulator
 from benchmarks.lab.stats import median
 from benchmarks.lab.tables import Table
 from models.evaluation import Protocol
-from service.bundle import Bundle
+from service.catalogue.bundle import Bundle
 from service.lvlm.answer_cache import CACHE
 from service.lvlm.contracts import Outcome, StageRequest
 from service.lvlm.pricing import Prices
@@ -39,8 +39,10 @@ from service.lvlm.stage import LvlmStage
 from service.metrics import Metrics
 from service.settings import Settings
 from service.stores.memory import MemoryCache
+from service.stores.stores import Stores
 from service.strategies import STRATEGIES
-from service.wiring import open_provider, open_stage, open_stores
+from service.wiring.lvlm import GatewayOptions, LvlmOptions, open_gateway, open_lvlm
+from service.wiring.providers import open_providers
 
 PROVIDERS = ("simulator", "simulator-anthropic")
 """The simulator over OpenAI's wire format and over Anthropic's."""
@@ -106,8 +108,11 @@ async def _measure(
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         cache = EmptiedCache(settings.memory_cache_bytes)
-        stores = replace(await open_stores(settings, stack), cache=cache)
-        stage = await open_stage(settings, bundle, stores, metrics, stack)
+        stores, prices = Stores.in_memory(cache), Prices.read()
+        providers = open_providers(settings, prices.image_detail)
+        gateway = open_gateway(GatewayOptions.of(settings), providers, stores, metrics, prices=prices)
+        stage = open_lvlm(LvlmOptions.of(settings), gateway, stores, metrics).stage
+        stack.push_async_callback(stage.close)
         bare = {name: BareSdk(name, settings) for name in PROVIDERS}
         for sdk in bare.values():
             stack.push_async_callback(sdk.close)
@@ -146,9 +151,9 @@ async def one_round(
             deadline=DEADLINE,
         )
         if number % 2:
-            alone.append(await bare.call(await stage.prompt(request)))
+            alone.append(await bare.call(await stage.prompt(request, bundle.catalogue)))
         before, stored, began = _call_seconds(metrics), _stored(metrics), time.perf_counter()
-        result = await stage.rerank(request)
+        result = await stage.rerank(request, bundle.catalogue)
         took = time.perf_counter() - began
         if result.outcome not in (Outcome.OK, Outcome.REPAIRED):
             raise BenchmarkError(f"the simulator's answer was not used: {result.outcome}")
@@ -158,7 +163,7 @@ async def one_round(
         own.append(took - call)
         calls.append(call)
         if not number % 2:
-            alone.append(await bare.call(await stage.prompt(request)))
+            alone.append(await bare.call(await stage.prompt(request, bundle.catalogue)))
     return Round(median(own), median(calls), median(alone))
 
 
@@ -191,7 +196,7 @@ class BareSdk:
 
     def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
-        self._provider: Any = open_provider(name, settings, Prices.read())
+        self._provider: Any = settings.providers[name].open(Prices.read().image_detail)
 
     async def call(self, call: Call) -> float:
         """Makes one streamed call and reads it to the end; returns its seconds."""

@@ -20,7 +20,7 @@ from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.tables import Table
 from models.evaluation import Protocol
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.lvlm.contracts import Form
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.base import Usage

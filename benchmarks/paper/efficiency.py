@@ -37,7 +37,7 @@ from benchmarks.lab.stats import mean, percentile
 from benchmarks.lab.tables import NO_VALUE, Table, dollars
 from benchmarks.paper.scoring import SIMULATED_WARNING, is_simulated, known_sum
 from models.evaluation import Protocol
-from service.bundle import Bundle
+from service.catalogue.bundle import Bundle
 
 PAPER = Path(__file__).with_name("paper_table2.toml")
 POLLS, POLL_SECONDS = 40, 0.05

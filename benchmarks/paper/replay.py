@@ -25,7 +25,7 @@ from benchmarks.lab.service_client import Reply, ServiceClient
 from benchmarks.paper.records import RecordFile
 from models.contracts import BackboneManifest
 from models.evaluation import COCHRAN, Protocol
-from service.bundle import Bundle
+from service.catalogue.bundle import Bundle
 
 TURNED_AWAY = (401, 403, 404, 503)
 """Statuses that end the run, since they say nothing about one user: no key, no such path, no service."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.lab.stats import Interval, bootstrap_mean, mean, percentile, wilson
 from models.evaluation import MISS, ndcg_at, sampled_metrics
-from service.settings import SIMULATORS
+from service.lvlm.providers.registry import SIMULATORS
 from service.strategies import STRATEGIES
 
 LVLM = "lvlm"

@@ -13,8 +13,8 @@ import orjson
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from service.bundle import open_bundle
 from service.candidates import SequenceModel
+from service.catalogue.bundle import open_bundle
 from service.executor import BoundedExecutor
 
 

@@ -31,8 +31,8 @@ from models.export import export_encoder
 from models.networks.sasrec import SASRec, SASRecConfig
 from models.plain_export import TopK, WholeModel, plain_onnx, random_recommender, torch_eager
 from models.run import Run
-from service.bundle import Backbone
 from service.candidates import SequenceModel
+from service.catalogue.bundle import Backbone
 
 BUNDLE = "bundle: encoder in ONNX Runtime, scores in numpy"
 EAGER = "torch eager, whole model"

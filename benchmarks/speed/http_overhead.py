@@ -26,7 +26,7 @@ from benchmarks.lab.servers import HOST, free_port, own_core, running, running_s
 from benchmarks.lab.stats import median
 from benchmarks.lab.tables import NO_VALUE, Table
 from models.evaluation import Protocol
-from service.bundle import Bundle
+from service.catalogue.bundle import Bundle
 
 OURS, BARE = "service", "bare app"
 PATHS = {OURS: "/recommend?strategy=none", BARE: "/recommend"}

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from models.contracts.captions import Caption, CaptionFile
-from service.bundle import Catalogue
 from service.captioning.progress import CaptioningProgress
+from service.catalogue.bundle import Catalogue
 from service.lvlm.captions import caption_call
 from service.lvlm.pictures import Pictures
 from service.lvlm.prompts import CAPTION_VERSION
@@ -74,7 +74,7 @@ class Backlog:
         self._file = file
         self._max_output_tokens = max_output_tokens
         # Each image is read once in a run, so a cache of thumbnails would only take memory.
-        self._pictures = Pictures(catalogue, ThumbnailCache(0))
+        self._pictures = Pictures(ThumbnailCache(0))
         self.captioner = captioner
         self.progress = CaptioningProgress(0)
 
@@ -114,7 +114,7 @@ class Backlog:
         Raises:
             NoCaptionError: the image cannot be read.
         """
-        image = await self._pictures.item(rows[0])
+        image = await self._pictures.item(self._catalogue, rows[0])
         if image is None:
             raise NoCaptionError("its image cannot be read")
         return caption_call(image, self.captioner.model, self._max_output_tokens)

@@ -19,13 +19,13 @@ from types import FrameType
 
 from models.contracts import CATALOGUE, BundleError
 from models.contracts.captions import CaptionFile, caption_path, read_captions
-from service.bundle import open_catalogue
 from service.captioning.backlog import AccountRefusedError, Backlog, Captioner, StoppedError
 from service.captioning.run import run
-from service.companion import simulator_beside
+from service.catalogue.bundle import open_catalogue
 from service.errors import ConfigurationError
 from service.lvlm.captions import CALL_TIMEOUT, captioner_name
 from service.settings import Settings, read_settings
+from service.simulator_process import simulator_beside
 
 INTERRUPTED = 130
 """Exit status of a run that was stopped before its end, as shells have it for SIGINT (128 + 2)."""
@@ -138,7 +138,8 @@ def _captioner(arguments: argparse.Namespace, settings: Settings) -> Captioner:
     """
     provider, known = arguments.provider or settings.provider, settings.models
     if arguments.dry_run:  # an estimate needs no key
-        known = {"openai": settings.openai_models, "anthropic": settings.anthropic_models, **known}
+        keyless = settings.configured_providers(keyless=True)
+        known = {name: configured.models for name, configured in keyless.items()}
     if provider not in known:
         raise ConfigurationError(f"no provider {provider!r}; configured are {', '.join(known)}")
     model = arguments.model or known[provider][0]

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -23,14 +24,9 @@ from service.lvlm.gateway import Gateway
 from service.lvlm.pricing import Prices
 from service.metrics import Metrics
 from service.settings import Settings
-from service.wiring import (
-    budget_of,
-    open_allowance,
-    open_batches,
-    open_gateway,
-    open_providers,
-    open_stores,
-)
+from service.wiring.lvlm import GatewayOptions, budget_of, open_gateway, open_quota
+from service.wiring.providers import open_batches, open_providers
+from service.wiring.stores import open_stores
 
 
 class CaptioningRun(Protocol):
@@ -86,9 +82,11 @@ async def _run(backlog: Backlog, folder: Path, arguments: argparse.Namespace, se
     async with AsyncExitStack() as stack:
         stores = await open_stores(settings, stack)
         # A dry run makes no call, so it needs no key.
-        providers = {} if arguments.dry_run else open_providers(settings, prices, only=captioner.provider)
+        image_detail, only = prices.image_detail, captioner.provider
+        providers = {} if arguments.dry_run else open_providers(settings, image_detail, only)
+        options = replace(GatewayOptions.of(settings), concurrency=arguments.concurrency)
         # --concurrency takes the place of MSR_LVLM_CONCURRENCY, which is meant for serving.
-        gateway = open_gateway(settings, providers, prices, Metrics(), stores, arguments.concurrency)
+        gateway = open_gateway(options, providers, stores, Metrics(), prices=prices)
         stack.push_async_callback(gateway.close)
         _check_price(backlog, gateway, arguments, settings)
         pending = backlog.pending()
@@ -107,10 +105,10 @@ async def _run(backlog: Backlog, folder: Path, arguments: argparse.Namespace, se
             captioning = BatchRun(
                 backlog,
                 submissions,
-                open_batches(captioner.provider, settings, providers[captioner.provider]),
+                open_batches(settings, providers[captioner.provider]),
                 gateway,
                 prices,
-                open_allowance(settings, stores, {}),  # a batch counts in no limit per minute
+                open_quota(replace(options, limits={}), stores),  # a batch counts in no limit per minute
                 limit=arguments.limit,
                 budget_usd=arguments.budget_usd,
             )

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.lvlm.attempt import Ending
 from service.lvlm.completion import Completion
 from service.lvlm.gateway import Gateway
@@ -56,10 +56,9 @@ class Found:
 
 
 class Captions:
-    """Finds the captions of a catalogue's items, and makes missing ones in the background.
+    """Finds captions of items, each of the catalogue that a request reads, and makes missing ones in the background.
 
     Args:
-        catalogue: catalogue with the items and the bundle's captions.
         pictures: reader of the item images.
         gateway: gateway that makes the calls.
         cache: cache of captions that are not in the bundle.
@@ -74,7 +73,6 @@ class Captions:
 
     def __init__(
         self,
-        catalogue: Catalogue,
         pictures: Pictures,
         gateway: Gateway,
         cache: Cache,
@@ -86,7 +84,6 @@ class Captions:
         fill: bool = True,
         leases: Leases | None = None,
     ) -> None:
-        self._catalogue = catalogue
         self._pictures = pictures
         self._gateway = gateway
         self._cache = cache
@@ -100,28 +97,28 @@ class Captions:
         self._pending: dict[str, asyncio.Task[None]] = {}  # cache key -> the task that makes the caption
         self._semaphore = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
 
-    async def read(self, rows: Sequence[int], provider: str, model: str) -> Found:
+    async def read(self, catalogue: Catalogue, rows: Sequence[int], provider: str, model: str) -> Found:
         """Finds the captions that exist, and begins to make those that do not.
 
         Args:
+            catalogue: catalogue with the items and the bundle's captions.
             rows: item rows.
             provider: provider of the ranking model; it makes the missing captions too.
             model: name of the ranking model.
         """
-        begun, found = 0, self._bundled(rows, provider, model)
+        begun, found = 0, self._bundled(catalogue, rows, provider, model)
         # Keyed by the image's digest: items of the same image share a caption, and a new image gets its own.
         missing = {
             row: _key(digest, captioner_name(provider, model))
             for row in dict.fromkeys(rows)
-            if row not in found and (digest := self._catalogue.items[row].image_sha256)
+            if row not in found and (digest := catalogue.items[row].image_sha256)
         }
         if missing:
             cached = await self._cached(missing)
             if cached is not None:
                 found |= {row: caption for row, caption in cached.items() if caption}
-                begun = self._begin(
-                    {row: key for row, key in missing.items() if row not in cached}, provider, model
-                )
+                wanted = {row: key for row, key in missing.items() if row not in cached}
+                begun = self._begin(catalogue, wanted, provider, model)
         return Found(found, begun)
 
     async def close(self) -> None:
@@ -131,8 +128,10 @@ class Captions:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _bundled(self, rows: Sequence[int], provider: str, model: str) -> dict[int, str]:
-        captions = self._catalogue.captions
+    def _bundled(
+        self, catalogue: Catalogue, rows: Sequence[int], provider: str, model: str
+    ) -> dict[int, str]:
+        captions = catalogue.captions
         # The first captioner in this order that has described an item gives its caption.
         names = [self._captioner] if self._captioner else [captioner_name(provider, model), *sorted(captions)]
         found: dict[int, str] = {}
@@ -157,13 +156,13 @@ class Captions:
         self._count("miss", len(keys) - len(found))
         return found
 
-    def _begin(self, keys: Mapping[int, str], provider: str, model: str) -> int:
+    def _begin(self, catalogue: Catalogue, keys: Mapping[int, str], provider: str, model: str) -> int:
         """Begins to make captions that are not pending yet, up to the limit, and returns how many."""
         begun = 0
         for row, key in keys.items():
             if not self._fill or key in self._pending or len(self._pending) >= MAX_PENDING:
                 continue
-            task = asyncio.create_task(self._make(row, key, provider, model))
+            task = asyncio.create_task(self._make(catalogue, row, key, provider, model))
             self._pending[key] = task
             task.add_done_callback(partial(self._ended, key))
             begun += 1
@@ -172,10 +171,10 @@ class Captions:
     def _ended(self, key: str, _: asyncio.Task[None]) -> None:
         del self._pending[key]
 
-    async def _make(self, row: int, key: str, provider: str, model: str) -> None:
+    async def _make(self, catalogue: Catalogue, row: int, key: str, provider: str, model: str) -> None:
         """Asks for one caption and puts it into the cache."""
         async with self._semaphore:
-            image = await self._pictures.item(row)
+            image = await self._pictures.item(catalogue, row)
             if image is None or not await self._lease(key):
                 return
             completion = await self._gateway.call(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.lvlm.contracts import Shown, StageRequest
 from service.lvlm.pictures import Pictured
 from service.lvlm.prompts import Entry

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from PIL import Image as Pillow
 
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.lvlm import montage
 from service.lvlm.contracts import ImageMode
 from service.lvlm.providers.base import Image
@@ -40,15 +40,13 @@ class Pictured:
 
 
 class Pictures:
-    """Makes pictures of one catalogue's items.
+    """Makes pictures of items, each of the catalogue that a request reads.
 
     Args:
-        catalogue: the items and where their images are.
         thumbnails: images made small before.
     """
 
-    def __init__(self, catalogue: Catalogue, thumbnails: ThumbnailCache) -> None:
-        self._catalogue = catalogue
+    def __init__(self, thumbnails: ThumbnailCache) -> None:
         self._thumbnails = thumbnails
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pictures")
         # Pictures to be described are decoded at full size, and no request waits for them.
@@ -56,11 +54,16 @@ class Pictures:
         self._queued = 0
 
     async def history(
-        self, rows: Sequence[int], mode: ImageMode, wanted: Callable[[], bool] = lambda: True
+        self,
+        catalogue: Catalogue,
+        rows: Sequence[int],
+        mode: ImageMode,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> Pictured:
         """Makes the pictures of a history; items without a readable image are left out.
 
         Args:
+            catalogue: catalogue with the items.
             rows: rows of the items, oldest first.
             mode: whether to make one picture or many.
             wanted: tells, when their turn comes, whether a request still waits for them; if not, they are not
@@ -72,42 +75,44 @@ class Pictures:
         self._queued += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._history, tuple(rows), mode, wanted
+                self._threads, self._history, catalogue, tuple(rows), mode, wanted
             )
         finally:
             self._queued -= 1
 
-    async def item(self, row: int) -> Image | None:
+    async def item(self, catalogue: Catalogue, row: int) -> Image | None:
         """Returns the picture of one item, large enough to be described; None if there is none to read."""
-        return await asyncio.get_running_loop().run_in_executor(self._large, self._item, row)
+        return await asyncio.get_running_loop().run_in_executor(self._large, self._item, catalogue, row)
 
     def close(self) -> None:
         """Stops the threads."""
         for threads in (self._threads, self._large):
             threads.shutdown(wait=True, cancel_futures=True)
 
-    def _history(self, rows: tuple[int, ...], mode: ImageMode, wanted: Callable[[], bool]) -> Pictured:
+    def _history(
+        self, catalogue: Catalogue, rows: tuple[int, ...], mode: ImageMode, wanted: Callable[[], bool]
+    ) -> Pictured:
         # With a thread to spare it is made all the same: it holds up no other request.
         if self._queued > THREADS and not wanted():
             raise TimeoutError
         thumbnails, cells = [], {}
         for position, row in enumerate(rows):
-            thumbnail = self._thumbnail(row, montage.CELL_SIDE[mode])
+            thumbnail = self._thumbnail(catalogue, row, montage.CELL_SIDE[mode])
             if thumbnail is not None:
                 thumbnails.append(thumbnail)
                 cells[position] = len(thumbnails)
         return Pictured(montage.compose(thumbnails, mode), cells) if thumbnails else Pictured()
 
-    def _item(self, row: int) -> Image | None:
-        thumbnail = self._thumbnail(row, montage.CAPTION_SIDE)
+    def _item(self, catalogue: Catalogue, row: int) -> Image | None:
+        thumbnail = self._thumbnail(catalogue, row, montage.CAPTION_SIDE)
         return montage.encode(thumbnail) if thumbnail is not None else None
 
-    def _thumbnail(self, row: int, side: int) -> Pillow.Image | None:
-        path = self._catalogue.image_path(row)
+    def _thumbnail(self, catalogue: Catalogue, row: int, side: int) -> Pillow.Image | None:
+        path = catalogue.image_path(row)
         if path is None:
             return None
         # Bundles without digests fall back to the path, which is stable while the service runs.
-        digest = self._catalogue.items[row].image_sha256 or str(path)
+        digest = catalogue.items[row].image_sha256 or str(path)
         try:
             return self._thumbnails.get(path, digest, side)
         except UnreadableImageError as error:

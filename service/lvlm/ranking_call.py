@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.lvlm import montage, prompts
 from service.lvlm.answer_cache import answer_key
 from service.lvlm.answers import is_complete, read_answer
@@ -50,6 +50,7 @@ class RankingCall:
         options: what the deployment chooses.
 
     Attributes:
+        catalogue: catalogue whose rows the request names.
         pool: rows in the order shown to the LVLM.
         history: rows shown, oldest first.
         captions: captions by row, in the enhanced view.
@@ -79,7 +80,7 @@ class RankingCall:
         self.renews = False
         self.streamed: StreamedPrefix | None = None
         self.seconds: dict[str, float] = {}
-        self._catalogue = catalogue
+        self.catalogue = catalogue
         self._pictures = pictures
         self._options = options
         self._candidates: Candidates | None = None
@@ -99,7 +100,7 @@ class RankingCall:
     def candidates(self) -> Candidates:
         """The pool as the prompt shows it; made when an answer is first read, if one is."""
         if self._candidates is None:
-            names = prompts.shown_names([self._catalogue.items[row].name for row in self.pool])
+            names = prompts.shown_names([self.catalogue.items[row].name for row in self.pool])
             self._candidates = Candidates(names, self.request.form)
         return self._candidates
 
@@ -114,12 +115,12 @@ class RankingCall:
 
     def key(self, provider: str, model: str) -> str:
         """Returns the key of the answer that a model would give: everything that changes it."""
-        request, items = self.request, self._catalogue.items
+        request, items = self.request, self.catalogue.items
         raw = request.strategy.view == "raw"
         shows_images = raw and "image" in request.modality
         return answer_key(
             {
-                "catalogue": self._catalogue.version,
+                "catalogue": self.catalogue.version,
                 # What the LVLM does not see is None: requests that differ in it alone share an answer.
                 "backbone": request.backbone_version if request.strategy.task is Task.RERANK else None,
                 "task": request.strategy.task,
@@ -152,7 +153,7 @@ class RankingCall:
         request = self.request
         pictured = Pictured()
         if request.strategy.view == "raw" and "image" in request.modality:
-            pictured = await self._pictures.history(self.history, request.image_mode, wanted)
+            pictured = await self._pictures.history(self.catalogue, self.history, request.image_mode, wanted)
         prompt, self.shown = self._prompt(pictured)
         # Made only when a server turns out to take no pictures.
         if pictured.images:
@@ -168,8 +169,8 @@ class RankingCall:
 
     def _prompt(self, pictured: Pictured | None) -> tuple[Prompt, Shown]:
         """The prompt with these pictures, or the one for a server that takes none."""
-        request, items = self.request, self._catalogue.items
-        view = view_history(self._catalogue, request, self.history, self.captions, pictured)
+        request, items = self.request, self.catalogue.items
+        view = view_history(self.catalogue, request, self.history, self.captions, pictured)
         content = prompts.PromptContent(
             task=request.strategy.task,
             form=request.form,

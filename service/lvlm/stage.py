@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.lvlm.answer_cache import AnswerCache, StoredAnswer
 from service.lvlm.attempt import Ending
 from service.lvlm.bill import Bill
@@ -45,10 +45,9 @@ class Ranked:
 
 
 class LvlmStage:
-    """Reranks pools of one catalogue.
+    """Reranks pools, each of the catalogue that its request reads.
 
     Args:
-        catalogue: the items.
         gateway: makes the calls.
         pictures: the items' pictures.
         captions: the items' captions.
@@ -60,7 +59,6 @@ class LvlmStage:
 
     def __init__(
         self,
-        catalogue: Catalogue,
         *,
         gateway: Gateway,
         pictures: Pictures,
@@ -70,7 +68,6 @@ class LvlmStage:
         metrics: Metrics,
         options: StageOptions,
     ) -> None:
-        self._catalogue = catalogue
         self._gateway = gateway
         self._pictures = pictures
         self._captions = captions
@@ -80,17 +77,20 @@ class LvlmStage:
         self._options = options
         self._singleflight: Singleflight[Ranked] = Singleflight()
 
-    async def rerank(self, request: StageRequest, placed: OnPlaced | None = None) -> StageResult:
+    async def rerank(
+        self, request: StageRequest, catalogue: Catalogue, placed: OnPlaced | None = None
+    ) -> StageResult:
         """Ranks the pool, whatever happens, by the request's deadline.
 
         Args:
             request: what to rank, and until when.
+            catalogue: catalogue whose rows the request names.
             placed: called with what the LVLM has placed so far while it goes on.
 
         Raises:
             ValueError: the pool is empty or the strategy asks no LVLM; a fault of the caller.
         """
-        ranking = RankingCall(request, self._catalogue, self._pictures, self._options)
+        ranking = RankingCall(request, catalogue, self._pictures, self._options)
         key, stored = await self._look_up(ranking)
         if stored and not self._answers.stale(stored):
             ranking.cache = "hit" if stored.good else "negative"
@@ -101,15 +101,15 @@ class LvlmStage:
             return self._hit(ranking, stored)
         return await self._await(ranking, shared, placed)
 
-    async def prompt(self, request: StageRequest) -> Call:
+    async def prompt(self, request: StageRequest, catalogue: Catalogue) -> Call:
         """Returns the call that would be made for a request, without making it.
 
         Raises:
             ValueError: the pool is empty or the strategy asks no LVLM.
         """
-        ranking = RankingCall(request, self._catalogue, self._pictures, self._options)
+        ranking = RankingCall(request, catalogue, self._pictures, self._options)
         if request.strategy.view == "enhanced":
-            found = await self._captions.read(ranking.history, request.provider, request.model)
+            found = await self._captions.read(catalogue, ranking.history, request.provider, request.model)
             ranking.captions = found.captions
         return await ranking.build(lambda: True)
 
@@ -128,7 +128,9 @@ class LvlmStage:
             if request.strategy.view == "enhanced":
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(until):
-                        found = await self._captions.read(ranking.history, request.provider, request.model)
+                        found = await self._captions.read(
+                            ranking.catalogue, ranking.history, request.provider, request.model
+                        )
                         ranking.captions, ranking.caption_calls = found.captions, found.begun
             key = ranking.key(request.provider, request.model)
             if request.cache != "use":

@@ -1,1 +1,1 @@
-"""Where answers, captions and events are kept."""
+"""Stores: a cache, events, meters of limits and leases, in memory or in Redis."""

@@ -1,4 +1,4 @@
-"""What the service asks of a place that keeps things: answers and captions for a while, and users' events."""
+"""Protocols of the stores: a cache, users' events, leases, and meters of limits."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Protocol
 
 
 class StoreError(Exception):
-    """The store cannot be reached or refused the operation; whoever reads treats it as a miss.
+    """The store cannot be reached or refused the operation; a reader treats it as a miss.
 
-    The store itself says so in the log, as an ``Outage``: those who use it need not, and there are many.
+    The store itself logs it, as an ``Outage``: its many users need not.
     """
 
 
 def reading_time(deadline: float) -> float:
-    """Seconds of a request's deadline that reading a store may take: a slow one leaves time for the rest."""
+    """Returns how many seconds of a request's deadline reading a store may take: the rest needs time too."""
     return max(0.025, 0.25 * deadline)
 
 
 class Cache(Protocol):
-    """Bytes under a key for a limited time."""
+    """Keeps bytes under a key for a limited time."""
 
     async def get(self, key: str) -> bytes | None:
-        """Return the value, or None when there is none or it has expired.
+        """Returns the value, or None when there is none or it has expired.
 
         Raises:
             StoreError: the store is down.
@@ -39,7 +39,7 @@ class Cache(Protocol):
         ...
 
     async def set(self, key: str, value: bytes, ttl: float) -> None:
-        """Keep the value for ``ttl`` seconds (more than 0), replacing an earlier one.
+        """Keeps the value for ``ttl`` seconds (more than 0), replacing an earlier one.
 
         Raises:
             StoreError: the store is down.
@@ -49,10 +49,10 @@ class Cache(Protocol):
 
 
 class Events(Protocol):
-    """Item ids that users took after the bundle was made, oldest first."""
+    """Keeps the ids of items that users took after the bundle was made, oldest first."""
 
     async def append(self, item_ids: Mapping[str, Sequence[str]]) -> None:
-        """Add items to the end of each user's list: all of them or, on failure, none.
+        """Adds items to the end of each user's list: all of them or, on failure, none.
 
         Raises:
             StoreError: the store is down; nothing was added.
@@ -60,7 +60,7 @@ class Events(Protocol):
         ...
 
     async def get(self, user_id: str) -> list[str]:
-        """The user's items, oldest first, at most the newest 2,000; empty for an unknown user.
+        """Returns the user's items, oldest first, at most the newest 2,000; none for an unknown user.
 
         Raises:
             StoreError: the store is down.
@@ -69,10 +69,10 @@ class Events(Protocol):
 
 
 class Leases(Protocol):
-    """Who is at work on what: at most one owner per key, until it gives the key back or its time is over."""
+    """Leases: at most one owner per key, until it gives the key back or its time is over."""
 
     async def take(self, key: str, owner: str, ttl: float) -> bool:
-        """Become the owner for ``ttl`` seconds, or stay it for as long again; False if another one is.
+        """Makes ``owner`` the owner for ``ttl`` seconds from now; False if another one is.
 
         Raises:
             StoreError: the store is down.
@@ -80,7 +80,7 @@ class Leases(Protocol):
         ...
 
     async def release(self, key: str, owner: str) -> None:
-        """Give the key back; nothing happens if it is not this owner's any more.
+        """Gives the key back; nothing happens if it is not this owner's any more.
 
         Raises:
             StoreError: the store is down.
@@ -90,12 +90,12 @@ class Leases(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """An amount to draw from a bucket that refills steadily: "so many per minute".
+    """An amount to draw from a bucket that refills steadily, so much per minute (a token bucket).
 
     Attributes:
-        key: of the bucket.
-        amount: what to draw; negative gives back.
-        per_minute: the refill.
+        key: name of the bucket.
+        amount: amount to draw, in the bucket's unit; a negative one is given back.
+        per_minute: refill in that unit per minute, more than 0.
     """
 
     key: str
@@ -108,12 +108,12 @@ class Sum:
     """An amount to add to a total that must not pass a limit.
 
     Attributes:
-        key: of the total.
-        amount: what to add; negative takes away.
+        key: name of the total.
+        amount: amount to add; a negative one is taken away.
         limit: the most that the total may be.
         ttl: seconds after which an untouched total is forgotten.
-        own: what this process has added to it so far, as far as it remembers: a store that lost the total
-            learns it again from those who spent it.
+        own: what this process has added so far, as far as it remembers: a store that lost the total learns it
+            again from the processes that spent it.
     """
 
     key: str
@@ -124,21 +124,21 @@ class Sum:
 
 
 BURST = 10.0
-"""Seconds' worth of a flow that may be drawn at once after a rest."""
+"""Seconds' worth of a flow that a full bucket holds: more at once waits, and delays what follows."""
 
 
 class Meters(Protocol):
-    """Flows and totals with limits, shared by whoever shares the store."""
+    """Meters flows and totals with limits, for all processes that share the store."""
 
     async def draw(self, flows: Sequence[Flow], patience: float) -> float | None:
-        """Draw all of the flows ahead of time, or none: who draws stands in line.
+        """Draws all of the flows, or none; a caller may have to wait for what it drew.
 
         An amount above ``BURST`` seconds' worth waits for a full bucket, and its debt delays those that
         follow.
 
         Args:
-            flows: what to draw.
-            patience: the most seconds that the caller can wait.
+            flows: amounts to draw.
+            patience: most seconds that the caller can wait.
 
         Returns:
             Seconds that the caller has to wait before it takes what it drew; None if that is more than its
@@ -150,7 +150,7 @@ class Meters(Protocol):
         ...
 
     async def correct(self, flows: Sequence[Flow]) -> None:
-        """Draw without asking: what a call took turned out otherwise than expected.
+        """Draws whatever the wait: a call took another amount than was drawn for it.
 
         Raises:
             StoreError: the store is down.
@@ -158,7 +158,7 @@ class Meters(Protocol):
         ...
 
     async def add(self, sums: Sequence[Sum]) -> bool:
-        """Add to all totals, or to none and return False if one of them would pass its limit.
+        """Adds to all totals, or to none and returns False if one of them would pass its limit.
 
         Raises:
             StoreError: the store is down.
@@ -166,7 +166,7 @@ class Meters(Protocol):
         ...
 
     async def settle(self, sums: Sequence[Sum]) -> None:
-        """Add without asking for the limit.
+        """Adds whatever the limits.
 
         Raises:
             StoreError: the store is down.

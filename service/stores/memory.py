@@ -1,4 +1,4 @@
-"""Stores inside one process: the default, without a server and gone at the end of the process."""
+"""Stores in the memory of one process: the default, empty again after a restart."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from service.stores.base import BURST, Flow, Sum
 
 MAX_EVENTS_PER_USER = 2_000
+"""Events kept of one user; an older one is dropped for each that comes after."""
 
 
 class MemoryCache:
@@ -20,7 +21,7 @@ class MemoryCache:
         self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
 
     async def get(self, key: str) -> bytes | None:
-        """Return the value, or None when there is none or it has expired."""
+        """Returns the value, or None when there is none or it has expired."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -36,7 +37,7 @@ class MemoryCache:
         return [await self.get(key) for key in keys]
 
     async def set(self, key: str, value: bytes, ttl: float) -> None:
-        """Keep the value for ``ttl`` seconds; a value larger than the whole cache is not kept.
+        """Keeps the value for ``ttl`` seconds; a value larger than the whole cache is not kept.
 
         Raises:
             ValueError: the time to live is not positive.
@@ -64,14 +65,14 @@ class MemoryEvents:
         self._item_ids: defaultdict[str, list[str]] = defaultdict(list)
 
     async def append(self, item_ids: Mapping[str, Sequence[str]]) -> None:
-        """Add items to the end of each user's list."""
+        """Adds items to the end of each user's list."""
         for user_id, added in item_ids.items():
             kept = self._item_ids[user_id]
             kept.extend(added)
             del kept[:-MAX_EVENTS_PER_USER]
 
     async def get(self, user_id: str) -> list[str]:
-        """The user's items, oldest first; empty for an unknown user."""
+        """Returns the user's items, oldest first; none for an unknown user."""
         return list(self._item_ids.get(user_id, ()))
 
 
@@ -79,16 +80,17 @@ class MemoryMeters:
     """Meters of one process.
 
     Args:
-        share: this process's part of every limit, where others draw on the same account unseen.
+        share: this process's part of every limit, from 0 to 1, where other processes spend from the same
+            account without a store in common.
     """
 
     def __init__(self, share: float = 1.0) -> None:
         self._share = share
-        self._full_at: dict[str, float] = {}
-        self._totals: dict[str, tuple[float, float]] = {}
+        self._full_at: dict[str, float] = {}  # monotonic seconds at which each bucket is full again
+        self._totals: dict[str, tuple[float, float]] = {}  # amount, and when it is forgotten
 
     async def draw(self, flows: Sequence[Flow], patience: float) -> float | None:
-        """Draw all of the flows ahead of time, or none; see Meters."""
+        """Draws all of the flows, or none; see Meters."""
         now = time.monotonic()
         wait = max([0.0, *(self._wait(flow, now) for flow in flows)])
         if wait > patience:
@@ -97,25 +99,25 @@ class MemoryMeters:
         return wait
 
     async def correct(self, flows: Sequence[Flow]) -> None:
-        """Draw without asking."""
+        """Draws whatever the wait."""
         self._take(flows, time.monotonic())
 
     async def add(self, sums: Sequence[Sum]) -> bool:
-        """Add to all totals, or to none and return False if one of them would pass its limit."""
+        """Adds to all totals, or to none and returns False if one of them would pass its limit."""
         if any(self.total(each.key) + each.amount > each.limit * self._share for each in sums):
             return False
         await self.settle(sums)
         return True
 
     async def settle(self, sums: Sequence[Sum]) -> None:
-        """Add without asking for the limit."""
+        """Adds whatever the limits."""
         now = time.monotonic()
         self._totals = {key: kept for key, kept in self._totals.items() if now < kept[1]}
         for each in sums:
             self._totals[each.key] = (self.total(each.key) + each.amount, now + each.ttl)
 
     def total(self, key: str) -> float:
-        """What has been added to a total."""
+        """Returns what has been added to a total that is not forgotten."""
         total, until = self._totals.get(key, (0.0, 0.0))
         return total if time.monotonic() < until else 0.0
 

@@ -9,7 +9,7 @@ import pytest
 from fake_service import FakeService
 from tiny_bundle import write_tiny_bundle
 
-from service.bundle import open_bundle
+from service.catalogue.bundle import open_bundle
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.bundle import Bundle
+from service.catalogue.bundle import Bundle
 
 LABELS = ("strategy", "backbone", "model", "cache", "outcome", "status")
 

@@ -16,7 +16,7 @@ from models.catalogue import read_catalogue, write_catalogue
 from models.contracts import CATALOGUE, BundleError, Item
 from models.contracts.captions import Caption, CaptionFile, caption_path, read_captions
 from models.data.dataset import Dataset
-from service.bundle import open_catalogue
+from service.catalogue.bundle import open_catalogue
 
 CAPTIONER = "sim"
 ITEMS = ("A", "B", "Ü")

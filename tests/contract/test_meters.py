@@ -10,7 +10,7 @@ from service.lvlm.allowance import CAUTION, Budget, Quota, Reservation
 from service.lvlm.bill import Bill
 from service.stores.base import BURST, Flow, Meters, StoreError, Sum
 from service.stores.memory import MemoryMeters
-from service.stores.redis_store import PAUSE_AFTER_FAILURE, RedisConnection, RedisLeases, RedisMeters
+from service.stores.redis import PAUSE_AFTER_FAILURE, RedisConnection, RedisLeases, RedisMeters
 
 pytestmark = pytest.mark.clock
 

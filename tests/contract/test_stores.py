@@ -10,7 +10,7 @@ from redis_process import RedisServer
 
 from service.stores.base import Cache, Events, StoreError
 from service.stores.memory import MAX_EVENTS_PER_USER, MemoryCache, MemoryEvents
-from service.stores.redis_store import RedisCache, RedisConnection, RedisEvents
+from service.stores.redis import RedisCache, RedisConnection, RedisEvents
 
 Stores = tuple[Cache, Events]
 

@@ -13,7 +13,7 @@ from PIL import Image
 from models.contracts import sha256_of
 from models.data import demo
 from models.data.dataset import Dataset
-from service.bundle import Bundle, open_bundle
+from service.catalogue.bundle import Bundle, open_bundle
 from service.settings import DEMO_BUNDLE
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from service_process import ROOT, start_service
 
 
 def test_importing_the_application_loads_neither_torch_nor_an_sdk() -> None:
-    program = "import service.app, sys, json; print(json.dumps(sorted(sys.modules)))"
+    program = "import service.wiring.application, sys, json; print(json.dumps(sorted(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True).stdout
     loaded = {name.split(".")[0] for name in json.loads(output)}
     assert "fastapi" in loaded

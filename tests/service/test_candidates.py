@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle import open_bundle
 from service.candidates import SequenceModel
+from service.catalogue.bundle import open_bundle
 
 
 @pytest.fixture(scope="module")

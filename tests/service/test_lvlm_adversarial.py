@@ -23,7 +23,7 @@ from scripted_server import Reply, scripted_server
 from simulator_process import start_simulator
 
 from models.contracts import sha256_of
-from service.bundle import Catalogue, open_catalogue
+from service.catalogue.bundle import Catalogue, open_catalogue
 from service.lvlm.answers import MAX_EXPLANATION
 from service.lvlm.contracts import Outcome, StageRequest
 from service.lvlm.prompts import CAPTION_CAP, TITLE_CAP

@@ -16,7 +16,7 @@ from moved_clock import MovedClock
 from scripted_server import Reply
 from stage_parts import GOOD, HISTORY, POOL, answer, ask, playing
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm import montage, prompts
 from service.lvlm.answer_cache import Lifetimes
 from service.lvlm.contracts import Outcome

@@ -12,7 +12,7 @@ from controlled_provider import BILLED, eventually, fails, ranks
 from moved_clock import MovedClock
 from stage_parts import GOOD, GOOD_ROWS, ask_titles, asking, begin, calls_of, ended
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm import montage
 from service.lvlm import stage as stage_module
 from service.lvlm.allowance import RateLimit

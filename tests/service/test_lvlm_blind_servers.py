@@ -12,7 +12,7 @@ import pytest
 from controlled_provider import ControlledProvider, ranks
 from lvlm_parts import open_stage
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.contracts import Outcome, Shown, StageRequest
 from service.lvlm.providers.base import Call, Image, Source, Text, TextDelta
 from service.strategies import STRATEGIES

@@ -15,7 +15,7 @@ from controlled_provider import BILLED, ControlledProvider, Step, ranks, says
 from lvlm_parts import Opened, open_stage
 from parsed_answers import complete_answer
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.contracts import Form, Outcome, StageRequest
 from service.lvlm.providers.base import FailureKind, FinishReason, ProviderError, TextDelta
 from service.strategies import STRATEGIES

@@ -14,14 +14,14 @@ from redis_process import RedisServer
 from service.lvlm import elsewhere
 from service.lvlm.elsewhere import WorkLease
 from service.stores.base import Leases, StoreError
-from service.stores.redis_store import RedisConnection, RedisLeases
+from service.stores.redis import RedisConnection, RedisLeases
 
 LEASE = 2.0
 
 WORKER = f"""
 import asyncio, sys
 from service.lvlm import elsewhere
-from service.stores.redis_store import RedisConnection, RedisLeases
+from service.stores.redis import RedisConnection, RedisLeases
 
 async def look():
     return None

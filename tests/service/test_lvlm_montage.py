@@ -14,7 +14,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm import montage
 from service.lvlm.contracts import ImageMode
 from service.lvlm.pictures import Pictures
@@ -205,8 +205,10 @@ async def test_an_item_without_a_readable_image_has_no_cell(catalogue: Catalogue
         ImageDraw.Draw(draw).ellipse((30, 30, 90, 90), fill=BLUE)
         save(tmp_path / "images" / str(catalogue.items[row].image), draw)
     (tmp_path / "images" / str(catalogue.items[1].image)).write_bytes(b"not an image")
-    pictures = Pictures(replace(catalogue, folder=tmp_path), ThumbnailCache(10**6))
-    pictured = await pictures.history([0, 1, 5, 2], "grid")  # 1 is broken and 5 never had one
+    pictures = Pictures(ThumbnailCache(10**6))
+    pictured = await pictures.history(
+        replace(catalogue, folder=tmp_path), [0, 1, 5, 2], "grid"
+    )  # 1 is broken and 5 never had one
     assert [pictured.cell(position) for position in range(4)] == [1, None, None, 2]
     assert [(image.width, image.height) for image in pictured.images] == [(256, 128)]
     pictures.close()
@@ -214,10 +216,10 @@ async def test_an_item_without_a_readable_image_has_no_cell(catalogue: Catalogue
 
 @pytest.mark.parametrize("mode", ["grid", "strip", "separate"])
 async def test_nothing_to_show_is_no_picture(catalogue: Catalogue, mode: ImageMode) -> None:
-    pictures = Pictures(catalogue, ThumbnailCache(10**6))
-    assert (await pictures.history([5, 11], mode)).images == ()
-    assert (await pictures.history([], mode)).images == ()
-    assert await pictures.item(5) is None
+    pictures = Pictures(ThumbnailCache(10**6))
+    assert (await pictures.history(catalogue, [5, 11], mode)).images == ()
+    assert (await pictures.history(catalogue, [], mode)).images == ()
+    assert await pictures.item(catalogue, 5) is None
     pictures.close()
 
 

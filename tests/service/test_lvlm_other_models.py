@@ -13,7 +13,7 @@ from gateway_parts import CALL, MODEL, now, two
 from lvlm_parts import open_gateway, open_stage
 from stage_parts import GOOD, GOOD_ROWS, ask_titles
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.allowance import RateLimit
 from service.lvlm.answer_cache import Lifetimes
 from service.lvlm.attempt import Ending

@@ -13,7 +13,7 @@ from scripted_server import Reply
 from simulator_process import start_simulator
 from stage_parts import GOOD, HISTORY, POOL, WIRES, answer, ask, playing, rerank
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.contracts import Outcome
 from service.lvlm.providers.base import Usage
 

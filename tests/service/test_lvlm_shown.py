@@ -10,7 +10,7 @@ import pytest
 from lvlm_parts import data_of, parts_of, pictures_of
 from stage_parts import GOOD, HISTORY, POOL, answer, ask, body_of, rerank
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.contracts import Outcome, Shown
 
 

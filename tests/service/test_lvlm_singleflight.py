@@ -11,7 +11,7 @@ from controlled_provider import BILLED, eventually, fails, ranks
 from lvlm_parts import MemoryLeases
 from stage_parts import GOOD, GOOD_ROWS, ask_titles, asking, begin, calls_of, ended
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm import elsewhere as elsewhere_module
 from service.lvlm.contracts import Outcome
 from service.lvlm.flights import SharedCall, Singleflight

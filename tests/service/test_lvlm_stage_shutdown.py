@@ -10,7 +10,7 @@ import pytest
 from controlled_provider import BILLED, Step, eventually, fails, ranks
 from stage_parts import GOOD, GOOD_ROWS, ask_titles, asking, begin, calls_of, ended
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.contracts import Outcome
 from service.lvlm.providers.base import FailureKind, Finish, FinishReason, TextDelta
 from service.stores.memory import MemoryCache

@@ -9,7 +9,7 @@ import pytest
 from controlled_provider import Step, eventually, fails, ranks, says
 from stage_parts import GOOD, GOOD_ROWS, ask_titles, asking, begin, ended
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.answer_cache import Lifetimes
 from service.lvlm.contracts import Outcome
 from service.lvlm.providers.base import FailureKind, FinishReason, Usage

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lvlm_parts import Opened, open_stage
 from parsed_answers import parse_labels, parse_titles
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.answers import read_answer, under_way
 from service.lvlm.attempt import Attempt
 from service.lvlm.contracts import Outcome, StageRequest, StageResult

@@ -17,15 +17,15 @@ from lvlm_parts import open_gateway
 from redis_process import RedisServer
 from service_process import start_service
 
+from service.http.middleware.observation import Observation
 from service.logs import JsonFormatter, TextFormatter
 from service.lvlm.attempt import Ending
 from service.lvlm.providers.base import Call, FailureKind, Prompt, Text
 from service.metrics import Metrics
-from service.observation import Observation
 from service.outages import CALM, FIRST_PAUSE, FORGOTTEN, LONGEST_PAUSE, Outage
-from service.stores import redis_store
+from service.stores import redis as redis_stores
 from service.stores.base import StoreError
-from service.stores.redis_store import RedisCache, RedisConnection
+from service.stores.redis import RedisCache, RedisConnection
 
 log = logging.getLogger("service.test")
 HOUR = 3_600
@@ -185,7 +185,7 @@ async def test_a_redis_that_is_away_for_an_hour_writes_at_most_60_lines_and_is_s
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(redis_store, "PAUSE_AFTER_FAILURE", 0.0)  # ask it every time
+    monkeypatch.setattr(redis_stores, "PAUSE_AFTER_FAILURE", 0.0)  # ask it every time
     redis_server.stop()
     connection = RedisConnection(redis_server.url, 5.0, ticking)
     cache = RedisCache(connection)

@@ -22,7 +22,7 @@ from service.lvlm.bill import Bill
 from service.lvlm.providers.base import Call, Prompt, Text, Usage
 from service.settings import Settings
 from service.stores.memory import MemoryMeters
-from service.wiring import unpriced
+from service.wiring.checks import unpriced
 
 UNPRICED = Bill(Usage(100, 10), None, estimated=True)
 CALL = Call(Prompt("Rank.", (Text("data"),), None, "1"), "no-such-model", 100)

@@ -20,7 +20,7 @@ from benchmarks.lab.servers import free_port, running, running_service, url_of
 from benchmarks.lab.service_client import Reply, ServiceClient
 from benchmarks.lab.stats import median
 from benchmarks.lvlm.endless.provider import FRAMINGS, GOOD, KINDS
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 
 MODES: Mapping[str, tuple[str, ...]] = {
     "stream": tuple(KINDS),

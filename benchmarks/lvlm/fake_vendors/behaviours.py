@@ -45,7 +45,7 @@ from benchmarks.lvlm.fake_vendors.programs import (
     missing,
     running_fake_vendors,
 )
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 
 HISTORY = 10
 ANTHROPIC = "anthropic"

@@ -38,18 +38,20 @@ from benchmarks.lvlm.fake_vendors.programs import (
     running_fake_vendors,
 )
 from models.evaluation import Protocol
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 from service.lvlm.attempt import Ending
 from service.lvlm.pricing import ModelPrice, Prices
 from service.lvlm.providers.base import Call
+from service.lvlm.providers.openai.settings import CompatibleProvider
 from service.lvlm.tokens import UNKNOWN_FAMILY
 from service.metrics import Metrics
-from service.server_options import CompatibleProvider
 from service.settings import Settings
 from service.stores.base import Sum
-from service.stores.memory import MemoryCache, MemoryEvents, MemoryMeters
+from service.stores.memory import MemoryCache, MemoryMeters
+from service.stores.stores import Stores
 from service.strategies import STRATEGIES
-from service.wiring import Stores, open_gateway, open_providers
+from service.wiring.lvlm import GatewayOptions, open_gateway
+from service.wiring.providers import open_providers
 
 USD_PER_DAY = 1_000.0
 """Far above what all requests cost: a refusal for the budget is a leak of reservations."""
@@ -186,9 +188,9 @@ async def _spend(
     settings = _settings(cell, fake, name)
     prices = Prices({cell.behaviour: PRICED}, datetime.date.today())
     metrics, meters = Metrics(), WatchedMeters()
-    stores = Stores(MemoryCache(0), MemoryEvents(), meters, meters, leases=None, shared=False)
-    providers = open_providers(settings, prices, only=name)
-    gateway = open_gateway(settings, providers, prices, metrics, stores)
+    stores = Stores.in_memory(MemoryCache(0), meters)
+    providers = open_providers(settings, prices.image_detail, only=name)
+    gateway = open_gateway(GatewayOptions.of(settings), providers, stores, metrics, prices=prices)
     before = fake.calls()[cell.behaviour]
     gate = asyncio.Semaphore(at_once)
 

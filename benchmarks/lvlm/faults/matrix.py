@@ -19,7 +19,7 @@ from benchmarks.lab.service_client import Reply, ServiceClient
 from benchmarks.lab.simulator_control import LedgerRow, SimulatorControl, running_simulator
 from benchmarks.lvlm.faults.cells import ATTEMPTS, HEALTHY, MODES, POOL, WIRES, FaultCell, K
 from benchmarks.lvlm.faults.checks import Exchange
-from service.bundle import Catalogue
+from service.catalogue.bundle import Catalogue
 
 HISTORY = 10
 """Items in the history of every request."""

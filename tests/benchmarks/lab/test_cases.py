@@ -9,7 +9,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.lab.cases import Cohort
 from models.catalogue import read_catalogue
 from models.evaluation import Protocol, candidate_matrix, leave_one_out
-from service.bundle import Bundle, open_bundle
+from service.catalogue.bundle import Bundle, open_bundle
 
 
 @pytest.fixture

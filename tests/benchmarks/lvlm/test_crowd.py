@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.lvlm.crowd import LATE, MEMORY, report, verdicts
 from benchmarks.lvlm.crowd_load import Crowd, CrowdResult, measure
-from service.bundle import open_bundle
+from service.catalogue.bundle import open_bundle
 
 CLIENTS = 50
 GOOD = CrowdResult(slowest=6.0, latency=5.0, calls=CLIENTS, peak=CLIENTS, megabytes=120.0, ordered=CLIENTS)

@@ -20,7 +20,7 @@ from benchmarks.__main__ import main
 from benchmarks.lab.servers import free_port, running
 from benchmarks.lvlm.endless.provider import FRAMINGS, GOOD, KINDS
 from benchmarks.lvlm.endless.trial import MEGABYTE, KindResult, NoneLatencies, Trial
-from service.bundle import open_bundle
+from service.catalogue.bundle import open_bundle
 
 PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
 MUCH = 2**19

@@ -13,10 +13,9 @@ from benchmarks.lab.rounds import Limit
 from benchmarks.lvlm import stage_time
 from benchmarks.lvlm.stage_time import BareSdk, EmptiedCache, Round, limit_checks, one_round
 from models.evaluation import Protocol
-from service.bundle import open_bundle
+from service.catalogue.bundle import open_bundle
 from service.lvlm.pricing import Prices
 from service.settings import Settings
-from service.wiring import open_provider
 
 
 async def test_every_answer_is_looked_up_missed_and_written_while_the_clock_runs(bundle_folder: Path) -> None:
@@ -24,12 +23,12 @@ async def test_every_answer_is_looked_up_missed_and_written_while_the_clock_runs
     cases = list(Cohort(bundle.catalogue, Protocol(), 4, seed=1))
     with start_simulator() as url:
         settings = Settings(simulator_url=url)
-        provider = open_provider("simulator", settings, Prices.read())
+        provider = settings.providers["simulator"].open(Prices.read().image_detail)
         bare = BareSdk("simulator", settings)
         async with open_stage(bundle.catalogue, [provider], cache=cache) as opened:
 
             async def measure() -> Round:
-                return await one_round(opened.stage, opened.metrics, bare, bundle, cases, "s3")
+                return await one_round(opened.stage.stage, opened.metrics, bare, bundle, cases, "s3")
 
             for rounds in (1, 2):
                 assert (await measure()).own > 0

@@ -14,8 +14,8 @@ from service_process import RunningService, start_service
 from benchmarks.__main__ import main
 from benchmarks.paper.records import read_records
 from models.evaluation import Protocol, candidate_matrix, evaluate, leave_one_out, sampled_metrics
-from service.bundle import open_bundle
 from service.candidates import SequenceModel
+from service.catalogue.bundle import open_bundle
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from benchmarks.__main__ import main
 from benchmarks.lab.cases import Cohort
 from benchmarks.lab.lvlm_calls import CallBuilder
 from models.evaluation import Protocol
-from service.bundle import open_bundle
+from service.catalogue.bundle import open_bundle
 from service.lvlm.contracts import StageRequest
 from service.lvlm.pricing import Prices
 from service.lvlm.providers.openai_chat import OpenAIChat

@@ -9,7 +9,7 @@ from fake_service import FakeService
 
 from benchmarks.__main__ import main
 from benchmarks.paper.scoring import is_simulated
-from service.bundle import open_bundle
+from service.catalogue.bundle import open_bundle
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ from simulator_process import REPOSITORY, start_simulator
 
 from models.contracts import sha256_of
 from models.contracts.captions import Caption
-from service.bundle import open_bundle
 from service.captioning import command as command_module
 from service.captioning.command import main
+from service.catalogue.bundle import open_bundle
 
 IMAGES = 40  # of the 48 items
 

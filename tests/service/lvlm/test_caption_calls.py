@@ -16,7 +16,7 @@ from lvlm_parts import Opened, open_stage
 from service_process import start_service
 from simulator_process import start_simulator
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.allowance import CAUTION, Budget
 from service.lvlm.captions import caption_call
 from service.lvlm.contracts import Outcome, StageRequest

@@ -10,7 +10,7 @@ import pytest
 from lvlm_parts import SCRIPTS, BrokenCache, connect, open_stage
 from scripted_server import Reply, scripted_server
 
-from service.bundle import Catalogue, open_bundle
+from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.allowance import RateLimit
 from service.lvlm.captions import MAX_PENDING, captioner_name
 from service.stores.base import BURST

@@ -1,0 +1,1 @@
+"""What a bundle holds: items, stored histories, captions and backbones."""

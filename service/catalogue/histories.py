@@ -1,0 +1,74 @@
+"""Makes a user's history: the bundle's with the events since, or the one that a request brings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.catalogue.bundle import Catalogue
+from service.stores.base import Events, StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A history as item rows.
+
+    Attributes:
+        rows: item rows, oldest first; an item that was taken twice is there twice.
+        known_user: whether the bundle or the events know the user.
+        warnings: sentences about what was left out and why.
+    """
+
+    rows: list[int]
+    known_user: bool = True
+    warnings: tuple[str, ...] = ()
+
+
+class HistoryReader:
+    """Joins the histories of a catalogue with the events since."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+
+    async def stored(self, catalogue: Catalogue, user_id: str, patience: float = 60.0) -> History:
+        """Returns the user's complete history; without the events, and with a warning, if unreadable.
+
+        Args:
+            catalogue: whose rows the history is told in; items of events that it lacks are left out.
+            user_id: user of the catalogue or of the events.
+            patience: seconds that the store of the events may take.
+        """
+        rows = catalogue.histories.get(user_id)
+        warnings: tuple[str, ...] = ()
+        try:
+            async with asyncio.timeout(patience):
+                item_ids = await self._events.get(user_id)
+        except (StoreError, TimeoutError):
+            item_ids = []
+            warnings = ("recent events are not included: their store is down",)
+        known = rows is not None or bool(item_ids)
+        if not known:
+            warnings = (*warnings, f"unknown user {user_id[:80]!r}")
+        recent = [catalogue.rows[item_id] for item_id in item_ids if item_id in catalogue.rows]
+        return History([*(rows or ()), *recent], known, warnings)
+
+
+def given_history(catalogue: Catalogue, item_ids: Sequence[str]) -> History:
+    """Returns the history that a request brings; ids that the catalogue lacks are left out and named."""
+    rows, unknown = [], []
+    for item_id in item_ids:
+        row = catalogue.rows.get(item_id)
+        if row is None:
+            unknown.append(item_id)
+        else:
+            rows.append(row)
+    warnings = (f"unknown items left out of the history: {name_some(unknown)}",) if unknown else ()
+    return History(rows, True, warnings)
+
+
+def name_some(item_ids: Sequence[str], limit: int = 10) -> str:
+    """Returns the first few ids, shortened, and how many more there are, for a sentence to a client."""
+    unique = list(dict.fromkeys(item_ids))
+    shown = ", ".join(item_id if len(item_id) <= 40 else item_id[:40] + "…" for item_id in unique[:limit])
+    return shown if len(unique) <= limit else f"{shown} and {len(unique) - limit} more"

@@ -1,0 +1,79 @@
+"""What a request reads of all that is served: one immutable value, swapped whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service.candidates import CandidateModel
+from service.catalogue.bundle import Bundle, Catalogue
+from service.errors import InvalidRequestError
+from service.strategies import Strategy
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One state of the catalogue with the models that rank it.
+
+    Item rows mean something only within one generation: a request reads the one that it began with to its
+    end, and nothing that outlives a request holds a part of one.
+
+    Attributes:
+        bundle: catalogue and backbones as they lie on disk.
+        models: candidate model by name, warmed up.
+        backbone: name of the raw backbone that answers unless a request names one.
+    """
+
+    bundle: Bundle
+    models: Mapping[str, CandidateModel]
+    backbone: str
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Items, stored histories and captions."""
+        return self.bundle.catalogue
+
+    def model_for(self, strategy: Strategy, name: str | None) -> CandidateModel:
+        """Returns the candidate model that a request asks for, by name or through its strategy.
+
+        Raises:
+            InvalidRequestError: there is no such backbone, or it does not fit the strategy.
+        """
+        if name is not None:
+            return self._named(strategy, name)
+        if strategy.backbone_view == "raw":
+            return self.models[self.backbone]
+        for model in self.models.values():
+            if model.manifest.text_view == "enhanced":
+                return model
+        raise InvalidRequestError(
+            f"{strategy.name} answers from an enhanced backbone and this bundle has none: caption the images "
+            "with `python -m service enhance`, train with `--text-view enhanced` and export into this bundle"
+        )
+
+    def _named(self, strategy: Strategy, name: str) -> CandidateModel:
+        model = self.models.get(name)
+        if model is None:
+            raise InvalidRequestError(
+                f"no backbone {name[:80]!r} in this bundle; it has {', '.join(self.models)}"
+            )
+        if strategy.backbone_view == "enhanced" and model.manifest.text_view != "enhanced":
+            raise InvalidRequestError(
+                f"{strategy.name} answers from an enhanced backbone and {name!r} is raw"
+            )
+        return model
+
+
+class CurrentGeneration:
+    """Holds the generation that new requests begin with, and lets it be swapped."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+
+    def get(self) -> Generation:
+        """Returns the generation; a request asks once, when it begins."""
+        return self._generation
+
+    def swap(self, generation: Generation) -> None:
+        """Replaces the generation; requests under way go on with theirs."""
+        self._generation = generation

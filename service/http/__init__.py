@@ -1,0 +1,1 @@
+"""Answers over HTTP: routes, middleware, and what answers and errors look like on the wire."""

@@ -1,0 +1,112 @@
+"""A recommendation as the JSON of an answer and as the labels of the request histogram."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.http.links import image_url
+from service.lvlm.contracts import StageResult
+from service.lvlm.providers.registry import SIMULATORS
+from service.metrics import NONE
+from service.recommender import Recommendation
+
+STAGES = ("history", "candidates", "prompt", "cache", "lvlm", "total")
+"""Steps whose times an answer tells, 0 for one that was not taken."""
+LVLM = "lvlm"
+"""The ``source`` of an item that the LVLM placed."""
+
+
+def answer(recommendation: Recommendation, request_id: str) -> dict[str, Any]:
+    """Returns the JSON of ``RecommendAnswer`` as a dict: tests validate it, requests do not pay for that."""
+    manifest = recommendation.model.manifest
+    lvlm = recommendation.lvlm
+    return {
+        "request_id": request_id,
+        "user_id": recommendation.request.user_id,
+        "strategy": recommendation.strategy.name,
+        "served": recommendation.served,
+        "outcome": str(recommendation.outcome),
+        "backbone": {"name": manifest.name, "version": manifest.version, "family": manifest.family},
+        "items": _items(recommendation),
+        "explanation": lvlm.answer.parsed.explanation if lvlm else None,
+        "lvlm": None if lvlm is None else _lvlm(lvlm),
+        "warnings": recommendation.warnings,
+        "timings_ms": {stage: round(recommendation.seconds.get(stage, 0.0) * 1000, 3) for stage in STAGES},
+    }
+
+
+def candidates(recommendation: Recommendation, request_id: str) -> dict[str, Any]:
+    """Returns what is known before the LVLM has said anything: the candidate model's order."""
+    manifest = recommendation.model.manifest
+    return {
+        "request_id": request_id,
+        "user_id": recommendation.request.user_id,
+        "strategy": recommendation.strategy.name,
+        "backbone": {"name": manifest.name, "version": manifest.version, "family": manifest.family},
+        "items": _items(recommendation),
+        "warnings": list(recommendation.warnings),
+    }
+
+
+def placed_item(recommendation: Recommendation, row: int, rank: int) -> dict[str, Any]:
+    """Returns an item that the LVLM has placed, ``rank`` counting from 1."""
+    return _item(recommendation, row, recommendation.order.index(row), rank, LVLM)
+
+
+def labels(recommendation: Recommendation) -> dict[str, str]:
+    """Returns the labels of the request histogram."""
+    lvlm = recommendation.lvlm
+    return {
+        "strategy": recommendation.strategy.name,
+        "backbone": recommendation.model.manifest.name,
+        "model": lvlm.answer.responder.model if lvlm else NONE,
+        "cache": lvlm.cache if lvlm else NONE,
+        "outcome": str(recommendation.outcome),
+    }
+
+
+def _items(recommendation: Recommendation) -> list[dict[str, Any]]:
+    positions = {row: position for position, row in enumerate(recommendation.order)}  # from 0
+    placed = len(recommendation.placed)
+    return [
+        _item(
+            recommendation,
+            row,
+            positions[row],
+            rank,
+            LVLM if rank <= placed else recommendation.source,
+        )
+        for rank, row in enumerate(recommendation.ranking, start=1)
+    ]
+
+
+def _item(recommendation: Recommendation, row: int, position: int, rank: int, source: str) -> dict[str, Any]:
+    item = recommendation.generation.catalogue.items[row]
+    return {
+        "item_id": item.item_id,
+        "rank": rank,
+        "score": recommendation.scores[position],
+        "base_rank": position + 1,
+        "source": source,
+        "title": item.name,
+        "image_url": image_url(item.item_id) if item.image else None,
+    }
+
+
+def _lvlm(lvlm: StageResult) -> dict[str, Any]:
+    parsed, responder, shown, bill = lvlm.answer.parsed, lvlm.answer.responder, lvlm.shown, lvlm.bill
+    return {
+        "provider": responder.reported_as,
+        "model": responder.model,
+        "simulated": responder.reported_as in SIMULATORS,
+        "cache": lvlm.cache,
+        "shown": {"titles": shown.titles, "images": shown.images, "captions": shown.captions},
+        "input_tokens": bill.usage.input_tokens,
+        "output_tokens": bill.usage.output_tokens,
+        "cost_usd": bill.cost_usd,
+        "estimated": bill.estimated,
+        "caption_calls": lvlm.caption_calls,
+        "invented": parsed.invented,
+        "duplicated": parsed.duplicated,
+        "missing": parsed.missing,
+    }

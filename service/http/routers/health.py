@@ -1,0 +1,48 @@
+"""For probes and Prometheus: ``/health/live``, ``/health/ready`` and ``/metrics``."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from service import __version__
+from service.http.routers.dependencies import GenerationOf, ServicesOf
+from service.http.schemas import HealthAnswer, Problem
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health/live")
+async def live() -> HealthAnswer:
+    """The process answers."""
+    return HealthAnswer(status="alive", version=__version__)
+
+
+@router.get("/health/ready", responses={503: {"model": Problem}})
+async def ready(services: ServicesOf, generation: GenerationOf) -> HealthAnswer:
+    """The bundle is loaded, models are warmed up and the SDKs in use are imported.
+
+    The routes are served only after the lifespan has done all that, so being asked means being ready; a
+    Redis that is down is named and does not make the service unready.
+    """
+    catalogue = generation.catalogue
+    return HealthAnswer(
+        status="ready",
+        degraded=[] if await services.stores.ping() else ["redis"],
+        version=__version__,
+        bundle={
+            "dataset": catalogue.manifest.dataset,
+            "version": catalogue.version,
+            "items": len(catalogue.items),
+            "users": catalogue.manifest.users,
+            "backbones": {
+                name: backbone.manifest.version for name, backbone in generation.bundle.backbones.items()
+            },
+        },
+    )
+
+
+@router.get("/metrics", response_class=Response)
+def metrics(services: ServicesOf) -> Response:
+    """Prometheus exposition; not async, so that reading the workers' files is off the event loop."""
+    return Response(services.metrics.expose(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,110 @@
+"""``POST /recommend``: one recommendation, as JSON or as events while it is made."""
+
+from __future__ import annotations
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from service.http.answer import answer, labels
+from service.http.event_stream import MEDIA_TYPE, EventStream
+from service.http.routers.dependencies import services_of
+from service.http.routers.request_parsing import described, read_body, read_query
+from service.http.schemas import Problem, RecommendAnswer, RecommendBody, RecommendQuery
+from service.recommender import Recommendation, RecommendationRequest
+from service.strategies import STRATEGIES
+
+router = APIRouter(tags=["recommend"])
+
+
+@router.post(
+    "/recommend",
+    response_model=RecommendAnswer,
+    openapi_extra=described(RecommendQuery, RecommendBody),
+    responses={
+        200: {
+            "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+            "description": "The recommendation; as events for who accepts text/event-stream: "
+            "candidates, item …, explanation, answer (or error, with problem details)",
+        },
+        422: {"model": Problem, "description": "Says what is wrong and names it"},
+        429: {"model": Problem, "description": "Too many requests are waiting; see Retry-After"},
+    },
+)
+async def recommend(request: Request) -> Response:
+    """Recommend ``k`` items to a user or to a history.
+
+    Whatever the LVLM does, the answer is 200; ``served`` says which strategy really ordered it and
+    ``outcome`` why.
+    """
+    state, services = request.scope["state"], await services_of(request)
+    query = read_query(request, RecommendQuery)
+    state["labels"] = {"strategy": query.strategy}
+    asked = request_of(await read_body(request, RecommendBody), query)
+    if MEDIA_TYPE in request.headers.get("accept", ""):
+        return await _watched(request, asked)
+    generation = services.generation.get()
+    recommendation = await services.recommender.recommend(asked, generation)
+    state["labels"] = labels(recommendation)
+    content = answer(recommendation, state["request_id"])
+    return Response(orjson.dumps(content), media_type="application/json")
+
+
+def request_of(body: RecommendBody, query: RecommendQuery) -> RecommendationRequest:
+    """Returns what a client asked for in the recommender's own words."""
+    return RecommendationRequest(
+        strategy=STRATEGIES[query.strategy],
+        user_id=body.user_id,
+        history=body.history,
+        candidates=body.candidates,
+        exclude=body.exclude,
+        include_seen=body.include_seen,
+        k=body.k,
+        deadline=None if body.deadline_ms is None else body.deadline_ms / 1000,
+        backbone=query.backbone,
+        provider=query.provider,
+        model=query.model,
+        modality=query.modality,
+        image_mode=query.image_mode,
+        form=query.prompt,
+        cache=query.cache,
+        explain=query.explain,
+    )
+
+
+async def _watched(request: Request, asked: RecommendationRequest) -> Response:
+    state, services = request.scope["state"], await services_of(request)
+
+    def rescued(recommendation: Recommendation) -> None:
+        services.metrics.fallbacks.labels(str(recommendation.outcome)).inc()
+        state["labels"] = labels(recommendation)
+
+    generation = services.generation.get()
+    stream = EventStream(state["request_id"], rescued)
+
+    async def recommending() -> Recommendation:
+        recommendation = await services.recommender.recommend(asked, generation, stream)
+        state["labels"] = labels(recommendation)
+        return recommendation
+
+    await stream.begin(recommending())
+    # Proxies that buffer would turn the stream into a plain answer.
+    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+    return _EventResponse(stream, headers)
+
+
+class _EventResponse(StreamingResponse):
+    """Sends the events of one recommendation; a client that leaves ends the wait for the LVLM."""
+
+    def __init__(self, stream: EventStream, headers: dict[str, str]) -> None:
+        super().__init__(stream.read(), media_type=MEDIA_TYPE, headers=headers)
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the events to the end, or until the client leaves."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._stream.close()
+            scope["state"]["left"] = not self._stream.complete

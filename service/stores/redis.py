@@ -1,0 +1,323 @@
+"""Stores in Redis, shared by all workers. The one home of the ``redis`` package.
+
+The service works without Redis: every operation has a short timeout, and after a failure the next ones fail
+at once for a moment instead of waiting again: a dead server costs one timeout and not one per request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from service.outages import Outage
+from service.stores.base import BURST, Flow, StoreError, Sum
+from service.stores.memory import MAX_EVENTS_PER_USER
+from service.stores.redis_scripts import ADD, DRAW, RELEASE, TAKE
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CONNECTIONS = 100
+"""Connections of one process; an operation beyond them waits for a free one."""
+
+PAUSE_AFTER_FAILURE = 1.0
+"""Seconds after a failure in which no operation is tried."""
+
+SLOW = 0.05
+"""Seconds after which an operation whose caller gave up counts as a failure of the server."""
+
+
+def is_redis_url(url: str) -> bool:
+    """Returns whether Redis' client takes a URL, and reads all of it."""
+    try:
+        pool = BlockingConnectionPool.from_url(url)
+        pool.connection_class(**pool.connection_kwargs)  # an object, not yet connected
+        path = urlsplit(url).path
+    except (ValueError, TypeError):
+        return False
+    # A '#' cuts the rest off, and what follows a host is a database: else a password was not encoded.
+    return "#" not in url and (url.startswith("unix:") or re.fullmatch(r"/?\d*", path) is not None)
+
+
+class RedisConnection:
+    """A connection pool behind a circuit breaker: after a failure the server is left alone for a moment."""
+
+    def __init__(self, url: str, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Makes the pool; the first operation connects.
+
+        Args:
+            url: ``redis://``, ``rediss://`` or ``unix://``; may hold a password, so it is never shown.
+            timeout: seconds for connecting and for each answer.
+            clock: seconds, for the log, which says how long the server is away.
+
+        Raises:
+            ValueError: the URL is not one that Redis clients know.
+        """
+        # Blocking: a burst waits its turn for a connection instead of looking like a dead server.
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=CONNECTIONS,
+            timeout=timeout,
+            socket_timeout=None,  # `ask` bounds the time; this one loses cancellations on Python 3.11
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=30,
+        )
+        self._redis = Redis.from_pool(pool)
+        self._timeout = timeout
+        self._down_until = 0.0
+        self._outage = Outage("Redis", log, clock=clock)
+
+    @property
+    def client(self) -> Redis:
+        """The client; use it inside ``ask``."""
+        return self._redis
+
+    async def ask(self, answer: Awaitable[T]) -> T:
+        """Awaits one operation under the timeout.
+
+        Raises:
+            StoreError: the server is down, slow or refused.
+        """
+        if time.monotonic() < self._down_until:
+            cast(Any, answer).close()
+            self._failed("not asked again yet")
+            raise StoreError("Redis failed a moment ago and is not asked again yet")
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout):
+                found = await answer
+        except asyncio.CancelledError:
+            if time.monotonic() - began >= SLOW:  # the caller's deadline came; the next need not wait as long
+                self._down_until = time.monotonic() + PAUSE_AFTER_FAILURE
+                self._failed("slow")
+            raise
+        except (RedisError, OSError, TimeoutError) as error:
+            if not isinstance(error, ResponseError):  # a refused command is no dead server
+                await self._rest()
+            self._failed(type(error).__name__)
+            raise StoreError(f"Redis failed: {type(error).__name__}") from None
+        self._outage.works()
+        return found
+
+    def _failed(self, why: str) -> None:
+        self._outage.failed(
+            "Redis failed (%s): without it, caches miss, recent events are left out and limits hold for this "
+            "process alone",
+            why,
+        )
+
+    async def _rest(self) -> None:
+        first = time.monotonic() >= self._down_until
+        self._down_until = time.monotonic() + PAUSE_AFTER_FAILURE
+        if first:  # a server that comes back knows none of the old connections: each would fail once more
+            with suppress(RedisError, OSError):
+                await self._redis.connection_pool.disconnect(inuse_connections=False)
+
+    async def run(self, script: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+        """Runs a Lua script, with no other command in between.
+
+        Raises:
+            StoreError: the server is down, slow or refused.
+        """
+        return await self.ask(self._run(script, keys, arguments))
+
+    async def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+        return await self._redis.eval(script, len(keys), *keys, *arguments)
+
+    async def close(self) -> None:
+        """Closes the pool."""
+        await self._redis.aclose()
+
+
+class RedisCache:
+    """A cache under ``<prefix>:<key>``; every key has a time to live."""
+
+    def __init__(self, connection: RedisConnection, prefix: str = "msr") -> None:
+        self._connection = connection
+        self._prefix = prefix
+
+    async def get(self, key: str) -> bytes | None:
+        """Returns the value, or None when there is none or it has expired.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        return await self._connection.ask(self._get(key))
+
+    async def _get(self, key: str) -> bytes | None:
+        return cast("bytes | None", await self._connection.client.get(f"{self._prefix}:{key}"))
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Like ``get`` for several keys in one round trip, in order.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        if not keys:
+            return []
+        return await self._connection.ask(self._get_many(keys))
+
+    async def _get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        found = await self._connection.client.mget([f"{self._prefix}:{key}" for key in keys])
+        return cast("list[bytes | None]", found)
+
+    async def set(self, key: str, value: bytes, ttl: float) -> None:
+        """Keeps the value for ``ttl`` seconds, replacing an earlier one.
+
+        Raises:
+            StoreError: the store is down.
+            ValueError: the time to live is not positive.
+        """
+        if ttl <= 0:
+            raise ValueError(f"a time to live is positive, not {ttl}")
+        await self._connection.ask(self._set(key, value, ttl))
+
+    async def _set(self, key: str, value: bytes, ttl: float) -> None:
+        await self._connection.client.set(f"{self._prefix}:{key}", value, px=max(1, int(ttl * 1000)))
+
+
+class RedisEvents:
+    """Events in one Redis list per user, kept for ``ttl`` seconds after the last one."""
+
+    def __init__(self, connection: RedisConnection, ttl: float, prefix: str = "msr:events") -> None:
+        self._connection = connection
+        self._ttl = ttl
+        self._prefix = prefix
+
+    async def append(self, item_ids: Mapping[str, Sequence[str]]) -> None:
+        """Adds items to the end of each user's list, in one transaction.
+
+        Raises:
+            StoreError: the store is down; nothing was added.
+        """
+        await self._connection.ask(self._append(item_ids))
+
+    async def _append(self, item_ids: Mapping[str, Sequence[str]]) -> None:
+        async with self._connection.client.pipeline(transaction=True) as pipeline:
+            for user_id, added in item_ids.items():
+                key = f"{self._prefix}:{user_id}"
+                pipeline.rpush(key, *added)
+                pipeline.ltrim(key, -MAX_EVENTS_PER_USER, -1)
+                pipeline.pexpire(key, int(self._ttl * 1000))
+            await pipeline.execute()
+
+    async def get(self, user_id: str) -> list[str]:
+        """Returns the user's items, oldest first; none for an unknown user.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        return await self._connection.ask(self._get(user_id))
+
+    async def _get(self, user_id: str) -> list[str]:
+        found = await cast(
+            "Awaitable[list[bytes]]", self._connection.client.lrange(f"{self._prefix}:{user_id}", 0, -1)
+        )
+        return [item_id.decode() for item_id in found]
+
+
+class RedisLeases:
+    """Leases that all workers see; one that is killed loses its own after their time."""
+
+    def __init__(self, connection: RedisConnection, prefix: str = "msr:lease") -> None:
+        self._connection = connection
+        self._prefix = prefix
+
+    async def take(self, key: str, owner: str, ttl: float) -> bool:
+        """Makes ``owner`` the owner for ``ttl`` seconds from now; False if another one is.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        milliseconds = str(max(1, int(ttl * 1000)))
+        return bool(await self._connection.run(TAKE, [f"{self._prefix}:{key}"], [owner, milliseconds]))
+
+    async def release(self, key: str, owner: str) -> None:
+        """Gives the key back; nothing happens if it is not this owner's any more.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        await self._connection.run(RELEASE, [f"{self._prefix}:{key}"], [owner])
+
+
+_FOR_EVER = 1e9  # seconds of patience: more than any wait
+
+
+class RedisMeters:
+    """Meters that all workers share."""
+
+    def __init__(self, connection: RedisConnection, prefix: str = "msr:meter") -> None:
+        self._connection = connection
+        self._prefix = prefix
+        self._process = uuid.uuid4().hex
+
+    async def draw(self, flows: Sequence[Flow], patience: float) -> float | None:
+        """Draws all of the flows, or none; see Meters.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        if not flows:
+            return 0.0
+        wait = await self._draw(flows, patience)
+        return None if wait is None else float(wait)
+
+    async def correct(self, flows: Sequence[Flow]) -> None:
+        """Draws whatever the wait.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        if flows:
+            await self._draw(flows, _FOR_EVER)
+
+    async def add(self, sums: Sequence[Sum]) -> bool:
+        """Adds to all totals, or to none and returns False if one of them would pass its limit.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        return not sums or bool(await self._add(sums, ask=True))
+
+    async def settle(self, sums: Sequence[Sum]) -> None:
+        """Adds whatever the limits.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        if sums:
+            await self._add(sums, ask=False)
+
+    async def _draw(self, flows: Sequence[Flow], patience: float) -> Any:
+        seconds = [f"{flow.amount * 60 / flow.per_minute:.6f}" for flow in flows]
+        keys = [f"{self._prefix}:{flow.key}" for flow in flows]
+        return await self._connection.run(DRAW, keys, [f"{patience:.6f}", str(BURST), *seconds])
+
+    async def _add(self, sums: Sequence[Sum], *, ask: bool) -> Any:
+        facts = [
+            fact
+            for each in sums
+            for fact in (
+                f"{each.amount:.9f}",
+                f"{each.limit:.9f}",
+                str(max(1, int(each.ttl * 1000))),
+                f"{each.own:.9f}",
+            )
+        ]
+        keys = [f"{self._prefix}:{each.key}" for each in sums]
+        return await self._connection.run(ADD, keys, [str(int(ask)), self._process, *facts])

@@ -1,0 +1,66 @@
+"""Opens what a request reads: the bundle, with a warmed-up candidate model for each of its backbones."""
+
+from __future__ import annotations
+
+from models.contracts import BackboneManifest
+from service.candidates import CandidateModel, SequenceModel
+from service.catalogue.bundle import Bundle, open_bundle
+from service.errors import ConfigurationError
+from service.generation import Generation
+from service.metrics import Metrics
+from service.settings import Settings
+
+
+def open_generation(settings: Settings, metrics: Metrics) -> Generation:
+    """Opens the bundle that the settings name, with its models warmed up.
+
+    Raises:
+        BundleError: the bundle does not open.
+        ConfigurationError: the default backbone is not in it.
+    """
+    bundle = open_bundle(settings.bundle)
+    return Generation(
+        bundle, open_models(bundle, settings, metrics), default_backbone(bundle, settings.backbone)
+    )
+
+
+def open_models(bundle: Bundle, settings: Settings, metrics: Metrics) -> dict[str, CandidateModel]:
+    """Opens and warms up a candidate model for every backbone, by name."""
+    models: dict[str, CandidateModel] = {}
+    for name, backbone in bundle.backbones.items():
+        model = SequenceModel(backbone, settings.onnx_threads)
+        for length in (1, backbone.manifest.length):  # the first run of each shape plans its memory
+            model.top([0] * length, 1, [])
+        models[name] = model
+        manifest = backbone.manifest
+        metrics.bundle_info.labels(name, manifest.version, manifest.family).set(1)
+    return models
+
+
+def default_backbone(bundle: Bundle, wanted: str) -> str:
+    """Returns the backbone that answers unless a request names one.
+
+    Args:
+        bundle: whose backbones there are to choose from.
+        wanted: name of one; empty for the raw one with the best validation NDCG@5.
+
+    Raises:
+        ConfigurationError: the wanted one is not there, or all are enhanced.
+    """
+    if wanted:
+        if wanted not in bundle.backbones:
+            raise ConfigurationError(
+                f"MSR_BACKBONE is {wanted!r}; this bundle has {', '.join(bundle.backbones)}"
+            )
+        return wanted
+    raw = [name for name, backbone in bundle.backbones.items() if backbone.manifest.text_view == "raw"]
+    if not raw:
+        raise ConfigurationError(
+            "the bundle has only enhanced backbones: export a raw one or set MSR_BACKBONE"
+        )
+    return max(raw, key=lambda name: _validation_ndcg(bundle.backbones[name].manifest))
+
+
+def _validation_ndcg(manifest: BackboneManifest) -> float:
+    found = manifest.metrics.get("validation", {}).get("N@5", 0.0)
+    return float(found) if isinstance(found, int | float) else 0.0

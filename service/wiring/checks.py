@@ -1,0 +1,42 @@
+"""Sees whether settings, bundle and environment fit each other, before anything is started."""
+
+from __future__ import annotations
+
+from service.catalogue.bundle import Bundle
+from service.errors import ConfigurationError
+from service.lvlm.pricing import Prices
+from service.lvlm.providers.base import Usage
+from service.settings import Settings
+from service.wiring.candidates import default_backbone
+from service.wiring.lvlm import budget_of
+
+
+def check(settings: Settings, bundle: Bundle) -> None:
+    """Checks keys, addresses and proxies of the providers, the default backbone and the captioner.
+
+    Raises:
+        ConfigurationError: something does not fit; the message names the setting.
+    """
+    for provider in () if settings.replays else settings.providers.values():
+        if not provider.simulated or settings.simulator_url:  # else one is started beside the service
+            provider.check()
+    default_backbone(bundle, settings.backbone)
+    captioners = bundle.catalogue.captions
+    if settings.captioner and settings.captioner not in captioners:
+        raise ConfigurationError(
+            f"MSR_CAPTIONER is {settings.captioner!r}; this bundle has captions of "
+            f"{', '.join(captioners) or 'no captioner'}"
+        )
+
+
+def unpriced(settings: Settings) -> list[str]:
+    """Returns the models, as ``provider/model``, that the budget cannot count; none without a budget."""
+    if not budget_of(settings).limited:
+        return []
+    prices = Prices.read()
+    return [
+        f"{provider.name}/{model}"
+        for provider in settings.providers.values()
+        for model in provider.models
+        if not provider.simulated and prices.cost(model, Usage()) is None
+    ]

@@ -1,0 +1,196 @@
+"""Builds the LVLM stage: the gateway to the providers, and around it pictures, captions and the answer cache.
+
+What to build comes as options, which are read from the settings or given: benchmarks and tests build the same
+parts with options of their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from service.lvlm.accounts import Ledger
+from service.lvlm.allowance import Budget, Quota, RateLimit
+from service.lvlm.answer_cache import AnswerCache, Lifetimes
+from service.lvlm.captions import Captions
+from service.lvlm.contracts import StageOptions
+from service.lvlm.elsewhere import WorkLease
+from service.lvlm.gateway import Gateway
+from service.lvlm.pictures import Pictures
+from service.lvlm.pricing import Prices
+from service.lvlm.providers.base import Provider
+from service.lvlm.providers.registry import SIMULATORS
+from service.lvlm.retries import Retries
+from service.lvlm.stage import LvlmStage
+from service.lvlm.thumbnails import ThumbnailCache
+from service.metrics import Metrics
+from service.settings import Settings
+from service.stores.stores import Stores
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """What a deployment chooses about calls.
+
+    Attributes:
+        concurrency: calls under way at one model, at least 1; others wait.
+        adaptive: whether a smaller limit is looked for when a provider says that it is too much.
+        attempts: most attempts of one call, at least 1.
+        hedge: share of the calls that may be made twice when the first is slow to begin, from 0 to 1.
+        limits: limits per minute by ``provider`` or ``provider/model``.
+        budget: US dollars that may be spent.
+        unpriced: whether a model without a known price is called although there is a budget.
+        simulators: names of providers whose calls cost nothing.
+        bill_simulated: whether simulated answers are billed as if they were real; for rehearsals.
+    """
+
+    concurrency: int = 256
+    adaptive: bool = True
+    attempts: int = 3
+    hedge: float = 0.0
+    limits: Mapping[str, RateLimit] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    unpriced: bool = False
+    simulators: Collection[str] = ()
+    bill_simulated: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> GatewayOptions:
+        """Returns what the settings say."""
+        return cls(
+            concurrency=settings.lvlm_concurrency,
+            adaptive=settings.lvlm_adaptive,
+            attempts=settings.lvlm_attempts,
+            hedge=settings.lvlm_hedge,
+            limits={
+                name: RateLimit(limit.requests_per_minute, limit.tokens_per_minute)
+                for name, limit in settings.lvlm_limits.items()
+            },
+            budget=budget_of(settings),
+            unpriced=settings.unpriced_calls == "allow",
+            simulators=SIMULATORS,
+            bill_simulated=settings.simulator_bills,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LvlmOptions:
+    """What a deployment chooses about the stage.
+
+    Attributes:
+        stage: options of the stage itself.
+        lifetimes: how long answers are kept.
+        caption_seconds: how long captions are kept, in seconds.
+        captioner: which of the bundle's captioners to use; empty for the asking model's own.
+        fill_captions: whether missing captions are asked for in the background.
+        thumbnail_bytes: bytes that scaled-down pictures may take in memory.
+    """
+
+    stage: StageOptions = field(default_factory=StageOptions)
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
+    caption_seconds: float = 2_592_000
+    captioner: str = ""
+    fill_captions: bool = True
+    thumbnail_bytes: int = 67_108_864
+
+    @classmethod
+    def of(cls, settings: Settings) -> LvlmOptions:
+        """Returns what the settings say."""
+        return cls(
+            stage=StageOptions(
+                settings.lvlm_stream, settings.max_output_tokens, call_seconds=settings.lvlm_call_ms / 1000
+            ),
+            lifetimes=Lifetimes(settings.answer_ttl_s, settings.answer_stale_s, settings.answer_negative_s),
+            caption_seconds=settings.caption_ttl_s,
+            captioner=settings.captioner,
+            fill_captions=settings.caption_fill,
+            thumbnail_bytes=settings.thumbnail_cache_bytes,
+        )
+
+
+@dataclass(frozen=True)
+class Lvlm:
+    """The stage, which closes all of it, and the parts that are also used by themselves."""
+
+    stage: LvlmStage
+    gateway: Gateway
+    pictures: Pictures
+    captions: Captions
+
+
+def open_lvlm(options: LvlmOptions, gateway: Gateway, stores: Stores, metrics: Metrics) -> Lvlm:
+    """Builds the stage around a gateway; closing the stage closes the gateway too."""
+    pictures = Pictures(ThumbnailCache(options.thumbnail_bytes))
+    captions = Captions(
+        pictures,
+        gateway,
+        stores.cache,
+        metrics,
+        ttl=options.caption_seconds,
+        max_output_tokens=options.stage.max_output_tokens,
+        captioner=options.captioner,
+        fill=options.fill_captions,
+        leases=stores.leases,
+    )
+    stage = LvlmStage(
+        gateway=gateway,
+        pictures=pictures,
+        captions=captions,
+        answers=AnswerCache(stores.cache, options.lifetimes, metrics),
+        lease=WorkLease(stores.leases),
+        metrics=metrics,
+        options=options.stage,
+    )
+    return Lvlm(stage, gateway, pictures, captions)
+
+
+def open_gateway(
+    options: GatewayOptions,
+    providers: Mapping[str, Provider],
+    stores: Stores,
+    metrics: Metrics,
+    *,
+    prices: Prices | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Gateway:
+    """Builds the gateway to these providers.
+
+    Args:
+        options: its limits.
+        providers: open providers by name.
+        stores: whose meters watch the limits.
+        metrics: where calls are counted.
+        prices: prices of the models; None for the price table.
+        clock: seconds, for the log of failures.
+    """
+    prices = prices or Prices.read()
+    ledger = Ledger(prices, metrics, simulators=options.simulators, bill_simulated=options.bill_simulated)
+    return Gateway(
+        providers,
+        ledger,
+        open_quota(options, stores),
+        metrics,
+        concurrency=options.concurrency,
+        adaptive=options.adaptive,
+        retries=Retries(options.attempts),
+        hedge=options.hedge,
+        clock=clock,
+    )
+
+
+def open_quota(options: GatewayOptions, stores: Stores) -> Quota:
+    """Builds what grants calls under the limits per minute and the budget."""
+    return Quota(
+        stores.meters,
+        stores.local_meters,
+        options.limits,
+        options.budget,
+        unpriced=options.unpriced,
+        free_providers=options.simulators,
+    )
+
+
+def budget_of(settings: Settings) -> Budget:
+    """Returns the budget that the settings name."""
+    return Budget(settings.budget_usd_per_hour, settings.budget_usd_per_day)
