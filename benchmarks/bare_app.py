@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from service.bundle import open_bundle
-from service.candidates import SequenceModel
+from service.candidates.sequence import SequenceModel
 from service.executor import BoundedExecutor
 
 

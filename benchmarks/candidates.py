@@ -33,7 +33,7 @@ from models.networks.sasrec import SASRec, SASRecConfig
 from models.plain_export import TopK, WholeModel, plain_onnx, random_recommender, torch_eager
 from models.run import Run
 from service.bundle import Backbone
-from service.candidates import SequenceModel
+from service.candidates.sequence import SequenceModel
 
 BUNDLE = "bundle: encoder in ONNX Runtime, scores in numpy"
 EAGER = "torch eager, whole model"

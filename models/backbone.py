@@ -24,8 +24,8 @@ from models.evaluation import leave_one_out
 from models.export import ExportError, check_encoder, export_encoder
 from models.fingerprint import fingerprint
 from models.networks.item_tower import ItemTower, TowerConfig
-from models.networks.recommender import Recommender
 from models.networks.sasrec import SASRec
+from models.networks.tower_recommender import Recommender
 from models.run import Run, RunError
 
 

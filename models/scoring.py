@@ -20,7 +20,7 @@ from models.evaluation import (
     full_rank,
     sampled_metrics,
 )
-from models.networks.recommender import Recommender
+from models.networks.tower_recommender import Recommender
 
 BATCH = 1024
 

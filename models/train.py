@@ -21,8 +21,8 @@ from models.evaluation import Protocol, candidate_matrix, leave_one_out, sampled
 from models.features import Features
 from models.loss import full_softmax, sampled_softmax
 from models.networks.item_tower import ItemTower
-from models.networks.recommender import Recommender
 from models.networks.sasrec import SASRec
+from models.networks.tower_recommender import Recommender
 from models.run import Progress, Run
 from models.scoring import Scorer, metrics, sampled_ranks
 

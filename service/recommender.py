@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from service.bundle import Catalogue
-from service.candidates import CandidateModel
+from service.candidates.sequence import CandidateModel
 from service.choices import Choices
 from service.errors import InvalidRequestError
 from service.executor import BoundedExecutor

@@ -10,7 +10,7 @@ from functools import partial
 
 from models.contracts import BackboneManifest
 from service.bundle import Bundle, open_bundle
-from service.candidates import CandidateModel, SequenceModel
+from service.candidates.sequence import CandidateModel, SequenceModel
 from service.choices import Choices
 from service.errors import ConfigurationError
 from service.executor import BoundedExecutor

@@ -16,7 +16,7 @@ K = 10
 def golden_rankings(folder: Path) -> dict[str, Any]:
     """Backbone -> user -> the ten best unseen items and their scores."""
     from service.bundle import open_bundle
-    from service.candidates import SequenceModel
+    from service.candidates.sequence import SequenceModel
 
     bundle = open_bundle(folder)
     histories = bundle.catalogue.histories

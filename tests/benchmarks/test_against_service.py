@@ -15,7 +15,7 @@ from benchmarks.__main__ import main
 from benchmarks.records import read_run
 from models.evaluation import Protocol, candidate_matrix, evaluate, leave_one_out, sampled_metrics
 from service.bundle import open_bundle
-from service.candidates import SequenceModel
+from service.candidates.sequence import SequenceModel
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from models.config import Config
 from models.data.dataset import Dataset
 from models.evaluation import Protocol, candidate_matrix, evaluate, leave_one_out, sampled_metrics
 from models.fingerprint import fingerprint
-from models.networks.recommender import Recommender
+from models.networks.tower_recommender import Recommender
 from models.run import Origin, Run, RunError
 from models.train import TrainingError, build, step_loss, train
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.bundle import open_bundle
-from service.candidates import SequenceModel
+from service.candidates.sequence import SequenceModel
 
 
 @pytest.fixture(scope="module")
