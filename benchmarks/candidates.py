@@ -24,7 +24,7 @@ from benchmarks.options import positive
 from benchmarks.rounds import Limit, Ratio, interleaved
 from benchmarks.stats import median
 from benchmarks.tables import Table
-from models.backbone import load_network
+from models.backbone import load_encoder
 from models.contracts import ENCODER, ITEM_VECTORS, BackboneManifest
 from models.data.dataset import Rows
 from models.errors import ModelsError
@@ -164,9 +164,12 @@ def _weights(arguments: argparse.Namespace) -> tuple[SASRec, NDArray[np.float32]
         return random_recommender(config, arguments.items, seed=0)
     try:
         found = Run(arguments.folder)
-        return load_network(found), found.item_vectors()
+        network, vectors = load_encoder(found), found.item_vectors()
     except (ModelsError, OSError) as error:
         raise BenchmarkError(f"no trained weights in {arguments.folder}: {error}") from error
+    if not isinstance(network, SASRec):
+        raise BenchmarkError(f"{arguments.folder} is no run of SASRec or MoRec")
+    return network, vectors
 
 
 def _ways(network: SASRec, vectors: NDArray[np.float32], k: int, folder: Path) -> dict[str, TopK]:

@@ -16,16 +16,16 @@ from models.contracts import (
     ENCODER,
     ITEM_VECTORS,
     MANIFEST,
+    USER_VECTORS,
     BackboneManifest,
     sha256_of,
 )
 from models.data.dataset import Dataset
 from models.evaluation import leave_one_out
-from models.export import ExportError, check_encoder, export_encoder
+from models.export import ExportError, check_encoder, check_vectors, export_encoder
 from models.fingerprint import fingerprint
-from models.networks.item_tower import ItemTower, TowerConfig
-from models.networks.sasrec import SASRec
-from models.networks.tower_recommender import Recommender
+from models.networks.base import SequenceEncoder, SequenceNetwork
+from models.networks.registry import FAMILIES
 from models.run import Run, RunError
 
 
@@ -43,7 +43,7 @@ def write_backbone(run: Run, bundle: Path, name: str | None = None) -> BackboneM
     Raises:
         RunError: the run is not finished, or was trained on other data than the bundle's.
         BundleError: the bundle has no usable catalogue.
-        ExportError: ONNX Runtime and torch disagree; nothing was changed.
+        ExportError: ONNX Runtime and torch disagree, or a vector is not a number; nothing was changed.
     """
     origin, result = run.origin(), run.result()
     name = name or origin.model
@@ -53,31 +53,26 @@ def write_backbone(run: Run, bundle: Path, name: str | None = None) -> BackboneM
         raise ExportError(f"the name {name!r} must be made of a-z, 0-9, dot, dash and underscore")
     dataset = read_catalogue(bundle)
     require_same_data(run, dataset, bundle)
-    config = run.config()
-    network = load_network(run)
-    vectors = run.item_vectors()
+    config, vectors = run.config(), run.item_vectors()
     with new_folder(bundle / BACKBONES / name) as draft:
         np.save(draft / ITEM_VECTORS, vectors)
-        export_encoder(network, draft / ENCODER)
-        check_encoder(
-            draft / ENCODER, network, vectors, [e.history for e in leave_one_out(dataset.histories).test]
-        )
+        length = _write_user_side(run, dataset, draft)
         manifest = BackboneManifest(
             name=name,
             family=config.family,
-            modalities=config.tower.modalities,
+            modalities=config.modalities,
             text_view=config.features.text_view,
             captioner=config.features.captioner,
             catalogue_version=read_manifest(bundle).version,
-            length=config.network.length,
-            dimension=config.network.dimension,
+            length=length,
+            dimension=vectors.shape[1],
             config=config.to_json(),
             seed=config.training.seed,
             device=result["device"],
             epochs=result["epochs"],
             seconds_per_epoch=result["seconds_per_epoch"],
             metrics=result["metrics"],
-            sha256={file: sha256_of(draft / file) for file in (ITEM_VECTORS, ENCODER)},
+            sha256={path.name: sha256_of(path) for path in sorted(draft.iterdir())},
         )
         text = json.dumps(manifest.to_json(), indent=2) + "\n"
         (draft / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
@@ -97,32 +92,33 @@ def require_same_data(run: Run, dataset: Dataset, source: Path) -> None:
         )
 
 
-def load_recommender(run: Run) -> Recommender:
-    """The whole model of a finished run, item vectors as a table, in evaluation mode on the CPU.
-
-    It scores what the bundle scores, and needs no features: the reference for speed and agreement.
+def load_encoder(run: Run) -> SequenceEncoder:
+    """The user encoder with the run's best weights, in evaluation mode on the CPU.
 
     Raises:
-        RunError: the run is not finished.
+        RunError: no epoch was completed, or the run's family has no encoder.
     """
-    if run.result() is None:
-        raise RunError(f"{run.folder} is not finished: call the same `python -m models train` again to go on")
-    vectors = torch.from_numpy(run.item_vectors())
-    tower = ItemTower(TowerConfig(("id",), "sum", hidden=1, dropout=0.0), vectors.shape[1], len(vectors), {})
-    tower.load_state_dict({"parts.0.table.weight": vectors})
-    return Recommender(tower, load_network(run)).eval()
+    config = run.config()
+    family = FAMILIES[config.family]
+    if not issubclass(family, SequenceNetwork):
+        raise RunError(f"{run.folder} is a run of {config.family}, which has no encoder of histories")
+    return family.restore_encoder(config, run.best(torch.device("cpu"))).eval()
 
 
-def load_network(run: Run) -> SASRec:
-    """The sequence network with the run's best weights, in evaluation mode on the CPU.
+def _write_user_side(run: Run, dataset: Dataset, folder: Path) -> int:
+    """Write what makes a user's vector: an encoder of histories, or the vectors of all users.
 
-    Raises:
-        RunError: no epoch was completed.
+    Returns:
+        L of the encoder; 0 without one.
     """
-    network = SASRec(run.config().network)
-    prefix = "network."
-    weights = run.best(torch.device("cpu")).items()
-    network.load_state_dict(
-        {key.removeprefix(prefix): value for key, value in weights if key.startswith(prefix)}
-    )
-    return network.eval()
+    vectors = run.item_vectors()
+    if issubclass(FAMILIES[run.config().family], SequenceNetwork):
+        encoder = load_encoder(run)
+        export_encoder(encoder, folder / ENCODER)
+        histories = [example.history for example in leave_one_out(dataset.histories).test]
+        check_encoder(folder / ENCODER, encoder, vectors, histories)
+        return encoder.length
+    user_vectors = run.user_vectors()
+    check_vectors(vectors, user_vectors, len(dataset.users))
+    np.save(folder / USER_VECTORS, user_vectors)
+    return 0

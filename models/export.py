@@ -1,4 +1,4 @@
-"""Torch -> ONNX: the sequence network alone, refused unless ONNX Runtime and torch agree."""
+"""Torch -> ONNX: the user encoder alone, refused unless ONNX Runtime and torch agree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.contracts import ENCODER_INPUT, ENCODER_OUTPUT
 from models.data.dataset import Rows
 from models.errors import ModelsError
-from models.networks.sasrec import SASRec
+from models.networks.base import SequenceEncoder
 
 Floats = NDArray[np.float32]
 
@@ -26,38 +26,37 @@ TOLERANCE = 1e-4
 
 
 class ExportError(ModelsError):
-    """The exported encoder does not say what the network says."""
+    """A backbone cannot be served: its encoder does not say what torch says, or its vectors are unusable."""
 
 
-class Encoder(nn.Module):
-    """The network as it is served: one history in, one user vector out, the newest position only."""
+class _LastPosition(nn.Module):
+    """The encoder as it is served: one history in, one user vector out, the newest position only."""
 
-    def __init__(self, network: SASRec) -> None:
+    def __init__(self, encoder: SequenceEncoder) -> None:
         super().__init__()
-        self.network = network
+        self.network = encoder  # this name is in the file's bytes, and a backbone's version is their hash
 
     def forward(self, history: Tensor) -> Tensor:
         """Item vectors [1, n, d], oldest first, 1 <= n <= L -> user vector [1, d]."""
         return self.network.last(history)
 
 
-def export_encoder(network: SASRec, path: Path) -> None:
+def export_encoder(encoder: SequenceEncoder, path: Path) -> None:
     """Write ``encoder.onnx`` as ``contracts`` describes it: fp32, weights inside.
 
     The TorchScript exporter and the newer one give equally fast graphs here; the former needs a second
     instead of fifteen and no further package.
 
     Args:
-        network: trained, on the CPU.
+        encoder: trained, on the CPU.
         path: the file to write.
     """
-    config = network.config
-    example = torch.zeros(1, min(2, config.length), config.dimension)
+    example = torch.zeros(1, min(2, encoder.length), encoder.dimension)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its deprecation, and what tracing thinks of our shape assertions
         torch.onnx.export(
             # The exporter puts a module back into the mode it was in, children included: it must be eval.
-            Encoder(network).eval(),
+            _LastPosition(encoder).eval(),
             (example,),
             str(path),
             input_names=[ENCODER_INPUT],
@@ -75,15 +74,18 @@ def encoder_session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def check_encoder(path: Path, network: SASRec, item_vectors: Floats, histories: Sequence[Rows]) -> None:
-    """Compare the exported encoder with the network on real histories of every length 1 to L.
+def check_encoder(
+    path: Path, encoder: SequenceEncoder, item_vectors: Floats, histories: Sequence[Rows]
+) -> None:
+    """Compare the exported encoder with torch on real histories of every length 1 to L.
 
-    Torch computes all positions, as in training; the encoder the last one only. Scores of the whole catalogue
-    must agree, and so must the first 30 items, up to items whose scores are the same within the tolerance.
+    Torch computes all positions, as in training; the exported encoder the last one only. Scores of the whole
+    catalogue must agree, and so must the first 30 items, up to items whose scores are the same within the
+    tolerance.
 
     Args:
-        path: the encoder.
-        network: what was exported, in evaluation mode.
+        path: the exported encoder.
+        encoder: what was exported, in evaluation mode.
         item_vectors: float32 [items, d].
         histories: item rows, oldest first.
 
@@ -91,12 +93,32 @@ def check_encoder(path: Path, network: SASRec, item_vectors: Floats, histories: 
         ExportError: they disagree, or a score is not a number.
     """
     session = encoder_session(path)
-    for history in sample_histories(histories, network.config.length):
+    for history in sample_histories(histories, encoder.length):
         vectors = item_vectors[history][None]  # [1, n, d]
         with torch.inference_mode():
-            expected = item_vectors @ network(torch.from_numpy(vectors))[0, -1].numpy()
+            expected = item_vectors @ encoder(torch.from_numpy(vectors))[0, -1].numpy()
         (user,) = session.run([ENCODER_OUTPUT], {ENCODER_INPUT: vectors})
         _compare(item_vectors @ user[0], expected, len(history))
+
+
+def check_vectors(item_vectors: Floats, user_vectors: Floats, users: int) -> None:
+    """Make sure that the vectors of a graph family can be served.
+
+    Args:
+        item_vectors: float32 [items, d].
+        user_vectors: float32 [users, d].
+        users: how many the data set has.
+
+    Raises:
+        ExportError: there are more or fewer users, another d, or a value is not a number.
+    """
+    if user_vectors.shape != (users, item_vectors.shape[1]):
+        raise ExportError(
+            f"the run has user vectors {user_vectors.shape} for {users} users and item vectors "
+            f"{item_vectors.shape}: train again"
+        )
+    if not (np.isfinite(item_vectors).all() and np.isfinite(user_vectors).all()):
+        raise ExportError("a vector is not a number: train again with a lower learning rate")
 
 
 def sample_histories(histories: Sequence[Rows], length: int, each: int = 3) -> Iterator[Rows]:

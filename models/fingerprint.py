@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from models.catalogue import picture_problem
-from models.config import Config
 from models.contracts import sha256_of
 from models.data.dataset import Dataset
+from models.networks.config import Config
 
 
 def fingerprint(dataset: Dataset, config: Config) -> str:
@@ -26,7 +26,7 @@ def fingerprint(dataset: Dataset, config: Config) -> str:
         [item.item_id, item.title or "", item.keywords or "", *item.categories] for item in dataset.items
     ]
     captions = dataset.captions.get(config.features.captioner or "", {})
-    pictures = _digests(dataset) if "image" in config.tower.modalities else {}
+    pictures = _digests(dataset) if "image" in config.modalities else {}
     contents = [names, sorted(captions.items()), sorted(pictures.items())]
     digest = hashlib.sha256(json.dumps(contents).encode())
     for history in dataset.histories:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.data.dataset import Rows
 from models.export import OPSET
+from models.networks.base import SequenceEncoder
 from models.networks.sasrec import SASRec, SASRecConfig
 
 TopK = Callable[[Rows], tuple[NDArray[np.int64], NDArray[np.float32]]]
@@ -27,7 +28,7 @@ class WholeModel(nn.Module):
     """Item rows in, the k best items out.
 
     Args:
-        network: in evaluation mode.
+        encoder: in evaluation mode.
         item_vectors: float32 [items, d].
         k: how many items.
         last_only: compute the last block for the last position only, as the exported encoder does; otherwise
@@ -36,9 +37,11 @@ class WholeModel(nn.Module):
 
     item_vectors: Tensor
 
-    def __init__(self, network: SASRec, item_vectors: NDArray[np.float32], k: int, last_only: bool) -> None:
+    def __init__(
+        self, encoder: SequenceEncoder, item_vectors: NDArray[np.float32], k: int, last_only: bool
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.encoder = encoder
         self.k = k
         self.last_only = last_only
         self.register_buffer("item_vectors", torch.from_numpy(item_vectors))
@@ -46,7 +49,7 @@ class WholeModel(nn.Module):
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Rows int64 [1, n] -> rows int64 [1, k] and scores [1, k]."""
         history = self.item_vectors[rows]  # [1, n, d]
-        users = self.network.last(history) if self.last_only else self.network(history)[:, -1]  # [1, d]
+        users = self.encoder.last(history) if self.last_only else self.encoder(history)[:, -1]  # [1, d]
         scores, best = (users @ self.item_vectors.T).topk(self.k)
         return best, scores
 
@@ -82,7 +85,7 @@ def plain_onnx(model: WholeModel, path: Path) -> TopK:
         warnings.simplefilter("ignore")  # as for the encoder: deprecation, and traced assertions
         torch.onnx.export(
             model.eval(),
-            (torch.zeros(1, min(2, model.network.config.length), dtype=torch.int64),),
+            (torch.zeros(1, min(2, model.encoder.length), dtype=torch.int64),),
             str(path),
             input_names=["rows"],
             output_names=["best", "scores"],

@@ -5,7 +5,8 @@ log.jsonl          one line per epoch
 checkpoint.pt      after the last complete epoch: weights, optimiser, progress
 best.pt            the weights with the best validation N@5
 result.json        when finished: metrics, epochs, seconds per epoch
-item_vectors.npy   when finished: float32 [items, d], what the item tower makes of the catalogue
+item_vectors.npy   when finished: float32 [items, d], the vectors of the catalogue
+user_vectors.npy   when finished, of a graph family: float32 [users, d], in the data set's order
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ import torch
 from numpy.typing import NDArray
 
 from models.atomic import write_text
-from models.config import Config, from_json
+from models.config import ConfigError, from_json
+from models.contracts import ITEM_VECTORS, USER_VECTORS
 from models.errors import ModelsError
+from models.networks.config import Config
+
+Floats = NDArray[np.float32]
 
 
 class RunError(ModelsError):
@@ -86,10 +91,9 @@ class Run:
         record = {"config": config.to_json(), "origin": asdict(origin)}
         path = self.folder / "config.json"
         if path.is_file():
-            found = self._record()
             # A moved data set is the same data set: the fingerprint decides.
-            same = found["config"] == json.loads(json.dumps(record["config"]))
-            if not same or found["origin"].get("fingerprint") != origin.fingerprint:
+            found = self._record()["origin"].get("fingerprint")
+            if found != origin.fingerprint or not self._has(config):
                 raise RunError(
                     f"{self.folder} holds a run with another configuration or other data (items, histories, "
                     "captions or pictures), or one of an older version: give this one another --name, or "
@@ -97,6 +101,13 @@ class Run:
                 )
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(record, indent=2) + "\n")
+
+    def _has(self, config: Config) -> bool:
+        """Whether the run's configuration says the same, were it written before families had names."""
+        try:
+            return self.config() == config
+        except ConfigError:  # of a version with other keys
+            return False
 
     def config(self) -> Config:
         """The configuration.
@@ -144,11 +155,17 @@ class Run:
         weights: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         return weights
 
-    def finish(self, result: dict[str, Any], item_vectors: NDArray[np.float32]) -> None:
-        """Keep the outcome. ``result.json`` comes last: where it is, all else is complete."""
-        draft = self.folder / ".item_vectors.npy"
-        np.save(draft, item_vectors)
-        draft.replace(self.folder / "item_vectors.npy")
+    def finish(self, result: dict[str, Any], item_vectors: Floats, user_vectors: Floats | None) -> None:
+        """Keep the outcome. ``result.json`` comes last: where it is, all else is complete.
+
+        Args:
+            result: metrics, epochs and times.
+            item_vectors: float32 [items, d].
+            user_vectors: float32 [users, d] of a graph family; None for the others.
+        """
+        _save_array(self.folder / ITEM_VECTORS, item_vectors)
+        if user_vectors is not None:
+            _save_array(self.folder / USER_VECTORS, user_vectors)
         write_text(self.folder / "result.json", json.dumps(result, indent=2) + "\n")
 
     def result(self) -> dict[str, Any] | None:
@@ -156,9 +173,14 @@ class Run:
         path = self.folder / "result.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
-    def item_vectors(self) -> NDArray[np.float32]:
-        """What the item tower made of the catalogue, float32 [items, d]."""
-        vectors: NDArray[np.float32] = np.load(self.folder / "item_vectors.npy", allow_pickle=False)
+    def item_vectors(self) -> Floats:
+        """The vectors of the catalogue, float32 [items, d]."""
+        vectors: Floats = np.load(self.folder / ITEM_VECTORS, allow_pickle=False)
+        return vectors
+
+    def user_vectors(self) -> Floats:
+        """The vectors of the users of a graph family, float32 [users, d], in the data set's order."""
+        vectors: Floats = np.load(self.folder / USER_VECTORS, allow_pickle=False)
         return vectors
 
     def _record(self) -> dict[str, Any]:
@@ -168,6 +190,12 @@ class Run:
         except (OSError, ValueError) as error:
             raise RunError(f"{self.folder} is not a run folder of `python -m models train`") from error
         return record
+
+
+def _save_array(path: Path, values: Floats) -> None:
+    draft = path.with_name(f".{path.name}")
+    np.save(draft, values)  # the name ends in .npy, so numpy appends nothing
+    draft.replace(path)
 
 
 def save_tensors(path: Path, state: dict[str, Any]) -> None:

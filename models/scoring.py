@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -15,61 +16,103 @@ from models.evaluation import (
     Example,
     Protocol,
     candidate_matrix,
-    evaluate,
     full_metrics,
     full_rank,
+    rank_of_target,
     sampled_metrics,
 )
-from models.networks.tower_recommender import Recommender
+from models.networks.base import GraphNetwork, Network, SequenceNetwork
 
 BATCH = 1024
+"""Users whose scores of the whole catalogue are held in memory at once."""
 
 Floats = NDArray[np.float32]
 
 
-class Scorer:
-    """User vectors and scores of a recommender whose weights stay as they are.
+class Scorer(ABC):
+    """Item vectors and user vectors of a network whose weights stay as they are.
 
-    Item vectors are computed once. Histories are grouped by length, so that nothing is padded.
+    Attributes:
+        item_vectors: float32 [items, d], computed once.
     """
 
-    def __init__(self, recommender: Recommender) -> None:
-        self._network = recommender.network.eval()
-        self._length = recommender.network.config.length
-        recommender.eval()
+    item_vectors: Floats
+
+    @abstractmethod
+    def user_vectors(self, users: Sequence[int], histories: Sequence[Rows]) -> Floats:
+        """The vectors to score items with.
+
+        Args:
+            users: positions in the data set.
+            histories: of the same users, oldest first and not empty.
+
+        Returns:
+            float32 [users, d].
+        """
+
+    def score(self, users: Sequence[int], histories: Sequence[Rows], candidates: NDArray[np.int32]) -> Floats:
+        """Users, their histories and candidates int32 [users, n] -> scores float32 [users, n]."""
+        vectors = self.user_vectors(users, histories)
+        return np.asarray(np.einsum("ud,und->un", vectors, self.item_vectors[candidates]), dtype=np.float32)
+
+
+class SequenceScorer(Scorer):
+    """Encodes histories; they are grouped by length, so that nothing is padded."""
+
+    def __init__(self, network: SequenceNetwork) -> None:
+        self._encoder = network.eval().user_encoder()
         with torch.inference_mode():
-            self._vectors = recommender.tower.all()  # [items, d]
+            self._vectors = network.item_vectors()  # [items, d]
         self.item_vectors: Floats = self._vectors.cpu().numpy()
 
-    def user_vectors(self, histories: Sequence[Rows]) -> Floats:
-        """Histories, oldest first and not empty -> float32 [users, d]. The last L items are read."""
+    def user_vectors(self, users: Sequence[int], histories: Sequence[Rows]) -> Floats:
+        """The vectors after the last L items of each history, float32 [users, d]."""
         by_length: dict[int, list[int]] = defaultdict(list)
-        for user, history in enumerate(histories):
-            by_length[min(len(history), self._length)].append(user)
-        users = np.empty((len(histories), self.item_vectors.shape[1]), dtype=np.float32)
+        for at, history in enumerate(histories):
+            by_length[min(len(history), self._encoder.length)].append(at)
+        vectors = np.empty((len(histories), self.item_vectors.shape[1]), dtype=np.float32)
         with torch.inference_mode():
             for n, members in by_length.items():
-                for at in range(0, len(members), BATCH):
-                    some = members[at : at + BATCH]
-                    rows = torch.from_numpy(
-                        np.stack([histories[user][-n:] for user in some]).astype(np.int64)
-                    )
-                    users[some] = (
-                        self._network.last(self._vectors[rows.to(self._vectors.device)]).cpu().numpy()
-                    )
-        return users
+                for start in range(0, len(members), BATCH):
+                    some = members[start : start + BATCH]
+                    rows = torch.from_numpy(np.stack([histories[at][-n:] for at in some]).astype(np.int64))
+                    read = self._vectors[rows.to(self._vectors.device)]  # [B, n, d]
+                    vectors[some] = self._encoder.last(read).cpu().numpy()
+        return vectors
 
-    def score(self, histories: Sequence[Rows], candidates: NDArray[np.int32]) -> Floats:
-        """Histories [users] and candidates int32 [users, n] -> scores float32 [users, n]."""
-        users = self.user_vectors(histories)
-        return np.asarray(np.einsum("ud,und->un", users, self.item_vectors[candidates]), dtype=np.float32)
+
+class GraphScorer(Scorer):
+    """Looks users up; their histories were read when the graph was made."""
+
+    def __init__(self, network: GraphNetwork) -> None:
+        network.eval()
+        with torch.inference_mode():
+            self.item_vectors: Floats = network.item_vectors().cpu().numpy()
+            self.all_user_vectors: Floats = network.user_vectors().cpu().numpy()  # [all users, d]
+
+    def user_vectors(self, users: Sequence[int], histories: Sequence[Rows]) -> Floats:
+        """The vectors of the given users, float32 [users, d]."""
+        return self.all_user_vectors[np.asarray(users, dtype=np.int64)]
+
+
+def scorer(network: Network) -> Scorer:
+    """The scorer for a network of either kind."""
+    if isinstance(network, SequenceNetwork):
+        return SequenceScorer(network)
+    assert isinstance(network, GraphNetwork), type(network)
+    return GraphScorer(network)
 
 
 def sampled_ranks(
     scorer: Scorer, examples: Sequence[Example], candidates: NDArray[np.int32]
 ) -> NDArray[np.int64]:
     """Ranks of the targets among their candidates, int64 [examples]."""
-    return evaluate(scorer.score, examples, candidates, batch=8 * BATCH)
+    ranks = [np.empty(0, dtype=np.int64)]
+    for at in range(0, len(examples), 8 * BATCH):
+        some = examples[at : at + 8 * BATCH]
+        users, histories = [e.user for e in some], [e.history for e in some]
+        ranks.append(rank_of_target(scorer.score(users, histories, candidates[at : at + 8 * BATCH])))
+    return np.concatenate(ranks)
 
 
 def full_ranks(scorer: Scorer, examples: Sequence[Example]) -> NDArray[np.int64]:
@@ -77,8 +120,9 @@ def full_ranks(scorer: Scorer, examples: Sequence[Example]) -> NDArray[np.int64]
     ranks = [np.empty(0, dtype=np.int64)]
     for at in range(0, len(examples), BATCH):
         some = examples[at : at + BATCH]
-        scores = scorer.user_vectors([e.history for e in some]) @ scorer.item_vectors.T
-        ranks.append(full_rank(scores, [e.target for e in some], [e.history for e in some]))
+        users, histories = [e.user for e in some], [e.history for e in some]
+        scores = scorer.user_vectors(users, histories) @ scorer.item_vectors.T  # [users, items]
+        ranks.append(full_rank(scores, [e.target for e in some], histories))
     return np.concatenate(ranks)
 
 

@@ -1,4 +1,4 @@
-"""The training loop: next-item prediction on the training part, early stop on validation N@5."""
+"""The training loop of every family, with an early stop on validation N@5."""
 
 from __future__ import annotations
 
@@ -9,22 +9,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import embedding
 from tqdm import tqdm
 
-from models.batches import Sequences, batches, training_sequences
-from models.config import Config, TrainingConfig
 from models.data.dataset import Dataset
 from models.errors import ModelsError
-from models.evaluation import Protocol, candidate_matrix, leave_one_out, sampled_metrics
+from models.evaluation import Protocol, Split, candidate_matrix, leave_one_out, sampled_metrics
 from models.features import Features
-from models.loss import full_softmax, sampled_softmax
-from models.networks.item_tower import ItemTower
-from models.networks.sasrec import SASRec
-from models.networks.tower_recommender import Recommender
+from models.networks.base import LearningNetwork, Network, TrainingData
+from models.networks.config import Config
+from models.networks.registry import FAMILIES
 from models.run import Progress, Run
-from models.scoring import Scorer, metrics, sampled_ranks
+from models.scoring import GraphScorer, metrics, sampled_ranks, scorer
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +28,12 @@ class TrainingError(ModelsError):
     """Training cannot start, or has left the numbers behind."""
 
 
-def build(config: Config, items: int, features: Mapping[str, Features]) -> Recommender:
-    """A recommender with seeded random weights.
+def build(config: Config, dataset: Dataset, features: Mapping[str, Features]) -> Network:
+    """A network of the configuration's family, with seeded random weights or with all that it counts.
 
     Args:
-        config: sizes, modalities and seed.
-        items: size of the catalogue.
+        config: family, sizes, modalities and seed.
+        dataset: items and complete histories; the network sees the training part of them alone.
         features: of each modality but ``id``.
 
     Raises:
@@ -49,14 +44,13 @@ def build(config: Config, items: int, features: Mapping[str, Features]) -> Recom
         name: (torch.from_numpy(each.values), torch.from_numpy(each.present))
         for name, each in features.items()
     }
-    tower = ItemTower(config.tower, config.network.dimension, items, tensors)
-    return Recommender(tower, SASRec(config.network))
+    data = TrainingData(len(dataset.items), leave_one_out(dataset.histories).training, tensors)
+    return FAMILIES[config.family](config, data)
 
 
 def train(
-    recommender: Recommender,
+    network: Network,
     dataset: Dataset,
-    config: TrainingConfig,
     run: Run,
     device: torch.device,
     protocol: Protocol | None = None,
@@ -68,9 +62,8 @@ def train(
     states.
 
     Args:
-        recommender: from ``build``; ends with the best weights.
+        network: from ``build``; ends with the best weights.
         dataset: items and complete histories; the last two items of a user are never trained on.
-        config: of the training.
         run: where checkpoints, log and result go.
         device: where to compute.
         protocol: of the sampled candidates.
@@ -83,76 +76,58 @@ def train(
     """
     finished = run.result()
     if finished is not None:
-        recommender.to(device).load_state_dict(run.best(device))
+        network.to(device).load_state_dict(run.best(device))
         return finished
     protocol = protocol or Protocol()
     split = leave_one_out(dataset.histories)
-    sequences = training_sequences(split.training, recommender.network.config.length)
-    if not sequences or not split.validation:
+    if not split.validation or max(map(len, split.training)) < 2:
         raise TrainingError(f"{dataset.name} has no user with enough items to train and validate on")
-    candidates = candidate_matrix(split.validation, dataset.histories, len(dataset.items), protocol)
-    recommender.to(device)
-    optimiser = _optimiser(recommender, config)
-    progress = _resume(recommender, optimiser, run, device)
-    while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
-        start = time.perf_counter()
-        loss = train_epoch(recommender, optimiser, sequences, config, progress.epoch)
-        seconds = time.perf_counter() - start
-        ranks = sampled_ranks(Scorer(recommender), split.validation, candidates)
-        _advance(
-            recommender,
-            optimiser,
-            progress,
-            run,
-            {"loss": loss, "seconds": seconds, **sampled_metrics(ranks)},
-        )
-    recommender.load_state_dict(run.best(device))
-    scorer = Scorer(recommender)
+    network.to(device)
+    if isinstance(network, LearningNetwork):
+        progress = _learn(network, dataset, split, run, protocol)
+    else:  # it was complete when it was built
+        progress = Progress()
+        run.save_best(network.state_dict())
+    network.load_state_dict(run.best(device))
+    trained = scorer(network)
     result = {
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
         "seconds_per_epoch": progress.seconds_per_epoch,
         "device": describe(device),
         "metrics": {
-            "validation": metrics(scorer, split.validation, dataset.histories, protocol),
-            "test": metrics(scorer, split.test, dataset.histories, protocol),
+            "validation": metrics(trained, split.validation, dataset.histories, protocol),
+            "test": metrics(trained, split.test, dataset.histories, protocol),
         },
     }
-    run.finish(result, scorer.item_vectors)
+    users = trained.all_user_vectors if isinstance(trained, GraphScorer) else None
+    run.finish(result, trained.item_vectors, users)
     return result
 
 
-def train_epoch(
-    recommender: Recommender,
-    optimiser: torch.optim.Optimizer,
-    sequences: Sequences,
-    config: TrainingConfig,
-    epoch: int,
-) -> float:
-    """Every training sequence once.
+def train_epoch(network: LearningNetwork, optimiser: torch.optim.Optimizer, epoch: int) -> float:
+    """Every batch once.
 
     Args:
-        recommender: on its device.
+        network: on its device.
         optimiser: of its parameters.
-        sequences: from ``training_sequences``.
-        config: of the training.
-        epoch: counted from 0; seeds order, negatives and dropout together with ``config.seed``.
+        epoch: counted from 0; seeds order, negatives and dropout together with the configuration's seed.
 
     Returns:
-        The mean loss of the epoch's steps, in nats.
+        The mean loss of the epoch's steps, in nats where it is a cross-entropy.
 
     Raises:
         TrainingError: the loss is not a number.
     """
-    generator = torch.Generator().manual_seed(config.seed * 100_003 + epoch)
-    torch.manual_seed(config.seed * 100_003 + epoch)  # dropout
-    device = next(recommender.parameters()).device
-    recommender.train()
+    seed = network.learning.seed * 100_003 + epoch  # a prime apart, so that no two seeds share an epoch's
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)  # dropout
+    device = next(network.parameters()).device
+    network.train()
     total, steps = torch.zeros((), device=device), 0
-    order = list(batches(sequences, config.positions, generator))
-    for rows in tqdm(order, desc=f"epoch {epoch + 1}", unit="step", leave=False, disable=None):
-        negatives = torch.randint(recommender.tower.items, (config.negatives,), generator=generator)
-        loss = step_loss(recommender, rows.to(device), negatives.to(device), config)
+    order = network.batches(generator)
+    for batch in tqdm(order, desc=f"epoch {epoch + 1}", unit="step", leave=False, disable=None):
+        loss = network.loss(batch.to(device), generator)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -167,36 +142,6 @@ def train_epoch(
     return mean
 
 
-def step_loss(recommender: Recommender, rows: Tensor, negatives: Tensor, config: TrainingConfig) -> Tensor:
-    """The loss of one batch.
-
-    Args:
-        recommender: in training mode.
-        rows: item rows int64 [B, n + 1]; position t predicts t + 1.
-        negatives: item rows int64 [K]; without any, the softmax is over the whole catalogue.
-        config: temperature and sampling correction.
-    """
-    # embedding(rows, vectors) is vectors[rows] with a gradient that adds up in a fixed order on any threads.
-    targets = rows[:, 1:].flatten()  # [P]
-    if not len(negatives):
-        vectors = recommender.tower.all()  # [items, d]
-        states = recommender.network(embedding(rows[:, :-1], vectors)).flatten(0, 1)  # [P, d]
-        return full_softmax(states / config.temperature, vectors, targets)
-    # The tower runs on the items of this step alone, each once.
-    used, places = torch.unique(torch.cat([rows.flatten(), negatives]), return_inverse=True)
-    vectors = recommender.tower(used)  # [R, d]
-    taken, drawn = places[: rows.numel()].view_as(rows), places[rows.numel() :]
-    states = recommender.network(embedding(taken[:, :-1], vectors)).flatten(0, 1)  # [P, d]
-    return sampled_softmax(
-        states / config.temperature,
-        embedding(taken[:, 1:].flatten(), vectors),
-        embedding(drawn, vectors),
-        same=targets[:, None] == negatives,
-        items=recommender.tower.items,
-        log_q=config.log_q,
-    )
-
-
 def describe(device: torch.device) -> str:
     """A device in words, for manifests."""
     if device.type == "cuda":
@@ -204,27 +149,41 @@ def describe(device: torch.device) -> str:
     return f"{device.type}, {torch.get_num_threads()} threads"
 
 
-def _optimiser(recommender: Recommender, config: TrainingConfig) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
-        recommender.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
-    )
-
-
-def _resume(
-    recommender: Recommender, optimiser: torch.optim.Optimizer, run: Run, device: torch.device
+def _learn(
+    network: LearningNetwork, dataset: Dataset, split: Split, run: Run, protocol: Protocol
 ) -> Progress:
-    restored = run.restore(device)
+    """Run epochs until patience or the configuration's number of them ends."""
+    candidates = candidate_matrix(split.validation, dataset.histories, len(dataset.items), protocol)
+    optimiser, learning = network.optimiser(), network.learning
+    progress = _resume(network, optimiser, run)
+    while progress.epoch < learning.epochs and progress.epoch - progress.best_epoch < learning.patience:
+        start = time.perf_counter()
+        loss = train_epoch(network, optimiser, progress.epoch)
+        seconds = time.perf_counter() - start
+        ranks = sampled_ranks(scorer(network), split.validation, candidates)
+        _advance(
+            network,
+            optimiser,
+            progress,
+            run,
+            {"loss": loss, "seconds": seconds, **sampled_metrics(ranks)},
+        )
+    return progress
+
+
+def _resume(network: LearningNetwork, optimiser: torch.optim.Optimizer, run: Run) -> Progress:
+    restored = run.restore(next(network.parameters()).device)
     if restored is None:
         return Progress()
     state, progress = restored
-    recommender.load_state_dict(state["weights"])
+    network.load_state_dict(state["weights"])
     optimiser.load_state_dict(state["optimiser"])
     log.info("going on after epoch %d of %s", progress.epoch, run.folder)
     return progress
 
 
 def _advance(
-    recommender: Recommender,
+    network: LearningNetwork,
     optimiser: torch.optim.Optimizer,
     progress: Progress,
     run: Run,
@@ -240,5 +199,5 @@ def _advance(
     )
     if record["N@5"] > progress.best:
         progress.best, progress.best_epoch = record["N@5"], progress.epoch
-        run.save_best(recommender.state_dict())
-    run.save({"weights": recommender.state_dict(), "optimiser": optimiser.state_dict()}, progress)
+        run.save_best(network.state_dict())
+    run.save({"weights": network.state_dict(), "optimiser": optimiser.state_dict()}, progress)

@@ -18,12 +18,13 @@ import torch
 
 from models.baselines import baseline_metrics
 from models.catalogue import read_catalogue
-from models.config import CONFIGS, Config, ConfigError, configs, load
+from models.config import CONFIGS, ConfigError, configs, load
 from models.data import registry
 from models.data.dataset import Dataset
 from models.evaluation import Protocol
 from models.features import item_features
 from models.fingerprint import fingerprint
+from models.networks.config import Config
 from models.run import Origin, Run
 from models.train import TrainingError, build, train
 
@@ -69,9 +70,9 @@ def run(args: Namespace) -> str:
     origin = _origin(args, config, dataset)
     target = Run(args.runs / (args.name or f"{dataset.name}-{origin.model}"))
     target.start(config, origin)
-    features = item_features(dataset, config, args.features_cache or args.runs / "features")
-    recommender = build(config, len(dataset.items), features)
-    result = train(recommender, dataset, config.training, target, device)
+    cache = args.features_cache or args.runs / "features"
+    features = item_features(dataset, config.features, config.modalities, cache)
+    result = train(build(config, dataset, features), dataset, target, device)
     return f"{summary(result, _baselines(dataset, result))}\nrun          {target.folder}"
 
 

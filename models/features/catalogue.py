@@ -18,10 +18,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.config import Config, FeatureConfig
 from models.contracts import Item, sha256_of
 from models.data.dataset import Dataset
 from models.features import descriptor
+from models.features.config import FeatureConfig
 from models.features.errors import FeatureError
 
 log = logging.getLogger(__name__)
@@ -56,25 +56,28 @@ class Encoder(Protocol):
         """Texts or paths -> float32 [inputs, f]; a row of NaN for a picture that cannot be read."""
 
 
-def item_features(dataset: Dataset, config: Config, cache: Path) -> dict[str, Features]:
-    """The features that a configuration's item tower reads.
+def item_features(
+    dataset: Dataset, config: FeatureConfig, modalities: Sequence[str], cache: Path
+) -> dict[str, Features]:
+    """The frozen features of the modalities that a model reads.
 
     Args:
         dataset: items and pictures.
-        config: modalities, encoders, text view.
+        config: encoders and text view.
+        modalities: text and image bring features; other names bring none.
         cache: folder of cached arrays, made if missing.
 
     Raises:
         FeatureError: an encoder cannot be loaded, or no item has the modality.
     """
     features = {}
-    if "text" in config.tower.modalities:
-        texts = item_texts(dataset, config.features)
-        features["text"] = _features("text", texts, texts, lambda: _text_encoder(config.features), cache)
-    if "image" in config.tower.modalities:
+    if "text" in modalities:
+        texts = item_texts(dataset, config)
+        features["text"] = _features("text", texts, texts, lambda: _text_encoder(config), cache)
+    if "image" in modalities:
         paths = _image_paths(dataset)
         digests = [path and sha256_of(Path(path)) for path in paths]
-        features["image"] = _features("image", paths, digests, lambda: _image_encoder(config.features), cache)
+        features["image"] = _features("image", paths, digests, lambda: _image_encoder(config), cache)
     return features
 
 

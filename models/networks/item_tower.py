@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Modality = Literal["id", "text", "image"]
+from models.networks.config import Modality
 
 
 @dataclass(frozen=True)

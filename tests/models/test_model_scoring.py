@@ -5,27 +5,36 @@ import torch
 from toy import ITEMS, circle, circle_features, config
 
 from models.evaluation import Protocol, leave_one_out
-from models.scoring import Scorer, full_ranks, metrics
+from models.networks.base import Network
+from models.networks.tower_recommender import TowerRecommender
+from models.scoring import full_ranks, metrics, scorer
 from models.train import build
 
 
+def scores_alone(network: Network, history: np.ndarray) -> np.ndarray:
+    """What the network says after one history of at most L items, of all items: float32 [items]."""
+    assert isinstance(network, TowerRecommender)
+    with torch.inference_mode():
+        vectors = network.item_vectors()
+        read = vectors[torch.from_numpy(history[-6:].astype(np.int64))]
+        return (vectors @ network.network.last(read[None])[0]).numpy()
+
+
 def test_users_of_all_lengths_get_the_scores_that_each_gets_alone() -> None:
-    recommender = build(
-        config(network={"blocks": 2}, tower={"modalities": ["id", "text"]}), ITEMS, circle_features()
-    ).eval()
+    settings = config(network={"blocks": 2}, tower={"modalities": ["id", "text"]})
+    recommender = build(settings, circle(), circle_features()).eval()
     histories = [history for length in (1, 3, 6, 9, 2) for history in (circle().histories[0][:length],)]
     candidates = np.arange(20, dtype=np.int32).reshape(5, 4)
-    scores = Scorer(recommender).score(histories, candidates)
+    scores = scorer(recommender).score(range(5), histories, candidates)
     for history, some, row in zip(histories, candidates, scores, strict=True):
-        alone = recommender(torch.from_numpy(history[-6:].astype(np.int64))[None])[0, some.astype(np.int64)]
-        np.testing.assert_allclose(row, alone.detach().numpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(row, scores_alone(recommender, history)[some], rtol=1e-4, atol=1e-5)
 
 
 def test_full_ranks_count_the_unseen_items_that_score_at_least_as_high() -> None:
-    recommender = build(config(), ITEMS, {}).eval()
+    recommender = build(config(), circle(), {}).eval()
     examples = leave_one_out(circle().histories).test[:20]
-    for example, rank in zip(examples, full_ranks(Scorer(recommender), examples), strict=True):
-        scores = recommender(torch.from_numpy(example.history[-6:].astype(np.int64))[None])[0]
+    for example, rank in zip(examples, full_ranks(scorer(recommender), examples), strict=True):
+        scores = scores_alone(recommender, example.history)
         seen = set(example.history.tolist()) | {example.target}
         better = sum(bool(scores[i] >= scores[example.target]) for i in range(ITEMS) if i not in seen)
         assert rank == 1 + better
@@ -34,7 +43,7 @@ def test_full_ranks_count_the_unseen_items_that_score_at_least_as_high() -> None
 def test_metrics_name_their_protocol_and_the_number_of_users() -> None:
     histories = circle().histories
     quoted = metrics(
-        Scorer(build(config(), ITEMS, {})), leave_one_out(histories).test, histories, Protocol(seed=5)
+        scorer(build(config(), circle(), {})), leave_one_out(histories).test, histories, Protocol(seed=5)
     )
     assert quoted["users"] == 240
     assert quoted["protocol"]["seed"] == 5
@@ -42,9 +51,10 @@ def test_metrics_name_their_protocol_and_the_number_of_users() -> None:
 
 
 def test_a_model_of_nan_hits_nothing() -> None:
-    recommender = build(config(), ITEMS, {})
+    recommender = build(config(), circle(), {})
+    assert isinstance(recommender, TowerRecommender)
     with torch.no_grad():
         recommender.network.positions.fill_(float("nan"))
     histories = circle().histories
-    quoted = metrics(Scorer(recommender), leave_one_out(histories).test, histories, Protocol())
+    quoted = metrics(scorer(recommender), leave_one_out(histories).test, histories, Protocol())
     assert quoted["H@5"] == quoted["full"]["H@10"] == 0

@@ -89,7 +89,7 @@ def test_any_transformers_text_model_is_read_from_a_path_and_cached_by_its_weigh
 
     def features(folder: Path) -> np.ndarray:
         settings = toy.config(tower={"modalities": ["text"]}, features={"text_encoder": str(folder)})
-        return item_features(data, settings, cache)["text"].values
+        return item_features(data, settings.features, settings.modalities, cache)["text"].values
 
     model = tiny_text_model(tmp_path / "model")
     first = features(model)
@@ -106,7 +106,9 @@ def test_clip_is_read_from_a_path(tmp_path: Path) -> None:
     settings = toy.config(
         tower={"modalities": ["image"]}, features={"image_encoder": str(tiny_clip(tmp_path / "clip"))}
     )
-    features = item_features(dataset(tmp_path / "photos"), settings, tmp_path / "cache")["image"]
+    features = item_features(
+        dataset(tmp_path / "photos"), settings.features, settings.modalities, tmp_path / "cache"
+    )["image"]
     assert features.present.tolist() == [True, True, False, False]
     assert features.values.shape == (4, 12)
     assert not np.allclose(features.values[0], features.values[1])
@@ -116,4 +118,6 @@ def test_clip_is_read_from_a_path(tmp_path: Path) -> None:
 def test_an_encoder_that_is_nowhere_is_refused_by_name(modality: str, key: str, tmp_path: Path) -> None:
     settings = toy.config(tower={"modalities": [modality]}, features={key: str(tmp_path / "nowhere")})
     with pytest.raises(FeatureError, match="nowhere' cannot be loaded"):
-        item_features(dataset(tmp_path / "photos"), settings, tmp_path / "cache")
+        item_features(
+            dataset(tmp_path / "photos"), settings.features, settings.modalities, tmp_path / "cache"
+        )

@@ -12,13 +12,13 @@ from toy import ITEMS, circle, circle_features, config
 
 from models.baselines import Pop
 from models.catalogue import popularity
-from models.config import Config
 from models.data.dataset import Dataset
 from models.evaluation import Protocol, candidate_matrix, evaluate, leave_one_out, sampled_metrics
 from models.fingerprint import fingerprint
-from models.networks.tower_recommender import Recommender
+from models.networks.config import Config
+from models.networks.tower_recommender import TowerRecommender
 from models.run import Origin, Run, RunError
-from models.train import TrainingError, build, step_loss, train
+from models.train import TrainingError, build, train
 
 CPU = torch.device("cpu")
 
@@ -31,15 +31,21 @@ def start(folder: Path, settings: Config, dataset: Dataset) -> Run:
     return run
 
 
+def built(settings: Config, dataset: Dataset | None = None) -> TowerRecommender:
+    network = build(settings, dataset or circle(), circle_features())
+    assert isinstance(network, TowerRecommender)
+    return network
+
+
 def trained(
     folder: Path, settings: Config, dataset: Dataset | None = None
-) -> tuple[Recommender, dict[str, Any]]:
+) -> tuple[TowerRecommender, dict[str, Any]]:
     dataset = dataset or circle()
-    recommender = build(settings, len(dataset.items), circle_features())
-    return recommender, train(recommender, dataset, settings.training, start(folder, settings, dataset), CPU)
+    network = built(settings, dataset)
+    return network, train(network, dataset, start(folder, settings, dataset), CPU)
 
 
-def same(one: Recommender, other: Recommender) -> bool:
+def same(one: TowerRecommender, other: TowerRecommender) -> bool:
     a, b = one.state_dict(), other.state_dict()
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
@@ -109,11 +115,11 @@ def test_a_run_killed_in_its_third_epoch_and_called_again_equals_an_uninterrupte
 
     monkeypatch.setattr(Run, moment, die_at_third)
     with pytest.raises(KilledError):
-        train(build(settings, ITEMS, {}), dataset, settings.training, run, CPU)
+        train(built(settings, dataset), dataset, run, CPU)
     monkeypatch.undo()
     assert run.result() is None
-    resumed = build(settings, ITEMS, {})
-    result = train(resumed, dataset, settings.training, start(run.folder, settings, dataset), CPU)
+    resumed = built(settings, dataset)
+    result = train(resumed, dataset, start(run.folder, settings, dataset), CPU)
     assert same(resumed, whole)
     assert result["metrics"] == expected["metrics"]
     assert [line["epoch"] for line in lines(run.folder)] == [1, 2, 3, 4, 5]
@@ -158,7 +164,7 @@ def test_a_loss_that_is_not_a_number_stops_with_a_sentence_and_keeps_nothing(tmp
     features["text"].values[5] = np.nan
     run = start(tmp_path, settings, circle())
     with pytest.raises(TrainingError, match="the loss of epoch 1 is nan: lower"):
-        train(build(settings, ITEMS, features), circle(), settings.training, run, CPU)
+        train(build(settings, circle(), features), circle(), run, CPU)
     assert run.restore(CPU) is None
 
 
@@ -188,10 +194,9 @@ def test_the_last_two_items_of_every_user_leave_no_trace_in_the_weights(tmp_path
 )
 def test_every_choice_of_the_loss_changes_it(change: dict[str, Any]) -> None:
     def loss(**training: Any) -> float:
-        settings = config(training=training)
-        negatives = torch.arange(settings.training.negatives)
-        rows = torch.arange(20, 32).view(3, 4)
-        return step_loss(build(settings, ITEMS, {}).eval(), rows, negatives, settings.training).item()
+        network = built(config(training=training)).eval()
+        negatives = torch.arange(network.learning.negatives)
+        return network.next_item_loss(torch.arange(20, 32).view(3, 4), negatives).item()
 
     assert loss(**change) != pytest.approx(loss(), abs=1e-6)
 
@@ -215,10 +220,10 @@ def test_gradients_are_the_same_to_the_last_bit_with_several_threads() -> None:
     try:
         gradients = []
         for _ in range(6):
-            recommender = build(settings, ITEMS, {})
+            network = built(settings)
             torch.manual_seed(0)
-            step_loss(recommender, rows, torch.arange(20), settings.training).backward()
-            gradients.append(recommender.tower.parts[0].table.weight.grad)
+            network.next_item_loss(rows, torch.arange(20)).backward()
+            gradients.append(network.tower.parts[0].table.weight.grad)
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(gradients[0], each) for each in gradients)

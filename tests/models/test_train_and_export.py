@@ -14,10 +14,11 @@ from small_data import save_picture, write_amazon_plus
 
 from models import export
 from models.__main__ import main
-from models.backbone import load_recommender
+from models.backbone import load_encoder
 from models.catalogue import read_catalogue, read_manifest
 from models.contracts import BACKBONES, ENCODER, ENCODER_INPUT, ITEM_VECTORS, BackboneManifest, sha256_of
 from models.evaluation import Protocol, candidate_matrix, leave_one_out, rank_of_target, sampled_metrics
+from models.plain_export import WholeModel
 from models.run import Run
 
 ITEMS = 40
@@ -107,9 +108,10 @@ def test_the_whole_model_of_a_run_scores_what_its_bundle_scores(data: Path, tmp_
     vectors, session = np.load(folder / ITEM_VECTORS), export.encoder_session(folder / ENCODER)
     history = np.array([7, 2, 30])
     (user,) = session.run(None, {ENCODER_INPUT: vectors[history][None]})
+    whole = WholeModel(load_encoder(Run(run)), Run(run).item_vectors(), k=10, last_only=False)
     with torch.inference_mode():
-        scores = load_recommender(Run(run))(torch.from_numpy(history)[None])
-    np.testing.assert_allclose(user @ vectors.T, scores.numpy(), atol=1e-4)
+        best, scores = whole(torch.from_numpy(history)[None])
+    np.testing.assert_allclose((user @ vectors.T)[0, best[0]], scores[0].numpy(), atol=1e-4)
 
 
 def test_a_bundle_takes_several_backbones_and_enhanced_ones_read_its_captions(
@@ -203,6 +205,23 @@ def test_a_run_of_a_version_without_this_fingerprint_is_refused(
     assert command("train", "--data", data, "--model", "sasrec", "--runs", run.parent, settings=SMALL) == 2
     assert command("export", "--run", run, "--bundle", tmp_path / "bundle") == 2
     assert "by an older version" in capsys.readouterr().err
+
+
+def test_a_run_from_before_families_had_names_goes_on_and_is_exported_as_before(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, bundle = trained(data, tmp_path, "morec-i"), tmp_path / "bundle"
+    assert command("export", "--run", run, "--bundle", bundle) == 0
+    version = manifest_of(bundle, "morec-i").version
+    record = json.loads((run / "config.json").read_text())
+    assert record["config"].pop("family") == "morec"
+    (run / "config.json").write_text(json.dumps(record))
+    assert command("export", "--run", run, "--bundle", bundle) == 0
+    assert manifest_of(bundle, "morec-i").version == version
+    assert manifest_of(bundle, "morec-i").family == "morec"
+    capsys.readouterr()
+    trained(data, tmp_path, "morec-i")
+    assert "H@1" in capsys.readouterr().out
 
 
 def test_a_disagreement_between_runtimes_leaves_the_bundle_as_it_was(
