@@ -191,7 +191,7 @@ def _from_bundle(network: SASRec, vectors: NDArray[np.float32], k: int, folder: 
     model = SequenceModel(Backbone(_manifest(network.config), mapped, folder / ENCODER), threads=1)
 
     def top_k(history: Rows) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        rows, scores = model.top(history.tolist(), k, ())
+        rows, scores = model.top(None, history.tolist(), k, ())
         return np.array(rows), np.array(scores, dtype=np.float32)
 
     return top_k

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from service.candidates.sequence import CandidateModel
+from service.candidates.base import CandidateModel
 from service.errors import InvalidRequestError
 from service.schemas import RecommendQuery
 from service.strategies import STRATEGIES

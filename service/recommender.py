@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from service.bundle import Catalogue
-from service.candidates.sequence import CandidateModel
+from service.candidates.base import CandidateModel
 from service.choices import Choices
 from service.errors import InvalidRequestError
 from service.executor import BoundedExecutor
@@ -159,15 +159,18 @@ class Recommender:
         given, warnings = self._given(body, excluded)
         wanted = max(body.k, POOL) if strategy.asks_lvlm else body.k
         outcome, served, source = OK, "none" if strategy.asks_lvlm else strategy.name, model.manifest.name
-        if not history.rows:
+        user = None if body.user_id is None else self._catalogue.histories.users.get(body.user_id)
+        cold = not history.rows and not model.knows(user)
+        warnings.extend(() if cold else model.warnings(user))
+        if cold:
             outcome, served, source = COLD_START, "none", POPULARITY
             order, scores = self._popular(given, excluded, wanted)
             warnings.append("nothing is known to go by: popular items")
         elif given is None:
             left_out = excluded if body.include_seen else excluded | set(history.rows)
-            order, scores = await self._executor.run(model.top, history.rows, wanted, list(left_out))
+            order, scores = await self._executor.run(model.top, user, history.rows, wanted, list(left_out))
         elif given:
-            order, scores = _sorted(given, await self._executor.run(model.score, history.rows, given))
+            order, scores = _sorted(given, await self._executor.run(model.score, user, history.rows, given))
         else:
             order, scores = [], []
         return Recommendation(

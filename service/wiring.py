@@ -10,7 +10,8 @@ from functools import partial
 
 from models.contracts import BackboneManifest
 from service.bundle import Bundle, open_bundle
-from service.candidates.sequence import CandidateModel, SequenceModel
+from service.candidates.base import CandidateModel
+from service.candidates.registry import open_backbone, open_counting
 from service.choices import Choices
 from service.errors import ConfigurationError
 from service.executor import BoundedExecutor
@@ -123,15 +124,17 @@ async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[S
 
 
 def open_models(bundle: Bundle, settings: Settings, metrics: Metrics) -> dict[str, CandidateModel]:
-    """A warmed-up candidate model for every backbone."""
+    """A warmed-up candidate model for every backbone, then those that need no training."""
     models: dict[str, CandidateModel] = {}
     for name, backbone in bundle.backbones.items():
-        model = SequenceModel(backbone, settings.onnx_threads)
-        for length in (1, backbone.manifest.length):  # the first run of each shape plans its memory
-            model.top([0] * length, 1, [])
+        model = open_backbone(backbone, settings.onnx_threads)
+        for length in {1, max(1, backbone.manifest.length)}:  # the first run of each shape plans its memory
+            model.top(None, [0] * length, 1, [])
         models[name] = model
         manifest = backbone.manifest
         metrics.bundle_info.labels(name, manifest.version, manifest.family).set(1)
+    for name, model in open_counting(bundle.catalogue).items():
+        models.setdefault(name, model)
     return models
 
 

@@ -37,7 +37,9 @@ def test_a_replay_of_none_gives_the_numbers_of_an_evaluation_without_http(
     candidates = candidate_matrix(examples, histories, len(bundle.catalogue.items), Protocol())
     model = SequenceModel(bundle.backbones["blocks-raw"])
     ranks = evaluate(
-        lambda rows, pools: np.array([model.score(r.tolist(), p) for r, p in zip(rows, pools, strict=True)]),
+        lambda rows, pools: np.array(
+            [model.score(None, r.tolist(), p) for r, p in zip(rows, pools, strict=True)]
+        ),
         examples,
         candidates,
     )
