@@ -24,14 +24,14 @@ from benchmarks.options import positive
 from benchmarks.rounds import Limit, Ratio, interleaved
 from benchmarks.stats import median
 from benchmarks.tables import Table
-from models.backbone import load_encoder
+from models.bundle.backbone import load_encoder
+from models.bundle.onnx_export import export_encoder
+from models.bundle.plain_export import TopK, WholeModel, plain_onnx, random_recommender, torch_eager
 from models.contracts import ENCODER, ITEM_VECTORS, BackboneManifest
 from models.data.dataset import Rows
 from models.errors import ModelsError
-from models.export import export_encoder
 from models.networks.sasrec import SASRec, SASRecConfig
-from models.plain_export import TopK, WholeModel, plain_onnx, random_recommender, torch_eager
-from models.run import Run
+from models.training.run import Run
 from service.bundle import Backbone
 from service.candidates.sequence import SequenceModel
 

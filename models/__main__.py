@@ -16,11 +16,11 @@ from models.contracts.extras import needed_by
 from models.errors import ModelsError
 
 COMMANDS = {
-    "data": ("models.data_command", "read a data set and write the catalogue of a bundle"),
-    "demo": ("models.demo_command", "make the demo catalogue"),
-    "captions": ("models.captions_command", "write a bundle's captions into item2side.json"),
-    "train": ("models.train_command", "train a sequential recommender"),
-    "export": ("models.export_command", "add a trained recommender to a bundle"),
+    "data": ("models.commands.data", "read a data set and write the catalogue of a bundle"),
+    "demo": ("models.commands.demo", "make the demo catalogue"),
+    "captions": ("models.commands.captions", "write a bundle's captions into item2side.json"),
+    "train": ("models.commands.train", "train a sequential recommender"),
+    "export": ("models.commands.export", "add a trained recommender to a bundle"),
 }
 """Command -> module with ``add_arguments(parser)`` and ``run(args) -> text to print``, and what it does."""
 

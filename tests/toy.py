@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from models.config import from_json
 from models.contracts import Item
 from models.data.dataset import Dataset
 from models.features import Features
 from models.networks.config import Config
+from models.training.config import from_json
 
 GROUPS = 12
 SIZE = 5

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from models.batches import batches, training_sequences
-from models.loss import full_softmax, sampled_softmax
 from models.networks.base import LearningNetwork, SequenceNetwork, TrainingData
+from models.networks.batches import batches, training_sequences
 from models.networks.config import Config, LearningConfig, Modality
 from models.networks.item_tower import ItemTower, TowerConfig
+from models.networks.losses import full_softmax, sampled_softmax
 from models.networks.sasrec import SASRec, SASRecConfig
 
 

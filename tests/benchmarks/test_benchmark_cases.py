@@ -8,7 +8,7 @@ from tiny_bundle import write_tiny_bundle
 
 from benchmarks.cases import Cohort
 from benchmarks.errors import BenchmarkError
-from models.catalogue import read_catalogue
+from models.bundle.catalogue import read_catalogue
 from models.evaluation import Protocol, candidate_matrix, leave_one_out
 from service.bundle import Bundle, open_bundle
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.catalogue import write_catalogue
+from models.bundle.catalogue import write_catalogue
 from models.contracts import BackboneManifest, Item, sha256_of
 from models.data.dataset import Dataset
 from models.evaluation import Protocol

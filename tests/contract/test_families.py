@@ -16,14 +16,14 @@ from graph_family import TinyGraph
 from small_data import save_picture, write_amazon_plus
 
 from models.__main__ import main
-from models.catalogue import read_catalogue
+from models.bundle.catalogue import read_catalogue
 from models.evaluation import Protocol, candidate_matrix, leave_one_out, rank_of_target, sampled_metrics
 from models.features import item_features
 from models.networks.base import LearningNetwork, Network
 from models.networks.registry import FAMILIES
-from models.run import Run
-from models.scoring import scorer
-from models.train import build
+from models.training.loop import build
+from models.training.run import Run
+from models.training.scoring import scorer
 from service.bundle import Bundle, open_bundle
 from service.candidates.base import CandidateModel
 from service.candidates.registry import open_backbone

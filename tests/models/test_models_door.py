@@ -9,8 +9,8 @@ import pytest
 from small_data import save_picture, write_amazon_plus
 
 from models.__main__ import COMMANDS, main
+from models.bundle.catalogue import read_catalogue
 from models.captions import write_captions
-from models.catalogue import read_catalogue
 from models.contracts import Caption
 from models.data import registry
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.catalogue import read_catalogue, write_catalogue
+from models.bundle.catalogue import read_catalogue, write_catalogue
 from models.data import registry
 from models.data.dataset import Dataset
 from models.evaluation import Protocol, candidate_matrix, leave_one_out

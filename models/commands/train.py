@@ -16,17 +16,17 @@ from typing import Any
 
 import torch
 
-from models.baselines import baseline_metrics
-from models.catalogue import read_catalogue
-from models.config import CONFIGS, ConfigError, configs, load
+from models.bundle.catalogue import read_catalogue
 from models.data import registry
 from models.data.dataset import Dataset
 from models.evaluation import Protocol
 from models.features import item_features
-from models.fingerprint import fingerprint
 from models.networks.config import Config
-from models.run import Origin, Run
-from models.train import TrainingError, build, train
+from models.training.baselines import baseline_metrics
+from models.training.config import CONFIGS, ConfigError, configs, load
+from models.training.fingerprint import fingerprint
+from models.training.loop import TrainingError, build, train
+from models.training.run import Origin, Run
 
 
 def add_arguments(parser: ArgumentParser) -> None:

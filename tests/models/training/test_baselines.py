@@ -4,9 +4,9 @@ import numpy as np
 from small_data import rows
 from toy import circle
 
-from models.baselines import Pop, Random, baseline_metrics
-from models.catalogue import popularity
+from models.bundle.catalogue import popularity
 from models.evaluation import Protocol, candidate_matrix, evaluate, hit_at, leave_one_out, sampled_metrics
+from models.training.baselines import Pop, Random, baseline_metrics
 
 
 def test_random_finds_the_target_as_often_as_chance_allows() -> None:

@@ -16,7 +16,7 @@ from models.data.dataset import Dataset
 from service.bundle import Bundle, open_bundle
 from service.settings import DEMO_BUNDLE
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

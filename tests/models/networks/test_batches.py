@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.batches import batches, training_sequences
+from models.networks.batches import batches, training_sequences
 
 HISTORIES = st.lists(st.integers(0, 30), max_size=4).map(lambda lengths: [np.arange(n) for n in lengths])
 

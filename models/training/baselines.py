@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.catalogue import popularity
+from models.bundle.catalogue import popularity
 from models.data.dataset import Dataset, Rows
 from models.evaluation import Protocol, Score, candidate_matrix, evaluate, leave_one_out, sampled_metrics
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from models.loss import full_softmax, sampled_softmax
+from models.networks.losses import full_softmax, sampled_softmax
 
 ITEMS = 40
 

@@ -18,8 +18,8 @@ from models.features import Features
 from models.networks.base import LearningNetwork, Network, TrainingData
 from models.networks.config import Config
 from models.networks.registry import FAMILIES
-from models.run import Progress, Run
-from models.scoring import GraphScorer, metrics, sampled_ranks, scorer
+from models.training.run import Progress, Run
+from models.training.scoring import GraphScorer, metrics, sampled_ranks, scorer
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from models.catalogue import write_catalogue
+from models.bundle.catalogue import write_catalogue
+from models.commands.data import summary
 from models.data import demo
-from models.data_command import summary
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -7,8 +7,8 @@ from toy import ITEMS, circle, circle_features, config
 from models.evaluation import Protocol, leave_one_out
 from models.networks.base import Network
 from models.networks.tower_recommender import TowerRecommender
-from models.scoring import full_ranks, metrics, scorer
-from models.train import build
+from models.training.loop import build
+from models.training.scoring import full_ranks, metrics, scorer
 
 
 def scores_alone(network: Network, history: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from models.atomic import write_text
-from models.catalogue import read_catalogue
+from models.bundle.catalogue import read_catalogue
 from models.data import amazon_plus
 
 

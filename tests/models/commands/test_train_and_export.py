@@ -12,14 +12,14 @@ import pytest
 import torch
 from small_data import save_picture, write_amazon_plus
 
-from models import export
 from models.__main__ import main
-from models.backbone import load_encoder
-from models.catalogue import read_catalogue, read_manifest
+from models.bundle import onnx_export
+from models.bundle.backbone import load_encoder
+from models.bundle.catalogue import read_catalogue, read_manifest
+from models.bundle.plain_export import WholeModel
 from models.contracts import BACKBONES, ENCODER, ENCODER_INPUT, ITEM_VECTORS, BackboneManifest, sha256_of
 from models.evaluation import Protocol, candidate_matrix, leave_one_out, rank_of_target, sampled_metrics
-from models.plain_export import WholeModel
-from models.run import Run
+from models.training.run import Run
 
 ITEMS = 40
 SMALL = [
@@ -89,7 +89,7 @@ def test_the_bundle_alone_gives_the_metrics_of_its_manifest(data: Path, tmp_path
     bundle = tmp_path / "bundle"
     assert command("export", "--run", trained(data, tmp_path), "--bundle", bundle) == 0
     folder, dataset = bundle / BACKBONES / "sasrec", read_catalogue(bundle)
-    vectors, session = np.load(folder / ITEM_VECTORS), export.encoder_session(folder / ENCODER)
+    vectors, session = np.load(folder / ITEM_VECTORS), onnx_export.encoder_session(folder / ENCODER)
     split = leave_one_out(dataset.histories)
     candidates = candidate_matrix(split.test, dataset.histories, ITEMS, Protocol())
     scores = [
@@ -105,7 +105,7 @@ def test_the_whole_model_of_a_run_scores_what_its_bundle_scores(data: Path, tmp_
     run, bundle = trained(data, tmp_path, "morec-i"), tmp_path / "bundle"
     assert command("export", "--run", run, "--bundle", bundle) == 0
     folder = bundle / BACKBONES / "morec-i"
-    vectors, session = np.load(folder / ITEM_VECTORS), export.encoder_session(folder / ENCODER)
+    vectors, session = np.load(folder / ITEM_VECTORS), onnx_export.encoder_session(folder / ENCODER)
     history = np.array([7, 2, 30])
     (user,) = session.run(None, {ENCODER_INPUT: vectors[history][None]})
     whole = WholeModel(load_encoder(Run(run)), Run(run).item_vectors(), k=10, last_only=False)
@@ -234,11 +234,11 @@ def test_a_disagreement_between_runtimes_leaves_the_bundle_as_it_was(
     def drifted(network: torch.nn.Module, path: Path) -> None:
         with torch.no_grad():
             network.positions[-1] += torch.arange(8)
-        export.export_encoder(network, path)
+        onnx_export.export_encoder(network, path)
         with torch.no_grad():
             network.positions[-1] -= torch.arange(8)
 
-    monkeypatch.setattr("models.backbone.export_encoder", drifted)
+    monkeypatch.setattr("models.bundle.backbone.export_encoder", drifted)
     assert command("export", "--run", run, "--bundle", bundle) == 2
     assert "ONNX Runtime and torch differ" in capsys.readouterr().err
     assert manifest_of(bundle, "sasrec") == before

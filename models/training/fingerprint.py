@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.catalogue import picture_problem
+from models.bundle.catalogue import picture_problem
 from models.contracts import sha256_of
 from models.data.dataset import Dataset
 from models.networks.config import Config

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from small_data import rows, save_picture, small_dataset
 
+from models.bundle.catalogue import popularity, read_catalogue, read_manifest, write_catalogue
 from models.captions import read_captions, write_captions
-from models.catalogue import popularity, read_catalogue, read_manifest, write_catalogue
 from models.contracts import BundleError, Caption, Item, sha256_of
 from models.data.dataset import Dataset
 from models.errors import DataError

@@ -21,10 +21,10 @@ import torch
 from numpy.typing import NDArray
 
 from models.atomic import write_text
-from models.config import ConfigError, from_json
 from models.contracts import ITEM_VECTORS, USER_VECTORS
 from models.errors import ModelsError
 from models.networks.config import Config
+from models.training.config import ConfigError, from_json
 
 Floats = NDArray[np.float32]
 
@@ -43,7 +43,7 @@ class Origin:
         folder: absolute path.
         photos: the folder of pictures, where it was named.
         dataset: its name.
-        fingerprint: of the data that the configuration reads (``models.fingerprint``).
+        fingerprint: of the data that the configuration reads (``models.training.fingerprint``).
     """
 
     model: str

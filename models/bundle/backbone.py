@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from models.atomic import new_folder
-from models.catalogue import read_catalogue, read_manifest
+from models.bundle.catalogue import read_catalogue, read_manifest
+from models.bundle.onnx_export import ExportError, check_encoder, check_vectors, export_encoder
 from models.contracts import (
     BACKBONES,
     ENCODER,
@@ -22,11 +23,10 @@ from models.contracts import (
 )
 from models.data.dataset import Dataset
 from models.evaluation import leave_one_out
-from models.export import ExportError, check_encoder, check_vectors, export_encoder
-from models.fingerprint import fingerprint
 from models.networks.base import SequenceEncoder, SequenceNetwork
 from models.networks.registry import FAMILIES
-from models.run import Run, RunError
+from models.training.fingerprint import fingerprint
+from models.training.run import Run, RunError
 
 
 def write_backbone(run: Run, bundle: Path, name: str | None = None) -> BackboneManifest:

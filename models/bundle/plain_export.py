@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.bundle.onnx_export import OPSET
 from models.data.dataset import Rows
-from models.export import OPSET
 from models.networks.base import SequenceEncoder
 from models.networks.sasrec import SASRec, SASRecConfig
 

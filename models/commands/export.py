@@ -8,12 +8,12 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from models.backbone import require_same_data, write_backbone
-from models.catalogue import read_catalogue, write_catalogue
+from models.bundle.backbone import require_same_data, write_backbone
+from models.bundle.catalogue import read_catalogue, write_catalogue
 from models.contracts import BACKBONES, CATALOGUE, ENCODER
 from models.data import registry
 from models.data.dataset import Dataset
-from models.run import Origin, Run
+from models.training.run import Origin, Run
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from toy import ITEMS, circle, circle_features, config
 from models.features import Features
 from models.networks.item_tower import ItemTower, TowerConfig
 from models.networks.tower_recommender import TowerRecommender
-from models.train import build
+from models.training.loop import build
 
 TOWERS = [
     (modalities, fusion)

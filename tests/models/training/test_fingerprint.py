@@ -8,11 +8,11 @@ import pytest
 from small_data import rows, save_picture, small_dataset
 from toy import config
 
-from models.catalogue import read_catalogue, write_catalogue
+from models.bundle.catalogue import read_catalogue, write_catalogue
 from models.contracts import Item
 from models.data.dataset import Dataset
-from models.fingerprint import fingerprint
 from models.networks.config import Config
+from models.training.fingerprint import fingerprint
 
 IDS = config()
 ENHANCED = config(tower={"modalities": ["text"]}, features={"text_view": "enhanced", "captioner": "gpt4o"})

@@ -7,8 +7,14 @@ import onnx
 import pytest
 import torch
 
+from models.bundle.onnx_export import (
+    ExportError,
+    check_encoder,
+    encoder_session,
+    export_encoder,
+    sample_histories,
+)
 from models.contracts import ENCODER_INPUT, ENCODER_OUTPUT
-from models.export import ExportError, check_encoder, encoder_session, export_encoder, sample_histories
 from models.networks.sasrec import SASRec, SASRecConfig
 
 ITEMS = 50

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.catalogue import read_catalogue, write_catalogue
+from models.bundle.catalogue import read_catalogue, write_catalogue
 from models.data import registry
 from models.data.dataset import Dataset
 

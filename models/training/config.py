@@ -16,7 +16,7 @@ from models.errors import ModelsError
 from models.networks.config import Config
 from models.networks.registry import FAMILIES, family_of
 
-CONFIGS = Path(__file__).parent / "configs"
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 class ConfigError(ModelsError):

@@ -10,15 +10,15 @@ import pytest
 import torch
 from toy import ITEMS, circle, circle_features, config
 
-from models.baselines import Pop
-from models.catalogue import popularity
+from models.bundle.catalogue import popularity
 from models.data.dataset import Dataset
 from models.evaluation import Protocol, candidate_matrix, evaluate, leave_one_out, sampled_metrics
-from models.fingerprint import fingerprint
 from models.networks.config import Config
 from models.networks.tower_recommender import TowerRecommender
-from models.run import Origin, Run, RunError
-from models.train import TrainingError, build, train
+from models.training.baselines import Pop
+from models.training.fingerprint import fingerprint
+from models.training.loop import TrainingError, build, train
+from models.training.run import Origin, Run, RunError
 
 CPU = torch.device("cpu")
 

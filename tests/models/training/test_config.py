@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from toy import record
 
-from models.config import CONFIGS, ConfigError, configs, from_json, load
+from models.training.config import CONFIGS, ConfigError, configs, from_json, load
 
 
 @pytest.mark.parametrize("name", configs())
