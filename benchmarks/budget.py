@@ -30,7 +30,7 @@ from benchmarks.fakes import FOLDER, PROGRAMS, Fake, behaviours, present, runnin
 from benchmarks.files import write_text
 from benchmarks.options import add_bundle_argument, bundle_of, positive
 from benchmarks.tables import Table
-from models.evaluation import Protocol
+from models.evaluation import EvaluationProtocol
 from service.bundle import Catalogue
 from service.lvlm.gateway import Ending
 from service.lvlm.pricing import Model, Prices
@@ -180,7 +180,7 @@ async def _ask(
     building = Calls(catalogue)
     strategy = STRATEGIES[STRATEGY]
     try:
-        cohort = Cohort(catalogue, Protocol(), USERS, seed=0)
+        cohort = Cohort(catalogue, EvaluationProtocol(), USERS, seed=0)
         calls = [await building.ranking(case, strategy, "label", K) for case in cohort]
     finally:
         await building.close()

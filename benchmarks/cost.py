@@ -23,7 +23,7 @@ from benchmarks.files import write_text
 from benchmarks.options import add_bundle_argument, bundle_of, positive
 from benchmarks.stats import mean
 from benchmarks.tables import Table
-from models.evaluation import Protocol
+from models.evaluation import EvaluationProtocol
 from service.bundle import Catalogue
 from service.lvlm.accounts import Accounts
 from service.lvlm.allowance import Allowance
@@ -183,7 +183,7 @@ def asked(catalogue: Catalogue) -> tuple[tuple[str, Form], ...]:
 
 
 async def _estimate(arguments: argparse.Namespace, catalogue: Catalogue, models: Sequence[str]) -> Estimates:
-    cases = list(Cohort(catalogue, Protocol(), arguments.users, arguments.seed))
+    cases = list(Cohort(catalogue, EvaluationProtocol(), arguments.users, arguments.seed))
     calls = Calls(catalogue)
     try:
         found: Estimates = {}

@@ -34,7 +34,7 @@ from benchmarks.options import (
 from benchmarks.scoring import SIMULATED, is_simulated, known_sum
 from benchmarks.stats import mean, percentile
 from benchmarks.tables import UNKNOWN, Table
-from models.evaluation import Protocol
+from models.evaluation import EvaluationProtocol
 from service.bundle import Bundle
 
 PAPER = Path(__file__).with_name("paper_table2.toml")
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         BenchmarkError: the bundle or the service is not usable.
     """
     bundle = bundle_of(arguments)
-    cases = list(Cohort(bundle.catalogue, Protocol(), arguments.users, arguments.seed))
+    cases = list(Cohort(bundle.catalogue, EvaluationProtocol(), arguments.users, arguments.seed))
     found = machine.facts()
     rows = asyncio.run(_measure(arguments, cases))
     page = _page(rows, bundle, found)

@@ -26,7 +26,7 @@ from benchmarks.rounds import Limit, Ratio, interleaved
 from benchmarks.servers import free_port, own_core, running
 from benchmarks.stats import median
 from benchmarks.tables import UNKNOWN, Table
-from models.evaluation import Protocol
+from models.evaluation import EvaluationProtocol
 from service.bundle import Bundle
 
 HOST = "127.0.0.1"
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     backbone = _backbone(bundle, arguments.backbone)
     bodies = [
         {"history": list(case.history[-K:]), "k": K}
-        for case in Cohort(bundle.catalogue, Protocol(), 200, seed=1)
+        for case in Cohort(bundle.catalogue, EvaluationProtocol(), 200, seed=1)
     ]
     comparisons = []
     with own_core() as cores, _servers(arguments.bundle, backbone, cores) as ports:

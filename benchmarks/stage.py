@@ -31,7 +31,7 @@ from benchmarks.rounds import Held, Limit, Ratio, any_broken, verdicts
 from benchmarks.servers import free_port, running
 from benchmarks.stats import median
 from benchmarks.tables import Table
-from models.evaluation import Protocol
+from models.evaluation import EvaluationProtocol
 from service.bundle import Bundle
 from service.lvlm.answer_cache import CACHE
 from service.lvlm.contracts import Outcome, StageRequest
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     bundle, port = bundle_of(arguments), free_port()
     names = [name for name in arguments.strategies.split(",") if name in STRATEGIES]
-    cases = list(Cohort(bundle.catalogue, Protocol(), arguments.users, seed=1))
+    cases = list(Cohort(bundle.catalogue, EvaluationProtocol(), arguments.users, seed=1))
     flags = ["--port", str(port), "--profile", "instant"]
     with (
         running("service.simulator", flags, {}, port, None),

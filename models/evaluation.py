@@ -34,7 +34,7 @@ Score = Callable[[Sequence[Rows], NDArray[np.int32]], NDArray[np.floating[Any] |
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class EvaluationProtocol:
     """How candidates are drawn; kept beside every metric.
 
     Attributes:
@@ -99,8 +99,17 @@ def leave_one_out(histories: Sequence[Rows]) -> Split:
     )
 
 
+def popularity(histories: Sequence[Rows], n_items: int) -> NDArray[np.int64]:
+    """Interactions per item, int64 [n_items], in the training part alone.
+
+    Validation and test items are not counted: they would tell Pop, and cold start, what is to be predicted.
+    """
+    training = np.concatenate([np.empty(0, dtype=np.int32), *leave_one_out(histories).training])
+    return np.bincount(training, minlength=n_items).astype(np.int64)
+
+
 def sample_candidates(
-    seen: ArrayLike, target: int, n_items: int, protocol: Protocol, user: int
+    seen: ArrayLike, target: int, n_items: int, protocol: EvaluationProtocol, user: int
 ) -> NDArray[np.int32]:
     """The target and the negatives that it is ranked among.
 
@@ -193,7 +202,7 @@ def full_metrics(ranks: ArrayLike) -> dict[str, float]:
 
 
 def candidate_matrix(
-    examples: Sequence[Example], histories: Sequence[Rows], n_items: int, protocol: Protocol
+    examples: Sequence[Example], histories: Sequence[Rows], n_items: int, protocol: EvaluationProtocol
 ) -> NDArray[np.int32]:
     """The candidates of many examples, int32 [examples, 1 + negatives], targets in column 0.
 

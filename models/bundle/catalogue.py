@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from models.atomic import new_folder
 from models.captions import read_captions, write_captions
@@ -32,14 +29,13 @@ from models.contracts import (
     sha256_of,
 )
 from models.data.dataset import Dataset, Rows
+from models.data.photos import picture_problem
 from models.errors import DataError
-from models.evaluation import leave_one_out
+from models.evaluation import popularity
 
 log = logging.getLogger(__name__)
 
 HASHED = (ITEMS, HISTORIES, POPULARITY)
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
-"""What browsers show and LVLM providers accept; Pillow would start other programs for some others."""
 
 
 def write_catalogue(dataset: Dataset, bundle: Path, *, replace_other: bool = False) -> CatalogueManifest:
@@ -122,15 +118,6 @@ def read_manifest(bundle: Path) -> CatalogueManifest:
     return CatalogueManifest.from_json(record)
 
 
-def popularity(histories: Sequence[Rows], n_items: int) -> NDArray[np.int64]:
-    """Interactions per item, int64 [n_items], in the training part alone.
-
-    Validation and test items are not counted: they would tell Pop, and cold start, what is to be predicted.
-    """
-    training = np.concatenate([np.empty(0, dtype=np.int32), *leave_one_out(histories).training])
-    return np.bincount(training, minlength=n_items).astype(np.int64)
-
-
 def _check(dataset: Dataset) -> None:
     for what, ids in (("item", [item.item_id for item in dataset.items]), ("user", list(dataset.users))):
         if not ids:
@@ -168,18 +155,6 @@ def _copy_images(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
         else replace(item, image=None, image_sha256=None)
         for item in dataset.items
     )
-
-
-def picture_problem(path: Path) -> str | None:
-    """Why a catalogue leaves a picture out; None for a good one."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                image.load()
-    except Exception as error:  # a damaged picture raises nearly anything
-        return str(error)
-    return None
 
 
 def _write_files(dataset: Dataset, folder: Path) -> CatalogueManifest:

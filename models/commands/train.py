@@ -19,7 +19,7 @@ import torch
 from models.bundle.catalogue import read_catalogue
 from models.data import registry
 from models.data.dataset import Dataset
-from models.evaluation import Protocol
+from models.evaluation import EvaluationProtocol
 from models.features import item_features
 from models.networks.config import Config
 from models.training.baselines import baseline_metrics
@@ -108,7 +108,9 @@ def summary(result: dict[str, Any], baselines: Mapping[str, Mapping[str, float]]
 
 def _baselines(dataset: Dataset, result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     measured = result["metrics"]["test"]["protocol"]
-    return baseline_metrics(dataset, Protocol(seed=measured["seed"], negatives=measured["negatives"]))
+    return baseline_metrics(
+        dataset, EvaluationProtocol(seed=measured["seed"], negatives=measured["negatives"])
+    )
 
 
 def _origin(args: Namespace, config: Config, dataset: Dataset) -> Origin:

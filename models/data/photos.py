@@ -1,16 +1,22 @@
-"""Where the pictures of a data set lie."""
+"""The pictures of a data set: where they lie, and which of them can be shown."""
 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from PIL import Image
 
 from models.contracts import Item
 from models.errors import DataError
 
 log = logging.getLogger(__name__)
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
+"""What browsers show and LVLM providers accept; Pillow would start other programs for some others."""
 
 
 def find_photos(folder: Path, name: str, asked: Path | None) -> Path | None:
@@ -38,3 +44,15 @@ def without_missing(items: Sequence[Item], photos: Path | None) -> tuple[Item, .
     if missing:
         log.warning("%d items name a picture that is not in %s", missing, photos or "any photos folder")
     return tuple(item if item.image in there else replace(item, image=None) for item in items)
+
+
+def picture_problem(path: Path) -> str | None:
+    """Why a catalogue leaves a picture out; None for a good one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                image.load()
+    except Exception as error:  # a damaged picture raises nearly anything
+        return str(error)
+    return None

@@ -7,9 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle.catalogue import popularity
 from models.data.dataset import Dataset, Rows
-from models.evaluation import Protocol, Score, candidate_matrix, evaluate, leave_one_out, sampled_metrics
+from models.evaluation import (
+    EvaluationProtocol,
+    Score,
+    candidate_matrix,
+    evaluate,
+    leave_one_out,
+    popularity,
+    sampled_metrics,
+)
 
 
 class Random:
@@ -51,7 +58,7 @@ class Pop:
         return self._popularity[candidate_rows]
 
 
-def baseline_metrics(dataset: Dataset, protocol: Protocol) -> dict[str, dict[str, float]]:
+def baseline_metrics(dataset: Dataset, protocol: EvaluationProtocol) -> dict[str, dict[str, float]]:
     """H@1, H@5 and N@5 of Random and Pop on the test part, as shares of one."""
     test, items = leave_one_out(dataset.histories).test, len(dataset.items)
     candidates = candidate_matrix(test, dataset.histories, items, protocol)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle.catalogue import picture_problem
 from models.contracts import sha256_of
 from models.data.dataset import Dataset
+from models.data.photos import picture_problem
 from models.networks.config import Config
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from models.data.dataset import Dataset
 from models.errors import ModelsError
-from models.evaluation import Protocol, Split, candidate_matrix, leave_one_out, sampled_metrics
+from models.evaluation import EvaluationProtocol, Split, candidate_matrix, leave_one_out, sampled_metrics
 from models.features import Features
 from models.networks.base import LearningNetwork, Network, TrainingData
 from models.networks.config import Config
@@ -53,7 +53,7 @@ def train(
     dataset: Dataset,
     run: Run,
     device: torch.device,
-    protocol: Protocol | None = None,
+    protocol: EvaluationProtocol | None = None,
 ) -> dict[str, Any]:
     """Train until validation N@5 stops rising, then measure the best weights.
 
@@ -78,7 +78,7 @@ def train(
     if finished is not None:
         network.to(device).load_state_dict(run.best(device))
         return finished
-    protocol = protocol or Protocol()
+    protocol = protocol or EvaluationProtocol()
     split = leave_one_out(dataset.histories)
     if not split.validation or max(map(len, split.training)) < 2:
         raise TrainingError(f"{dataset.name} has no user with enough items to train and validate on")
@@ -150,7 +150,7 @@ def describe(device: torch.device) -> str:
 
 
 def _learn(
-    network: LearningNetwork, dataset: Dataset, split: Split, run: Run, protocol: Protocol
+    network: LearningNetwork, dataset: Dataset, split: Split, run: Run, protocol: EvaluationProtocol
 ) -> Progress:
     """Run epochs until patience or the configuration's number of them ends."""
     candidates = candidate_matrix(split.validation, dataset.histories, len(dataset.items), protocol)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from models.data.dataset import Rows
 from models.evaluation import (
+    EvaluationProtocol,
     Example,
-    Protocol,
     candidate_matrix,
     full_metrics,
     full_rank,
@@ -127,7 +127,7 @@ def full_ranks(scorer: Scorer, examples: Sequence[Example]) -> NDArray[np.int64]
 
 
 def metrics(
-    scorer: Scorer, examples: Sequence[Example], histories: Sequence[Rows], protocol: Protocol
+    scorer: Scorer, examples: Sequence[Example], histories: Sequence[Rows], protocol: EvaluationProtocol
 ) -> dict[str, Any]:
     """Everything that is quoted about one part of the split, with how it was measured.
 

@@ -12,7 +12,7 @@ from benchmarks.cases import Cohort
 from benchmarks.errors import BenchmarkError
 from benchmarks.rounds import Limit
 from benchmarks.stage import BareSdk, EmptiedCache, Round, held, one_round
-from models.evaluation import Protocol
+from models.evaluation import EvaluationProtocol
 from service.bundle import open_bundle
 from service.lvlm.pricing import Prices
 from service.settings import Settings
@@ -21,7 +21,7 @@ from service.wiring import open_provider
 
 async def test_every_answer_is_looked_up_missed_and_written_while_the_clock_runs(bundle_folder: Path) -> None:
     bundle, cache = open_bundle(bundle_folder), EmptiedCache(10**6)
-    cases = list(Cohort(bundle.catalogue, Protocol(), 4, seed=1))
+    cases = list(Cohort(bundle.catalogue, EvaluationProtocol(), 4, seed=1))
     with start_simulator() as url:
         settings = Settings(simulator_url=url)
         provider = open_provider("simulator", settings, Prices.read())

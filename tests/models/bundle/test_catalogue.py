@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from small_data import rows, save_picture, small_dataset
 
-from models.bundle.catalogue import popularity, read_catalogue, read_manifest, write_catalogue
+from models.bundle.catalogue import read_catalogue, read_manifest, write_catalogue
 from models.captions import read_captions, write_captions
 from models.contracts import BundleError, Caption, Item, sha256_of
 from models.data.dataset import Dataset
 from models.errors import DataError
+from models.evaluation import popularity
 
 
 def files(folder: Path) -> dict[str, bytes]:

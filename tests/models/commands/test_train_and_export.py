@@ -18,7 +18,13 @@ from models.bundle.backbone import load_encoder
 from models.bundle.catalogue import read_catalogue, read_manifest
 from models.bundle.plain_export import WholeModel
 from models.contracts import BACKBONES, ENCODER, ENCODER_INPUT, ITEM_VECTORS, BackboneManifest, sha256_of
-from models.evaluation import Protocol, candidate_matrix, leave_one_out, rank_of_target, sampled_metrics
+from models.evaluation import (
+    EvaluationProtocol,
+    candidate_matrix,
+    leave_one_out,
+    rank_of_target,
+    sampled_metrics,
+)
 from models.training.run import Run
 
 ITEMS = 40
@@ -91,14 +97,14 @@ def test_the_bundle_alone_gives_the_metrics_of_its_manifest(data: Path, tmp_path
     folder, dataset = bundle / BACKBONES / "sasrec", read_catalogue(bundle)
     vectors, session = np.load(folder / ITEM_VECTORS), onnx_export.encoder_session(folder / ENCODER)
     split = leave_one_out(dataset.histories)
-    candidates = candidate_matrix(split.test, dataset.histories, ITEMS, Protocol())
+    candidates = candidate_matrix(split.test, dataset.histories, ITEMS, EvaluationProtocol())
     scores = [
         vectors[some] @ session.run(None, {ENCODER_INPUT: vectors[example.history[-5:]][None]})[0][0]
         for example, some in zip(split.test, candidates, strict=True)
     ]
     test = manifest_of(bundle, "sasrec").metrics["test"]
     assert sampled_metrics(rank_of_target(np.array(scores))) == {m: test[m] for m in ("H@1", "H@5", "N@5")}
-    assert test["protocol"] == Protocol().to_json()
+    assert test["protocol"] == EvaluationProtocol().to_json()
 
 
 def test_the_whole_model_of_a_run_scores_what_its_bundle_scores(data: Path, tmp_path: Path) -> None:

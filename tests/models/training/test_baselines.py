@@ -4,15 +4,22 @@ import numpy as np
 from small_data import rows
 from toy import circle
 
-from models.bundle.catalogue import popularity
-from models.evaluation import Protocol, candidate_matrix, evaluate, hit_at, leave_one_out, sampled_metrics
+from models.evaluation import (
+    EvaluationProtocol,
+    candidate_matrix,
+    evaluate,
+    hit_at,
+    leave_one_out,
+    popularity,
+    sampled_metrics,
+)
 from models.training.baselines import Pop, Random, baseline_metrics
 
 
 def test_random_finds_the_target_as_often_as_chance_allows() -> None:
     histories = [rows(1, 2, 3)] * 6000
     examples = leave_one_out(histories).test
-    candidates = candidate_matrix(examples, histories, 200, Protocol())
+    candidates = candidate_matrix(examples, histories, 200, EvaluationProtocol())
     hits = hit_at(evaluate(Random().score, examples, candidates), 1)
     assert abs(hits - 1 / 30) < 4 * np.sqrt(1 / 30 * 29 / 30 / 6000)
 
@@ -31,7 +38,7 @@ def test_pop_ranks_by_the_interactions_of_the_training_part() -> None:
 
 
 def test_the_baselines_are_measured_on_the_test_part_with_the_protocol_asked_for() -> None:
-    dataset, protocol = circle(), Protocol(seed=3, negatives=9)
+    dataset, protocol = circle(), EvaluationProtocol(seed=3, negatives=9)
     examples = leave_one_out(dataset.histories).test
     candidates = candidate_matrix(examples, dataset.histories, len(dataset.items), protocol)
     pop = Pop(popularity(dataset.histories, len(dataset.items)))

@@ -10,9 +10,15 @@ import pytest
 import torch
 from toy import ITEMS, circle, circle_features, config
 
-from models.bundle.catalogue import popularity
 from models.data.dataset import Dataset
-from models.evaluation import Protocol, candidate_matrix, evaluate, leave_one_out, sampled_metrics
+from models.evaluation import (
+    EvaluationProtocol,
+    candidate_matrix,
+    evaluate,
+    leave_one_out,
+    popularity,
+    sampled_metrics,
+)
 from models.networks.config import Config
 from models.networks.tower_recommender import TowerRecommender
 from models.training.baselines import Pop
@@ -70,7 +76,7 @@ def test_every_tower_learns_the_circle_that_popularity_cannot_see(
     dataset = circle()
     _, result = trained(tmp_path / "run", settings)
     split = leave_one_out(dataset.histories)
-    candidates = candidate_matrix(split.test, dataset.histories, ITEMS, Protocol())
+    candidates = candidate_matrix(split.test, dataset.histories, ITEMS, EvaluationProtocol())
     pop = Pop(popularity(dataset.histories, ITEMS))
     by_popularity = sampled_metrics(evaluate(pop.score, split.test, candidates))
     assert by_popularity["H@5"] < 0.3

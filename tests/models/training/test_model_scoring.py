@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from toy import ITEMS, circle, circle_features, config
 
-from models.evaluation import Protocol, leave_one_out
+from models.evaluation import EvaluationProtocol, leave_one_out
 from models.networks.base import Network
 from models.networks.tower_recommender import TowerRecommender
 from models.training.loop import build
@@ -43,7 +43,10 @@ def test_full_ranks_count_the_unseen_items_that_score_at_least_as_high() -> None
 def test_metrics_name_their_protocol_and_the_number_of_users() -> None:
     histories = circle().histories
     quoted = metrics(
-        scorer(build(config(), circle(), {})), leave_one_out(histories).test, histories, Protocol(seed=5)
+        scorer(build(config(), circle(), {})),
+        leave_one_out(histories).test,
+        histories,
+        EvaluationProtocol(seed=5),
     )
     assert quoted["users"] == 240
     assert quoted["protocol"]["seed"] == 5
@@ -56,5 +59,5 @@ def test_a_model_of_nan_hits_nothing() -> None:
     with torch.no_grad():
         recommender.network.positions.fill_(float("nan"))
     histories = circle().histories
-    quoted = metrics(scorer(recommender), leave_one_out(histories).test, histories, Protocol())
+    quoted = metrics(scorer(recommender), leave_one_out(histories).test, histories, EvaluationProtocol())
     assert quoted["H@5"] == quoted["full"]["H@10"] == 0
