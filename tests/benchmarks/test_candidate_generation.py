@@ -17,7 +17,7 @@ from benchmarks.candidates import (
     verdicts,
 )
 from benchmarks.errors import BenchmarkError
-from models.bundle.plain_export import TopK
+from models.bundle.whole_model import TopK
 
 HISTORIES = [np.array([1, 2], dtype=np.int32)]
 
