@@ -1,6 +1,6 @@
-"""The door of everything offline: ``python -m models <command>``.
+"""Runs the offline commands: ``python -m models <command>``.
 
-Commands are imported when they are called, so that reading data never waits for torch.
+A command's module is imported when the command is called, so that reading data never waits for torch.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ COMMANDS = {
     "train": ("models.commands.train", "train a sequential recommender"),
     "export": ("models.commands.export", "add a trained recommender to a bundle"),
 }
-"""Command -> module with ``add_arguments(parser)`` and ``run(args) -> text to print``, and what it does."""
+"""Command -> its module and one line of help.
+
+A module has ``add_arguments(parser)`` and ``run(args)``, which returns the text to print.
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command.
+    """Runs one command.
 
     Returns:
-        The exit status: 0, or 2 after one sentence on stderr about what was wrong.
+        The exit status: 0, or 2 after one sentence on stderr that says what was wrong.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO, stream=sys.stderr)
     if not arguments or arguments[0] not in COMMANDS:

@@ -1,4 +1,4 @@
-"""Writes ``backbones/<name>`` of a bundle: a run becomes something that the service can load."""
+"""Exports a finished run into ``backbones/<name>`` of a bundle, which the service loads."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from models.training.run import Run, RunError
 
 
 def write_backbone(run: Run, bundle: Path, name: str | None = None) -> BackboneManifest:
-    """Export a finished run into a bundle that has the run's catalogue.
+    """Exports a finished run into a bundle that has the run's catalogue.
 
     Args:
-        run: the run.
-        bundle: its folder; ``catalogue/`` must be there.
-        name: of the backbone; by default the model's name.
+        run: folder of the finished training.
+        bundle: folder of the bundle; ``catalogue/`` must be there.
+        name: name of the backbone; by default that of the configuration.
 
     Returns:
         The manifest that was written.
@@ -72,6 +72,7 @@ def write_backbone(run: Run, bundle: Path, name: str | None = None) -> BackboneM
             epochs=result["epochs"],
             seconds_per_epoch=result["seconds_per_epoch"],
             metrics=result["metrics"],
+            # The version is made of these hashes: two exports of one run are the same version.
             sha256={path.name: sha256_of(path) for path in sorted(draft.iterdir())},
         )
         text = json.dumps(manifest.to_json(), indent=2) + "\n"
@@ -80,7 +81,7 @@ def write_backbone(run: Run, bundle: Path, name: str | None = None) -> BackboneM
 
 
 def require_same_data(run: Run, dataset: Dataset, source: Path) -> None:
-    """Refuse a run that was trained on other data than those of ``source``.
+    """Refuses a run that was trained on other data than those of ``source``.
 
     Raises:
         RunError: the fingerprints differ.
@@ -93,7 +94,7 @@ def require_same_data(run: Run, dataset: Dataset, source: Path) -> None:
 
 
 def load_encoder(run: Run) -> SequenceEncoder:
-    """The user encoder with the run's best weights, in evaluation mode on the CPU.
+    """Rebuilds the user encoder with the run's best weights, in evaluation mode on the CPU.
 
     Raises:
         RunError: no epoch was completed, or the run's family has no encoder.
@@ -106,7 +107,7 @@ def load_encoder(run: Run) -> SequenceEncoder:
 
 
 def _write_user_side(run: Run, dataset: Dataset, folder: Path) -> int:
-    """Write what makes a user's vector: an encoder of histories, or the vectors of all users.
+    """Writes what makes a user's vector: the encoder of histories, or the vectors of all users.
 
     Returns:
         L of the encoder; 0 without one.

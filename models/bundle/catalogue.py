@@ -1,4 +1,4 @@
-"""The ``catalogue/`` part of a bundle: written from a ``Dataset``, and read back into one."""
+"""Writes a ``Dataset`` as the ``catalogue/`` of a bundle, and reads it back."""
 
 from __future__ import annotations
 
@@ -36,18 +36,19 @@ from models.evaluation import popularity
 log = logging.getLogger(__name__)
 
 HASHED = (ITEMS, HISTORIES, POPULARITY)
+"""Files that the manifest vouches for and the version is made of; captions may grow without a new version."""
 
 
 def write_catalogue(dataset: Dataset, bundle: Path, *, replace_other: bool = False) -> CatalogueManifest:
-    """Write ``bundle/catalogue``, complete or not at all.
+    """Writes ``bundle/catalogue``, complete or not at all.
 
     An item whose picture cannot be decoded is written without one, with a warning. Captions that the bundle
     has already are kept where they are about the same picture: they cost money.
 
     Args:
-        dataset: what to write.
-        bundle: the bundle's folder, made if missing.
-        replace_other: whether a catalogue with other contents may be replaced.
+        dataset: items, histories, pictures and captions to write.
+        bundle: folder of the bundle, made if missing.
+        replace_other: permission to replace a catalogue with other contents.
 
     Returns:
         The manifest that was written.
@@ -72,7 +73,7 @@ def write_catalogue(dataset: Dataset, bundle: Path, *, replace_other: bool = Fal
 
 
 def read_catalogue(bundle: Path) -> Dataset:
-    """Read ``bundle/catalogue``.
+    """Reads ``bundle/catalogue``.
 
     Raises:
         BundleError: it is missing, of another schema version, or a file is not the one that was written.
@@ -101,7 +102,7 @@ def read_catalogue(bundle: Path) -> Dataset:
 
 
 def read_manifest(bundle: Path) -> CatalogueManifest:
-    """Read the manifest of ``bundle/catalogue``.
+    """Reads the manifest of ``bundle/catalogue``.
 
     Raises:
         BundleError: it is missing, damaged or of another schema version.
@@ -136,13 +137,13 @@ def _check(dataset: Dataset) -> None:
 
 
 def _copy_images(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
-    """Copy the pictures that can be decoded; the items come back with digests, or without picture."""
+    """Copies the pictures that can be decoded; the items come back with digests, or without picture."""
     folder.mkdir()
     digests: dict[str, str | None] = {}
     for name in (item.image for item in dataset.items):
         if name is None or name in digests:
             continue
-        digests[name] = None
+        digests[name] = None  # until it is copied: several items may name one broken picture
         source = dataset.images / name if dataset.images else Path(name)
         if (problem := picture_problem(source)) is not None:
             log.warning("left out the picture %s: %s", source, problem)

@@ -1,4 +1,4 @@
-"""Torch -> ONNX: the user encoder alone, refused unless ONNX Runtime and torch agree."""
+"""Exports a user encoder to ONNX, and refuses it unless ONNX Runtime and torch agree."""
 
 from __future__ import annotations
 
@@ -20,17 +20,21 @@ from models.networks.base import SequenceEncoder
 Floats = NDArray[np.float32]
 
 OPSET = 17
+"""ONNX operator set of the file; LayerNormalization is one operator from 17 on."""
+
 TOP = 30
+"""How many of the best items must be the same in both runtimes: the pool that the LVLM is shown."""
+
 TOLERANCE = 1e-4
 """The largest accepted difference of a score, relative to the largest score of the same history."""
 
 
 class ExportError(ModelsError):
-    """A backbone cannot be served: its encoder does not say what torch says, or its vectors are unusable."""
+    """A backbone cannot be served: its encoder disagrees with torch, or its vectors are unusable."""
 
 
 class _LastPosition(nn.Module):
-    """The encoder as it is served: one history in, one user vector out, the newest position only."""
+    """Computes the newest position alone, as the service needs it: one history in, one user vector out."""
 
     def __init__(self, encoder: SequenceEncoder) -> None:
         super().__init__()
@@ -42,14 +46,14 @@ class _LastPosition(nn.Module):
 
 
 def export_encoder(encoder: SequenceEncoder, path: Path) -> None:
-    """Write ``encoder.onnx`` as ``contracts`` describes it: fp32, weights inside.
+    """Writes ``encoder.onnx`` as ``models.contracts`` describes it: fp32, weights inside.
 
     The TorchScript exporter and the newer one give equally fast graphs here; the former needs a second
     instead of fifteen and no further package.
 
     Args:
-        encoder: trained, on the CPU.
-        path: the file to write.
+        encoder: trained encoder, on the CPU.
+        path: file to write.
     """
     example = torch.zeros(1, min(2, encoder.length), encoder.dimension)
     with warnings.catch_warnings():
@@ -68,7 +72,7 @@ def export_encoder(encoder: SequenceEncoder, path: Path) -> None:
 
 
 def encoder_session(path: Path) -> onnxruntime.InferenceSession:
-    """The encoder as the service runs it: one thread."""
+    """Opens an encoder as the service does: on the CPU, with one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -77,17 +81,17 @@ def encoder_session(path: Path) -> onnxruntime.InferenceSession:
 def check_encoder(
     path: Path, encoder: SequenceEncoder, item_vectors: Floats, histories: Sequence[Rows]
 ) -> None:
-    """Compare the exported encoder with torch on real histories of every length 1 to L.
+    """Compares the exported encoder with torch on real histories of every length 1 to L.
 
     Torch computes all positions, as in training; the exported encoder the last one only. Scores of the whole
     catalogue must agree, and so must the first 30 items, up to items whose scores are the same within the
     tolerance.
 
     Args:
-        path: the exported encoder.
-        encoder: what was exported, in evaluation mode.
-        item_vectors: float32 [items, d].
-        histories: item rows, oldest first.
+        path: exported encoder.
+        encoder: the module that was exported, in evaluation mode.
+        item_vectors: vectors of the catalogue, float32 [items, d].
+        histories: item rows of some users, oldest first.
 
     Raises:
         ExportError: they disagree, or a score is not a number.
@@ -102,12 +106,12 @@ def check_encoder(
 
 
 def check_vectors(item_vectors: Floats, user_vectors: Floats, users: int) -> None:
-    """Make sure that the vectors of a graph family can be served.
+    """Checks that the vectors of a graph family can be served.
 
     Args:
-        item_vectors: float32 [items, d].
-        user_vectors: float32 [users, d].
-        users: how many the data set has.
+        item_vectors: vectors of the catalogue, float32 [items, d].
+        user_vectors: vectors of the users, float32 [users, d].
+        users: number of users in the data set.
 
     Raises:
         ExportError: there are more or fewer users, another d, or a value is not a number.
@@ -122,7 +126,7 @@ def check_vectors(item_vectors: Floats, user_vectors: Floats, users: int) -> Non
 
 
 def sample_histories(histories: Sequence[Rows], length: int, each: int = 3) -> Iterator[Rows]:
-    """For every n from 1 to L, the last n items of some histories that are long enough."""
+    """Yields, for every n from 1 to L, the last n items of some histories that are long enough."""
     for n in range(1, length + 1):
         long_enough = [history for history in histories if len(history) >= n]
         for history in long_enough[:: max(1, len(long_enough) // each)][:each]:
@@ -139,6 +143,7 @@ def _compare(scores: Floats, expected: Floats, n: int) -> None:
             f"ONNX Runtime and torch differ by {difference:.2g} after {n} items (accepted: {tolerance:.2g}); "
             "the encoder was not written: report the versions of torch and onnxruntime"
         )
+    # Items within the tolerance of the last one may stand on either side of the cut.
     top = np.argsort(-scores, kind="stable")[:TOP]
     kth = np.sort(expected)[-len(top)]
     if (expected[top] < kth - tolerance).any():

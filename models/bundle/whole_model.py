@@ -1,4 +1,4 @@
-"""The usual ways to serve a sequential recommender, to compare a bundle with: torch itself, one whole graph.
+"""Runs a recommender in the two usual ways, in torch and as one ONNX graph, to compare a bundle with.
 
 Both hold the item vectors inside the model and answer with the top k, as in the papers' own code.
 """
@@ -21,18 +21,18 @@ from models.networks.base import SequenceEncoder
 from models.networks.sasrec import SASRec, SASRecConfig
 
 TopK = Callable[[Rows], tuple[NDArray[np.int64], NDArray[np.float32]]]
-"""A history of 1 to L item rows -> the k best rows, best first, and their scores."""
+"""Takes a history of 1 to L item rows; returns the k best rows, best first, and their scores."""
 
 
 class WholeModel(nn.Module):
-    """Item rows in, the k best items out.
+    """Holds encoder and item vectors in one module: item rows in, the k best items out.
 
     Args:
-        encoder: in evaluation mode.
-        item_vectors: float32 [items, d].
-        k: how many items.
-        last_only: compute the last block for the last position only, as the exported encoder does; otherwise
-            for all positions, as in training.
+        encoder: user encoder, in evaluation mode.
+        item_vectors: vectors of the catalogue, float32 [items, d].
+        k: number of items to return.
+        last_only: True computes the last block for the last position only, as the exported encoder does;
+            False for all positions, as in training.
     """
 
     item_vectors: Tensor
@@ -55,14 +55,14 @@ class WholeModel(nn.Module):
 
 
 def random_recommender(config: SASRecConfig, items: int, seed: int) -> tuple[SASRec, NDArray[np.float32]]:
-    """A network and item vectors float32 [items, d] with seeded random weights, to measure speed alone."""
+    """Makes a network and item vectors [items, d] with seeded random weights, to measure speed alone."""
     torch.manual_seed(seed)
     network = SASRec(config).eval()
     return network, torch.randn(items, config.dimension).numpy() * config.dimension**-0.5
 
 
 def torch_eager(model: WholeModel) -> TopK:
-    """The model as torch runs it, on one thread."""
+    """Runs the model in torch, on one thread of this process."""
     torch.set_num_threads(1)
     model.eval()
 
@@ -75,11 +75,11 @@ def torch_eager(model: WholeModel) -> TopK:
 
 
 def plain_onnx(model: WholeModel, path: Path) -> TopK:
-    """``torch.onnx.export`` of the whole model, run by ONNX Runtime on one thread.
+    """Exports the whole model with ``torch.onnx.export`` and runs it in ONNX Runtime, on one thread.
 
     Args:
-        model: to export.
-        path: the file to write.
+        model: module to export.
+        path: file to write.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as for the encoder: deprecation, and traced assertions

@@ -44,7 +44,7 @@ def run(args: Namespace) -> str:
 
 
 def summary(dataset: Dataset) -> str:
-    """A small table of what a data set holds."""
+    """Counts what a data set holds, one line each."""
     lengths = [len(history) for history in dataset.histories]
     without_title = sum(item.title is None for item in dataset.items)
     with_image = sum(item.image is not None for item in dataset.items)

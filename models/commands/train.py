@@ -77,7 +77,7 @@ def run(args: Namespace) -> str:
 
 
 def read_config(args: Namespace) -> Config:
-    """The configuration that the options name."""
+    """Reads the configuration that the options name, with the values that they change."""
     settings = list(args.settings)
     if args.text_view:
         settings.append(f'features.text_view="{args.text_view}"')
@@ -87,7 +87,7 @@ def read_config(args: Namespace) -> Config:
 
 
 def summary(result: dict[str, Any], baselines: Mapping[str, Mapping[str, float]]) -> str:
-    """The metrics in percent, as the papers print them; baselines are those of the test part."""
+    """Lays the metrics out in percent, as the papers print them; baselines are those of the test part."""
     protocol = result["metrics"]["test"]["protocol"]
     lines = [f"{'':<12} {'H@1':>6} {'H@5':>6} {'N@5':>6} {'H@10*':>6} {'N@10*':>6} {'users':>7}"]
     for part, numbers in result["metrics"].items():

@@ -1,4 +1,4 @@
-"""The pictures of a data set: where they lie, and which of them can be shown."""
+"""Finds the pictures of a data set, and tells which of them can be shown."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from models.errors import DataError
 log = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
-"""What browsers show and LVLM providers accept; Pillow would start other programs for some others."""
+"""Formats that browsers show and LVLM providers accept; for some others Pillow would start other programs."""
 
 
 def find_photos(folder: Path, name: str, asked: Path | None) -> Path | None:
-    """The folder of pictures: the one asked for, else ``<data>/photos``, else ``<data>/../photos/<name>``.
+    """Finds the folder of pictures: the one asked for, ``<data>/photos`` or ``<data>/../photos/<name>``.
 
     Raises:
         DataError: the folder that was asked for does not exist.
@@ -38,7 +38,7 @@ def find_photos(folder: Path, name: str, asked: Path | None) -> Path | None:
 
 
 def without_missing(items: Sequence[Item], photos: Path | None) -> tuple[Item, ...]:
-    """Items whose picture is not on disk lose its name, so that nobody waits for it later."""
+    """Removes the names of pictures that are not on disk, so that no later step looks for them."""
     there = {path.name for path in photos.iterdir()} if photos else set()
     missing = sum(item.image is not None and item.image not in there for item in items)
     if missing:
@@ -47,9 +47,10 @@ def without_missing(items: Sequence[Item], photos: Path | None) -> tuple[Item, .
 
 
 def picture_problem(path: Path) -> str | None:
-    """Why a catalogue leaves a picture out; None for a good one."""
+    """Says why a catalogue leaves a picture out; None for a picture that can be shown."""
     try:
         with warnings.catch_warnings():
+            # A small file that unpacks to more than 89 million pixels would fill the memory.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
                 image.load()

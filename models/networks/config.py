@@ -1,4 +1,4 @@
-"""The configuration that every model family has; a family adds sections of its own in a subclass."""
+"""Defines the configuration that every model family has; a family adds its own sections in a subclass."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 from models.features.config import FeatureConfig
 
 Modality = Literal["id", "text", "image"]
+"""What a family can read of an item: its row, its frozen text feature, its frozen image feature."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class TrainingConfig:
     """The ``[training]`` section of a family that only counts.
 
     Attributes:
-        seed: of everything random in a training.
+        seed: seed of everything random in a training, at least 0.
     """
 
     seed: int
@@ -30,11 +31,11 @@ class LearningConfig(TrainingConfig):
     """The ``[training]`` section of a family that learns by gradient descent.
 
     Attributes:
-        seed: of the initial weights, the order of batches, dropout and negatives.
-        epochs: at most this many, at least 1.
+        seed: seed of initial weights, order of batches, dropout and negatives, at least 0.
+        epochs: largest number of epochs, at least 1.
         patience: epochs without a better validation N@5 after which training stops, at least 1.
-        learning_rate: of the optimiser, above 0.
-        weight_decay: of the optimiser, at least 0.
+        learning_rate: step size of the optimiser, above 0.
+        weight_decay: weight decay of the optimiser, at least 0.
     """
 
     epochs: int
@@ -57,9 +58,9 @@ class Config:
     """One training run: the sections of ``configs/*.toml`` that every family has.
 
     Attributes:
-        family: name of the model family in ``networks.registry``.
-        training: how the weights are found; a family that learns narrows it to ``LearningConfig``.
-        features: what frozen encoders make of texts and pictures.
+        family: name of the model family, a key of ``networks.registry.FAMILIES``.
+        training: section of training; a family that learns narrows it to ``LearningConfig``.
+        features: section of the frozen encoders, for families that read text or images.
     """
 
     family: str
@@ -72,9 +73,9 @@ class Config:
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """What the family reads of an item; text and image make the run compute frozen features."""
+        """Names what the family reads of an item; text and image make a run compute frozen features."""
         return ("id",)
 
     def to_json(self) -> dict[str, Any]:
-        """The family and the sections as plain values."""
+        """Returns the family and the sections as plain values."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""Next-item losses: the full softmax, and the softmax over shared sampled negatives."""
+"""Computes next-item losses: the full softmax, and the softmax over shared sampled negatives."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch.nn import functional
 
 
 def full_softmax(states: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy over the whole catalogue.
+    """Computes the cross-entropy over the whole catalogue.
 
     Args:
         states: user vectors [P, d].
         vectors: item vectors [items, d].
-        targets: rows of the next items, int64 [P].
+        targets: item rows of the next items, int64 [P].
 
     Returns:
         The mean loss, in nats.
@@ -26,7 +26,7 @@ def full_softmax(states: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
 def sampled_softmax(
     states: Tensor, positives: Tensor, negatives: Tensor, same: Tensor, items: int, log_q: bool
 ) -> Tensor:
-    """Cross-entropy of the target against K uniformly drawn negatives shared by all positions.
+    """Computes the cross-entropy of the target against K uniformly drawn negatives shared by all positions.
 
     Sharing turns P small products into one matrix product. With ``log_q`` each negative counts for the
     (items - 1) / K items that it stands for, which makes the partition function unbiased (Bengio & Senécal,
@@ -38,7 +38,7 @@ def sampled_softmax(
         negatives: vectors of the negatives [K, d].
         same: bool [P, K], True where a negative is the position's own target; it is left out.
         items: size of the catalogue.
-        log_q: whether to correct for sampling.
+        log_q: True corrects for sampling.
 
     Returns:
         The mean loss, in nats.
@@ -48,4 +48,5 @@ def sampled_softmax(
     if log_q:
         negative = negative + math.log((items - 1) / len(negatives))
     first = torch.zeros(len(states), dtype=torch.int64, device=states.device)
+    # The positive is column 0 of every position: [P, 1 + K].
     return functional.cross_entropy(torch.cat([positive, negative], dim=1), first)

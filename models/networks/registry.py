@@ -1,4 +1,4 @@
-"""The model families by the name that a configuration calls them (``family = "sasrec"``)."""
+"""Lists the model families by the name in a configuration (``family = "sasrec"``)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ FAMILIES: dict[str, type[Network]] = {
     "sasrec": TowerRecommender,
     "morec": TowerRecommender,
 }
-"""A new family is one file beside this one and one line here."""
+"""Name -> class. A new family is one file beside this one and one line here."""
 
 
 def family_of(record: Mapping[str, object]) -> object:
-    """The family that a configuration names; those from before the field are SASRec or MoRec."""
+    """Returns the family that a configuration names; without a name it is SASRec or MoRec."""
     if "family" in record:
         return record["family"]
+    # Runs and bundles from before the field: SASRec learns ids alone, MoRec reads contents.
     tower = record.get("tower")
     modalities = tower.get("modalities") if isinstance(tower, Mapping) else None
     return "sasrec" if modalities in (["id"], ("id",)) else "morec"

@@ -1,8 +1,8 @@
-"""SASRec and MoRec: an item tower and a causal transformer joined on one seam.
+"""Joins an item tower and a causal transformer to SASRec or MoRec.
 
-The vectors that the tower makes are read by the transformer and scored against its output (shared item
-embedding, Kang & McAuley, section III-C), so a bundle needs one matrix per backbone. With a table of ids as
-its tower the model is SASRec; with contents it is MoRec (Yuan et al., SIGIR 2023).
+The transformer reads the vectors that the tower makes, and its output is scored against the same vectors
+(shared item embedding, Kang & McAuley, section III-C), so a bundle needs one matrix per backbone. With a
+table of ids as its tower the model is SASRec; with texts or images it is MoRec (Yuan et al., SIGIR 2023).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from models.networks.sasrec import SASRec, SASRecConfig
 
 @dataclass(frozen=True)
 class NextItemConfig(LearningConfig):
-    """How next-item prediction is trained.
+    """The ``[training]`` section of SASRec and MoRec.
 
     Attributes:
         positions: history positions per step, at least 1; a step holds positions / n sequences of length n.
-        negatives: shared negatives per step; 0 takes the softmax over the whole catalogue.
-        log_q: whether sampled negatives are weighted to stand for the whole catalogue.
-        temperature: what scores are divided by in the loss, above 0.
+        negatives: shared negatives per step, at least 0; 0 takes the softmax over the whole catalogue.
+        log_q: True weights sampled negatives to stand for the whole catalogue.
+        temperature: divisor of the scores in the loss, above 0.
     """
 
     positions: int
@@ -50,7 +50,7 @@ class NextItemConfig(LearningConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TowerRecommenderConfig(Config):
-    """The sections of SASRec and MoRec."""
+    """All sections of SASRec and MoRec; the name of the family must fit what the tower reads."""
 
     network: SASRecConfig
     tower: TowerConfig
@@ -66,12 +66,12 @@ class TowerRecommenderConfig(Config):
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """What the tower reads."""
+        """Names what the tower reads."""
         return self.tower.modalities
 
 
 class TowerRecommender(SequenceNetwork, LearningNetwork):
-    """SASRec when the tower is an id table, MoRec when it reads contents."""
+    """Predicts the next item: SASRec when the tower is an id table, MoRec when it reads texts or images."""
 
     config_type = TowerRecommenderConfig
     learning: NextItemConfig
@@ -79,22 +79,22 @@ class TowerRecommender(SequenceNetwork, LearningNetwork):
     def __init__(self, config: TowerRecommenderConfig, data: TrainingData) -> None:
         super().__init__(config, data)
         self.learning = config.training
-        # The names ``tower`` and ``network`` are in the weights of every run: they must stay.
+        # Attribute names are keys of the saved weights: renaming these two makes older runs unreadable.
         self.tower = ItemTower(config.tower, config.network.dimension, data.items, data.features)
         self.network = SASRec(config.network)
         self._sequences = training_sequences(data.histories, config.network.length)
 
     def item_vectors(self) -> Tensor:
-        """The vectors of the whole catalogue, [items, d]."""
+        """Runs the tower on the whole catalogue, [items, d]."""
         return self.tower.all()
 
     def user_encoder(self) -> SASRec:
-        """The transformer."""
+        """Returns the transformer."""
         return self.network
 
     @classmethod
     def restore_encoder(cls, config: Config, weights: Mapping[str, Tensor]) -> SASRec:
-        """The transformer with trained weights."""
+        """Rebuilds the transformer with trained weights; the tower is left out."""
         assert isinstance(config, TowerRecommenderConfig)
         encoder, prefix = SASRec(config.network), "network."
         encoder.load_state_dict(
@@ -103,20 +103,20 @@ class TowerRecommender(SequenceNetwork, LearningNetwork):
         return encoder
 
     def batches(self, generator: torch.Generator) -> Sequence[Tensor]:
-        """Every training sequence once: item rows [B, n + 1], one n per batch."""
+        """Takes every training sequence once: item rows [B, n + 1], one n per batch."""
         return list(batches(self._sequences, self.learning.positions, generator))
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss of predicting each next item, against freshly drawn negatives."""
+        """Computes the loss of each next item against negatives drawn for this batch."""
         negatives = torch.randint(self.tower.items, (self.learning.negatives,), generator=generator)
         return self.next_item_loss(batch, negatives.to(batch.device))
 
     def next_item_loss(self, rows: Tensor, negatives: Tensor) -> Tensor:
-        """The loss of predicting each next item.
+        """Computes the loss of each next item against given negatives.
 
         Args:
             rows: item rows int64 [B, n + 1]; position t predicts t + 1.
-            negatives: item rows int64 [K]; without any, the softmax is over the whole catalogue.
+            negatives: item rows int64 [K]; with K = 0 the softmax is over the whole catalogue.
         """
         # embedding(rows, vectors) is vectors[rows] with a gradient that adds up in a fixed order, with any
         # number of threads.
@@ -125,16 +125,16 @@ class TowerRecommender(SequenceNetwork, LearningNetwork):
             vectors = self.tower.all()  # [items, d]
             states = self.network(embedding(rows[:, :-1], vectors)).flatten(0, 1)  # [P, d]
             return full_softmax(states / self.learning.temperature, vectors, targets)
-        # The tower runs on the items of this step alone, each once.
-        used, places = torch.unique(torch.cat([rows.flatten(), negatives]), return_inverse=True)
+        # The tower runs on the R different items of this step alone, each once.
+        used, index = torch.unique(torch.cat([rows.flatten(), negatives]), return_inverse=True)
         vectors = self.tower(used)  # [R, d]
-        taken, drawn = places[: rows.numel()].view_as(rows), places[rows.numel() :]
+        taken, drawn = index[: rows.numel()].view_as(rows), index[rows.numel() :]  # [B, n + 1], [K]
         states = self.network(embedding(taken[:, :-1], vectors)).flatten(0, 1)  # [P, d]
         return sampled_softmax(
             states / self.learning.temperature,
             embedding(taken[:, 1:].flatten(), vectors),
             embedding(drawn, vectors),
-            same=targets[:, None] == negatives,
+            same=targets[:, None] == negatives,  # [P, K]
             items=self.tower.items,
             log_q=self.learning.log_q,
         )

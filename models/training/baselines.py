@@ -1,4 +1,4 @@
-"""The two recommenders that every table needs and that learn nothing about anybody."""
+"""Measures the two recommenders of every table that ignore the user: Random and Pop."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from models.evaluation import (
 
 
 class Random:
-    """Scores drawn from a seeded generator: what no knowledge at all reaches."""
+    """Draws scores from a seeded generator: the metrics that chance alone reaches."""
 
     def __init__(self, seed: int = 2024) -> None:
         self._generator = np.random.default_rng(seed)
 
     def score(self, history_rows: Sequence[Rows], candidate_rows: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Score candidates.
+        """Draws a score per candidate.
 
         Args:
-            history_rows: [users], not looked at.
-            candidate_rows: int32 [users, n].
+            history_rows: histories [users], not read.
+            candidate_rows: item rows int32 [users, n].
 
         Returns:
             float64 [users, n], uniform in [0, 1).
@@ -39,18 +39,18 @@ class Random:
 
 
 class Pop:
-    """The more interactions an item has in the training part, the better."""
+    """Ranks by the number of interactions in the training part."""
 
     def __init__(self, popularity: NDArray[np.int64]) -> None:
-        """Take the counts int64 [items] of ``catalogue.popularity``."""
+        """Takes the counts int64 [items] of ``evaluation.popularity``."""
         self._popularity = popularity
 
     def score(self, history_rows: Sequence[Rows], candidate_rows: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Score candidates.
+        """Looks the counts of candidates up.
 
         Args:
-            history_rows: [users], not looked at.
-            candidate_rows: int32 [users, n].
+            history_rows: histories [users], not read.
+            candidate_rows: item rows int32 [users, n].
 
         Returns:
             int64 [users, n].
@@ -59,7 +59,7 @@ class Pop:
 
 
 def baseline_metrics(dataset: Dataset, protocol: EvaluationProtocol) -> dict[str, dict[str, float]]:
-    """H@1, H@5 and N@5 of Random and Pop on the test part, as shares of one."""
+    """Computes H@1, H@5 and N@5 of Random and Pop on the test part, as shares of one."""
     test, items = leave_one_out(dataset.histories).test, len(dataset.items)
     candidates = candidate_matrix(test, dataset.histories, items, protocol)
     scores: dict[str, Score] = {

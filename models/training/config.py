@@ -1,4 +1,4 @@
-"""Everything that a training run is told, read strictly.
+"""Reads the configuration of a training run, strictly.
 
 An unknown key, a wrong type or a value that makes no sense stops with a sentence that names it.
 """
@@ -24,16 +24,16 @@ class ConfigError(ModelsError):
 
 
 def configs() -> list[str]:
-    """The names of the configurations that come with the package."""
+    """Lists the configurations that come with the package."""
     return sorted(path.stem for path in CONFIGS.glob("*.toml"))
 
 
 def load(path: Path, settings: Sequence[str] = ()) -> Config:
-    """Read a TOML file, then change single values.
+    """Reads a TOML file, then changes single values.
 
     Args:
-        path: the file.
-        settings: ``section.key=value``; the value is TOML, a word without quotes counts as a string.
+        path: TOML file with a family and its sections.
+        settings: changes ``section.key=value``; the value is TOML, a word without quotes counts as a string.
 
     Raises:
         ConfigError: the file or a setting cannot be read, or names something that does not exist.
@@ -52,7 +52,7 @@ def load(path: Path, settings: Sequence[str] = ()) -> Config:
 
 
 def from_json(record: Mapping[str, Any], source: str) -> Config:
-    """Build a configuration from plain values.
+    """Builds a configuration of the right family from plain values.
 
     Raises:
         ConfigError: an unknown family, an unknown or missing key, a wrong type, or values that do not fit
@@ -104,7 +104,7 @@ def _build(kind: type[Any], record: object, source: str, prefix: str) -> Any:
 def _value(hint: Any, value: object, source: str, key: str) -> object:
     if is_dataclass(hint) and isinstance(hint, type):
         return _build(hint, value, source, f"{key}.")
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int:  # TOML has 1 and 1.0; a bool is refused, though it is an int
         return float(value)
     if get_origin(hint) is tuple and isinstance(value, list | tuple):
         return tuple(_value(get_args(hint)[0], each, source, key) for each in value)

@@ -1,4 +1,4 @@
-"""What ties a run to its data: a hash of everything that the run's configuration reads."""
+"""Ties a run to its data by a hash of everything that the run's configuration reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.networks.config import Config
 
 
 def fingerprint(dataset: Dataset, config: Config) -> str:
-    """Sixteen hex digits that change when anything does that a training with ``config`` reads.
+    """Hashes what a training with ``config`` reads into sixteen hex digits.
 
     That is ids, titles, keywords, categories and histories; in the enhanced view the captions of its
     captioner; with the image modality the bytes of the pictures. A catalogue has the fingerprint of the data
@@ -35,7 +35,7 @@ def fingerprint(dataset: Dataset, config: Config) -> str:
 
 
 def _digests(dataset: Dataset) -> dict[int, str]:
-    """Item row -> SHA-256 of its picture; pictures that a catalogue leaves out are left out here too."""
+    """Hashes pictures: item row -> SHA-256, without those that a catalogue leaves out."""
     folder = dataset.images or Path()
     paths = {row: folder / item.image for row, item in enumerate(dataset.items) if item.image}
     return {row: sha256_of(path) for row, path in paths.items() if picture_problem(path) is None}

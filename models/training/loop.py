@@ -1,4 +1,4 @@
-"""The training loop of every family, with an early stop on validation N@5."""
+"""Trains a network of any family, with an early stop on validation N@5."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from models.features import Features
 from models.networks.base import LearningNetwork, Network, TrainingData
 from models.networks.config import Config
 from models.networks.registry import FAMILIES
-from models.training.run import Progress, Run
+from models.training.run import Run, TrainingProgress
 from models.training.scoring import GraphScorer, metrics, sampled_ranks, scorer
 
 log = logging.getLogger(__name__)
 
 
 class TrainingError(ModelsError):
-    """Training cannot start, or has left the numbers behind."""
+    """Training cannot start, or its loss is no longer a number."""
 
 
 def build(config: Config, dataset: Dataset, features: Mapping[str, Features]) -> Network:
-    """A network of the configuration's family, with seeded random weights or with all that it counts.
+    """Builds a network of the configuration's family, with seeded random weights or with all that it counts.
 
     Args:
         config: family, sizes, modalities and seed.
         dataset: items and complete histories; the network sees the training part of them alone.
-        features: of each modality but ``id``.
+        features: frozen features of each modality but ``id``.
 
     Raises:
         ValueError: the features of a modality are missing or have another number of rows.
@@ -55,18 +55,18 @@ def train(
     device: torch.device,
     protocol: EvaluationProtocol | None = None,
 ) -> dict[str, Any]:
-    """Train until validation N@5 stops rising, then measure the best weights.
+    """Trains until validation N@5 stops rising, then measures the best weights.
 
     A run that was interrupted goes on after its last complete epoch and ends with the same weights as if it
     had not been: every epoch seeds its own randomness from (seed, epoch), so a checkpoint needs no generator
     states.
 
     Args:
-        network: from ``build``; ends with the best weights.
+        network: network from ``build``; ends with the best weights.
         dataset: items and complete histories; the last two items of a user are never trained on.
-        run: where checkpoints, log and result go.
-        device: where to compute.
-        protocol: of the sampled candidates.
+        run: folder of checkpoints, log and result.
+        device: device to compute on.
+        protocol: seed and number of sampled candidates.
 
     Returns:
         The result as kept in the run: metrics of validation and test, epochs, seconds per epoch.
@@ -86,7 +86,7 @@ def train(
     if isinstance(network, LearningNetwork):
         progress = _learn(network, dataset, split, run, protocol)
     else:  # it was complete when it was built
-        progress = Progress()
+        progress = TrainingProgress()
         run.save_best(network.state_dict())
     network.load_state_dict(run.best(device))
     trained = scorer(network)
@@ -106,12 +106,13 @@ def train(
 
 
 def train_epoch(network: LearningNetwork, optimiser: torch.optim.Optimizer, epoch: int) -> float:
-    """Every batch once.
+    """Takes one step per batch.
 
     Args:
-        network: on its device.
-        optimiser: of its parameters.
-        epoch: counted from 0; seeds order, negatives and dropout together with the configuration's seed.
+        network: network on its device.
+        optimiser: optimiser of the network's parameters.
+        epoch: number of complete epochs before this one; seeds order, negatives and dropout together with the
+            configuration's seed.
 
     Returns:
         The mean loss of the epoch's steps, in nats where it is a cross-entropy.
@@ -143,7 +144,7 @@ def train_epoch(network: LearningNetwork, optimiser: torch.optim.Optimizer, epoc
 
 
 def describe(device: torch.device) -> str:
-    """A device in words, for manifests."""
+    """Describes a device in words, for manifests."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return f"{device.type}, {torch.get_num_threads()} threads"
@@ -151,8 +152,8 @@ def describe(device: torch.device) -> str:
 
 def _learn(
     network: LearningNetwork, dataset: Dataset, split: Split, run: Run, protocol: EvaluationProtocol
-) -> Progress:
-    """Run epochs until patience or the configuration's number of them ends."""
+) -> TrainingProgress:
+    """Runs epochs until patience or the configured number of them is used up."""
     candidates = candidate_matrix(split.validation, dataset.histories, len(dataset.items), protocol)
     optimiser, learning = network.optimiser(), network.learning
     progress = _resume(network, optimiser, run)
@@ -171,10 +172,10 @@ def _learn(
     return progress
 
 
-def _resume(network: LearningNetwork, optimiser: torch.optim.Optimizer, run: Run) -> Progress:
+def _resume(network: LearningNetwork, optimiser: torch.optim.Optimizer, run: Run) -> TrainingProgress:
     restored = run.restore(next(network.parameters()).device)
     if restored is None:
-        return Progress()
+        return TrainingProgress()
     state, progress = restored
     network.load_state_dict(state["weights"])
     optimiser.load_state_dict(state["optimiser"])
@@ -185,11 +186,11 @@ def _resume(network: LearningNetwork, optimiser: torch.optim.Optimizer, run: Run
 def _advance(
     network: LearningNetwork,
     optimiser: torch.optim.Optimizer,
-    progress: Progress,
+    progress: TrainingProgress,
     run: Run,
     record: dict[str, float],
 ) -> None:
-    """Close an epoch: log it, keep the weights if they are the best, keep a checkpoint."""
+    """Closes an epoch: logs it, keeps the weights if they are the best, keeps a checkpoint."""
     progress.epoch += 1
     progress.log.append({"epoch": progress.epoch, **record})
     log.info(
@@ -197,6 +198,7 @@ def _advance(
         "%(seconds).1f s",
         progress.log[-1],
     )
+    # The best weights first: a run killed between the two repeats the epoch and saves the same ones again.
     if record["N@5"] > progress.best:
         progress.best, progress.best_epoch = record["N@5"], progress.epoch
         run.save_best(network.state_dict())

@@ -1,4 +1,4 @@
-"""A run folder: all that is left of one training, and all that is needed to go on with it or to export it.
+"""Keeps one training in a folder: all that is needed to go on with it or to export it.
 
 config.json        the configuration, and what it was trained on
 log.jsonl          one line per epoch
@@ -30,20 +30,20 @@ Floats = NDArray[np.float32]
 
 
 class RunError(ModelsError):
-    """A run folder holds another run, or not what is asked of it."""
+    """A run folder holds another run, or lacks what is asked of it."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What was trained on what.
+    """Which configuration was trained on which data.
 
     Attributes:
-        model: the name of the configuration, for people and as the backbone's name.
+        model: name of the configuration, and of the backbone unless export names another.
         kind: ``data`` (a data set's folder) or ``bundle`` (a bundle's catalogue).
-        folder: absolute path.
-        photos: the folder of pictures, where it was named.
-        dataset: its name.
-        fingerprint: of the data that the configuration reads (``models.training.fingerprint``).
+        folder: absolute path of the data set or the bundle.
+        photos: folder of pictures; None where it was not named.
+        dataset: name of the data set.
+        fingerprint: hash of the data that the configuration reads (``models.training.fingerprint``).
     """
 
     model: str
@@ -55,14 +55,14 @@ class Origin:
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """How far a training has come.
 
     Attributes:
-        epoch: complete epochs.
-        best: the best validation N@5 so far.
-        best_epoch: when that was, counted from 1.
-        log: one record per epoch.
+        epoch: number of complete epochs.
+        best: best validation N@5 so far, a share of one; -1 before the first epoch.
+        best_epoch: number of the epoch with the best validation N@5, from 1; 0 before the first.
+        log: one record per epoch: its number, loss, seconds and validation metrics.
     """
 
     epoch: int = 0
@@ -72,18 +72,18 @@ class Progress:
 
     @property
     def seconds_per_epoch(self) -> float:
-        """Mean wall time of training, without validation."""
+        """Mean wall time of an epoch in seconds, without validation."""
         return sum(line["seconds"] for line in self.log) / max(1, len(self.log))
 
 
 @dataclass(frozen=True)
 class Run:
-    """The files of one run."""
+    """Reads and writes the files of one run."""
 
     folder: Path
 
     def start(self, config: Config, origin: Origin) -> None:
-        """Claim the folder, or join the run that is in it already.
+        """Claims the folder, or joins the run that is in it already.
 
         Raises:
             RunError: another run is in it.
@@ -103,14 +103,14 @@ class Run:
         write_text(path, json.dumps(record, indent=2) + "\n")
 
     def _has(self, config: Config) -> bool:
-        """Whether the run's configuration says the same, were it written before families had names."""
+        """Tells whether the run has this configuration, be it written before families had names."""
         try:
             return self.config() == config
         except ConfigError:  # of a version with other keys
             return False
 
     def config(self) -> Config:
-        """The configuration.
+        """Reads the configuration.
 
         Raises:
             RunError: there is no run in the folder.
@@ -119,32 +119,32 @@ class Run:
         return from_json(self._record()["config"], str(self.folder / "config.json"))
 
     def origin(self) -> Origin:
-        """What it was trained on.
+        """Reads what the run was trained on.
 
         Raises:
             RunError: there is no run in the folder.
         """
         return Origin(**self._record()["origin"])
 
-    def save(self, state: dict[str, Any], progress: Progress) -> None:
-        """Keep a checkpoint: the state of weights and optimiser after ``progress``."""
+    def save(self, state: dict[str, Any], progress: TrainingProgress) -> None:
+        """Keeps a checkpoint: the state of weights and optimiser after ``progress``."""
         save_tensors(self.folder / "checkpoint.pt", {**state, "progress": asdict(progress)})
         write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in progress.log))
 
-    def restore(self, device: torch.device) -> tuple[dict[str, Any], Progress] | None:
-        """The last checkpoint; None before the first."""
+    def restore(self, device: torch.device) -> tuple[dict[str, Any], TrainingProgress] | None:
+        """Reads the last checkpoint; None before the first."""
         path = self.folder / "checkpoint.pt"
         if not path.is_file():
             return None
         state = torch.load(path, map_location=device, weights_only=True)
-        return state, Progress(**state.pop("progress"))
+        return state, TrainingProgress(**state.pop("progress"))
 
     def save_best(self, weights: dict[str, Any]) -> None:
-        """Keep the weights of the best epoch so far."""
+        """Keeps the weights of the best epoch so far."""
         save_tensors(self.folder / "best.pt", weights)
 
     def best(self, device: torch.device) -> dict[str, Any]:
-        """The weights of the best epoch.
+        """Reads the weights of the best epoch.
 
         Raises:
             RunError: no epoch was completed.
@@ -156,12 +156,12 @@ class Run:
         return weights
 
     def finish(self, result: dict[str, Any], item_vectors: Floats, user_vectors: Floats | None) -> None:
-        """Keep the outcome. ``result.json`` comes last: where it is, all else is complete.
+        """Keeps the outcome. ``result.json`` comes last: where it is, all else is complete.
 
         Args:
             result: metrics, epochs and times.
-            item_vectors: float32 [items, d].
-            user_vectors: float32 [users, d] of a graph family; None for the others.
+            item_vectors: vectors of the catalogue, float32 [items, d].
+            user_vectors: vectors of all users of a graph family, float32 [users, d]; None for the others.
         """
         _save_array(self.folder / ITEM_VECTORS, item_vectors)
         if user_vectors is not None:
@@ -169,17 +169,17 @@ class Run:
         write_text(self.folder / "result.json", json.dumps(result, indent=2) + "\n")
 
     def result(self) -> dict[str, Any] | None:
-        """The outcome; None while unfinished."""
+        """Reads the outcome; None while the training is unfinished."""
         path = self.folder / "result.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def item_vectors(self) -> Floats:
-        """The vectors of the catalogue, float32 [items, d]."""
+        """Reads the vectors of the catalogue, float32 [items, d]."""
         vectors: Floats = np.load(self.folder / ITEM_VECTORS, allow_pickle=False)
         return vectors
 
     def user_vectors(self) -> Floats:
-        """The vectors of the users of a graph family, float32 [users, d], in the data set's order."""
+        """Reads the vectors of the users of a graph family, float32 [users, d], in the data set's order."""
         vectors: Floats = np.load(self.folder / USER_VECTORS, allow_pickle=False)
         return vectors
 
@@ -199,7 +199,7 @@ def _save_array(path: Path, values: Floats) -> None:
 
 
 def save_tensors(path: Path, state: dict[str, Any]) -> None:
-    """``torch.save`` under a temporary name, then a rename."""
+    """Saves tensors under a temporary name, then renames the file."""
     draft = path.with_name(f".{path.name}.new")
     torch.save(state, draft)
     draft.replace(path)

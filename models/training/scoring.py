@@ -1,4 +1,4 @@
-"""A trained recommender over many users at once: scores, ranks, metrics."""
+"""Scores many users at once with a trained network, and makes ranks and metrics of the scores."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ Floats = NDArray[np.float32]
 
 
 class Scorer(ABC):
-    """Item vectors and user vectors of a network whose weights stay as they are.
+    """Scores with the item vectors and user vectors of a network whose weights no longer change.
 
     Attributes:
-        item_vectors: float32 [items, d], computed once.
+        item_vectors: vectors of the catalogue, float32 [items, d], computed once.
     """
 
     item_vectors: Floats
 
     @abstractmethod
     def user_vectors(self, users: Sequence[int], histories: Sequence[Rows]) -> Floats:
-        """The vectors to score items with.
+        """Computes the vectors to score items with.
 
         Args:
-            users: positions in the data set.
-            histories: of the same users, oldest first and not empty.
+            users: positions of the users in the data set.
+            histories: item rows of the same users, oldest first and not empty.
 
         Returns:
             float32 [users, d].
         """
 
     def score(self, users: Sequence[int], histories: Sequence[Rows], candidates: NDArray[np.int32]) -> Floats:
-        """Users, their histories and candidates int32 [users, n] -> scores float32 [users, n]."""
+        """Scores candidates int32 [users, n] of users with these histories: float32 [users, n]."""
         vectors = self.user_vectors(users, histories)
         return np.asarray(np.einsum("ud,und->un", vectors, self.item_vectors[candidates]), dtype=np.float32)
 
 
 class SequenceScorer(Scorer):
-    """Encodes histories; they are grouped by length, so that nothing is padded."""
+    """Encodes the histories of users, grouped by length so that nothing is padded."""
 
     def __init__(self, network: SequenceNetwork) -> None:
         self._encoder = network.eval().user_encoder()
@@ -66,7 +66,7 @@ class SequenceScorer(Scorer):
         self.item_vectors: Floats = self._vectors.cpu().numpy()
 
     def user_vectors(self, users: Sequence[int], histories: Sequence[Rows]) -> Floats:
-        """The vectors after the last L items of each history, float32 [users, d]."""
+        """Encodes the last L items of each history, float32 [users, d]."""
         by_length: dict[int, list[int]] = defaultdict(list)
         for at, history in enumerate(histories):
             by_length[min(len(history), self._encoder.length)].append(at)
@@ -82,7 +82,7 @@ class SequenceScorer(Scorer):
 
 
 class GraphScorer(Scorer):
-    """Looks users up; their histories were read when the graph was made."""
+    """Looks users up; what they took is in their vectors already, so histories are not read."""
 
     def __init__(self, network: GraphNetwork) -> None:
         network.eval()
@@ -91,12 +91,12 @@ class GraphScorer(Scorer):
             self.all_user_vectors: Floats = network.user_vectors().cpu().numpy()  # [all users, d]
 
     def user_vectors(self, users: Sequence[int], histories: Sequence[Rows]) -> Floats:
-        """The vectors of the given users, float32 [users, d]."""
+        """Looks the vectors of users up, float32 [users, d]."""
         return self.all_user_vectors[np.asarray(users, dtype=np.int64)]
 
 
 def scorer(network: Network) -> Scorer:
-    """The scorer for a network of either kind."""
+    """Makes the scorer for a network of either kind."""
     if isinstance(network, SequenceNetwork):
         return SequenceScorer(network)
     assert isinstance(network, GraphNetwork), type(network)
@@ -106,7 +106,7 @@ def scorer(network: Network) -> Scorer:
 def sampled_ranks(
     scorer: Scorer, examples: Sequence[Example], candidates: NDArray[np.int32]
 ) -> NDArray[np.int64]:
-    """Ranks of the targets among their candidates, int64 [examples]."""
+    """Ranks targets among their candidates, int64 [examples]."""
     ranks = [np.empty(0, dtype=np.int64)]
     for at in range(0, len(examples), 8 * BATCH):
         some = examples[at : at + 8 * BATCH]
@@ -116,7 +116,7 @@ def sampled_ranks(
 
 
 def full_ranks(scorer: Scorer, examples: Sequence[Example]) -> NDArray[np.int64]:
-    """Ranks of the targets among all items that the user has not seen before, int64 [examples]."""
+    """Ranks targets among all items that the user has not seen before, int64 [examples]."""
     ranks = [np.empty(0, dtype=np.int64)]
     for at in range(0, len(examples), BATCH):
         some = examples[at : at + BATCH]
@@ -129,13 +129,13 @@ def full_ranks(scorer: Scorer, examples: Sequence[Example]) -> NDArray[np.int64]
 def metrics(
     scorer: Scorer, examples: Sequence[Example], histories: Sequence[Rows], protocol: EvaluationProtocol
 ) -> dict[str, Any]:
-    """Everything that is quoted about one part of the split, with how it was measured.
+    """Computes everything that is quoted about one part of the split, with the protocol beside it.
 
     Args:
-        scorer: the recommender.
-        examples: validation or test.
-        histories: the complete histories, which negatives avoid.
-        protocol: of the sampled candidates.
+        scorer: scorer of the trained network.
+        examples: validation or test part.
+        histories: complete histories, which negatives avoid.
+        protocol: seed and number of sampled candidates.
 
     Returns:
         Shares of one: H@1, H@5, N@5 over the candidates; under ``full`` H@10, N@10 over the whole catalogue.

@@ -1,1 +1,1 @@
-"""Candidate generation: a user or a history goes in, the best items of the catalogue come out."""
+"""Generates candidates: a user or a history goes in, the best items of the catalogue come out."""

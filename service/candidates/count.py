@@ -1,4 +1,4 @@
-"""Families that only count, or not even that: served for every catalogue, without a run or an export."""
+"""Serves the families that need no training, Pop and Random, for every catalogue."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from models.contracts import HISTORIES, POPULARITY, BackboneManifest
 from service.bundle import Catalogue
-from service.candidates.base import best_rows
+from service.candidates.base import CandidateModel, best_rows
 
 
-class Pop:
+class Pop(CandidateModel):
     """Ranks items by their interactions in the training part, the same for everyone."""
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -23,37 +23,28 @@ class Pop:
 
     @property
     def manifest(self) -> BackboneManifest:
-        """Its name and its version, which changes with the counts."""
+        """Name, and a version that changes with the counts."""
         return self._manifest
-
-    def knows(self, user: int | None) -> bool:
-        """Never; who has no history is a cold start, as with any other model."""
-        return False
-
-    def warnings(self, user: int | None) -> tuple[str, ...]:
-        """None."""
-        return ()
 
     def top(
         self, user: int | None, history: Sequence[int], k: int, exclude: Sequence[int]
     ) -> tuple[list[int], list[float]]:
-        """The k items with most interactions, and how many these are."""
+        """Ranks by interactions; the scores are their counts."""
         kept = np.ones(len(self._order), dtype=np.bool_)
         kept[np.asarray(exclude, dtype=np.intp)] = False
         best = self._order[kept[self._order]][:k]
         return best.tolist(), self._popularity[best].astype(np.float64).tolist()
 
     def score(self, user: int | None, history: Sequence[int], rows: Sequence[int]) -> list[float]:
-        """The interactions of the given items."""
+        """Returns the interactions of the given items."""
         scores: list[float] = self._popularity[np.asarray(rows)].astype(np.float64).tolist()
         return scores
 
 
-class Random:
-    """Ranks items at random, the same way whenever the same user comes with the same history.
+class Random(CandidateModel):
+    """Ranks items at random, in the same order whenever the same user comes with the same history.
 
-    The scores are drawn from a seed made of both, so that answers of the LVLM to a random order can be cached
-    like any other.
+    User and history make the seed, so that an LVLM's answer to a random order can be cached like any other.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -62,37 +53,29 @@ class Random:
 
     @property
     def manifest(self) -> BackboneManifest:
-        """Its name and its version, which changes with the users' positions."""
+        """Name, and a version that changes with the items and the users' positions."""
         return self._manifest
-
-    def knows(self, user: int | None) -> bool:
-        """Never; who has no history is a cold start, as with any other model."""
-        return False
-
-    def warnings(self, user: int | None) -> tuple[str, ...]:
-        """None."""
-        return ()
 
     def top(
         self, user: int | None, history: Sequence[int], k: int, exclude: Sequence[int]
     ) -> tuple[list[int], list[float]]:
-        """The k items with the highest draws."""
+        """Ranks by the draws; the scores are the draws."""
         return best_rows(self._draws(user, history), k, exclude)
 
     def score(self, user: int | None, history: Sequence[int], rows: Sequence[int]) -> list[float]:
-        """The draws of the given items."""
+        """Returns the draws of the given items."""
         scores: list[float] = self._draws(user, history)[np.asarray(rows)].tolist()
         return scores
 
     def _draws(self, user: int | None, history: Sequence[int]) -> NDArray[np.float64]:
-        """One number per item of the catalogue, uniform in [0, 1): float64 [items]."""
+        """Draws one number per item of the catalogue, uniform in [0, 1): float64 [items]."""
         key = np.array([-1 if user is None else user, *history], dtype="<i8").tobytes()
         seed = int.from_bytes(hashlib.sha256(key).digest()[:8], "little")
         return np.random.default_rng(seed).random(self._items)
 
 
 def _untrained(name: str, catalogue: Catalogue, read: str) -> BackboneManifest:
-    """The manifest of a family that was not trained; its version is that of the catalogue's file it reads."""
+    """Makes the manifest of a family without training; its version is that of the file it reads."""
     return BackboneManifest(
         name=name,
         family=name,

@@ -1,4 +1,4 @@
-"""Which class serves a backbone, and which families every bundle has."""
+"""Picks the class that serves a backbone, and lists the families that every bundle has."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from service.candidates.graph import GraphModel
 from service.candidates.sequence import SequenceModel
 
 COUNTING: dict[str, Callable[[Catalogue], CandidateModel]] = {"pop": Pop, "random": Random}
-"""Families without a run, by the name in a request; a bundle's own backbone of such a name goes first."""
+"""Families that need no training, by the name in a request; a bundle's own backbone of such a name wins."""
 
 
 def open_backbone(backbone: Backbone, threads: int = 1) -> CandidateModel:
-    """The candidate model of a trained backbone; what files it has says which kind it is.
+    """Opens a trained backbone: an encoder makes it a sequence family, user vectors a graph family.
 
     Args:
-        backbone: from an open bundle.
-        threads: of ONNX Runtime per call.
+        backbone: backbone of an open bundle.
+        threads: threads of ONNX Runtime per call, at least 1.
     """
     if backbone.encoder is not None:
         return SequenceModel(backbone, threads)
@@ -27,5 +27,5 @@ def open_backbone(backbone: Backbone, threads: int = 1) -> CandidateModel:
 
 
 def open_counting(catalogue: Catalogue) -> dict[str, CandidateModel]:
-    """The candidate models that every catalogue has without training, by name."""
+    """Opens the candidate models that every catalogue has without training, by name."""
     return {name: family(catalogue) for name, family in COUNTING.items()}

@@ -1,4 +1,4 @@
-"""Sequence families (SASRec, MoRec, …): ONNX Runtime turns a history into a user vector."""
+"""Serves sequence families (SASRec, MoRec, …): ONNX Runtime turns a history into a user vector."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from service.candidates.vectors import VectorModel
 
 
 class SequenceModel(VectorModel):
-    """A backbone whose encoder turns the last L item vectors of a history into a user vector.
+    """Scores items with the user vector that an encoder makes of the last L item vectors of a history.
 
     The item vectors stay outside the ONNX graph: worker processes share one memory-mapped copy, and the
     encoder sees only the n vectors of a history, never padding.
     """
 
     def __init__(self, backbone: Backbone, threads: int = 1) -> None:
-        """Load the encoder.
+        """Loads the encoder.
 
         Args:
-            backbone: from an open bundle; it has an encoder.
-            threads: of ONNX Runtime per call. Set explicitly, since it would count the host's cores and not
-                the container's.
+            backbone: backbone of an open bundle, with an encoder.
+            threads: threads of ONNX Runtime per call, at least 1. Left to itself it would count the host's
+                cores and not the container's.
         """
         super().__init__(backbone)
         options = onnxruntime.SessionOptions()
@@ -39,16 +39,8 @@ class SequenceModel(VectorModel):
             str(backbone.encoder), sess_options=options, providers=["CPUExecutionProvider"]
         )
 
-    def knows(self, user: int | None) -> bool:
-        """Never: all that it knows of a user is the history."""
-        return False
-
-    def warnings(self, user: int | None) -> tuple[str, ...]:
-        """None."""
-        return ()
-
     def user_vector(self, user: int | None, history: Sequence[int]) -> NDArray[np.float32]:
-        """Encode the last L items of a history, float32 [d]; the user makes no difference."""
+        """Encodes the last L items of a history, float32 [d]; the user makes no difference."""
         read = self._item_vectors[np.asarray(history[-self._manifest.length :])]  # [n, d]
         (vectors,) = self._session.run(None, {ENCODER_INPUT: read[np.newaxis]})  # [1, d]
         vector: NDArray[np.float32] = vectors[0]

@@ -25,6 +25,7 @@ from models.evaluation import (
     hit_at,
     leave_one_out,
     ndcg_at,
+    popularity,
     rank_of_target,
     sample_candidates,
     sampled_metrics,
@@ -175,7 +176,7 @@ def test_a_miss_stays_in_the_denominator() -> None:
 
 
 @pytest.mark.parametrize("metric", [hit_at, ndcg_at])
-def test_an_average_over_nobody_is_an_error(metric: object) -> None:
+def test_an_average_over_no_user_is_an_error(metric: object) -> None:
     with pytest.raises(EvaluationError, match="no example"):
         metric([], 5)  # type: ignore[operator]
 
@@ -222,3 +223,9 @@ def test_a_smaller_cohort_is_part_of_a_larger_one() -> None:
 
 def test_a_cohort_of_few_users_is_all_of_them() -> None:
     assert cohort([7, 3, 5]).tolist() == [3, 5, 7]
+
+
+def test_popularity_leaves_validation_and_test_items_out() -> None:
+    counts = popularity([rows(0, 1, 2, 3), rows(0, 0, 3, 2), rows(4, 4)], 6)
+    assert counts.tolist() == [3, 1, 0, 0, 2, 0]
+    assert counts.dtype == np.int64

@@ -13,7 +13,6 @@ from models.captions import read_captions, write_captions
 from models.contracts import BundleError, Caption, Item, sha256_of
 from models.data.dataset import Dataset
 from models.errors import DataError
-from models.evaluation import popularity
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -58,12 +57,6 @@ def test_the_same_data_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_catalogue(small_dataset(tmp_path / "photos"), tmp_path / name)
     assert files(tmp_path / "one") == files(tmp_path / "two")
-
-
-def test_popularity_leaves_validation_and_test_items_out() -> None:
-    counts = popularity([rows(0, 1, 2, 3), rows(0, 0, 3, 2), rows(4, 4)], 6)
-    assert counts.tolist() == [3, 1, 0, 0, 2, 0]
-    assert counts.dtype == np.int64
 
 
 def test_popularity_is_written_for_every_item(tmp_path: Path) -> None:
