@@ -34,9 +34,11 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit status: 0, or 2 after one sentence on stderr that says what was wrong.
     """
+    # Logs go to stderr: stdout holds what a command prints, for pipes.
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO, stream=sys.stderr)
     if not arguments or arguments[0] not in COMMANDS:
         return _usage(arguments)
+    # Inside, an import of a package that is not installed becomes one sentence about what to install.
     with needed_by(f"models {arguments[0]}", "models,features"):
         return _run(*arguments)
 
@@ -51,7 +53,7 @@ def _run(name: str, *rest: str) -> int:
         )
         command.add_arguments(parser)
         print(command.run(parser.parse_args(rest)))
-    except (ModelsError, BundleError, OSError) as error:
+    except (ModelsError, BundleError, OSError) as error:  # anything else is a bug and keeps its traceback
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("stopped")

@@ -24,12 +24,14 @@ def new_folder(target: Path) -> Iterator[Path]:
         An empty folder beside ``target``, on the same file system, so that one rename finishes it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, so that a rename never crosses file systems.
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     draft, old = scratch / "new", scratch / "old"
     draft.mkdir()
     try:
         yield draft
         try:
+            # A folder cannot replace a full one in a single rename, hence two and a way back.
             if target.exists():
                 target.rename(old)
             draft.rename(target)

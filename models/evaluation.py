@@ -135,7 +135,7 @@ def sample_candidates(
         )
     candidates = [target]
     for row in _draws(n_items, protocol.seed, user, target):
-        if len(candidates) > protocol.negatives:
+        if len(candidates) > protocol.negatives:  # the target and all negatives
             break
         if row not in taken:
             taken.add(row)
@@ -174,7 +174,7 @@ def full_rank(scores: ArrayLike, targets: ArrayLike, seen: Sequence[ArrayLike]) 
     scores, targets = np.asarray(scores), np.asarray(targets)
     users = np.arange(len(targets))
     above = ~(scores < scores[users, targets][:, None])  # [users, items]; True for ties and NaN
-    above[users, targets] = False
+    above[users, targets] = False  # the target does not stand above itself
     for row, items in zip(above, seen, strict=True):
         row[np.asarray(items, dtype=np.int64)] = False
     return np.asarray(1 + np.sum(above, axis=-1, dtype=np.int64))
@@ -182,7 +182,7 @@ def full_rank(scores: ArrayLike, targets: ArrayLike, seen: Sequence[ArrayLike]) 
 
 def hit_at(ranks: ArrayLike, k: int) -> float:
     """Hit ratio H@k: the share of targets among the first k."""
-    return float(np.mean(_ranks(ranks) <= k))
+    return float(np.mean(_ranks(ranks) <= k))  # MISS is infinite and never a hit
 
 
 def ndcg_at(ranks: ArrayLike, k: int) -> float:
@@ -244,6 +244,7 @@ def cohort(users: ArrayLike, n: int = COCHRAN, seed: int = 2024) -> NDArray[np.i
         int64 [min(n, users)], ascending.
     """
     users = np.unique(np.asarray(users, dtype=np.int64))
+    # The n users with the smallest hashes: a smaller n takes a part of them.
     keys = np.array([_mix(_mix(seed) ^ user) for user in users.tolist()], dtype=np.uint64)
     return np.sort(users[np.argsort(keys, kind="stable")[:n]])
 
@@ -270,7 +271,7 @@ def _mix(state: int) -> int:
 def _draws(n_items: int, *key: int) -> Iterator[int]:
     """Yields uniform item rows without end, the same for the same key."""
     state = 0
-    for part in key:
+    for part in key:  # each part is mixed in, so that (1, 2) and (2, 1) are different keys
         state = _mix(state ^ part)
     while True:
         yield _mix(state) % n_items  # the modulo's bias is below n_items / 2^64

@@ -49,11 +49,13 @@ def write_backbone(run: Run, bundle: Path, name: str | None = None) -> BackboneM
     name = name or origin.model
     if result is None:
         raise RunError(f"{run.folder} is not finished: call the same `python -m models train` again to go on")
+    # The name becomes a folder, a query parameter and a label of metrics.
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name):
         raise ExportError(f"the name {name!r} must be made of a-z, 0-9, dot, dash and underscore")
     dataset = read_catalogue(bundle)
     require_same_data(run, dataset, bundle)
     config, vectors = run.config(), run.item_vectors()
+    # Everything is checked inside: a failure leaves the bundle without the new folder, or with the old one.
     with new_folder(bundle / BACKBONES / name) as draft:
         np.save(draft / ITEM_VECTORS, vectors)
         length = _write_user_side(run, dataset, draft)
@@ -116,10 +118,11 @@ def _write_user_side(run: Run, dataset: Dataset, folder: Path) -> int:
     if issubclass(FAMILIES[run.config().family], SequenceNetwork):
         encoder = load_encoder(run)
         export_encoder(encoder, folder / ENCODER)
+        # Histories of the test part: the longest for which there is something left to predict.
         histories = [example.history for example in leave_one_out(dataset.histories).test]
         check_encoder(folder / ENCODER, encoder, vectors, histories)
         return encoder.length
-    user_vectors = run.user_vectors()
+    user_vectors = run.user_vectors()  # [users, d], in the order of histories.npz
     check_vectors(vectors, user_vectors, len(dataset.users))
     np.save(folder / USER_VECTORS, user_vectors)
     return 0

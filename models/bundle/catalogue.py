@@ -57,13 +57,13 @@ def write_catalogue(dataset: Dataset, bundle: Path, *, replace_other: bool = Fal
         DataError: the data set contradicts itself.
         BundleError: the bundle holds another catalogue, and ``replace_other`` is false.
     """
-    _check(dataset)
+    _check(dataset)  # before anything is written
     target = bundle / CATALOGUE
     with new_folder(target) as draft:
         items = _copy_images(dataset, draft / IMAGES)
         manifest = _write_files(replace(dataset, items=items), draft)
         captions = _captions_of(dataset)
-        if target.exists():
+        if target.exists():  # captions of the old catalogue are read before it is replaced
             if not replace_other:
                 _refuse_other(target, manifest)
             _keep_captions(target, items, captions)
@@ -125,6 +125,7 @@ def _check(dataset: Dataset) -> None:
             raise DataError(f"the data set {dataset.name} has no {what}")
         if len(set(ids)) < len(ids):
             raise DataError(f"the {what} id {Counter(ids).most_common(1)[0][0]!r} is used twice")
+        # numpy's fixed-width strings lose a NUL at their end: the id would come back as another.
         if not all(ids) or any("\0" in i for i in ids):
             raise DataError(f"the data set {dataset.name} has an empty {what} id or one with a NUL in it")
     if len(dataset.users) != len(dataset.histories):
@@ -159,12 +160,14 @@ def _copy_images(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
 
 
 def _write_files(dataset: Dataset, folder: Path) -> CatalogueManifest:
+    # "\n" on every system: the hash of the file is part of the catalogue's version.
     with (folder / ITEMS).open("w", encoding="utf-8", newline="\n") as stream:
         for item in dataset.items:
             stream.write(json.dumps(item.to_json(), ensure_ascii=False) + "\n")
     np.savez(
         folder / HISTORIES,
         user_ids=np.array(dataset.users, dtype=np.str_),
+        # User u owns item_rows[offsets[u]:offsets[u + 1]].
         offsets=np.cumsum([0, *map(len, dataset.histories)], dtype=np.int64),
         item_rows=np.concatenate(dataset.histories).astype(np.int32),
     )

@@ -55,6 +55,7 @@ def export_encoder(encoder: SequenceEncoder, path: Path) -> None:
         encoder: trained encoder, on the CPU.
         path: file to write.
     """
+    # Tracing needs an example; n is declared dynamic below, and two items exercise the mask.
     example = torch.zeros(1, min(2, encoder.length), encoder.dimension)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its deprecation, and what tracing thinks of our shape assertions
@@ -100,7 +101,7 @@ def check_encoder(
     for history in sample_histories(histories, encoder.length):
         vectors = item_vectors[history][None]  # [1, n, d]
         with torch.inference_mode():
-            expected = item_vectors @ encoder(torch.from_numpy(vectors))[0, -1].numpy()
+            expected = item_vectors @ encoder(torch.from_numpy(vectors))[0, -1].numpy()  # [items]
         (user,) = session.run([ENCODER_OUTPUT], {ENCODER_INPUT: vectors})
         _compare(item_vectors @ user[0], expected, len(history))
 
@@ -136,6 +137,7 @@ def sample_histories(histories: Sequence[Rows], length: int, each: int = 3) -> I
 def _compare(scores: Floats, expected: Floats, n: int) -> None:
     if not (np.isfinite(scores).all() and np.isfinite(expected).all()):
         raise ExportError(f"a score after {n} items is not a number: train again with a lower learning rate")
+    # Relative to the largest score; where that is below 1 the scores may be all rounding, and it is absolute.
     tolerance = TOLERANCE * max(1.0, float(np.abs(expected).max()))
     difference = float(np.abs(scores - expected).max())
     if difference > tolerance:

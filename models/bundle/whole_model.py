@@ -63,7 +63,7 @@ def random_recommender(config: SASRecConfig, items: int, seed: int) -> tuple[SAS
 
 def torch_eager(model: WholeModel) -> TopK:
     """Runs the model in torch, on one thread of this process."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # of the whole process, as long as it lives
     model.eval()
 
     def top_k(history: Rows) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

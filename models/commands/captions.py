@@ -34,6 +34,7 @@ def run(args: Namespace) -> str:
         What was written.
     """
     catalogue = read_catalogue(args.bundle)
+    # From rows, which are the bundle's own, to public ids, which the data set shares.
     captions = {
         captioner: {catalogue.items[row].item_id: caption for row, caption in by_row.items()}
         for captioner, by_row in catalogue.captions.items()

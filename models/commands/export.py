@@ -32,6 +32,7 @@ def run(args: Namespace) -> str:
     source = Run(args.run)
     lines = []
     if not (args.bundle / CATALOGUE).exists():
+        # The run knows where its data are; they may have changed since, so the fingerprint is checked first.
         dataset = _dataset(source.origin())
         require_same_data(source, dataset, Path(source.origin().folder))
         catalogue = write_catalogue(dataset, args.bundle)

@@ -69,7 +69,7 @@ def run(args: Namespace) -> str:
     dataset = read_catalogue(args.bundle) if args.bundle else registry.read(args.data, None, args.photos)
     origin = _origin(args, config, dataset)
     target = Run(args.runs / (args.name or f"{dataset.name}-{origin.model}"))
-    target.start(config, origin)
+    target.start(config, origin)  # refuses another run of this name before features are computed
     cache = args.features_cache or args.runs / "features"
     features = item_features(dataset, config.features, config.modalities, cache)
     result = train(build(config, dataset, features), dataset, target, device)
@@ -107,6 +107,7 @@ def summary(result: dict[str, Any], baselines: Mapping[str, Mapping[str, float]]
 
 
 def _baselines(dataset: Dataset, result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    # A run from earlier may have been measured with another protocol than today's default.
     measured = result["metrics"]["test"]["protocol"]
     return baseline_metrics(
         dataset, EvaluationProtocol(seed=measured["seed"], negatives=measured["negatives"])
@@ -115,6 +116,7 @@ def _baselines(dataset: Dataset, result: Mapping[str, Any]) -> dict[str, dict[st
 
 def _origin(args: Namespace, config: Config, dataset: Dataset) -> Origin:
     model = args.model or args.config.stem
+    # Raw and enhanced runs of one configuration stand beside each other in the runs folder and in a bundle.
     if config.features.text_view == "enhanced" and not model.endswith("-enhanced"):
         model += "-enhanced"
     return Origin(

@@ -103,6 +103,7 @@ def _core(interactions: Iterable[Interaction]) -> dict[str, list[str]]:
     """Keeps the 5-core: public user id -> public item ids, oldest first."""
     # sorted() is stable: reviews of one day stay in the order of the file.
     by_time = sorted(interactions, key=lambda interaction: interaction.timestamp)
+    # A dict keeps the first of equal pairs, and their order.
     pairs = dict.fromkeys((interaction.user_id, interaction.item_id) for interaction in by_time)
     if repeats := len(by_time) - len(pairs):
         log.warning("%d repeated reviews were left out", repeats)
@@ -145,7 +146,9 @@ def _item(item_id: str, record: Mapping[str, Any]) -> Item:
     return Item(
         item_id=item_id,
         title=clean(record.get("title")),
+        # A product may stand in several branches of the tree of categories; the first is taken.
         categories=clean_all(paths[0] if isinstance(paths, list) and paths else None),
+        # The last part of the address alone: a path from outside never leaves the folder of pictures.
         image=PurePosixPath(urlsplit(url).path).name or None if isinstance(url, str) else None,
     )
 
@@ -181,6 +184,7 @@ def _parse_literal(line: bytes, where: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd backslashes in product descriptions
+            # Literals alone: a call or a name in the line raises.
             return ast.literal_eval(line.decode().strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise DataError(

@@ -126,6 +126,7 @@ def _id_map(maps: Mapping[str, Any], key: str, path: Path) -> dict[str, str]:
 
 
 def _plain_id(value: object, path: Path, key: str) -> str:
+    # JSON true is an int to Python.
     if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
         raise DataError(f"{path}: {key} holds {value!r}, which is no id")
     return str(value)
@@ -144,6 +145,7 @@ def _item(internal: str, public: str, record: object) -> Item:
         title=clean(record.get("title")),
         categories=clean_all(record.get("categories")),
         keywords=clean(record.get("keywords")),
+        # The last part alone: a path from outside never leaves the folder of pictures.
         image=PurePosixPath(path).name or None if isinstance(path, str) else None,
     )
 
@@ -183,6 +185,7 @@ def _sequences(path: Path, users: Mapping[str, str], row_of: Mapping[str, int]) 
 def _word_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yields the number and the words of every line that is not empty."""
     try:
+        # Not splitlines(): it also splits at separators such as U+2028.
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error}): fetch it again") from error
@@ -206,7 +209,7 @@ def _check_pickle(path: Path, histories: Mapping[str, Rows], row_of: Mapping[str
             f"{path} has {len(pickled)} users and {SEQUENTIAL} has {len(histories)}: use one of the two"
         )
     for (user, rows), items in zip(histories.items(), pickled, strict=True):
-        other = [row_of.get(str(item), -1) for item in items]
+        other = [row_of.get(str(item), -1) for item in items]  # -1: an item that is in no other file
         if other == rows.tolist():
             continue
         pairs = enumerate(zip(rows.tolist(), other, strict=False))
@@ -227,6 +230,7 @@ def _negatives(
     if not path.is_file():
         return None
     lines = list(_word_lines(path))
+    # One file holds one kind of id; a mixture is refused below as an unknown user.
     public = set(public_ids).issuperset(words[0] for _, words in lines)
     position = {user: at for at, user in enumerate(public_ids if public else internal_ids)}
     row_of = {item.item_id: row for row, item in enumerate(items)}

@@ -23,8 +23,9 @@ def k_core(users: NDArray[np.int64], items: NDArray[np.int64], k: int) -> NDArra
     while kept.any():
         frequent = kept.copy()
         for ids in (users, items):
+            # Counts of the kept interactions, read back per interaction: bool [n].
             frequent &= np.bincount(ids[kept], minlength=ids.max() + 1)[ids] >= k
-        if (frequent == kept).all():
+        if (frequent == kept).all():  # each round drops at least one interaction, so the loop ends
             break
         kept = frequent
     return kept

@@ -39,6 +39,7 @@ def find_photos(folder: Path, name: str, asked: Path | None) -> Path | None:
 
 def without_missing(items: Sequence[Item], photos: Path | None) -> tuple[Item, ...]:
     """Removes the names of pictures that are not on disk, so that no later step looks for them."""
+    # One listing of the folder instead of a look at the disk per item.
     there = {path.name for path in photos.iterdir()} if photos else set()
     missing = sum(item.image is not None and item.image not in there for item in items)
     if missing:

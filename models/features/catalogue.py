@@ -148,6 +148,7 @@ def _features(
     if not present.any():
         raise FeatureError(f"no item has {kind}: train without it (tower.modalities)")
     encoder = load()
+    # None stands in the key for an item without input, so a picture that appears makes a new array.
     key = json.dumps([kind, encoder.identity, contents]).encode()
     path = cache / f"{kind}-{hashlib.sha256(key).hexdigest()[:20]}.npy"
     if path.is_file():
@@ -160,7 +161,7 @@ def _features(
         log.warning("%d %ss cannot be read; their items count as items without one", (~readable).sum(), kind)
     if not readable.any():
         raise FeatureError(f"no {kind} can be read: train without it (tower.modalities)")
-    present[np.flatnonzero(present)[~readable]] = False
+    present[np.flatnonzero(present)[~readable]] = False  # positions among the inputs -> rows
     values = np.zeros((len(inputs), encoded.shape[1]), dtype=np.float32)
     values[present] = _standardise(encoded[readable])
     return Features(values, present)
@@ -168,7 +169,7 @@ def _features(
 
 def _standardise(values: Floats) -> Floats:
     """Shifts and scales columns to zero mean and unit variance; a column that never varies becomes zero."""
-    spread = values.std(axis=0)
+    spread = values.std(axis=0)  # [f]; dividing by inf gives the zero of a column that never varies
     return np.asarray(
         (values - values.mean(axis=0)) / np.where(spread > 1e-6, spread, np.inf), dtype=np.float32
     )
@@ -176,6 +177,7 @@ def _standardise(values: Floats) -> Floats:
 
 def _save(path: Path, array: Floats) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own and a rename: two runs may compute the same features at once.
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npy", delete=False) as stream:
         draft = Path(stream.name)
         np.save(stream, array)

@@ -52,5 +52,5 @@ class ClipEncoder:
     def _embed(self, pictures: Sequence[object]) -> NDArray[np.float32]:
         with torch.inference_mode():
             pixels = self._processor(images=pictures, return_tensors="pt")["pixel_values"]
-            embedded = functional.normalize(self._model(pixel_values=pixels).image_embeds, dim=-1)
+            embedded = functional.normalize(self._model(pixel_values=pixels).image_embeds, dim=-1)  # [B, f]
         return np.asarray(embedded.numpy(), dtype=np.float32)

@@ -78,6 +78,7 @@ def oklab(rgb: NDArray[np.floating[Any]]) -> Floats:
 
 def _histogram(lab: Floats) -> Floats:
     """Counts each colour [100]; square roots make small coloured parts count (Hellinger distance)."""
+    # Oklab of sRGB colours: lightness 0 to 1, both colour axes within about ±0.3.
     low, high = np.array([0.0, -0.25, -0.25]), np.array([1.0, 0.25, 0.25])
     levels = np.array(LEVELS)
     bins = np.clip((lab.reshape(-1, 3) - low) / (high - low) * levels, 0, levels - 1).astype(np.int64)
@@ -93,7 +94,7 @@ def _layout(lab: Floats) -> Floats:
 
 def _edges(lightness: Floats) -> Floats:
     """Sums gradient strength by direction in each cell [128], at unit length over the picture."""
-    down, right = np.gradient(lightness)
+    down, right = np.gradient(lightness)  # [64, 64] each
     strength = np.hypot(down, right)
     direction = np.arctan2(down, right) % np.pi  # an edge has no sign
     which = (direction / np.pi * ORIENTATIONS).astype(np.int64) % ORIENTATIONS
@@ -105,7 +106,8 @@ def _edges(lightness: Floats) -> Floats:
 def _spectrum(lightness: Floats) -> Floats:
     """Measures how fine the pattern is: the share of energy in 14 bands of spatial frequency [14]."""
     centred = lightness - lightness.mean()
-    power = np.abs(np.fft.rfft2(centred)) ** 2
+    power = np.abs(np.fft.rfft2(centred)) ** 2  # [64, 33]
+    # Cycles per pixel, at most 0.71; what lies beyond the highest band counts in it.
     radius = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None, :])
     band = np.minimum((radius * 2 * 14).astype(np.int64), 13)
     energy = np.bincount(band.ravel(), weights=power.ravel(), minlength=14)

@@ -28,6 +28,7 @@ def identity(name: str, source: str, config: Any) -> str:
     folder = Path(source)
     if not folder.is_dir():
         return f"{name}@{getattr(config, '_commit_hash', None)}"
+    # Weights, tokenizer and configuration; other files of the folder change nothing that is computed.
     files = sorted(
         path for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".bin", ".txt"}
     )

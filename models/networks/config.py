@@ -68,6 +68,7 @@ class Config:
     features: FeatureConfig = field(default_factory=FeatureConfig)
 
     def __post_init__(self) -> None:
+        # Checked here and not where features are made: the file is wrong before anything is computed.
         if self.features.text_view == "enhanced" and "text" not in self.modalities:
             raise ValueError("text_view enhanced needs text among the tower's modalities")
 

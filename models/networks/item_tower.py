@@ -50,7 +50,7 @@ class IdTable(nn.Module):
         super().__init__()
         self.table = nn.Embedding(items, dimension)
         self.dropout = nn.Dropout(dropout)
-        nn.init.normal_(self.table.weight, std=0.02)
+        nn.init.normal_(self.table.weight, std=0.02)  # torch's default of 1 saturates the first softmaxes
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows int64 [R] -> [R, d]."""
@@ -69,6 +69,7 @@ class FrozenFeatures(nn.Module):
         # Not in the state dict: frozen features have their own cache, and checkpoints stay small.
         self.register_buffer("features", features, persistent=False)
         self.register_buffer("present", present, persistent=False)
+        # Zero is the mean of standardised features: at first an item without them is an average one.
         self.missing = nn.Parameter(torch.zeros(features.shape[1]))
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -141,7 +142,7 @@ class ItemTower(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Rows int64 [R] -> vectors [R, d]."""
         assert rows.ndim == 1, rows.shape
-        return torch.stack([part(rows) for part in self.parts]).sum(dim=0)
+        return torch.stack([part(rows) for part in self.parts]).sum(dim=0)  # [R, d]
 
     def all(self) -> Tensor:
         """Makes the vectors of the whole catalogue, [items, d]."""

@@ -35,7 +35,7 @@ class Random:
         Returns:
             float64 [users, n], uniform in [0, 1).
         """
-        return self._generator.random(candidate_rows.shape)
+        return self._generator.random(candidate_rows.shape)  # continuous, so ties do not occur
 
 
 class Pop:

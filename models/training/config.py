@@ -73,7 +73,7 @@ def _set(record: dict[str, Any], setting: str) -> None:
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        parsed = value.strip()
+        parsed = value.strip()  # a word without quotes
     values = record.setdefault(section, {})
     if not isinstance(values, dict):
         raise ConfigError(f"{section} is no section")
@@ -118,7 +118,7 @@ def _fits(hint: Any, value: object) -> bool:
         return value in get_args(hint)
     if get_origin(hint) in (Union, UnionType):
         return any(_fits(option, value) for option in get_args(hint))
-    return type(value) is hint
+    return type(value) is hint  # exact, so that true is no whole number
 
 
 def _describe(hint: Any) -> str:

@@ -29,6 +29,7 @@ def fingerprint(dataset: Dataset, config: Config) -> str:
     pictures = _digests(dataset) if "image" in config.modalities else {}
     contents = [names, sorted(captions.items()), sorted(pictures.items())]
     digest = hashlib.sha256(json.dumps(contents).encode())
+    # The length goes first, so that an item that moves to the next user's history is seen.
     for history in dataset.histories:
         digest.update(np.asarray([len(history), *history], dtype="<i4").tobytes())
     return digest.hexdigest()[:16]

@@ -77,7 +77,7 @@ def train(
     finished = run.result()
     if finished is not None:
         network.to(device).load_state_dict(run.best(device))
-        return finished
+        return finished  # nothing is computed again
     protocol = protocol or EvaluationProtocol()
     split = leave_one_out(dataset.histories)
     if not split.validation or max(map(len, split.training)) < 2:
@@ -132,7 +132,7 @@ def train_epoch(network: LearningNetwork, optimiser: torch.optim.Optimizer, epoc
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        total += loss.detach()
+        total += loss.detach()  # stays on the device: reading it would wait for every step
         steps += 1
     mean = float(total) / steps
     if not math.isfinite(mean):
@@ -154,6 +154,7 @@ def _learn(
     network: LearningNetwork, dataset: Dataset, split: Split, run: Run, protocol: EvaluationProtocol
 ) -> TrainingProgress:
     """Runs epochs until patience or the configured number of them is used up."""
+    # The same candidates after every epoch, so that epochs are compared and not draws.
     candidates = candidate_matrix(split.validation, dataset.histories, len(dataset.items), protocol)
     optimiser, learning = network.optimiser(), network.learning
     progress = _resume(network, optimiser, run)

@@ -99,6 +99,7 @@ class Run:
                     "captions or pictures), or one of an older version: give this one another --name, or "
                     "delete that folder"
                 )
+        # Written again for a run that is joined: its data may have moved to another folder.
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(record, indent=2) + "\n")
 
@@ -128,6 +129,7 @@ class Run:
 
     def save(self, state: dict[str, Any], progress: TrainingProgress) -> None:
         """Keeps a checkpoint: the state of weights and optimiser after ``progress``."""
+        # One file for weights and progress: no crash can leave one without the other.
         save_tensors(self.folder / "checkpoint.pt", {**state, "progress": asdict(progress)})
         write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in progress.log))
 
@@ -136,6 +138,7 @@ class Run:
         path = self.folder / "checkpoint.pt"
         if not path.is_file():
             return None
+        # weights_only: a checkpoint is data, and cannot run code when it is read.
         state = torch.load(path, map_location=device, weights_only=True)
         return state, TrainingProgress(**state.pop("progress"))
 

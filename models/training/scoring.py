@@ -52,7 +52,7 @@ class Scorer(ABC):
 
     def score(self, users: Sequence[int], histories: Sequence[Rows], candidates: NDArray[np.int32]) -> Floats:
         """Scores candidates int32 [users, n] of users with these histories: float32 [users, n]."""
-        vectors = self.user_vectors(users, histories)
+        vectors = self.user_vectors(users, histories)  # [users, d]
         return np.asarray(np.einsum("ud,und->un", vectors, self.item_vectors[candidates]), dtype=np.float32)
 
 
@@ -69,6 +69,7 @@ class SequenceScorer(Scorer):
         """Encodes the last L items of each history, float32 [users, d]."""
         by_length: dict[int, list[int]] = defaultdict(list)
         for at, history in enumerate(histories):
+            # All histories of L items and more are one group: only the last L items are read.
             by_length[min(len(history), self._encoder.length)].append(at)
         vectors = np.empty((len(histories), self.item_vectors.shape[1]), dtype=np.float32)
         with torch.inference_mode():

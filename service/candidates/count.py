@@ -30,9 +30,9 @@ class Pop(CandidateModel):
         self, user: int | None, history: Sequence[int], k: int, exclude: Sequence[int]
     ) -> tuple[list[int], list[float]]:
         """Ranks by interactions; the scores are their counts."""
-        kept = np.ones(len(self._order), dtype=np.bool_)
+        kept = np.ones(len(self._order), dtype=np.bool_)  # by row
         kept[np.asarray(exclude, dtype=np.intp)] = False
-        best = self._order[kept[self._order]][:k]
+        best = self._order[kept[self._order]][:k]  # equal counts stay in the order of their rows
         return best.tolist(), self._popularity[best].astype(np.float64).tolist()
 
     def score(self, user: int | None, history: Sequence[int], rows: Sequence[int]) -> list[float]:
@@ -69,6 +69,7 @@ class Random(CandidateModel):
 
     def _draws(self, user: int | None, history: Sequence[int]) -> NDArray[np.float64]:
         """Draws one number per item of the catalogue, uniform in [0, 1): float64 [items]."""
+        # -1 is no position of a user; int64 in a fixed byte order gives every machine the same seed.
         key = np.array([-1 if user is None else user, *history], dtype="<i8").tobytes()
         seed = int.from_bytes(hashlib.sha256(key).digest()[:8], "little")
         return np.random.default_rng(seed).random(self._items)
@@ -83,7 +84,7 @@ def _untrained(name: str, catalogue: Catalogue, read: str) -> BackboneManifest:
         text_view="raw",
         captioner=None,
         catalogue_version=catalogue.version,
-        length=0,
+        length=0,  # neither reads a history nor has vectors
         dimension=0,
         config={},
         seed=0,

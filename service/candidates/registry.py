@@ -21,7 +21,7 @@ def open_backbone(backbone: Backbone, threads: int = 1) -> CandidateModel:
         backbone: backbone of an open bundle.
         threads: threads of ONNX Runtime per call, at least 1.
     """
-    if backbone.encoder is not None:
+    if backbone.encoder is not None:  # opening the bundle made sure that there is exactly one of the two
         return SequenceModel(backbone, threads)
     return GraphModel(backbone)
 

@@ -66,6 +66,7 @@ def _file_name(product: Product) -> str:
 def _save(product: Product, folder: Path) -> None:
     """Writes the picture with a palette of exactly its own colours, a third of the size of RGB."""
     pixels = picture(product).astype(np.int32)
+    # One number per colour, so that np.unique finds the palette: int32 [128, 128].
     packed = pixels[:, :, 0] << 16 | pixels[:, :, 1] << 8 | pixels[:, :, 2]
     colours, index = np.unique(packed, return_inverse=True)
     image = Image.fromarray(index.reshape(packed.shape).astype(np.uint8))

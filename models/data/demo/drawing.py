@@ -43,7 +43,7 @@ def polygon(*points: tuple[float, float]) -> Mask:
     """Makes the inside of a closed line, by the even-odd rule."""
     inside = np.zeros(_SHAPE, dtype=np.bool_)
     for (x1, y1), (x2, y2) in zip(points, points[1:] + points[:1], strict=True):
-        if y1 != y2:
+        if y1 != y2:  # a horizontal edge is never crossed by a horizontal ray
             edge = x1 + (Y - y1) * (x2 - x1) / (y2 - y1)
             inside ^= ((y1 > Y) != (y2 > Y)) & (edge > X)
     return inside
@@ -69,6 +69,7 @@ def shrunk(mask: Mask, by: float) -> Mask:
     steps = int(by * SCALE)
     padded = np.pad(mask, steps)
     inside = mask.copy()
+    # A point stays when its four neighbours at this distance are inside.
     for down, right in ((0, steps), (2 * steps, steps), (steps, 0), (steps, 2 * steps)):
         inside &= padded[down : down + SIZE * SCALE, right : right + SIZE * SCALE]
     return inside
@@ -98,6 +99,7 @@ class Canvas:
         colours = np.array(self._colours, dtype=np.int32)[:, None, :]
         lights = np.arange(201)[None, :, None]
         darker, brighter = colours * lights // 100, 255 - (255 - colours) * (200 - lights) // 100
+        # Every colour at every brightness, [colours · 201, 3]; a point looks its own up.
         shades = np.where(lights <= 100, darker, brighter).astype(np.uint16).reshape(-1, 3)
         points = shades.take(self._paint * np.intp(201) + self._light, axis=0)
         rows = points[0::SCALE] + points[1::SCALE]
@@ -123,6 +125,7 @@ def pattern(name: str) -> Mask:
 def add_material(canvas: Canvas, body: Mask, name: str) -> None:
     """Makes a painted body look like its material."""
     if name == "stoneware":
+        # A hash of the position (Teschner et al., 2003) for speckles that are the same on every machine.
         cells = (_COLUMNS // 3 * 73856093) ^ (_ROWS // 3 * 19349663)
         canvas.light(body & (cells % 9 == 0), 72)
     elif name in ("porcelain", "nylon"):

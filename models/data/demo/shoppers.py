@@ -67,6 +67,7 @@ def make_histories(products: Sequence[Product], n: int, seed: int) -> tuple[Rows
     """Makes the item rows that n shoppers bought, oldest first, nothing twice."""
     random = Random(f"shoppers {seed}")
     shop = Shop(products, random)
+    # The weights after each product are the same for all shoppers: [products] arrays of [products].
     after = [shop.after(last) for last in range(len(products))]
     return tuple(_history(shop, after, random) for _ in range(n))
 
@@ -88,7 +89,7 @@ def _history(shop: Shop, after: Sequence[Weights], random: Random) -> Rows:
         if bought:
             weights *= after[bought[-1]]
         row = _draw(weights, random)
-        left[row] = 0
+        left[row] = 0  # never bought again
         bought.append(row)
     return np.array(bought, dtype=np.int32)
 
