@@ -19,7 +19,7 @@ from models.networks.base import LearningNetwork, Network, TrainingData
 from models.networks.config import Config
 from models.networks.registry import FAMILIES
 from models.training.run import Run, TrainingProgress
-from models.training.scoring import GraphScorer, metrics, sampled_ranks, scorer
+from models.training.scoring import GraphScorer, metrics, sampled_ranks, scorer_for
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def train(
         progress = TrainingProgress()
         run.save_best(network.state_dict())
     network.load_state_dict(run.best(device))
-    trained = scorer(network)
+    trained = scorer_for(network)
     result = {
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
@@ -162,7 +162,7 @@ def _learn(
         start = time.perf_counter()
         loss = train_epoch(network, optimiser, progress.epoch)
         seconds = time.perf_counter() - start
-        ranks = sampled_ranks(scorer(network), split.validation, candidates)
+        ranks = sampled_ranks(scorer_for(network), split.validation, candidates)
         _advance(
             network,
             optimiser,

@@ -96,7 +96,7 @@ class GraphScorer(Scorer):
         return self.all_user_vectors[np.asarray(users, dtype=np.int64)]
 
 
-def scorer(network: Network) -> Scorer:
+def scorer_for(network: Network) -> Scorer:
     """Makes the scorer for a network of either kind."""
     if isinstance(network, SequenceNetwork):
         return SequenceScorer(network)

@@ -29,7 +29,7 @@ from models.networks.base import LearningNetwork, Network
 from models.networks.registry import FAMILIES
 from models.training.loop import build
 from models.training.run import Run
-from models.training.scoring import scorer
+from models.training.scoring import scorer_for
 from service.bundle import Bundle, open_bundle
 from service.candidates.base import CandidateModel
 from service.candidates.registry import open_backbone
@@ -139,7 +139,7 @@ def test_a_backbone_has_an_encoder_or_the_vectors_of_all_users(served: Served) -
 
 def test_the_service_scores_what_the_trained_network_scores(served: Served) -> None:
     histories = served.bundle.catalogue.histories
-    trained = scorer(served.network)
+    trained = scorer_for(served.network)
     for user_id, user in list(histories.users.items())[::7]:
         rows = np.asarray(histories.get(user_id))
         (vector,) = trained.user_vectors([user], [rows])
