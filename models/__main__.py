@@ -1,6 +1,6 @@
-"""The door of everything offline: ``python -m models <command>``.
+"""Runs the offline commands: ``python -m models <command>``.
 
-Commands are imported when they are called, so that reading data never waits for torch.
+A command's module is imported when the command is called, so that reading data never waits for torch.
 """
 
 from __future__ import annotations
@@ -16,24 +16,29 @@ from models.contracts.extras import needed_by
 from models.errors import ModelsError
 
 COMMANDS = {
-    "data": ("models.data_command", "read a data set and write the catalogue of a bundle"),
-    "demo": ("models.demo_command", "make the demo catalogue"),
-    "captions": ("models.captions_command", "write a bundle's captions into item2side.json"),
-    "train": ("models.train_command", "train a sequential recommender"),
-    "export": ("models.export_command", "add a trained recommender to a bundle"),
+    "data": ("models.commands.data", "read a data set and write the catalogue of a bundle"),
+    "demo": ("models.commands.demo", "make the demo catalogue"),
+    "captions": ("models.commands.captions", "write a bundle's captions into item2side.json"),
+    "train": ("models.commands.train", "train a sequential recommender"),
+    "export": ("models.commands.export", "add a trained recommender to a bundle"),
 }
-"""Command -> module with ``add_arguments(parser)`` and ``run(args) -> text to print``, and what it does."""
+"""Command -> its module and one line of help.
+
+A module has ``add_arguments(parser)`` and ``run(args)``, which returns the text to print.
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command.
+    """Runs one command.
 
     Returns:
-        The exit status: 0, or 2 after one sentence on stderr about what was wrong.
+        The exit status: 0, or 2 after one sentence on stderr that says what was wrong.
     """
+    # Logs go to stderr: stdout holds what a command prints, for pipes.
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO, stream=sys.stderr)
     if not arguments or arguments[0] not in COMMANDS:
         return _usage(arguments)
+    # Inside, an import of a package that is not installed becomes one sentence about what to install.
     with needed_by(f"models {arguments[0]}", "models,features"):
         return _run(*arguments)
 
@@ -48,7 +53,7 @@ def _run(name: str, *rest: str) -> int:
         )
         command.add_arguments(parser)
         print(command.run(parser.parse_args(rest)))
-    except (ModelsError, BundleError, OSError) as error:
+    except (ModelsError, BundleError, OSError) as error:  # anything else is a bug and keeps its traceback
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("stopped")

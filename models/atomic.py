@@ -1,4 +1,4 @@
-"""Writing so that a crash, a full disk or a Ctrl-C leaves either the old thing or the new one."""
+"""Writes files and folders whole: a crash, a full disk or a Ctrl-C leaves the old ones or the new."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Fill a folder under a temporary name; it takes its real name when the block ends without an error.
+    """Gives a folder to fill, which takes its real name when the block ends without an error.
 
     Args:
-        target: the real name. What stands there is replaced at the end, and untouched after an error.
+        target: path of the finished folder. A folder that is there is replaced at the end of the block, and
+            kept when the block raises.
 
     Yields:
-        The empty folder to fill, beside ``target``.
+        An empty folder beside ``target``, on the same file system, so that one rename finishes it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    draft, old = workshop / "new", workshop / "old"
+    # Beside the target, so that a rename never crosses file systems.
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    draft, old = scratch / "new", scratch / "old"
     draft.mkdir()
     try:
         yield draft
         try:
+            # A folder cannot replace a full one in a single rename, hence two and a way back.
             if target.exists():
                 target.rename(old)
             draft.rename(target)
@@ -38,13 +41,14 @@ def new_folder(target: Path) -> Iterator[Path]:
             raise
     finally:
         if target.exists() or not old.exists():
-            shutil.rmtree(workshop, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
         else:
+            # The rename back failed too: the old folder stays in the scratch folder, and the log says where.
             log.error("%s was interrupted: rename %s to %s to have it back", target, old, target)
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a UTF-8 file under a temporary name, then rename it."""
+    """Writes a UTF-8 file under a temporary name, then renames it."""
     draft = target.with_name(f".{target.name}.new")
     try:
         draft.write_text(text, encoding="utf-8", newline="\n")

@@ -1,13 +1,13 @@
-"""What can go wrong while a bundle is made; every message says what to do next.
+"""The errors of making a bundle; every message says what to do next.
 
-``contracts.BundleError`` (a damaged bundle) is the one that the service shares.
+The service shares one of them, ``contracts.BundleError``, which says that a bundle is damaged.
 """
 
 from __future__ import annotations
 
 
 class ModelsError(Exception):
-    """The base of all errors that the door ``python -m models`` prints as one sentence."""
+    """The base of all errors that ``python -m models`` prints as one sentence."""
 
 
 class DataError(ModelsError):
@@ -15,4 +15,4 @@ class DataError(ModelsError):
 
 
 class EvaluationError(ModelsError):
-    """An evaluation was asked for something that has no answer."""
+    """A metric has no value: too few items to draw negatives from, or no user to average over."""

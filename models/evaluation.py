@@ -1,4 +1,4 @@
-"""Leave-one-out evaluation with sampled candidates: the numbers that training and replay share (numpy only).
+"""Evaluates by leave-one-out with sampled candidates; training and replay share these numbers (numpy only).
 
 The protocol is SASRec's (Kang & McAuley, ICDM 2018, section IV-C) with the candidate count of MSRBench
 (Zhou et al., WWW 2025): the last item of a user is the test target, the one before it the validation
@@ -30,23 +30,23 @@ COCHRAN = 400
 """The paper's cohort; Cochran's formula asks for 385 (see ``cochran``)."""
 
 Score = Callable[[Sequence[Rows], NDArray[np.int32]], NDArray[np.floating[Any] | np.integer[Any]]]
-"""Histories [users], candidates int32 [users, n] -> scores [users, n], higher is better."""
+"""Scores candidates int32 [users, n] after histories [users]: [users, n], higher is better."""
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class EvaluationProtocol:
     """How candidates are drawn; kept beside every metric.
 
     Attributes:
-        seed: of the negatives.
-        negatives: how many unseen items a target is ranked among.
+        seed: seed of the negatives.
+        negatives: number of unseen items that a target is ranked among.
     """
 
     seed: int = 2024
     negatives: int = 29
 
     def to_json(self) -> dict[str, Any]:
-        """Everything that somebody else needs to draw the same candidates."""
+        """Everything that is needed to draw the same candidates again."""
         return {
             **asdict(self),
             "split": "leave-one-out",
@@ -57,11 +57,11 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One question with a known answer: given ``history``, what comes next?
+    """One prediction with a known answer: the item after ``history`` is ``target``.
 
     Attributes:
         user: position in ``Dataset.users``.
-        history: everything before the target, oldest first.
+        history: item rows before the target, oldest first.
         target: item row of the answer.
     """
 
@@ -75,9 +75,9 @@ class Split:
     """A data set cut for training, validation and test.
 
     Attributes:
-        training: per user, the items before both targets.
-        validation: the second to last items; their history is the training part.
-        test: the last items; their history holds the validation item.
+        training: item rows before both targets, per user.
+        validation: examples of the second to last items; their history is the training part.
+        test: examples of the last items; their history holds the validation item.
     """
 
     training: tuple[Rows, ...]
@@ -86,7 +86,7 @@ class Split:
 
 
 def leave_one_out(histories: Sequence[Rows]) -> Split:
-    """Cut every history into training part, validation target and test target.
+    """Cuts every history into training part, validation target and test target.
 
     A user with fewer than three items would have nothing to predict from: all of it is training and the user
     is in neither list of examples.
@@ -99,13 +99,22 @@ def leave_one_out(histories: Sequence[Rows]) -> Split:
     )
 
 
+def popularity(histories: Sequence[Rows], n_items: int) -> NDArray[np.int64]:
+    """Counts interactions per item, int64 [n_items], in the training part alone.
+
+    Validation and test items are not counted: they would tell Pop, and cold start, what is to be predicted.
+    """
+    training = np.concatenate([np.empty(0, dtype=np.int32), *leave_one_out(histories).training])
+    return np.bincount(training, minlength=n_items).astype(np.int64)
+
+
 def sample_candidates(
-    seen: ArrayLike, target: int, n_items: int, protocol: Protocol, user: int
+    seen: ArrayLike, target: int, n_items: int, protocol: EvaluationProtocol, user: int
 ) -> NDArray[np.int32]:
-    """The target and the negatives that it is ranked among.
+    """Draws the negatives that the target is ranked among.
 
     Args:
-        seen: every item row of the user, later ones too; none of them is drawn.
+        seen: item rows of the user, later ones too; none of them is drawn.
         target: item row of the answer.
         n_items: size of the catalogue.
         protocol: seed and number of negatives.
@@ -126,7 +135,7 @@ def sample_candidates(
         )
     candidates = [target]
     for row in _draws(n_items, protocol.seed, user, target):
-        if len(candidates) > protocol.negatives:
+        if len(candidates) > protocol.negatives:  # the target and all negatives
             break
         if row not in taken:
             taken.add(row)
@@ -135,71 +144,71 @@ def sample_candidates(
 
 
 def rank_of_target(scores: ArrayLike) -> NDArray[np.int64]:
-    """The place of the target, whose score comes first, among all candidates.
+    """Ranks the target, whose score comes first, among all candidates.
 
     A tie counts against the target. So does NaN, wherever it stands: a model that answers NaN must lose, and
     every comparison with NaN is false.
 
     Args:
-        scores: [..., n], the target's in column 0, higher is better.
+        scores: array [..., n], the target's score in column 0, higher is better.
 
     Returns:
         int64 [...], 1 is best and n is worst.
     """
     scores = np.asarray(scores)
-    beaten = scores[..., 1:] < scores[..., :1]
+    beaten = scores[..., 1:] < scores[..., :1]  # [..., n - 1]
     return np.asarray(1 + np.sum(~beaten, axis=-1, dtype=np.int64))
 
 
 def full_rank(scores: ArrayLike, targets: ArrayLike, seen: Sequence[ArrayLike]) -> NDArray[np.int64]:
-    """The place of each target among all items of the catalogue that the user has not seen.
+    """Ranks each target among all items of the catalogue that the user has not seen.
 
     Args:
-        scores: [users, items].
-        targets: [users], item rows.
-        seen: per user the item rows to leave out; the target is ranked even when among them.
+        scores: array [users, items], higher is better.
+        targets: item rows [users].
+        seen: item rows to leave out, per user; the target is ranked even when among them.
 
     Returns:
         int64 [users], 1 is best; ties and NaN count against the target as in ``rank_of_target``.
     """
     scores, targets = np.asarray(scores), np.asarray(targets)
     users = np.arange(len(targets))
-    above = ~(scores < scores[users, targets][:, None])
-    above[users, targets] = False
+    above = ~(scores < scores[users, targets][:, None])  # [users, items]; True for ties and NaN
+    above[users, targets] = False  # the target does not stand above itself
     for row, items in zip(above, seen, strict=True):
         row[np.asarray(items, dtype=np.int64)] = False
     return np.asarray(1 + np.sum(above, axis=-1, dtype=np.int64))
 
 
 def hit_at(ranks: ArrayLike, k: int) -> float:
-    """Hit ratio: the share of targets among the first k (H@k)."""
-    return float(np.mean(_ranks(ranks) <= k))
+    """Hit ratio H@k: the share of targets among the first k."""
+    return float(np.mean(_ranks(ranks) <= k))  # MISS is infinite and never a hit
 
 
 def ndcg_at(ranks: ArrayLike, k: int) -> float:
-    """Discounted cumulative gain of one relevant item: 1 / log2(rank + 1) within the first k (N@k)."""
+    """Normalised discounted cumulative gain N@k of one relevant item: 1 / log2(rank + 1), 0 beyond k."""
     ranks = _ranks(ranks)
     return float(np.mean(np.where(ranks <= k, 1 / np.log2(ranks + 1), 0.0)))
 
 
 def sampled_metrics(ranks: ArrayLike) -> dict[str, float]:
-    """H@1, H@5 and N@5, the paper's columns for ranking 1 + 29 candidates, as shares of one."""
+    """Computes H@1, H@5 and N@5, the paper's columns for ranking 1 + 29 candidates, as shares of one."""
     return {"H@1": hit_at(ranks, 1), "H@5": hit_at(ranks, 5), "N@5": ndcg_at(ranks, 5)}
 
 
 def full_metrics(ranks: ArrayLike) -> dict[str, float]:
-    """H@10 and N@10 over the whole catalogue, as shares of one."""
+    """Computes H@10 and N@10, quoted for ranks over the whole catalogue, as shares of one."""
     return {"H@10": hit_at(ranks, 10), "N@10": ndcg_at(ranks, 10)}
 
 
 def candidate_matrix(
-    examples: Sequence[Example], histories: Sequence[Rows], n_items: int, protocol: Protocol
+    examples: Sequence[Example], histories: Sequence[Rows], n_items: int, protocol: EvaluationProtocol
 ) -> NDArray[np.int32]:
-    """The candidates of many examples, int32 [examples, 1 + negatives], targets in column 0.
+    """Draws the candidates of many examples, int32 [examples, 1 + negatives], targets in column 0.
 
     Args:
-        examples: of one part of the split.
-        histories: the complete histories, by user position: what a user takes later is no negative either.
+        examples: one part of the split.
+        histories: complete histories by user position: what a user takes later is no negative either.
         n_items: size of the catalogue.
         protocol: seed and number of negatives.
     """
@@ -210,7 +219,7 @@ def candidate_matrix(
 def evaluate(
     score: Score, examples: Sequence[Example], candidates: NDArray[np.int32], batch: int = 1024
 ) -> NDArray[np.int64]:
-    """Ranks of the targets, int64 [examples], under a scorer that is fed in batches."""
+    """Ranks the targets, int64 [examples], with a function that is fed ``batch`` examples at a time."""
     ranks = [
         rank_of_target(score([e.history for e in examples[at : at + batch]], candidates[at : at + batch]))
         for at in range(0, len(examples), batch)
@@ -219,22 +228,23 @@ def evaluate(
 
 
 def cochran(z: float = 1.96, p: float = 0.5, margin: float = 0.05) -> int:
-    """Cochran's sample size for a large population: z² p (1 - p) / margin², 385 at 95 % confidence."""
+    """Computes Cochran's sample size for a large population: z² p (1 - p) / margin², 385 at 95 %."""
     return math.ceil(z * z * p * (1 - p) / (margin * margin))
 
 
 def cohort(users: ArrayLike, n: int = COCHRAN, seed: int = 2024) -> NDArray[np.int64]:
-    """A seeded sample of users, for evaluations that cost money per user.
+    """Draws a seeded sample of users, for evaluations that cost money per user.
 
     Args:
         users: user positions to choose from.
-        n: how many; all of them when there are no more.
-        seed: of the choice. With one seed a smaller cohort is part of every larger one.
+        n: size of the sample; all users when there are no more.
+        seed: seed of the choice. With one seed a smaller cohort is part of every larger one.
 
     Returns:
         int64 [min(n, users)], ascending.
     """
     users = np.unique(np.asarray(users, dtype=np.int64))
+    # The n users with the smallest hashes: a smaller n takes a part of them.
     keys = np.array([_mix(_mix(seed) ^ user) for user in users.tolist()], dtype=np.uint64)
     return np.sort(users[np.argsort(keys, kind="stable")[:n]])
 
@@ -247,11 +257,11 @@ def _ranks(ranks: ArrayLike) -> NDArray[np.float64]:
 
 
 _MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
+_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, the increment of SplitMix64's state
 
 
 def _mix(state: int) -> int:
-    """The output function of SplitMix64: 64 bits in, 64 well-mixed bits out."""
+    """Mixes 64 bits: the output function of SplitMix64."""
     z = (state + _GOLDEN) & _MASK
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -259,10 +269,10 @@ def _mix(state: int) -> int:
 
 
 def _draws(n_items: int, *key: int) -> Iterator[int]:
-    """Endless uniform item rows, the same for the same key. The modulo's bias is below n_items / 2^64."""
+    """Yields uniform item rows without end, the same for the same key."""
     state = 0
-    for part in key:
+    for part in key:  # each part is mixed in, so that (1, 2) and (2, 1) are different keys
         state = _mix(state ^ part)
     while True:
-        yield _mix(state) % n_items
+        yield _mix(state) % n_items  # the modulo's bias is below n_items / 2^64
         state += _GOLDEN

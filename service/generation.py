@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from service.candidates import CandidateModel
+from service.candidates.base import CandidateModel
 from service.catalogue.bundle import Bundle, Catalogue
 from service.errors import InvalidRequestError
 from service.strategies import Strategy

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from service.candidates import CandidateModel
+from service.candidates.base import CandidateModel
 from service.catalogue.bundle import Catalogue
 from service.catalogue.histories import History, HistoryReader, given_history, name_some
 from service.errors import InvalidRequestError
@@ -269,15 +269,18 @@ class Recommender:
         given, warnings = _given(request, catalogue, excluded)
         wanted = max(request.k, POOL) if strategy.asks_lvlm else request.k
         outcome, served, source = OK, "none" if strategy.asks_lvlm else strategy.name, model.manifest.name
-        if not history.rows:
+        user = None if request.user_id is None else catalogue.histories.users.get(request.user_id)
+        cold = not history.rows and not model.knows(user)
+        warnings.extend(() if cold else model.warnings(user))
+        if cold:
             outcome, served, source = COLD_START, "none", POPULARITY
             order, scores = _popular(catalogue, given, excluded, wanted)
             warnings.append("nothing is known to go by: popular items")
         elif given is None:
             left_out = excluded if request.include_seen else excluded | set(history.rows)
-            order, scores = await self._executor.run(model.top, history.rows, wanted, list(left_out))
+            order, scores = await self._executor.run(model.top, user, history.rows, wanted, list(left_out))
         elif given:
-            order, scores = _sorted(given, await self._executor.run(model.score, history.rows, given))
+            order, scores = _sorted(given, await self._executor.run(model.score, user, history.rows, given))
         else:
             order, scores = [], []
         return Recommendation(

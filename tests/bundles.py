@@ -24,6 +24,7 @@ from models.contracts import (
     ITEMS,
     MANIFEST,
     POPULARITY,
+    USER_VECTORS,
     BackboneManifest,
     CatalogueManifest,
     Item,
@@ -112,6 +113,21 @@ def write_backbone(folder: Path, name: str, catalogue_version: str, items: int, 
     }
     manifest = BackboneManifest(**{**fields, **changes})
     (backbone / MANIFEST).write_text(json.dumps(manifest.to_json()))
+    return backbone
+
+
+def write_graph_backbone(folder: Path, name: str, catalogue_version: str, items: int, users: int) -> Path:
+    """Add a backbone with user vectors to a bundle: user u wants the colour ``u % 4`` and nothing else."""
+    backbone = write_backbone(folder, name, catalogue_version, items)
+    (backbone / ENCODER).unlink()
+    vectors = np.zeros((users, 9), dtype=np.float32)
+    vectors[np.arange(users), np.arange(users) % 4] = 1.0
+    vectors[:, 8] = 0.1  # equal items in row order
+    np.save(backbone / USER_VECTORS, vectors)
+    record = json.loads((backbone / MANIFEST).read_text())
+    hashes = {file: sha256_of(backbone / file) for file in (ITEM_VECTORS, USER_VECTORS)}
+    record |= {"family": "graph", "length": 0, "sha256": hashes}
+    (backbone / MANIFEST).write_text(json.dumps(record))
     return backbone
 
 

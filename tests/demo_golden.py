@@ -15,7 +15,7 @@ K = 10
 
 def golden_rankings(folder: Path) -> dict[str, Any]:
     """Backbone -> user -> the ten best unseen items and their scores."""
-    from service.candidates import SequenceModel
+    from service.candidates.sequence import SequenceModel
     from service.catalogue.bundle import open_bundle
 
     bundle = open_bundle(folder)
@@ -26,7 +26,7 @@ def golden_rankings(folder: Path) -> dict[str, Any]:
         rankings[name] = {}
         for user_id in list(histories.users)[:: len(histories.users) // USERS][:USERS]:
             history = histories.get(user_id) or []
-            rows, scores = model.top(history, K, history)
+            rows, scores = model.top(None, history, K, history)
             rankings[name][user_id] = {
                 "items": [bundle.catalogue.items[row].item_id for row in rows],
                 "scores": [round(score, 4) for score in scores],

@@ -18,6 +18,7 @@ from service.simulator import app as simulator
 from service.simulator.books.image_tokens import RULES
 from service.simulator.latency_profiles import Instant, Profile
 from service.simulator.wire.connection import BreakableProtocol
+from service.wiring.application import create_app
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.errors import BenchmarkError
 from models.data.dataset import Rows
 from models.errors import EvaluationError
-from models.evaluation import Protocol, cohort, leave_one_out, sample_candidates
+from models.evaluation import EvaluationProtocol, cohort, leave_one_out, sample_candidates
 from service.catalogue.bundle import Catalogue
 
 LONGEST_HISTORY = 2000
@@ -39,7 +39,9 @@ class Case:
 class Cohort:
     """Test users of a catalogue, all or a seeded sample, with the candidates that training evaluates on."""
 
-    def __init__(self, catalogue: Catalogue, protocol: Protocol, users: int | None, seed: int) -> None:
+    def __init__(
+        self, catalogue: Catalogue, protocol: EvaluationProtocol, users: int | None, seed: int
+    ) -> None:
         """Chooses the users.
 
         Args:

@@ -24,7 +24,7 @@ from benchmarks.lab.options import (
 from benchmarks.lab.service_client import Reply, ServiceClient
 from benchmarks.paper.records import RecordFile
 from models.contracts import BackboneManifest
-from models.evaluation import COCHRAN, Protocol
+from models.evaluation import COCHRAN, EvaluationProtocol
 from service.catalogue.bundle import Bundle
 
 TURNED_AWAY = (401, 403, 404, 503)
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             every request away.
     """
     bundle = bundle_of(arguments)
-    protocol = Protocol()
+    protocol = EvaluationProtocol()
     cases = Cohort(bundle.catalogue, protocol, arguments.users, arguments.seed)
     with RecordFile(arguments.out, _header(arguments, bundle, protocol, len(cases))) as records:
         asyncio.run(_replay(arguments, bundle, cases, records))
@@ -173,7 +173,9 @@ class _Replay:
             )
 
 
-def _header(arguments: argparse.Namespace, bundle: Bundle, protocol: Protocol, cohort: int) -> dict[str, Any]:
+def _header(
+    arguments: argparse.Namespace, bundle: Bundle, protocol: EvaluationProtocol, cohort: int
+) -> dict[str, Any]:
     """Describes the run; it is complete with ``cohort`` records per strategy.
 
     Only ``options`` must stay the same when a run is resumed.

@@ -13,7 +13,7 @@ import orjson
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from service.candidates import SequenceModel
+from service.candidates.sequence import SequenceModel
 from service.catalogue.bundle import open_bundle
 from service.executor import BoundedExecutor
 
@@ -30,7 +30,7 @@ def create_bare_app(bundle_folder: Path, backbone: str, threads: int = 2, queue:
     async def recommend(request: Request) -> Response:
         body = orjson.loads(await request.body())
         history = [rows[item_id] for item_id in body["history"]]
-        best, scores = await executor.run(model.top, history, body["k"], ())
+        best, scores = await executor.run(model.top, None, history, body["k"], ())
         ranked = [
             {"item_id": items[row].item_id, "score": score, "title": items[row].name}
             for row, score in zip(best, scores, strict=True)

@@ -23,15 +23,15 @@ from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.rounds import Limit, Ratio, interleaved
 from benchmarks.lab.stats import median
 from benchmarks.lab.tables import Table
-from models.backbone import load_network
+from models.bundle.backbone import load_encoder
+from models.bundle.onnx_export import export_encoder
+from models.bundle.whole_model import TopK, WholeModel, plain_onnx, random_recommender, torch_eager
 from models.contracts import ENCODER, ITEM_VECTORS, BackboneManifest
 from models.data.dataset import Rows
 from models.errors import ModelsError
-from models.export import export_encoder
 from models.networks.sasrec import SASRec, SASRecConfig
-from models.plain_export import TopK, WholeModel, plain_onnx, random_recommender, torch_eager
-from models.run import Run
-from service.candidates import SequenceModel
+from models.training.run import Run
+from service.candidates.sequence import SequenceModel
 from service.catalogue.bundle import Backbone
 
 BUNDLE = "bundle: encoder in ONNX Runtime, scores in numpy"
@@ -171,9 +171,12 @@ def _weights(arguments: argparse.Namespace) -> tuple[SASRec, NDArray[np.float32]
         return random_recommender(config, arguments.items, seed=0)
     try:
         found = Run(arguments.folder)
-        return load_network(found), found.item_vectors()
+        network, vectors = load_encoder(found), found.item_vectors()
     except (ModelsError, OSError) as error:
         raise BenchmarkError(f"no trained weights in {arguments.folder}: {error}") from error
+    if not isinstance(network, SASRec):
+        raise BenchmarkError(f"{arguments.folder} is no run of SASRec or MoRec")
+    return network, vectors
 
 
 def _ways(network: SASRec, vectors: NDArray[np.float32], k: int, folder: Path) -> dict[str, TopK]:
@@ -195,7 +198,7 @@ def _from_bundle(network: SASRec, vectors: NDArray[np.float32], k: int, folder: 
     model = SequenceModel(Backbone(_manifest(network.config), mapped, folder / ENCODER), threads=1)
 
     def top_k(history: Rows) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        rows, scores = model.top(history.tolist(), k, ())
+        rows, scores = model.top(None, history.tolist(), k, ())
         return np.array(rows), np.array(scores, dtype=np.float32)
 
     return top_k

@@ -25,7 +25,7 @@ from benchmarks.lab.rounds import Limit, Ratio, interleaved
 from benchmarks.lab.servers import HOST, free_port, own_core, running, running_service
 from benchmarks.lab.stats import median
 from benchmarks.lab.tables import NO_VALUE, Table
-from models.evaluation import Protocol
+from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import Bundle
 
 OURS, BARE = "service", "bare app"
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     backbone = _backbone(bundle, arguments.backbone)
     bodies = [
         {"history": list(case.history[-K:]), "k": K}
-        for case in Cohort(bundle.catalogue, Protocol(), 200, seed=1)
+        for case in Cohort(bundle.catalogue, EvaluationProtocol(), 200, seed=1)
     ]
     comparisons = []
     with own_core() as cores, _servers(arguments.bundle, backbone, cores) as ports:

@@ -14,7 +14,9 @@ reads it, and this module is all that the two share.
       backbones/<name>/
         manifest.json     BackboneManifest
         item_vectors.npy  float32 [items, d]
-        encoder.onnx      history float32 [1, n, d] (1 <= n <= L, oldest first) -> user_vector float32 [1, d]
+        encoder.onnx      sequence families: history float32 [1, n, d] (1 <= n <= L, oldest first)
+                          -> user_vector float32 [1, d]
+        user_vectors.npy  graph families: float32 [users, d], in the order of histories.npz
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ IMAGES = "images"
 CAPTIONS = "captions"
 ITEM_VECTORS = "item_vectors.npy"
 ENCODER = "encoder.onnx"
+USER_VECTORS = "user_vectors.npy"
 ENCODER_INPUT = "history"
 ENCODER_OUTPUT = "user_vector"
 
@@ -150,7 +153,7 @@ class BackboneManifest:
         modalities: what the item tower reads: any of ``id``, ``text``, ``image``.
         text_view: ``raw`` (title) or ``enhanced`` (title and caption, the paper's S2).
         captioner: the captions used by an enhanced backbone, else None.
-        length: L, the number of last items that the encoder reads.
+        length: L, the number of last items that the encoder reads; 0 for a graph family, which has none.
         dimension: d, of item and user vectors.
         metrics: ``{"validation": {...}, "test": {...}}`` with the protocol beside the numbers.
         seconds_per_epoch: training wall time divided by epochs.

@@ -1,1 +1,1 @@
-"""Readers: every data set becomes one ``Dataset``."""
+"""Reads data sets of several layouts; each becomes a ``Dataset``."""

@@ -1,4 +1,4 @@
-"""J. McAuley's Amazon reviews as he publishes them (2014 collection; He & McAuley, WWW 2016).
+"""Reads J. McAuley's Amazon reviews as he publishes them (2014 collection; He & McAuley, WWW 2016).
 
     reviews_X_5.json.gz or reviews_X.json.gz   one review a line: reviewerID, asin, unixReviewTime, …
     meta_X.json.gz                             one product a line: asin, title, categories, imUrl, …
@@ -33,24 +33,25 @@ from models.errors import DataError
 log = logging.getLogger(__name__)
 
 CORE = 5
+"""Reviews that every user and every item must have; rarer ones are left out, as in McAuley's 5-core files."""
 
 
 def recognises(folder: Path) -> bool:
-    """Whether the folder has this layout."""
+    """Tells whether the folder has this layout."""
     return bool(_files(folder, "reviews") and _files(folder, "meta"))
 
 
 def read(folder: Path, name: str | None = None, photos: Path | None = None) -> Dataset:
-    """Read the 5-core of a pair of files.
+    """Reads the 5-core of a pair of files.
 
     Histories are in order of time. Time stamps are days, so ties are common: they keep the order of the file.
     A user who reviews an item again keeps the first review alone: repeats would count twice for the 5-core,
     and could put a test item into its own history.
 
     Args:
-        folder: the data; it may hold one pair of files.
-        name: of the data set; X of the file names in lower case by default.
-        photos: the folder of pictures, where it is not in one of the usual places (see ``find_photos``).
+        folder: folder with one pair of files.
+        name: name of the data set; X of the file names in lower case by default.
+        photos: folder of pictures, where it is not in one of the usual places (see ``find_photos``).
 
     Raises:
         DataError: a file is damaged, a line has no user, item or time, or nothing is left of the data.
@@ -99,10 +100,10 @@ def _interactions(path: Path) -> Iterator[Interaction]:
 
 
 def _core(interactions: Iterable[Interaction]) -> dict[str, list[str]]:
-    """Public user id -> public item ids, oldest first, of the 5-core."""
-    by_time = sorted(
-        interactions, key=lambda interaction: interaction.timestamp
-    )  # stable: ties as in the file
+    """Keeps the 5-core: public user id -> public item ids, oldest first."""
+    # sorted() is stable: reviews of one day stay in the order of the file.
+    by_time = sorted(interactions, key=lambda interaction: interaction.timestamp)
+    # A dict keeps the first of equal pairs, and their order.
     pairs = dict.fromkeys((interaction.user_id, interaction.item_id) for interaction in by_time)
     if repeats := len(by_time) - len(pairs):
         log.warning("%d repeated reviews were left out", repeats)
@@ -120,7 +121,7 @@ def _numbers(ids: Iterable[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def _rows(item_ids: Iterable[str], row_of: dict[str, int]) -> Rows:
-    """Item rows, with new rows for new items."""
+    """Turns item ids into rows, and gives new items new rows."""
     return np.array([row_of.setdefault(item_id, len(row_of)) for item_id in item_ids], dtype=np.int32)
 
 
@@ -145,13 +146,15 @@ def _item(item_id: str, record: Mapping[str, Any]) -> Item:
     return Item(
         item_id=item_id,
         title=clean(record.get("title")),
+        # A product may stand in several branches of the tree of categories; the first is taken.
         categories=clean_all(paths[0] if isinstance(paths, list) and paths else None),
+        # The last part of the address alone: a path from outside never leaves the folder of pictures.
         image=PurePosixPath(urlsplit(url).path).name or None if isinstance(url, str) else None,
     )
 
 
 def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line's place, for messages, and its contents."""
+    """Yields each line's file and number, for messages, and its contents."""
     for number, line in enumerate(_lines(path), 1):
         if line.strip():
             where = f"{path}, line {number}"
@@ -167,7 +170,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _parse(line: bytes, where: str) -> dict[str, Any]:
-    """A line of JSON or a Python literal: the same collection holds both, and JSON is ten times faster."""
+    """Parses a line as JSON, ten times faster, else as a Python literal: the collection holds both."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -181,6 +184,7 @@ def _parse_literal(line: bytes, where: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd backslashes in product descriptions
+            # Literals alone: a call or a name in the line raises.
             return ast.literal_eval(line.decode().strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Amazon Review Plus, the data set of MSRBench (Zhou et al., WWW 2025), and anything in its layout.
+"""Reads Amazon Review Plus, the data set of MSRBench (Zhou et al., WWW 2025), and any data in its layout.
 
     datamaps.json         id2user, id2item: internal id -> public id
     item2side.json        by internal item id: asin, title, categories, keywords, image
@@ -37,17 +37,17 @@ NEGATIVE_SAMPLES = "negative_samples.txt"
 
 
 def recognises(folder: Path) -> bool:
-    """Whether the folder has this layout."""
+    """Tells whether the folder has this layout."""
     return all((folder / name).is_file() for name in (DATAMAPS, ITEM2SIDE, SEQUENTIAL))
 
 
 def read(folder: Path, name: str | None = None, photos: Path | None = None) -> Dataset:
-    """Read a folder of this layout: rows in the order of ``id2item``, users in that of ``sequential.txt``.
+    """Reads a folder of this layout: rows in the order of ``id2item``, users in that of ``sequential.txt``.
 
     Args:
-        folder: the data.
-        name: of the data set; the folder's name in lower case by default.
-        photos: the folder of pictures, where it is not in one of the usual places (see ``find_photos``).
+        folder: folder with the files above.
+        name: name of the data set; the folder's name in lower case by default.
+        photos: folder of pictures, where it is not in one of the usual places (see ``find_photos``).
 
     Raises:
         DataError: a file is missing, damaged, or two files contradict each other.
@@ -75,10 +75,10 @@ def read(folder: Path, name: str | None = None, photos: Path | None = None) -> D
 
 
 def with_captions(folder: Path, captions: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """The contents of ``item2side.json`` with captions added: what the authors of the data set published.
+    """Adds captions to the contents of ``item2side.json``, in the form that the data set's authors published.
 
     Args:
-        folder: the data.
+        folder: folder with the files above.
         captions: captioner -> public item id -> caption. Captions of other captioners stay.
 
     Raises:
@@ -114,7 +114,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _id_map(maps: Mapping[str, Any], key: str, path: Path) -> dict[str, str]:
-    """Internal id -> public id, both as strings, both unique."""
+    """Reads the map of internal to public ids, both as strings, both unique."""
     value = maps.get(key)
     if not isinstance(value, dict) or not value:
         raise DataError(f"{path}: {key} must be a non-empty object from internal to public ids")
@@ -126,6 +126,7 @@ def _id_map(maps: Mapping[str, Any], key: str, path: Path) -> dict[str, str]:
 
 
 def _plain_id(value: object, path: Path, key: str) -> str:
+    # JSON true is an int to Python.
     if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
         raise DataError(f"{path}: {key} holds {value!r}, which is no id")
     return str(value)
@@ -144,6 +145,7 @@ def _item(internal: str, public: str, record: object) -> Item:
         title=clean(record.get("title")),
         categories=clean_all(record.get("categories")),
         keywords=clean(record.get("keywords")),
+        # The last part alone: a path from outside never leaves the folder of pictures.
         image=PurePosixPath(path).name or None if isinstance(path, str) else None,
     )
 
@@ -164,12 +166,12 @@ def _captions(side: Mapping[str, Any], row_of: Mapping[str, int]) -> dict[str, d
 
 
 def _file_name(captioner: str) -> str:
-    """A captioner becomes a file name in a bundle."""
+    """Makes a captioner's name fit to be a file name in a bundle."""
     return re.sub(r"[^\w.-]+", "-", captioner)
 
 
 def _sequences(path: Path, users: Mapping[str, str], row_of: Mapping[str, int]) -> Iterator[tuple[str, Rows]]:
-    """Internal user id and item rows, line by line."""
+    """Yields internal user id and item rows, line by line."""
     seen: set[str] = set()
     for number, (user, *items) in _word_lines(path):
         if user not in users:
@@ -181,8 +183,9 @@ def _sequences(path: Path, users: Mapping[str, str], row_of: Mapping[str, int]) 
 
 
 def _word_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Numbered lines as words; empty lines are skipped."""
+    """Yields the number and the words of every line that is not empty."""
     try:
+        # Not splitlines(): it also splits at separators such as U+2028.
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error}): fetch it again") from error
@@ -197,7 +200,7 @@ def _rows(items: list[str], row_of: Mapping[str, int], where: str, source: str) 
 
 
 def _check_pickle(path: Path, histories: Mapping[str, Rows], row_of: Mapping[str, int]) -> None:
-    """The pickle repeats ``sequential.txt``; where it does not, nobody can say which of the two is right."""
+    """Refuses a pickle that does not repeat ``sequential.txt``: one of the two is wrong."""
     pickled = load_plain_pickle(path)
     if not isinstance(pickled, list) or not all(isinstance(items, list) for items in pickled):
         raise DataError(f"{path} must hold a list of lists")
@@ -206,7 +209,7 @@ def _check_pickle(path: Path, histories: Mapping[str, Rows], row_of: Mapping[str
             f"{path} has {len(pickled)} users and {SEQUENTIAL} has {len(histories)}: use one of the two"
         )
     for (user, rows), items in zip(histories.items(), pickled, strict=True):
-        other = [row_of.get(str(item), -1) for item in items]
+        other = [row_of.get(str(item), -1) for item in items]  # -1: an item that is in no other file
         if other == rows.tolist():
             continue
         pairs = enumerate(zip(rows.tolist(), other, strict=False))
@@ -219,7 +222,7 @@ def _check_pickle(path: Path, histories: Mapping[str, Rows], row_of: Mapping[str
 def _negatives(
     path: Path, internal_ids: list[str], public_ids: tuple[str, ...], items: tuple[Item, ...]
 ) -> dict[int, Rows] | None:
-    """User position -> rows of the sampled negatives that came with the data.
+    """Reads the sampled negatives that came with the data: user position -> item rows.
 
     The first word of a line is the user's public id in the published files; files that use the internal one
     are read as well.
@@ -227,6 +230,7 @@ def _negatives(
     if not path.is_file():
         return None
     lines = list(_word_lines(path))
+    # One file holds one kind of id; a mixture is refused below as an unknown user.
     public = set(public_ids).issuperset(words[0] for _, words in lines)
     position = {user: at for at, user in enumerate(public_ids if public else internal_ids)}
     row_of = {item.item_id: row for row, item in enumerate(items)}

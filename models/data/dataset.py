@@ -1,4 +1,4 @@
-"""The one shape that every reader returns and every model is trained on."""
+"""Holds a data set in the one form that every reader returns and every model is trained on."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Dataset:
     """A catalogue of items and the complete history of every user.
 
     Attributes:
-        name: short and lower case, e.g. ``beauty``.
-        items: row order is the order of all vectors.
+        name: name of the data set, short and lower case, e.g. ``beauty``.
+        items: products; their order is the order of all vectors.
         users: public user ids.
         histories: one array of item rows per user, oldest first, complete (the test item is the last).
-        images: the folder that ``Item.image`` names are relative to; None without pictures.
+        images: folder that ``Item.image`` names are relative to; None without pictures.
         captions: captioner -> item row -> caption.
         negatives: user position -> item rows, where the data come with their own sampled negatives.
     """
@@ -39,5 +39,5 @@ class Dataset:
 
     @property
     def interactions(self) -> int:
-        """The number of user-item pairs."""
+        """Counts the user-item pairs."""
         return sum(len(history) for history in self.histories)

@@ -1,4 +1,4 @@
-"""K-core filtering: users and items that are too rare to learn from are left out."""
+"""Filters a data set to its k-core: users and items that are too rare to learn from are left out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 
 def k_core(users: NDArray[np.int64], items: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
-    """Which interactions are left when every user and every item must have at least k.
+    """Marks the interactions that are left when every user and every item must have at least k.
 
     Dropping a user makes items rarer and the other way round, so both are dropped until nothing changes.
 
     Args:
-        users: int64 [n], user number of each interaction, from 0.
-        items: int64 [n], item number of each interaction, from 0.
-        k: the least number of interactions; 5 in the 5-core data sets of McAuley.
+        users: user number of each interaction from 0, int64 [n].
+        items: item number of each interaction from 0, int64 [n].
+        k: least number of interactions, at least 1; 5 in the 5-core data sets of McAuley.
 
     Returns:
         bool [n].
@@ -23,8 +23,9 @@ def k_core(users: NDArray[np.int64], items: NDArray[np.int64], k: int) -> NDArra
     while kept.any():
         frequent = kept.copy()
         for ids in (users, items):
+            # Counts of the kept interactions, read back per interaction: bool [n].
             frequent &= np.bincount(ids[kept], minlength=ids.max() + 1)[ids] >= k
-        if (frequent == kept).all():
+        if (frequent == kept).all():  # each round drops at least one interaction, so the loop ends
             break
         kept = frequent
     return kept

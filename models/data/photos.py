@@ -1,20 +1,26 @@
-"""Where the pictures of a data set lie."""
+"""Finds the pictures of a data set, and tells which of them can be shown."""
 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from PIL import Image
 
 from models.contracts import Item
 from models.errors import DataError
 
 log = logging.getLogger(__name__)
 
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
+"""Formats that browsers show and LVLM providers accept; for some others Pillow would start other programs."""
+
 
 def find_photos(folder: Path, name: str, asked: Path | None) -> Path | None:
-    """The folder of pictures: the one asked for, else ``<data>/photos``, else ``<data>/../photos/<name>``.
+    """Finds the folder of pictures: the one asked for, ``<data>/photos`` or ``<data>/../photos/<name>``.
 
     Raises:
         DataError: the folder that was asked for does not exist.
@@ -32,9 +38,23 @@ def find_photos(folder: Path, name: str, asked: Path | None) -> Path | None:
 
 
 def without_missing(items: Sequence[Item], photos: Path | None) -> tuple[Item, ...]:
-    """Items whose picture is not on disk lose its name, so that nobody waits for it later."""
+    """Removes the names of pictures that are not on disk, so that no later step looks for them."""
+    # One listing of the folder instead of a look at the disk per item.
     there = {path.name for path in photos.iterdir()} if photos else set()
     missing = sum(item.image is not None and item.image not in there for item in items)
     if missing:
         log.warning("%d items name a picture that is not in %s", missing, photos or "any photos folder")
     return tuple(item if item.image in there else replace(item, image=None) for item in items)
+
+
+def picture_problem(path: Path) -> str | None:
+    """Says why a catalogue leaves a picture out; None for a picture that can be shown."""
+    try:
+        with warnings.catch_warnings():
+            # A small file that unpacks to more than 89 million pixels would fill the memory.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                image.load()
+    except Exception as error:  # a damaged picture raises nearly anything
+        return str(error)
+    return None

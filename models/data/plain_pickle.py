@@ -1,4 +1,4 @@
-"""Reading a pickle that somebody else made."""
+"""Reads a pickle from a stranger without running what is in it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from models.errors import DataError
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """An unpickler of lists, dicts, strings and numbers.
+    """Unpickles lists, dicts, strings and numbers, and refuses everything else.
 
     A pickle is a program: every class, function or module that it names could be run while it is read. This
     one refuses to look up any name, which leaves only what the format itself can spell.
     """
 
     def find_class(self, module: str, name: str) -> NoReturn:
-        """Refuse.
+        """Refuses every class, function and module.
 
         Raises:
             DataError: always.
@@ -28,7 +28,7 @@ class PlainUnpickler(pickle.Unpickler):
 
 
 def load_plain_pickle(path: Path) -> Any:
-    """Read a pickle of plain values.
+    """Reads a pickle of plain values.
 
     Raises:
         DataError: it is damaged or asks for anything but plain values.

@@ -1,4 +1,4 @@
-"""Which reader reads which folder."""
+"""Picks the reader for a folder by the files in it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from models.errors import DataError
 
 @dataclass(frozen=True)
 class Layout:
-    """A way to lay a data set out in a folder.
+    """One way to lay a data set out in a folder.
 
     Attributes:
-        looks_like: for the message when no layout fits.
-        recognises: whether a folder has this layout.
-        read: folder, name or None, photos folder or None -> the data set.
+        looks_like: names of its files, for the message when no layout fits.
+        recognises: function that tells whether a folder has this layout.
+        read: function of folder, name or None, and photos folder or None; it returns the data set.
     """
 
     looks_like: str
@@ -41,12 +41,12 @@ LAYOUTS = (
 
 
 def read(folder: Path, name: str | None = None, photos: Path | None = None) -> Dataset:
-    """Read a folder in whichever layout it has.
+    """Reads a folder in whichever layout it has.
 
     Args:
-        folder: the data.
-        name: of the data set; made from the folder's or the files' name by default.
-        photos: the folder of pictures, where it is not in one of the usual places.
+        folder: folder of the data set.
+        name: name of the data set; made from the folder's or the files' name by default.
+        photos: folder of pictures, where it is not in one of the usual places.
 
     Raises:
         DataError: the folder is missing, has no known layout, or cannot be read.

@@ -1,4 +1,4 @@
-"""Catalogue text as people should read it."""
+"""Cleans the texts of a catalogue: HTML entities decoded, white space collapsed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import html
 
 
 def clean(value: object) -> str | None:
-    """Decode HTML entities and collapse white space.
+    """Decodes HTML entities and collapses white space.
 
     Args:
-        value: a field of some record, of any type.
+        value: field of a record, of any type.
 
     Returns:
         The text; None when there is none (another type, or nothing but space).
@@ -23,7 +23,7 @@ def clean(value: object) -> str | None:
 
 
 def clean_all(value: object) -> tuple[str, ...]:
-    """Clean every text of a list; anything else in it is left out."""
+    """Cleans every text of a list; anything else in it is left out."""
     if not isinstance(value, list):
         return ()
     return tuple(text for text in map(clean, value) if text)

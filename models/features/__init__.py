@@ -1,4 +1,4 @@
-"""Frozen features: what an item tower reads about texts and pictures, computed once and cached."""
+"""Computes frozen features of texts and pictures, once, and caches them."""
 
 from models.features.catalogue import Features, item_features
 from models.features.errors import FeatureError

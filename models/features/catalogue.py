@@ -1,4 +1,4 @@
-"""The features of a whole catalogue, one array per modality.
+"""Computes the features of a whole catalogue, one array per modality.
 
 Arrays are cached under a name that holds a hash of everything that made them (encoder, its version, texts or
 picture bytes), so a changed title can never meet an old feature.
@@ -18,10 +18,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.config import Config, FeatureConfig
 from models.contracts import Item, sha256_of
 from models.data.dataset import Dataset
 from models.features import descriptor
+from models.features.config import FeatureConfig
 from models.features.errors import FeatureError
 
 log = logging.getLogger(__name__)
@@ -31,55 +31,58 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Features:
-    """One modality of a catalogue.
+    """The frozen features of one modality of a catalogue.
 
     Attributes:
-        values: float32 [items, f], zero mean and unit variance over the items that have the modality; zero
+        values: float32 [items, f], of zero mean and unit variance over the items that have the modality; zero
             rows for the others (the item tower gives those a learned vector).
-        present: bool [items].
+        present: bool [items], True where the item has the modality.
     """
 
     values: Floats
     present: NDArray[np.bool_]
 
 
-class Encoder(Protocol):
+class FeatureEncoder(Protocol):
     """Turns texts or picture files into vectors.
 
     Attributes:
-        identity: name and version; part of the cached array's name.
+        identity: name and version of the weights; part of the cached array's name.
     """
 
     identity: str
 
     def encode(self, inputs: Sequence[str]) -> Floats:
-        """Texts or paths -> float32 [inputs, f]; a row of NaN for a picture that cannot be read."""
+        """Encodes texts or paths: float32 [inputs, f]; a row of NaN for a picture that cannot be read."""
 
 
-def item_features(dataset: Dataset, config: Config, cache: Path) -> dict[str, Features]:
-    """The features that a configuration's item tower reads.
+def item_features(
+    dataset: Dataset, config: FeatureConfig, modalities: Sequence[str], cache: Path
+) -> dict[str, Features]:
+    """Computes the frozen features of the modalities that a model reads.
 
     Args:
         dataset: items and pictures.
-        config: modalities, encoders, text view.
+        config: encoders and text view.
+        modalities: names of modalities; ``text`` and ``image`` have features, ``id`` has none.
         cache: folder of cached arrays, made if missing.
 
     Raises:
         FeatureError: an encoder cannot be loaded, or no item has the modality.
     """
     features = {}
-    if "text" in config.tower.modalities:
-        texts = item_texts(dataset, config.features)
-        features["text"] = _features("text", texts, texts, lambda: _text_encoder(config.features), cache)
-    if "image" in config.tower.modalities:
+    if "text" in modalities:
+        texts = item_texts(dataset, config)
+        features["text"] = _features("text", texts, texts, lambda: _text_encoder(config), cache)
+    if "image" in modalities:
         paths = _image_paths(dataset)
         digests = [path and sha256_of(Path(path)) for path in paths]
-        features["image"] = _features("image", paths, digests, lambda: _image_encoder(config.features), cache)
+        features["image"] = _features("image", paths, digests, lambda: _image_encoder(config), cache)
     return features
 
 
 def item_texts(dataset: Dataset, config: FeatureConfig) -> list[str | None]:
-    """The text of every item; None where there is none (an id is not a text).
+    """Joins the text of every item; None for an item without one (an id is not a text).
 
     The raw view is the title, else the keywords, with the categories if so configured; an item with
     categories alone has those. The enhanced view adds the caption, where there is one.
@@ -111,13 +114,13 @@ def _image_paths(dataset: Dataset) -> list[str | None]:
     return [str(path) if path and path.is_file() else None for path in paths]
 
 
-def _text_encoder(config: FeatureConfig) -> Encoder:
+def _text_encoder(config: FeatureConfig) -> FeatureEncoder:
     from models.features.text import TextEncoder  # transformers takes seconds to import
 
     return TextEncoder(config.text_encoder)
 
 
-def _image_encoder(config: FeatureConfig) -> Encoder:
+def _image_encoder(config: FeatureConfig) -> FeatureEncoder:
     if config.image_encoder == descriptor.NAME:
         return descriptor.Descriptor()
     from models.features.clip import ClipEncoder  # transformers takes seconds to import
@@ -129,17 +132,23 @@ def _features(
     kind: str,
     inputs: Sequence[str | None],
     contents: Sequence[str | None],
-    load: Callable[[], Encoder],
+    load: Callable[[], FeatureEncoder],
     cache: Path,
 ) -> Features:
-    """Encode the inputs that exist, through the cache.
+    """Encodes the inputs that exist, through the cache.
 
-    ``contents`` is what the inputs mean: the texts themselves, the digests of pictures.
+    Args:
+        kind: ``text`` or ``image``.
+        inputs: texts, or paths of pictures; None for an item without one.
+        contents: what the cached array depends on: the texts themselves, or the digests of the pictures.
+        load: function that loads the encoder.
+        cache: folder of cached arrays.
     """
     present = np.array([each is not None for each in inputs], dtype=bool)
     if not present.any():
         raise FeatureError(f"no item has {kind}: train without it (tower.modalities)")
     encoder = load()
+    # None stands in the key for an item without input, so a picture that appears makes a new array.
     key = json.dumps([kind, encoder.identity, contents]).encode()
     path = cache / f"{kind}-{hashlib.sha256(key).hexdigest()[:20]}.npy"
     if path.is_file():
@@ -147,20 +156,20 @@ def _features(
     else:
         encoded = encoder.encode([each for each in inputs if each is not None])
         _save(path, encoded)
-    readable = ~np.isnan(encoded).any(axis=1)
+    readable = ~np.isnan(encoded).any(axis=1)  # [inputs that exist]
     if not readable.all():
         log.warning("%d %ss cannot be read; their items count as items without one", (~readable).sum(), kind)
     if not readable.any():
         raise FeatureError(f"no {kind} can be read: train without it (tower.modalities)")
-    present[np.flatnonzero(present)[~readable]] = False
+    present[np.flatnonzero(present)[~readable]] = False  # positions among the inputs -> rows
     values = np.zeros((len(inputs), encoded.shape[1]), dtype=np.float32)
     values[present] = _standardise(encoded[readable])
     return Features(values, present)
 
 
 def _standardise(values: Floats) -> Floats:
-    """Zero mean and unit variance per column; columns that never vary become zero."""
-    spread = values.std(axis=0)
+    """Shifts and scales columns to zero mean and unit variance; a column that never varies becomes zero."""
+    spread = values.std(axis=0)  # [f]; dividing by inf gives the zero of a column that never varies
     return np.asarray(
         (values - values.mean(axis=0)) / np.where(spread > 1e-6, spread, np.inf), dtype=np.float32
     )
@@ -168,6 +177,7 @@ def _standardise(values: Floats) -> Floats:
 
 def _save(path: Path, array: Floats) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own and a rename: two runs may compute the same features at once.
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npy", delete=False) as stream:
         draft = Path(stream.name)
         np.save(stream, array)

@@ -1,4 +1,4 @@
-"""Picture vectors from a frozen CLIP model (Radford et al., ICML 2021) through transformers."""
+"""Encodes pictures with a frozen CLIP model (Radford et al., ICML 2021) through transformers."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from models.features.picture import open_picture
 from models.features.pretrained import identity, quiet
 
 BATCH = 32
+"""Pictures that are decoded and encoded at once."""
 
 
 class ClipEncoder:
-    """CLIP's projected picture embedding, at unit length.
+    """Computes CLIP's projected picture embedding, at unit length.
 
     Args:
-        name: a transformers CLIP model by name or path.
+        name: name or path of a transformers CLIP model.
 
     Raises:
         FeatureError: the model cannot be loaded.
     """
 
     def __init__(self, name: str) -> None:
-        from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection  # seconds
+        from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection  # takes seconds
 
         try:
             with quiet():
@@ -39,7 +40,7 @@ class ClipEncoder:
         self.identity = f"clip {identity(name, name, self._model.config)}"
 
     def encode(self, inputs: Sequence[str]) -> NDArray[np.float32]:
-        """Paths -> float32 [paths, f]; a row of NaN for a picture that cannot be read."""
+        """Encodes paths: float32 [paths, f]; a row of NaN for a picture that cannot be read."""
         encoded = np.full((len(inputs), self._model.config.projection_dim), np.nan, dtype=np.float32)
         for at in tqdm(range(0, len(inputs), BATCH), desc="pictures", unit="batch", disable=None):
             pictures = {i: open_picture(inputs[i]) for i in range(at, min(at + BATCH, len(inputs)))}
@@ -51,5 +52,5 @@ class ClipEncoder:
     def _embed(self, pictures: Sequence[object]) -> NDArray[np.float32]:
         with torch.inference_mode():
             pixels = self._processor(images=pictures, return_tensors="pt")["pixel_values"]
-            embedded = functional.normalize(self._model(pixel_values=pixels).image_embeds, dim=-1)
+            embedded = functional.normalize(self._model(pixel_values=pixels).image_embeds, dim=-1)  # [B, f]
         return np.asarray(embedded.numpy(), dtype=np.float32)

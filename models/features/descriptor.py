@@ -1,4 +1,4 @@
-"""A small picture descriptor that needs no download: colours, layout and edges, 290 numbers.
+"""Describes a picture in 290 numbers without any download: colours, layout, edges and spectrum.
 
 Colour is measured in Oklab (Ottosson, 2020), where equal distances look equally different; edges as
 histograms of oriented gradients (Dalal & Triggs, CVPR 2005) on a coarse grid.
@@ -17,21 +17,30 @@ from models.features.picture import open_picture
 
 NAME = "descriptor"
 SIDE = 64
-LEVELS = (4, 5, 5)  # lightness, green-red, blue-yellow
+"""Width and height in pixels to which every picture is reduced."""
+
+LEVELS = (4, 5, 5)
+"""Bins of the colour histogram: lightness, green-red, blue-yellow."""
+
 GRID = 4
+"""Cells of the layout and of the edges, per direction."""
+
 ORIENTATIONS = 8
+"""Bins of an edge's direction over half a turn."""
+
 SIZE = 4 * 5 * 5 + GRID * GRID * 3 + GRID * GRID * ORIENTATIONS + 14
+"""Numbers in a descriptor: histogram, layout, edges, spectrum."""
 
 Floats = NDArray[np.float32]
 
 
 class Descriptor:
-    """The encoder behind ``image_encoder = "descriptor"``."""
+    """Encodes pictures for ``image_encoder = "descriptor"``."""
 
     identity = "descriptor-1"
 
     def encode(self, inputs: Sequence[str]) -> Floats:
-        """Paths -> float32 [paths, 290]; a row of NaN for a picture that cannot be read."""
+        """Encodes paths: float32 [paths, 290]; a row of NaN for a picture that cannot be read."""
         encoded = np.full((len(inputs), SIZE), np.nan, dtype=np.float32)
         for row, path in enumerate(inputs):
             picture = open_picture(path)
@@ -41,14 +50,14 @@ class Descriptor:
 
 
 def describe(picture: Image.Image) -> Floats:
-    """One RGB picture -> float32 [290]: colour histogram, layout, edges, spectrum."""
+    """Describes one RGB picture, float32 [290]: colour histogram, layout, edges, spectrum."""
     small = picture.resize((SIDE, SIDE), Image.Resampling.BOX)
     lab = oklab(np.asarray(small, dtype=np.float32) / np.float32(255))  # [64, 64, 3]
     return np.concatenate([_histogram(lab), _layout(lab), _edges(lab[..., 0]), _spectrum(lab[..., 0])])
 
 
 def oklab(rgb: NDArray[np.floating[Any]]) -> Floats:
-    """SRGB in 0–1 -> Oklab, [..., 3]."""
+    """Converts sRGB in 0–1 to Oklab, [..., 3] each."""
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     to_cones = np.array(
         [
@@ -68,7 +77,8 @@ def oklab(rgb: NDArray[np.floating[Any]]) -> Floats:
 
 
 def _histogram(lab: Floats) -> Floats:
-    """How much of each colour there is; square roots, so that small coloured parts count (Hellinger)."""
+    """Counts each colour [100]; square roots make small coloured parts count (Hellinger distance)."""
+    # Oklab of sRGB colours: lightness 0 to 1, both colour axes within about ±0.3.
     low, high = np.array([0.0, -0.25, -0.25]), np.array([1.0, 0.25, 0.25])
     levels = np.array(LEVELS)
     bins = np.clip((lab.reshape(-1, 3) - low) / (high - low) * levels, 0, levels - 1).astype(np.int64)
@@ -78,13 +88,13 @@ def _histogram(lab: Floats) -> Floats:
 
 
 def _layout(lab: Floats) -> Floats:
-    """The mean colour of each cell of a 4 × 4 grid."""
+    """Averages the colour of each cell of a 4 × 4 grid [48]."""
     return np.asarray(_cells(lab).mean(axis=(1, 3)).reshape(-1), dtype=np.float32)
 
 
 def _edges(lightness: Floats) -> Floats:
-    """Gradient strength by direction in each cell, at unit length over the picture."""
-    down, right = np.gradient(lightness)
+    """Sums gradient strength by direction in each cell [128], at unit length over the picture."""
+    down, right = np.gradient(lightness)  # [64, 64] each
     strength = np.hypot(down, right)
     direction = np.arctan2(down, right) % np.pi  # an edge has no sign
     which = (direction / np.pi * ORIENTATIONS).astype(np.int64) % ORIENTATIONS
@@ -94,9 +104,10 @@ def _edges(lightness: Floats) -> Floats:
 
 
 def _spectrum(lightness: Floats) -> Floats:
-    """Share of the picture's energy in 14 bands of spatial frequency: how fine its pattern is."""
+    """Measures how fine the pattern is: the share of energy in 14 bands of spatial frequency [14]."""
     centred = lightness - lightness.mean()
-    power = np.abs(np.fft.rfft2(centred)) ** 2
+    power = np.abs(np.fft.rfft2(centred)) ** 2  # [64, 33]
+    # Cycles per pixel, at most 0.71; what lies beyond the highest band counts in it.
     radius = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None, :])
     band = np.minimum((radius * 2 * 14).astype(np.int64), 13)
     energy = np.bincount(band.ravel(), weights=power.ravel(), minlength=14)
@@ -104,5 +115,6 @@ def _spectrum(lightness: Floats) -> Floats:
 
 
 def _cells(pixels: Floats) -> Floats:
+    """Splits [64, 64, c] into the grid: [4, 16, 4, 16, c]."""
     step = SIDE // GRID
     return pixels.reshape(GRID, step, GRID, step, -1)

@@ -1,4 +1,4 @@
-"""What can go wrong while features are computed."""
+"""The error of computing features."""
 
 from models.errors import ModelsError
 

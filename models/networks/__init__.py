@@ -1,1 +1,1 @@
-"""Networks: tensors and numbers in, tensors out; no files."""
+"""Networks of every family, their losses and batches: tensors and numbers in, tensors out, no files."""

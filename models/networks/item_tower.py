@@ -1,4 +1,4 @@
-"""The item tower: where item vectors come from.
+"""Makes item vectors: a learned table of ids, a projection of frozen features, or both.
 
 SASRec learns one vector per item id. MoRec replaces the table by what encoders make of the item's text and
 image, so that the same network recommends from contents. Both are this one class. This is MoRec (Yuan et al.,
@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Modality = Literal["id", "text", "image"]
+from models.networks.config import Modality
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class TowerConfig:
     """What the tower reads and how it joins it.
 
     Attributes:
-        modalities: any of ``id``, ``text``, ``image``.
-        fusion: of text and image: ``sum`` of their projections, or ``concat``: one projection of both.
-        hidden: width of the projections' hidden layer.
-        dropout: inside the projections, and on id vectors.
+        modalities: one or more of ``id``, ``text``, ``image``.
+        fusion: way to join text and image: ``sum`` of projections, or ``concat``, one projection of both.
+        hidden: width of the projections' hidden layer, at least 1.
+        dropout: probability in [0, 1) inside the projections and on id vectors.
     """
 
     modalities: tuple[Modality, ...]
@@ -44,13 +44,13 @@ class TowerConfig:
 
 
 class IdTable(nn.Module):
-    """One learned vector per item."""
+    """Learns one vector per item."""
 
     def __init__(self, items: int, dimension: int, dropout: float) -> None:
         super().__init__()
         self.table = nn.Embedding(items, dimension)
         self.dropout = nn.Dropout(dropout)
-        nn.init.normal_(self.table.weight, std=0.02)
+        nn.init.normal_(self.table.weight, std=0.02)  # torch's default of 1 saturates the first softmaxes
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows int64 [R] -> [R, d]."""
@@ -59,7 +59,7 @@ class IdTable(nn.Module):
 
 
 class FrozenFeatures(nn.Module):
-    """Features of a frozen encoder; items without them share one learned stand-in."""
+    """Holds the features of a frozen encoder; items without them share one learned vector."""
 
     features: Tensor
     present: Tensor
@@ -69,6 +69,7 @@ class FrozenFeatures(nn.Module):
         # Not in the state dict: frozen features have their own cache, and checkpoints stay small.
         self.register_buffer("features", features, persistent=False)
         self.register_buffer("present", present, persistent=False)
+        # Zero is the mean of standardised features: at first an item without them is an average one.
         self.missing = nn.Parameter(torch.zeros(features.shape[1]))
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ class FrozenFeatures(nn.Module):
 
 
 class Contents(nn.Module):
-    """Frozen features of one or more modalities, projected to item vectors.
+    """Projects frozen features of one or more modalities to item vectors.
 
     ``concat`` is one projection of all features side by side. A projection of projections would be the other
     reading; its first steps start from vectors so alike that it often learns nothing.
@@ -95,22 +96,24 @@ class Contents(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows int64 [R] -> [R, d]."""
-        features = [source(rows) for source in self.sources]
+        features = [source(rows) for source in self.sources]  # [R, f] each
         if self.concat:
-            features = [torch.cat(features, dim=1)]
-        parts = [project(each) for project, each in zip(self.projections, features, strict=True)]
+            features = [torch.cat(features, dim=1)]  # [R, sum of f]
+        parts = [
+            project(each) for project, each in zip(self.projections, features, strict=True)
+        ]  # [R, d] each
         return torch.stack(parts).sum(dim=0)
 
 
 class ItemTower(nn.Module):
-    """Item rows -> item vectors: what the contents say, plus what the id has learned.
+    """Turns item rows into item vectors: the projection of the contents plus the learned vector of the id.
 
     Args:
         config: modalities and fusion.
-        dimension: d.
+        dimension: d, of the item vectors.
         items: size of the catalogue.
-        features: for each of text and image in the modalities: float32 [items, f] and bool [items], True
-            where the item has that feature.
+        features: float32 [items, f] and bool [items], True where the item has the feature, for each of text
+            and image in the modalities.
 
     Raises:
         ValueError: the features of a modality are missing or have another number of rows.
@@ -139,17 +142,17 @@ class ItemTower(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Rows int64 [R] -> vectors [R, d]."""
         assert rows.ndim == 1, rows.shape
-        return torch.stack([part(rows) for part in self.parts]).sum(dim=0)
+        return torch.stack([part(rows) for part in self.parts]).sum(dim=0)  # [R, d]
 
     def all(self) -> Tensor:
-        """The vectors of the whole catalogue, [items, d]."""
+        """Makes the vectors of the whole catalogue, [items, d]."""
         device = next(self.parameters()).device
         vectors: Tensor = self(torch.arange(self.items, device=device))
         return vectors
 
 
 def mlp(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
-    """Two layers of ours, from encoder space to recommender space."""
+    """Makes a projection of two layers, from the encoder's space to the recommender's."""
     return nn.Sequential(
         nn.Linear(inputs, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, outputs)
     )

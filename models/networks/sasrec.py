@@ -1,8 +1,8 @@
-"""SASRec: a causal transformer over a user's items (Kang & McAuley, ICDM 2018).
+"""Encodes a history with SASRec, a causal transformer over a user's items (Kang & McAuley, ICDM 2018).
 
-The network knows vectors only. Where item vectors come from (an id table, text, images) is the business of
-``item_tower``. There is no padding anywhere: callers pass sequences of equal length, so no row of the
-attention is ever empty and nothing can turn into NaN in a masked softmax.
+The network reads item vectors; ``item_tower`` makes them of ids, texts and images. There is no padding
+anywhere: callers pass sequences of equal length, so no row of the attention is ever empty and nothing can
+turn into NaN in a masked softmax.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.networks.base import SequenceEncoder
+
 
 @dataclass(frozen=True)
 class SASRecConfig:
     """The size of the network.
 
     Attributes:
-        dimension: d, of item vectors, states and user vectors.
-        length: L, the number of last items that are read.
-        blocks: transformer blocks.
-        heads: attention heads; must divide d.
-        dropout: on the embedding, the attention weights and both sublayers (paper, section III-B).
+        dimension: d, of item vectors, states and user vectors, at least 1.
+        length: L, the number of last items that are read, at least 1.
+        blocks: number of transformer blocks, at least 1.
+        heads: number of attention heads; must divide d.
+        dropout: probability in [0, 1) on the embedding, the attention weights and both sublayers (paper,
+            section III-B).
     """
 
     dimension: int
@@ -98,8 +101,8 @@ class Block(nn.Module):
         return result
 
 
-class SASRec(nn.Module):
-    """Item vectors, oldest first -> user vectors.
+class SASRec(SequenceEncoder):
+    """Turns the item vectors of a history, oldest first, into user vectors.
 
     Positions count from the end: the newest item always has the last position embedding, however short the
     history is.
@@ -110,6 +113,7 @@ class SASRec(nn.Module):
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
         self.config = config
+        self.length, self.dimension = config.length, config.dimension
         self.positions = nn.Parameter(torch.empty(config.length, config.dimension))
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))

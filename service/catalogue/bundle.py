@@ -21,6 +21,7 @@ from models.contracts import (
     ITEMS,
     MANIFEST,
     POPULARITY,
+    USER_VECTORS,
     BackboneManifest,
     BundleError,
     CatalogueManifest,
@@ -95,12 +96,15 @@ class Backbone:
     Attributes:
         manifest: what the model is and how it was trained.
         item_vectors: float32 [items, d], memory-mapped: worker processes share one copy.
-        encoder: ONNX file that turns a history into a user vector.
+        encoder: ONNX file of a sequence family, which turns a history into a user vector; None for a graph
+            family.
+        user_vectors: float32 [users, d] of a graph family, memory-mapped too; None for a sequence family.
     """
 
     manifest: BackboneManifest
     item_vectors: NDArray[np.float32]
-    encoder: Path
+    encoder: Path | None
+    user_vectors: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -204,17 +208,27 @@ def _read_histories(path: Path, items: int) -> Histories:
 
 def _open_backbone(folder: Path, catalogue: Catalogue) -> Backbone:
     manifest = BackboneManifest.from_json(_read_manifest(folder))
-    _check_hashes(folder, manifest.sha256, required=(ITEM_VECTORS, ENCODER))
+    graph = USER_VECTORS in manifest.sha256
+    _check_hashes(folder, manifest.sha256, required=(ITEM_VECTORS, USER_VECTORS if graph else ENCODER))
     if manifest.catalogue_version != catalogue.version:
         raise BundleError(
             f"the backbone {folder.name} was trained on catalogue {manifest.catalogue_version} and this "
             f"bundle has {catalogue.version}: export it again with this catalogue"
         )
-    vectors: NDArray[np.float32] = np.load(folder / ITEM_VECTORS, mmap_mode="r", allow_pickle=False)
-    expected = (len(catalogue.items), manifest.dimension)
-    if vectors.shape != expected or vectors.dtype != np.float32:
+    item_vectors = _read_vectors(folder / ITEM_VECTORS, len(catalogue.items), manifest.dimension)
+    if not graph:
+        return Backbone(manifest, item_vectors, folder / ENCODER)
+    users = len(catalogue.histories.users)
+    return Backbone(
+        manifest, item_vectors, None, _read_vectors(folder / USER_VECTORS, users, manifest.dimension)
+    )
+
+
+def _read_vectors(path: Path, rows: int, dimension: int) -> NDArray[np.float32]:
+    vectors: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    if vectors.shape != (rows, dimension) or vectors.dtype != np.float32:
         raise BundleError(
-            f"{folder / ITEM_VECTORS} is {vectors.dtype} {vectors.shape}, expected float32 {expected}: "
+            f"{path} is {vectors.dtype} {vectors.shape}, expected float32 {(rows, dimension)}: "
             "export it again"
         )
-    return Backbone(manifest, vectors, folder / ENCODER)
+    return vectors

@@ -46,7 +46,10 @@ class RecommendQuery(_Request):
     model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
 
     strategy: StrategyName = "none"
-    backbone: Annotated[str, StringConstraints(max_length=256)] | None = None
+    backbone: Annotated[str, StringConstraints(max_length=256)] | None = Field(
+        None,
+        description="One of the bundle's, `pop` or `random`; default MSR_BACKBONE, else the best raw one",
+    )
     provider: Annotated[str, StringConstraints(max_length=256)] | None = None
     model: Annotated[str, StringConstraints(max_length=256)] | None = None
     modality: Modality = "title+image"

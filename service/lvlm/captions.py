@@ -56,7 +56,7 @@ class Found:
 
 
 class Captions:
-    """Finds captions of items, each of the catalogue that a request reads, and makes missing ones in the background.
+    """Finds captions of the catalogue that a request reads, and makes missing ones in the background.
 
     Args:
         pictures: reader of the item images.

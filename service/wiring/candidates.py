@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from models.contracts import BackboneManifest
-from service.candidates import CandidateModel, SequenceModel
+from service.candidates.base import CandidateModel
+from service.candidates.registry import open_backbone, open_counting
 from service.catalogue.bundle import Bundle, open_bundle
 from service.errors import ConfigurationError
 from service.generation import Generation
@@ -25,15 +26,17 @@ def open_generation(settings: Settings, metrics: Metrics) -> Generation:
 
 
 def open_models(bundle: Bundle, settings: Settings, metrics: Metrics) -> dict[str, CandidateModel]:
-    """Opens and warms up a candidate model for every backbone, by name."""
+    """Opens and warms up a candidate model for every backbone, and for the families that need no training."""
     models: dict[str, CandidateModel] = {}
     for name, backbone in bundle.backbones.items():
-        model = SequenceModel(backbone, settings.onnx_threads)
-        for length in (1, backbone.manifest.length):  # the first run of each shape plans its memory
-            model.top([0] * length, 1, [])
+        model = open_backbone(backbone, settings.onnx_threads)
+        for length in {1, max(1, backbone.manifest.length)}:  # the first run of each shape plans its memory
+            model.top(None, [0] * length, 1, [])
         models[name] = model
         manifest = backbone.manifest
         metrics.bundle_info.labels(name, manifest.version, manifest.family).set(1)
+    for name, model in open_counting(bundle.catalogue).items():
+        models.setdefault(name, model)  # a bundle's own backbone of that name wins
     return models
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from models.catalogue import write_catalogue
+from models.bundle.catalogue import write_catalogue
 from models.contracts import BackboneManifest, Item, sha256_of
 from models.data.dataset import Dataset
-from models.evaluation import Protocol
+from models.evaluation import EvaluationProtocol
 
 ITEMS, USERS = 60, 12
 
@@ -49,7 +49,7 @@ def _write_backbone(folder: Path, catalogue_version: str) -> None:
         device="cpu",
         epochs=3,
         seconds_per_epoch=1.5,
-        metrics={"test": {"H@1": 0.5, "H@5": 0.75, "N@5": 0.6, "protocol": Protocol().to_json()}},
+        metrics={"test": {"H@1": 0.5, "H@5": 0.75, "N@5": 0.6, "protocol": EvaluationProtocol().to_json()}},
     )
     hashes = {name: sha256_of(folder / name) for name in ("item_vectors.npy", "encoder.onnx")}
     complete = dataclasses.replace(manifest, sha256=hashes)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from models.catalogue import read_catalogue, write_catalogue
+from models.bundle.catalogue import read_catalogue, write_catalogue
 from models.contracts import CATALOGUE, BundleError, Item
 from models.contracts.captions import Caption, CaptionFile, caption_path, read_captions
 from models.data.dataset import Dataset

@@ -15,7 +15,7 @@ from models.errors import EvaluationError
 from models.evaluation import (
     COCHRAN,
     MISS,
-    Protocol,
+    EvaluationProtocol,
     candidate_matrix,
     cochran,
     cohort,
@@ -25,6 +25,7 @@ from models.evaluation import (
     hit_at,
     leave_one_out,
     ndcg_at,
+    popularity,
     rank_of_target,
     sample_candidates,
     sampled_metrics,
@@ -53,7 +54,7 @@ def test_a_user_with_fewer_than_three_items_is_only_trained_on() -> None:
 def test_candidates_are_the_target_and_29_different_unseen_items(
     seen: list[int], target: int, user: int
 ) -> None:
-    candidates = sample_candidates(seen, target, 60, Protocol(), user).tolist()
+    candidates = sample_candidates(seen, target, 60, EvaluationProtocol(), user).tolist()
     assert candidates[0] == target
     assert len(set(candidates)) == len(candidates) == 30
     assert not set(candidates[1:]) & set(seen)
@@ -63,11 +64,13 @@ def test_candidates_are_the_target_and_29_different_unseen_items(
 def test_candidates_do_not_depend_on_the_process_or_on_other_users() -> None:
     program = (
         "from models.evaluation import *\n"
-        "print(sample_candidates([1, 2, 3], 3, 1000, Protocol(seed=5, negatives=4), 17).tolist())"
+        "print(sample_candidates([1, 2, 3], 3, 1000, EvaluationProtocol(seed=5, negatives=4), 17).tolist())"
     )
     alone = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     histories = [rows(9, 8, 7)] * 17 + [rows(1, 2, 3)]
-    matrix = candidate_matrix(leave_one_out(histories).test, histories, 1000, Protocol(seed=5, negatives=4))
+    matrix = candidate_matrix(
+        leave_one_out(histories).test, histories, 1000, EvaluationProtocol(seed=5, negatives=4)
+    )
     # Numbers that were quoted stay comparable only as long as these rows stay the same.
     assert alone.strip() == str(matrix[17].tolist()) == GOLDEN
 
@@ -76,17 +79,17 @@ GOLDEN = "[3, 263, 346, 53, 819]"
 
 
 def test_candidates_change_with_the_seed_and_the_user_and_the_target() -> None:
-    base = sample_candidates([1, 2], 2, 10_000, Protocol(seed=1), 0)[1:].tolist()
+    base = sample_candidates([1, 2], 2, 10_000, EvaluationProtocol(seed=1), 0)[1:].tolist()
     others = [
-        sample_candidates([1, 2], 2, 10_000, Protocol(seed=2), 0),
-        sample_candidates([1, 2], 2, 10_000, Protocol(seed=1), 1),
-        sample_candidates([1, 2], 1, 10_000, Protocol(seed=1), 0),
+        sample_candidates([1, 2], 2, 10_000, EvaluationProtocol(seed=2), 0),
+        sample_candidates([1, 2], 2, 10_000, EvaluationProtocol(seed=1), 1),
+        sample_candidates([1, 2], 1, 10_000, EvaluationProtocol(seed=1), 0),
     ]
     assert all(base != other[1:].tolist() for other in others)
 
 
 def test_negatives_are_uniform_over_unseen_items() -> None:
-    drawn = [sample_candidates([0], 0, 50, Protocol(negatives=5), user)[1:] for user in range(4000)]
+    drawn = [sample_candidates([0], 0, 50, EvaluationProtocol(negatives=5), user)[1:] for user in range(4000)]
     counts = np.bincount(np.concatenate(drawn), minlength=50)[1:]
     expected = 4000 * 5 / 49
     chi_squared = float(np.sum((counts - expected) ** 2 / expected))
@@ -95,23 +98,23 @@ def test_negatives_are_uniform_over_unseen_items() -> None:
 
 def test_all_unseen_items_are_found_when_there_are_just_enough() -> None:
     seen = range(29, 1000)
-    assert sorted(sample_candidates(seen, 999, 1000, Protocol(), 3)[1:].tolist()) == list(range(29))
+    assert sorted(sample_candidates(seen, 999, 1000, EvaluationProtocol(), 3)[1:].tolist()) == list(range(29))
 
 
 def test_a_user_who_has_seen_nearly_everything_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(EvaluationError, match=r"all but 28 of 60 items.*fewer negatives"):
-        sample_candidates(range(32), 0, 60, Protocol(), 0)
+        sample_candidates(range(32), 0, 60, EvaluationProtocol(), 0)
 
 
 def test_later_items_of_a_user_are_no_negatives_of_the_validation_target() -> None:
     histories = [rows(*range(40), 41, 40)]
     split = leave_one_out(histories)
-    candidates = candidate_matrix(split.validation, histories, 71, Protocol())
+    candidates = candidate_matrix(split.validation, histories, 71, EvaluationProtocol())
     assert 40 not in candidates[0].tolist()
 
 
 def test_no_examples_give_an_empty_matrix_and_no_ranks() -> None:
-    matrix = candidate_matrix([], [], 100, Protocol())
+    matrix = candidate_matrix([], [], 100, EvaluationProtocol())
     assert matrix.shape == (0, 30)
     assert evaluate(lambda histories, candidates: candidates, [], matrix).shape == (0,)
 
@@ -173,7 +176,7 @@ def test_a_miss_stays_in_the_denominator() -> None:
 
 
 @pytest.mark.parametrize("metric", [hit_at, ndcg_at])
-def test_an_average_over_nobody_is_an_error(metric: object) -> None:
+def test_an_average_over_no_user_is_an_error(metric: object) -> None:
     with pytest.raises(EvaluationError, match="no example"):
         metric([], 5)  # type: ignore[operator]
 
@@ -181,7 +184,7 @@ def test_an_average_over_nobody_is_an_error(metric: object) -> None:
 def test_an_evaluation_in_batches_equals_one_in_a_single_batch() -> None:
     histories = [rows(user, user + 1, user + 2, user + 3) for user in range(50)]
     examples = leave_one_out(histories).test
-    candidates = candidate_matrix(examples, histories, 100, Protocol())
+    candidates = candidate_matrix(examples, histories, 100, EvaluationProtocol())
 
     def nearest(given_histories: Sequence[np.ndarray], rows_to_score: np.ndarray) -> np.ndarray:
         last = np.array([history[-1] for history in given_histories])
@@ -193,7 +196,7 @@ def test_an_evaluation_in_batches_equals_one_in_a_single_batch() -> None:
 
 
 def test_the_protocol_tells_everything_that_is_needed_to_draw_again() -> None:
-    assert Protocol(seed=3, negatives=9).to_json() == {
+    assert EvaluationProtocol(seed=3, negatives=9).to_json() == {
         "seed": 3,
         "negatives": 9,
         "split": "leave-one-out",
@@ -220,3 +223,9 @@ def test_a_smaller_cohort_is_part_of_a_larger_one() -> None:
 
 def test_a_cohort_of_few_users_is_all_of_them() -> None:
     assert cohort([7, 3, 5]).tolist() == [3, 5, 7]
+
+
+def test_popularity_leaves_validation_and_test_items_out() -> None:
+    counts = popularity([rows(0, 1, 2, 3), rows(0, 0, 3, 2), rows(4, 4)], 6)
+    assert counts.tolist() == [3, 1, 0, 0, 2, 0]
+    assert counts.dtype == np.int64

@@ -9,7 +9,7 @@ import pytest
 from small_data import save_picture, write_amazon_plus
 
 from models.__main__ import COMMANDS, main
-from models.catalogue import read_catalogue
+from models.bundle.catalogue import read_catalogue
 from models.contracts.captions import Caption, write_captions
 from models.data import registry
 

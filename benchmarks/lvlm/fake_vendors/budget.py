@@ -37,7 +37,7 @@ from benchmarks.lvlm.fake_vendors.programs import (
     missing,
     running_fake_vendors,
 )
-from models.evaluation import Protocol
+from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import Catalogue
 from service.lvlm.attempt import Ending
 from service.lvlm.pricing import ModelPrice, Prices
@@ -168,7 +168,7 @@ async def _ask(
     building = CallBuilder(catalogue)
     strategy = STRATEGIES[STRATEGY]
     try:
-        cohort = Cohort(catalogue, Protocol(), USERS, seed=0)
+        cohort = Cohort(catalogue, EvaluationProtocol(), USERS, seed=0)
         calls = [await building.ranking(case, strategy, "label", K) for case in cohort]
     finally:
         await building.close()

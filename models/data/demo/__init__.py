@@ -1,4 +1,4 @@
-"""The demo: an invented shop whose right answers are known in advance.
+"""Makes the demo data set: an invented shop whose right answers are known in advance.
 
 Every product has attributes that only its title says (brand, feature), attributes that only its picture shows
 for certain (colour, pattern, material; a title names some of them), and a kind that both tell. Shoppers have
@@ -30,13 +30,13 @@ SHOPPERS = 2000
 
 
 def generate(pictures: Path, seed: int = SEED, products: int = PRODUCTS, shoppers: int = SHOPPERS) -> Dataset:
-    """Make the shop.
+    """Makes the shop, the same for the same seed.
 
     Args:
-        pictures: an existing folder; one 128 × 128 PNG per product is written there.
-        seed: another seed, another shop.
-        products: how many; the first of a larger shop with the same seed.
-        shoppers: how many.
+        pictures: existing folder; one 128 × 128 PNG per product is written there.
+        seed: seed of everything random.
+        products: number of products; they are the first of a larger shop with the same seed.
+        shoppers: number of users.
     """
     stock = make_products(products, seed)
     for product in stock:
@@ -64,8 +64,9 @@ def _file_name(product: Product) -> str:
 
 
 def _save(product: Product, folder: Path) -> None:
-    """Write the picture with the palette of exactly its own colours: a third of the size of RGB."""
+    """Writes the picture with a palette of exactly its own colours, a third of the size of RGB."""
     pixels = picture(product).astype(np.int32)
+    # One number per colour, so that np.unique finds the palette: int32 [128, 128].
     packed = pixels[:, :, 0] << 16 | pixels[:, :, 1] << 8 | pixels[:, :, 2]
     colours, index = np.unique(packed, return_inverse=True)
     image = Image.fromarray(index.reshape(packed.shape).astype(np.uint8))

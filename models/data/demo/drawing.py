@@ -1,4 +1,4 @@
-"""Just enough drawing: shapes as masks, painted with colours, shades, patterns and the look of materials.
+"""Draws with masks: shapes, painted with colours, shades, patterns and the look of materials.
 
 Everything is drawn twice as large and averaged down. All arithmetic is on integers or exactly rounded by IEEE
 754 (no sines, no drawing library), so the pixels are the same on every machine and with every Pillow.
@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIZE = 128
-SCALE = 2  # finish() adds pairs of points
+"""Width and height of a finished picture, in pixels."""
+
+SCALE = 2
+"""Points per pixel in each direction while drawing; ``Canvas.finish`` adds pairs, so it cannot be another."""
 
 Mask = NDArray[np.bool_]
 Colour = tuple[int, int, int]
@@ -26,35 +29,35 @@ _COLUMNS, _ROWS = np.arange(SIZE * SCALE)[None, :], np.arange(SIZE * SCALE)[:, N
 
 
 def ellipse(x: float, y: float, width: float, height: float) -> Mask:
-    """An ellipse around (x, y); width and height are half axes."""
+    """Makes an ellipse around (x, y); width and height are half axes."""
     across, down = (X - x) / width, (Y - y) / height
     return across * across + down * down <= 1
 
 
 def box(left: float, top: float, right: float, bottom: float) -> Mask:
-    """A rectangle."""
+    """Makes a rectangle, left and top edge included."""
     return (left <= X) & (right > X) & (top <= Y) & (bottom > Y)
 
 
 def polygon(*points: tuple[float, float]) -> Mask:
-    """The inside of a closed line, by the even-odd rule."""
+    """Makes the inside of a closed line, by the even-odd rule."""
     inside = np.zeros(_SHAPE, dtype=np.bool_)
     for (x1, y1), (x2, y2) in zip(points, points[1:] + points[:1], strict=True):
-        if y1 != y2:
+        if y1 != y2:  # a horizontal edge is never crossed by a horizontal ray
             edge = x1 + (Y - y1) * (x2 - x1) / (y2 - y1)
             inside ^= ((y1 > Y) != (y2 > Y)) & (edge > X)
     return inside
 
 
 def turned(middle: float, *profile: tuple[float, float]) -> Mask:
-    """A body turned on a wheel: (y, half width) from top to bottom around the line x = middle."""
+    """Makes a body turned on a wheel: (y, half width) from top to bottom around the line x = middle."""
     left = [(middle - width, y) for y, width in profile]
     right = [(middle + width, y) for y, width in reversed(profile)]
     return polygon(*left, *right)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, width: float) -> Mask:
-    """A straight stroke with round ends."""
+    """Makes a straight stroke with round ends."""
     dx, dy = x2 - x1, y2 - y1
     along = np.clip(((X - x1) * dx + (Y - y1) * dy) / (dx * dx + dy * dy), 0, 1)
     away_x, away_y = X - x1 - along * dx, Y - y1 - along * dy
@@ -62,17 +65,18 @@ def line(x1: float, y1: float, x2: float, y2: float, width: float) -> Mask:
 
 
 def shrunk(mask: Mask, by: float) -> Mask:
-    """The mask without a rim."""
+    """Removes a rim of the given width from a mask."""
     steps = int(by * SCALE)
     padded = np.pad(mask, steps)
     inside = mask.copy()
+    # A point stays when its four neighbours at this distance are inside.
     for down, right in ((0, steps), (2 * steps, steps), (steps, 0), (steps, 2 * steps)):
         inside &= padded[down : down + SIZE * SCALE, right : right + SIZE * SCALE]
     return inside
 
 
 class Canvas:
-    """A picture in the making: a colour and a brightness for every point."""
+    """Holds a picture in the making: a colour and a brightness for every point."""
 
     def __init__(self, background: Colour) -> None:
         self._colours = [background]
@@ -80,21 +84,22 @@ class Canvas:
         self._light = np.full(_SHAPE, 100, dtype=np.int16)
 
     def fill(self, mask: Mask, colour: Colour) -> None:
-        """Paint over everything below."""
+        """Paints over everything below."""
         if colour not in self._colours:
             self._colours.append(colour)
         self._paint[mask] = self._colours.index(colour)
         self._light[mask] = 100
 
     def light(self, mask: Mask, percent: int) -> None:
-        """Make brighter (above 100, white at 200) or darker (below 100, black at 0)."""
+        """Makes points brighter (above 100, white at 200) or darker (below 100, black at 0)."""
         self._light[mask] = np.clip(self._light[mask] + percent - 100, 0, 200)
 
     def finish(self) -> NDArray[np.uint8]:
-        """The picture, uint8 [SIZE, SIZE, 3]."""
+        """Averages the points to the finished picture, uint8 [SIZE, SIZE, 3]."""
         colours = np.array(self._colours, dtype=np.int32)[:, None, :]
         lights = np.arange(201)[None, :, None]
         darker, brighter = colours * lights // 100, 255 - (255 - colours) * (200 - lights) // 100
+        # Every colour at every brightness, [colours · 201, 3]; a point looks its own up.
         shades = np.where(lights <= 100, darker, brighter).astype(np.uint16).reshape(-1, 3)
         points = shades.take(self._paint * np.intp(201) + self._light, axis=0)
         rows = points[0::SCALE] + points[1::SCALE]
@@ -105,7 +110,7 @@ class Canvas:
 
 @cache
 def pattern(name: str) -> Mask:
-    """Where a pattern has its second colour; nowhere when plain."""
+    """Marks where a pattern has its second colour; nowhere when plain."""
     if name == "striped":
         return np.broadcast_to(Y % 14 < 6, _SHAPE)
     if name == "dotted":
@@ -118,8 +123,9 @@ def pattern(name: str) -> Mask:
 
 
 def add_material(canvas: Canvas, body: Mask, name: str) -> None:
-    """Make a painted body look like what it is made of."""
+    """Makes a painted body look like its material."""
     if name == "stoneware":
+        # A hash of the position (Teschner et al., 2003) for speckles that are the same on every machine.
         cells = (_COLUMNS // 3 * 73856093) ^ (_ROWS // 3 * 19349663)
         canvas.light(body & (cells % 9 == 0), 72)
     elif name in ("porcelain", "nylon"):

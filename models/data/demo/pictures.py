@@ -1,4 +1,4 @@
-"""How every kind of product looks."""
+"""Draws a product of every kind."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SECOND_COLOUR = {"yellow": DARK, "white": (96, 104, 116), "pink": PALE}
 
 
 class Painting:
-    """A product on its canvas: what the kinds below draw with."""
+    """Draws the parts of one product on a canvas."""
 
     def __init__(self, product: Product) -> None:
         self._product = product
@@ -48,7 +48,7 @@ class Painting:
         self.slim = 5 if product.slim else 0
 
     def surface(self, body: Mask) -> None:
-        """The part that carries colour, pattern and material."""
+        """Draws the part that carries colour, pattern and material."""
         look = self._product
         self._canvas.fill(body, self.colour)
         self._canvas.fill(body & pattern(look.pattern), SECOND_COLOUR.get(look.colour, PALE))
@@ -56,25 +56,25 @@ class Painting:
         self.outline(body)
 
     def part(self, body: Mask, colour: Colour) -> None:
-        """A part in one colour."""
+        """Draws a part in one colour."""
         self._canvas.fill(body, colour)
         self.outline(body)
 
     def shade(self, body: Mask, percent: int) -> None:
-        """Make a region darker or brighter."""
+        """Makes a region darker or brighter."""
         self._canvas.light(body, percent)
 
     def outline(self, body: Mask) -> None:
-        """A dark rim, which keeps white products visible."""
+        """Draws a dark rim, which keeps white products visible."""
         self._canvas.light(body & ~shrunk(body, 1), 62)
 
     def finish(self) -> NDArray[np.uint8]:
-        """The pixels."""
+        """Returns the pixels, uint8 [128, 128, 3]."""
         return self._canvas.finish()
 
 
 def picture(product: Product) -> NDArray[np.uint8]:
-    """The photo of a product, uint8 [128, 128, 3]."""
+    """Draws a product, uint8 [128, 128, 3]."""
     painting = Painting(product)
     painting.shade(ellipse(64, 110, 46, 6), 86)
     DRAW[product.kind.name](painting)

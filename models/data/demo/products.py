@@ -1,4 +1,4 @@
-"""What the demo shop sells."""
+"""Invents the products of the demo shop: what is true of each, and which part of it the title tells."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ PATTERNS = ("plain", "striped", "dotted", "checked")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A sort of product.
+    """One kind of product.
 
     Attributes:
-        name: singular, as in a title.
-        categories: from general to specific.
-        materials: that it is made of.
-        sizes: that it comes in.
-        goes_with: the kind that shoppers like to buy next.
+        name: name in the singular, as in a title.
+        categories: two of them, from general to specific.
+        materials: materials that a picture can show.
+        sizes: sizes, told by the title alone.
+        goes_with: name of the kind that shoppers like to buy next.
     """
 
     name: str
@@ -63,7 +63,7 @@ KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One product with everything that is true of it; ``title`` tells a part."""
+    """One product with everything that is true of it; ``title`` tells a part, the picture another."""
 
     item_id: str
     title: str
@@ -77,12 +77,12 @@ class Product:
 
 
 def pick(random: Random, options: Sequence[T]) -> T:
-    """One of the options; ``Random.choice`` may draw differently in another Python."""
+    """Draws one of the options; ``Random.choice`` may draw differently in another Python."""
     return options[int(random.random() * len(options))]
 
 
 def make_products(n: int, seed: int) -> tuple[Product, ...]:
-    """The first n products of the shop with this seed; kinds come in turn."""
+    """Makes the first n products of the shop with this seed; kinds come in turn."""
     random = Random(f"products {seed}")
     return tuple(_make_product(f"D{at + 1:04}", KINDS[at % len(KINDS)], random) for at in range(n))
 

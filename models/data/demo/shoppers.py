@@ -1,4 +1,4 @@
-"""Who buys in the demo shop, and why."""
+"""Invents the shoppers of the demo shop: their tastes, and what they buy one after the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from models.data.dataset import Rows
 from models.data.demo.products import BRANDS, COLOURS, FEATURES, PATTERNS, Product, pick
 
 SHORTEST = 5
+"""Purchases of the user with the fewest."""
+
 LONGEST = 16
+"""Purchases of the user with the most."""
 
 # How many times likelier a purchase becomes. Text only: brand, feature. Picture only: colour, pattern.
 LIKED_BRAND = 10.0
@@ -27,7 +30,7 @@ Weights = NDArray[np.float64]
 
 
 class Shop:
-    """The attributes of all products as columns, to weigh every product at once."""
+    """Holds the attributes of all products as columns, to weigh every product at once."""
 
     def __init__(self, products: Sequence[Product], random: Random) -> None:
         def column(value: Callable[[Product], str]) -> NDArray[np.str_]:
@@ -43,7 +46,7 @@ class Shop:
         self.appeal = np.array([0.5 + random.random() for _ in products])
 
     def liked(self, brands: set[str], feature: str, colours: set[str], pattern: str) -> Weights:
-        """What a taste makes of every product, float64 [products]."""
+        """Weighs every product by a taste: float64 [products], higher is likelier to be bought."""
         weights = self.appeal.copy()
         weights[np.isin(self.brand, list(brands))] *= LIKED_BRAND
         weights[self.feature == feature] *= LIKED_FEATURE
@@ -52,7 +55,7 @@ class Shop:
         return weights
 
     def after(self, last: int) -> Weights:
-        """What the last purchase makes of every product, float64 [products]."""
+        """Weighs every product by the last purchase: float64 [products], 1 where it makes no difference."""
         weights = np.ones(len(self.kind))
         weights[self.kind == self.goes_with[last]] *= GOES_WITH_LAST
         weights[self.kind == self.kind[last]] *= SAME_KIND_AS_LAST
@@ -61,15 +64,19 @@ class Shop:
 
 
 def make_histories(products: Sequence[Product], n: int, seed: int) -> tuple[Rows, ...]:
-    """Item rows of what n shoppers bought, oldest first, nothing twice."""
+    """Makes the item rows that n shoppers bought, oldest first, nothing twice."""
     random = Random(f"shoppers {seed}")
     shop = Shop(products, random)
+    # The weights after each product are the same for all shoppers: [products] arrays of [products].
     after = [shop.after(last) for last in range(len(products))]
     return tuple(_history(shop, after, random) for _ in range(n))
 
 
 def _history(shop: Shop, after: Sequence[Weights], random: Random) -> Rows:
-    """A shopper likes two brands, a feature, a pattern and two colours, one of which changes half-way."""
+    """Makes the history of one shopper, who likes two brands, a feature, a pattern and two colours.
+
+    One of the colours changes half-way, so that the newest items tell more than the oldest.
+    """
     brands, feature, pattern = _some(random, BRANDS, 2), pick(random, FEATURES), pick(random, PATTERNS)
     old, kept, new = _some(random, COLOURS, 3)
     length = SHORTEST + int(random.random() * (LONGEST - SHORTEST + 1))
@@ -82,18 +89,18 @@ def _history(shop: Shop, after: Sequence[Weights], random: Random) -> Rows:
         if bought:
             weights *= after[bought[-1]]
         row = _draw(weights, random)
-        left[row] = 0
+        left[row] = 0  # never bought again
         bought.append(row)
     return np.array(bought, dtype=np.int32)
 
 
 def _some(random: Random, options: Sequence[str], n: int) -> list[str]:
-    """N different options in random order."""
+    """Draws n different options in random order."""
     remaining = list(options)
     return [remaining.pop(int(random.random() * len(remaining))) for _ in range(n)]
 
 
 def _draw(weights: Weights, random: Random) -> int:
-    """A row in proportion to its weight."""
+    """Draws a row in proportion to its weight."""
     up_to = np.cumsum(weights)  # one after the other, unlike np.sum: the same rounding everywhere
     return int(np.searchsorted(up_to, random.random() * up_to[-1], side="right"))

@@ -13,8 +13,8 @@ from service_process import RunningService, start_service
 
 from benchmarks.__main__ import main
 from benchmarks.paper.records import read_records
-from models.evaluation import Protocol, candidate_matrix, evaluate, leave_one_out, sampled_metrics
-from service.candidates import SequenceModel
+from models.evaluation import EvaluationProtocol, candidate_matrix, evaluate, leave_one_out, sampled_metrics
+from service.candidates.sequence import SequenceModel
 from service.catalogue.bundle import open_bundle
 
 
@@ -34,10 +34,12 @@ def test_a_replay_of_none_gives_the_numbers_of_an_evaluation_without_http(
     bundle = open_bundle(bundle_folder)
     histories = np.split(bundle.catalogue.histories.item_rows, bundle.catalogue.histories.offsets[1:-1])
     examples = leave_one_out(histories).test
-    candidates = candidate_matrix(examples, histories, len(bundle.catalogue.items), Protocol())
+    candidates = candidate_matrix(examples, histories, len(bundle.catalogue.items), EvaluationProtocol())
     model = SequenceModel(bundle.backbones["blocks-raw"])
     ranks = evaluate(
-        lambda rows, pools: np.array([model.score(r.tolist(), p) for r, p in zip(rows, pools, strict=True)]),
+        lambda rows, pools: np.array(
+            [model.score(None, r.tolist(), p) for r, p in zip(rows, pools, strict=True)]
+        ),
         examples,
         candidates,
     )

@@ -22,7 +22,7 @@ def review(user: str, item: str, day: int) -> str:
 
 
 def grid(users: int = 5, items: int = 5) -> list[str]:
-    """Everybody reviews everything, one item a day."""
+    """All users review all items, one a day."""
     return [review(f"U{u}", f"B{i}", day=i) for u in range(users) for i in range(items)]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundles import write_bundle
+from bundles import write_bundle, write_graph_backbone
 
 from models.contracts import BundleError
 from service.catalogue.bundle import open_bundle
@@ -74,6 +74,28 @@ def test_a_backbone_of_another_catalogue_is_refused(damaged: Path, tmp_path: Pat
     shutil.rmtree(damaged / "backbones" / "blocks-raw")
     shutil.copytree(other / "backbones" / "blocks-raw", damaged / "backbones" / "blocks-raw")
     with pytest.raises(BundleError, match="was trained on catalogue"):
+        open_bundle(damaged)
+
+
+def test_a_graph_backbone_brings_a_vector_of_every_user(damaged: Path) -> None:
+    version = open_bundle(damaged).catalogue.version
+    write_graph_backbone(damaged, "graph", version, items=48, users=12)
+    backbone = open_bundle(damaged).backbones["graph"]
+    assert backbone.encoder is None
+    assert isinstance(backbone.user_vectors, np.memmap)
+    assert backbone.user_vectors.shape == (12, 9)
+
+
+def test_user_vectors_that_are_changed_absent_or_of_other_users_are_refused(damaged: Path) -> None:
+    version = open_bundle(damaged).catalogue.version
+    folder = write_graph_backbone(damaged, "graph", version, items=48, users=11)
+    with pytest.raises(BundleError, match=r"is float32 \(11, 9\), expected float32 \(12, 9\)"):
+        open_bundle(damaged)
+    np.save(folder / "user_vectors.npy", np.ones((12, 9), dtype=np.float32))
+    with pytest.raises(BundleError, match=r"user_vectors\.npy is not the file that was exported"):
+        open_bundle(damaged)
+    (folder / "user_vectors.npy").unlink()
+    with pytest.raises(BundleError, match=r"user_vectors\.npy is missing"):
         open_bundle(damaged)
 
 

@@ -1,0 +1,1 @@
+"""Writes and reads the two parts of a bundle: its catalogue and its backbones."""

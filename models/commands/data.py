@@ -1,0 +1,65 @@
+"""Read a data set, say what is in it and write the catalogue of a bundle.
+
+Layouts: Amazon Review Plus (datamaps.json, item2side.json, sequential.txt) and McAuley's original files
+(reviews_X_5.json.gz or reviews_X.json.gz with meta_X.json.gz).
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import numpy as np
+
+from models.bundle.catalogue import read_catalogue, write_catalogue
+from models.data import registry
+from models.data.dataset import Dataset
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="the data set")
+    parser.add_argument(
+        "--bundle", type=Path, metavar="FOLDER", help="write its catalogue here; else only look"
+    )
+    parser.add_argument("--name", help="of the data set; by default from the folder or file names")
+    parser.add_argument(
+        "--photos", type=Path, metavar="FOLDER", help="item pictures, if not in the usual place"
+    )
+    parser.add_argument("--replace", action="store_true", help="replace another catalogue in the bundle")
+
+
+def run(args: Namespace) -> str:
+    """Carry the command out.
+
+    Returns:
+        The table to print.
+    """
+    dataset = registry.read(args.data, args.name, args.photos)
+    if args.bundle is None:
+        return summary(dataset)
+    manifest = write_catalogue(dataset, args.bundle, replace_other=args.replace)
+    written = read_catalogue(args.bundle)  # what the bundle holds: broken pictures are gone by now
+    return f"{summary(written)}\nwritten       {args.bundle}, version {manifest.version}"
+
+
+def summary(dataset: Dataset) -> str:
+    """Counts what a data set holds, one line each."""
+    lengths = [len(history) for history in dataset.histories]
+    without_title = sum(item.title is None for item in dataset.items)
+    with_image = sum(item.image is not None for item in dataset.items)
+    captions = (f"{name} {len(rows):,}" for name, rows in dataset.captions.items())
+    rows = {
+        "data set": dataset.name,
+        "users": f"{len(dataset.users):,}",
+        "items": f"{len(dataset.items):,}  (without title {without_title:,}, with image {with_image:,})",
+        "interactions": f"{dataset.interactions:,}",
+        "history": (
+            f"shortest {min(lengths)}, median {np.median(lengths):g}, mean {np.mean(lengths):.1f}, "
+            f"longest {max(lengths):,}"
+            if lengths
+            else "none"
+        ),
+        "captions": ", ".join(captions) or "none",
+    }
+    return "\n".join(f"{name:<13} {value}" for name, value in rows.items())

@@ -1,0 +1,56 @@
+"""Add a trained recommender to a bundle; the catalogue is written too where the bundle has none.
+
+python -m models export --run runs/beauty-morec-t --bundle bundles/beauty
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from models.bundle.backbone import require_same_data, write_backbone
+from models.bundle.catalogue import read_catalogue, write_catalogue
+from models.contracts import BACKBONES, CATALOGUE, ENCODER
+from models.data import registry
+from models.data.dataset import Dataset
+from models.training.run import Origin, Run
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="a finished run")
+    parser.add_argument("--bundle", type=Path, required=True, metavar="FOLDER", help="made if missing")
+    parser.add_argument("--name", help="of the backbone; default: the model's name")
+
+
+def run(args: Namespace) -> str:
+    """Carry the command out.
+
+    Returns:
+        The lines to print.
+    """
+    source = Run(args.run)
+    lines = []
+    if not (args.bundle / CATALOGUE).exists():
+        # The run knows where its data are; they may have changed since, so the fingerprint is checked first.
+        dataset = _dataset(source.origin())
+        require_same_data(source, dataset, Path(source.origin().folder))
+        catalogue = write_catalogue(dataset, args.bundle)
+        lines.append(f"catalogue  {catalogue.dataset}: {catalogue.items:,} items, {catalogue.users:,} users")
+    manifest = write_backbone(source, args.bundle, args.name)
+    size = sum(f.stat().st_size for f in (args.bundle / BACKBONES / manifest.name).iterdir()) / 1e6
+    checked = "; ONNX agrees with torch" if ENCODER in manifest.sha256 else ""
+    test = manifest.metrics["test"]
+    lines += [
+        f"backbone   {manifest.name}, version {manifest.version}, {size:.1f} MB" + checked,
+        f"test       H@1 {100 * test['H@1']:.2f}  H@5 {100 * test['H@5']:.2f}  N@5 {100 * test['N@5']:.2f}",
+        f"bundle     {args.bundle}",
+    ]
+    return "\n".join(lines)
+
+
+def _dataset(origin: Origin) -> Dataset:
+    folder = Path(origin.folder)
+    if origin.kind == "bundle":
+        return read_catalogue(folder)
+    return registry.read(folder, origin.dataset, Path(origin.photos) if origin.photos else None)

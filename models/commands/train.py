@@ -1,0 +1,141 @@
+"""Train a sequential recommender and measure it on validation and test.
+
+The run goes to RUNS/<data set>-<model>. Called again, an interrupted run goes on after its last epoch, and a
+finished one prints its table.
+
+  python -m models train --data beauty --model morec-t
+  python -m models train --bundle bundle --model morec-t --text-view enhanced --captioner simulator
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.bundle.catalogue import read_catalogue
+from models.data import registry
+from models.data.dataset import Dataset
+from models.evaluation import EvaluationProtocol
+from models.features import item_features
+from models.networks.config import Config
+from models.training.baselines import baseline_metrics
+from models.training.config import CONFIGS, ConfigError, configs, load
+from models.training.fingerprint import fingerprint
+from models.training.loop import TrainingError, build, train
+from models.training.run import Origin, Run
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path, metavar="FOLDER", help="a data set")
+    source.add_argument("--bundle", type=Path, metavar="FOLDER", help="a bundle: train on its catalogue")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--model", choices=configs(), help="a configuration of models/configs")
+    model.add_argument("--config", type=Path, metavar="FILE", help="a configuration of your own (TOML)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        dest="settings",
+        help="change one value",
+    )
+    parser.add_argument(
+        "--text-view", choices=("raw", "enhanced"), help="enhanced: titles with captions (S2)"
+    )
+    parser.add_argument("--captioner", help="whose captions the enhanced view reads")
+    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="pictures, if not in the usual place")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="default: runs")
+    parser.add_argument("--name", help="of the run; default: <data set>-<model>")
+    parser.add_argument(
+        "--features-cache", type=Path, metavar="FOLDER", help="computed features; default: RUNS/features"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, …")
+
+
+def run(args: Namespace) -> str:
+    """Carry the command out.
+
+    Returns:
+        The table to print.
+    """
+    config = read_config(args)
+    device = _device(args.device)
+    dataset = read_catalogue(args.bundle) if args.bundle else registry.read(args.data, None, args.photos)
+    origin = _origin(args, config, dataset)
+    target = Run(args.runs / (args.name or f"{dataset.name}-{origin.model}"))
+    target.start(config, origin)  # refuses another run of this name before features are computed
+    cache = args.features_cache or args.runs / "features"
+    features = item_features(dataset, config.features, config.modalities, cache)
+    result = train(build(config, dataset, features), dataset, target, device)
+    return f"{summary(result, _baselines(dataset, result))}\nrun          {target.folder}"
+
+
+def read_config(args: Namespace) -> Config:
+    """Reads the configuration that the options name, with the values that they change."""
+    settings = list(args.settings)
+    if args.text_view:
+        settings.append(f'features.text_view="{args.text_view}"')
+    if args.captioner:
+        settings.append(f"features.captioner={args.captioner}")
+    return load(args.config or CONFIGS / f"{args.model}.toml", settings)
+
+
+def summary(result: dict[str, Any], baselines: Mapping[str, Mapping[str, float]]) -> str:
+    """Lays the metrics out in percent, as the papers print them; baselines are those of the test part."""
+    protocol = result["metrics"]["test"]["protocol"]
+    lines = [f"{'':<12} {'H@1':>6} {'H@5':>6} {'N@5':>6} {'H@10*':>6} {'N@10*':>6} {'users':>7}"]
+    for part, numbers in result["metrics"].items():
+        shares = [*(numbers[m] for m in ("H@1", "H@5", "N@5")), *numbers["full"].values()]
+        values = " ".join(f"{100 * share:6.2f}" for share in shares)
+        lines.append(f"{part:<12} {values} {numbers['users']:>7,}")
+    for name, numbers in baselines.items():
+        values = " ".join(f"{100 * numbers[m]:6.2f}" for m in ("H@1", "H@5", "N@5"))
+        lines.append(f"{name:<12} {values} {'':>6} {'':>6} {result['metrics']['test']['users']:>7,}")
+    lines += [
+        f"1 + {protocol['negatives']} candidates, seed {protocol['seed']}, ties against the target; "
+        "* over the whole catalogue; Random and Pop on test",
+        f"epochs       {result['epochs']} (best {result['best_epoch']}), "
+        f"{result['seconds_per_epoch']:.1f} s each on {result['device']}",
+    ]
+    return "\n".join(lines)
+
+
+def _baselines(dataset: Dataset, result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    # A run from earlier may have been measured with another protocol than today's default.
+    measured = result["metrics"]["test"]["protocol"]
+    return baseline_metrics(
+        dataset, EvaluationProtocol(seed=measured["seed"], negatives=measured["negatives"])
+    )
+
+
+def _origin(args: Namespace, config: Config, dataset: Dataset) -> Origin:
+    model = args.model or args.config.stem
+    # Raw and enhanced runs of one configuration stand beside each other in the runs folder and in a bundle.
+    if config.features.text_view == "enhanced" and not model.endswith("-enhanced"):
+        model += "-enhanced"
+    return Origin(
+        model=model,
+        kind="bundle" if args.bundle else "data",
+        folder=str((args.bundle or args.data).resolve()),
+        photos=str(args.photos.resolve()) if args.photos else None,
+        dataset=dataset.name,
+        fingerprint=fingerprint(dataset, config),
+    )
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"--device {name!r} is no device that torch knows: cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(
+            "--device cuda: this machine or this build of torch has no CUDA; use --device cpu"
+        )
+    return device

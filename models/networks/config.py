@@ -1,0 +1,82 @@
+"""Defines the configuration that every model family has; a family adds its own sections in a subclass."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from models.features.config import FeatureConfig
+
+Modality = Literal["id", "text", "image"]
+"""What a family can read of an item: its row, its frozen text feature, its frozen image feature."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The ``[training]`` section of a family that only counts.
+
+    Attributes:
+        seed: seed of everything random in a training, at least 0.
+    """
+
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError("seed must not be negative")
+
+
+@dataclass(frozen=True)
+class LearningConfig(TrainingConfig):
+    """The ``[training]`` section of a family that learns by gradient descent.
+
+    Attributes:
+        seed: seed of initial weights, order of batches, dropout and negatives, at least 0.
+        epochs: largest number of epochs, at least 1.
+        patience: epochs without a better validation N@5 after which training stops, at least 1.
+        learning_rate: step size of the optimiser, above 0.
+        weight_decay: weight decay of the optimiser, at least 0.
+    """
+
+    epochs: int
+    patience: int
+    learning_rate: float
+    weight_decay: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.epochs, self.patience) < 1:
+            raise ValueError("epochs and patience must be at least 1")
+        if self.learning_rate <= 0:
+            raise ValueError("learning_rate must be above 0")
+        if self.weight_decay < 0:
+            raise ValueError("weight_decay must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One training run: the sections of ``configs/*.toml`` that every family has.
+
+    Attributes:
+        family: name of the model family, a key of ``networks.registry.FAMILIES``.
+        training: section of training; a family that learns narrows it to ``LearningConfig``.
+        features: section of the frozen encoders, for families that read text or images.
+    """
+
+    family: str
+    training: TrainingConfig
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+
+    def __post_init__(self) -> None:
+        # Checked here and not where features are made: the file is wrong before anything is computed.
+        if self.features.text_view == "enhanced" and "text" not in self.modalities:
+            raise ValueError("text_view enhanced needs text among the tower's modalities")
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Names what the family reads of an item; text and image make a run compute frozen features."""
+        return ("id",)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the family and the sections as plain values."""
+        return asdict(self)

@@ -1,0 +1,140 @@
+"""Joins an item tower and a causal transformer to SASRec or MoRec.
+
+The transformer reads the vectors that the tower makes, and its output is scored against the same vectors
+(shared item embedding, Kang & McAuley, section III-C), so a bundle needs one matrix per backbone. With a
+table of ids as its tower the model is SASRec; with texts or images it is MoRec (Yuan et al., SIGIR 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from models.networks.base import LearningNetwork, SequenceNetwork, TrainingData
+from models.networks.batches import batches, training_sequences
+from models.networks.config import Config, LearningConfig, Modality
+from models.networks.item_tower import ItemTower, TowerConfig
+from models.networks.losses import full_softmax, sampled_softmax
+from models.networks.sasrec import SASRec, SASRecConfig
+
+
+@dataclass(frozen=True)
+class NextItemConfig(LearningConfig):
+    """The ``[training]`` section of SASRec and MoRec.
+
+    Attributes:
+        positions: history positions per step, at least 1; a step holds positions / n sequences of length n.
+        negatives: shared negatives per step, at least 0; 0 takes the softmax over the whole catalogue.
+        log_q: True weights sampled negatives to stand for the whole catalogue.
+        temperature: divisor of the scores in the loss, above 0.
+    """
+
+    positions: int
+    negatives: int
+    log_q: bool
+    temperature: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.positions < 1:
+            raise ValueError("positions must be at least 1")
+        if self.temperature <= 0:
+            raise ValueError("temperature must be above 0")
+        if self.negatives < 0:
+            raise ValueError("negatives must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerRecommenderConfig(Config):
+    """All sections of SASRec and MoRec; the name of the family must fit what the tower reads."""
+
+    network: SASRecConfig
+    tower: TowerConfig
+    training: NextItemConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.family == "sasrec") != (self.tower.modalities == ("id",)):
+            raise ValueError(
+                "family sasrec reads ids alone and morec texts or images: "
+                f"tower.modalities does not fit {self.family}"
+            )
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Names what the tower reads."""
+        return self.tower.modalities
+
+
+class TowerRecommender(SequenceNetwork, LearningNetwork):
+    """Predicts the next item: SASRec when the tower is an id table, MoRec when it reads texts or images."""
+
+    config_type = TowerRecommenderConfig
+    learning: NextItemConfig
+
+    def __init__(self, config: TowerRecommenderConfig, data: TrainingData) -> None:
+        super().__init__(config, data)
+        self.learning = config.training
+        # Attribute names are keys of the saved weights: renaming these two makes older runs unreadable.
+        self.tower = ItemTower(config.tower, config.network.dimension, data.items, data.features)
+        self.network = SASRec(config.network)
+        self._sequences = training_sequences(data.histories, config.network.length)
+
+    def item_vectors(self) -> Tensor:
+        """Runs the tower on the whole catalogue, [items, d]."""
+        return self.tower.all()
+
+    def user_encoder(self) -> SASRec:
+        """Returns the transformer."""
+        return self.network
+
+    @classmethod
+    def restore_encoder(cls, config: Config, weights: Mapping[str, Tensor]) -> SASRec:
+        """Rebuilds the transformer with trained weights; the tower is left out."""
+        assert isinstance(config, TowerRecommenderConfig)
+        encoder, prefix = SASRec(config.network), "network."
+        encoder.load_state_dict(
+            {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        )
+        return encoder
+
+    def batches(self, generator: torch.Generator) -> Sequence[Tensor]:
+        """Takes every training sequence once: item rows [B, n + 1], one n per batch."""
+        return list(batches(self._sequences, self.learning.positions, generator))
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Computes the loss of each next item against negatives drawn for this batch."""
+        negatives = torch.randint(self.tower.items, (self.learning.negatives,), generator=generator)
+        return self.next_item_loss(batch, negatives.to(batch.device))
+
+    def next_item_loss(self, rows: Tensor, negatives: Tensor) -> Tensor:
+        """Computes the loss of each next item against given negatives.
+
+        Args:
+            rows: item rows int64 [B, n + 1]; position t predicts t + 1.
+            negatives: item rows int64 [K]; with K = 0 the softmax is over the whole catalogue.
+        """
+        # embedding(rows, vectors) is vectors[rows] with a gradient that adds up in a fixed order, with any
+        # number of threads.
+        targets = rows[:, 1:].flatten()  # [P]
+        if not len(negatives):
+            vectors = self.tower.all()  # [items, d]
+            states = self.network(embedding(rows[:, :-1], vectors)).flatten(0, 1)  # [P, d]
+            return full_softmax(states / self.learning.temperature, vectors, targets)
+        # The tower runs on the R different items of this step alone, each once.
+        used, index = torch.unique(torch.cat([rows.flatten(), negatives]), return_inverse=True)
+        vectors = self.tower(used)  # [R, d]
+        taken, drawn = index[: rows.numel()].view_as(rows), index[rows.numel() :]  # [B, n + 1], [K]
+        states = self.network(embedding(taken[:, :-1], vectors)).flatten(0, 1)  # [P, d]
+        return sampled_softmax(
+            states / self.learning.temperature,
+            embedding(taken[:, 1:].flatten(), vectors),
+            embedding(drawn, vectors),
+            same=targets[:, None] == negatives,  # [P, K]
+            items=self.tower.items,
+            log_q=self.learning.log_q,
+        )

@@ -1,0 +1,69 @@
+"""Measures the two recommenders of every table that ignore the user: Random and Pop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.data.dataset import Dataset, Rows
+from models.evaluation import (
+    EvaluationProtocol,
+    Score,
+    candidate_matrix,
+    evaluate,
+    leave_one_out,
+    popularity,
+    sampled_metrics,
+)
+
+
+class Random:
+    """Draws scores from a seeded generator: the metrics that chance alone reaches."""
+
+    def __init__(self, seed: int = 2024) -> None:
+        self._generator = np.random.default_rng(seed)
+
+    def score(self, history_rows: Sequence[Rows], candidate_rows: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Draws a score per candidate.
+
+        Args:
+            history_rows: histories [users], not read.
+            candidate_rows: item rows int32 [users, n].
+
+        Returns:
+            float64 [users, n], uniform in [0, 1).
+        """
+        return self._generator.random(candidate_rows.shape)  # continuous, so ties do not occur
+
+
+class Pop:
+    """Ranks by the number of interactions in the training part."""
+
+    def __init__(self, popularity: NDArray[np.int64]) -> None:
+        """Takes the counts int64 [items] of ``evaluation.popularity``."""
+        self._popularity = popularity
+
+    def score(self, history_rows: Sequence[Rows], candidate_rows: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Looks the counts of candidates up.
+
+        Args:
+            history_rows: histories [users], not read.
+            candidate_rows: item rows int32 [users, n].
+
+        Returns:
+            int64 [users, n].
+        """
+        return self._popularity[candidate_rows]
+
+
+def baseline_metrics(dataset: Dataset, protocol: EvaluationProtocol) -> dict[str, dict[str, float]]:
+    """Computes H@1, H@5 and N@5 of Random and Pop on the test part, as shares of one."""
+    test, items = leave_one_out(dataset.histories).test, len(dataset.items)
+    candidates = candidate_matrix(test, dataset.histories, items, protocol)
+    scores: dict[str, Score] = {
+        "Random": Random().score,
+        "Pop": Pop(popularity(dataset.histories, items)).score,
+    }
+    return {name: sampled_metrics(evaluate(score, test, candidates)) for name, score in scores.items()}

@@ -1,0 +1,138 @@
+"""Reads the configuration of a training run, strictly.
+
+An unknown key, a wrong type or a value that makes no sense stops with a sentence that names it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from models.errors import ModelsError
+from models.networks.config import Config
+from models.networks.registry import FAMILIES, family_of
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+class ConfigError(ModelsError):
+    """A configuration names an unknown key, has a wrong type, or a value that makes no sense."""
+
+
+def configs() -> list[str]:
+    """Lists the configurations that come with the package."""
+    return sorted(path.stem for path in CONFIGS.glob("*.toml"))
+
+
+def load(path: Path, settings: Sequence[str] = ()) -> Config:
+    """Reads a TOML file, then changes single values.
+
+    Args:
+        path: TOML file with a family and its sections.
+        settings: changes ``section.key=value``; the value is TOML, a word without quotes counts as a string.
+
+    Raises:
+        ConfigError: the file or a setting cannot be read, or names something that does not exist.
+    """
+    try:
+        record = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {path} ({error.strerror}); named ones are {', '.join(configs())}"
+        ) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    for setting in settings:
+        _set(record, setting)
+    return from_json(record, str(path))
+
+
+def from_json(record: Mapping[str, Any], source: str) -> Config:
+    """Builds a configuration of the right family from plain values.
+
+    Raises:
+        ConfigError: an unknown family, an unknown or missing key, a wrong type, or values that do not fit
+            together.
+    """
+    family = family_of(record)
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise ConfigError(f"{source}: no family {family!r}; known are {', '.join(FAMILIES)}")
+    config: Config = _build(FAMILIES[family].config_type, {**record, "family": family}, source, "")
+    return config
+
+
+def _set(record: dict[str, Any], setting: str) -> None:
+    key, equals, value = setting.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not equals or not dot:
+        raise ConfigError(f"--set takes section.key=value, such as training.epochs=3, not {setting!r}")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()  # a word without quotes
+    values = record.setdefault(section, {})
+    if not isinstance(values, dict):
+        raise ConfigError(f"{section} is no section")
+    values[name] = parsed
+    if (section, name) == ("tower", "modalities") and record.get("family") in ("sasrec", "morec"):
+        del record["family"]  # what the tower reads decides which of the two it is
+
+
+def _build(kind: type[Any], record: object, source: str, prefix: str) -> Any:
+    if not isinstance(record, Mapping):
+        raise ConfigError(f"{source}: {prefix.rstrip('.') or 'the file'} must be a table of keys")
+    known = {f.name: f for f in fields(kind)}
+    unknown = sorted(record.keys() - known.keys())
+    if unknown:
+        raise ConfigError(f"{source}: unknown key {prefix}{unknown[0]}; known are {', '.join(sorted(known))}")
+    required = {n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
+    missing = sorted(required - record.keys())
+    if missing:
+        raise ConfigError(f"{source}: {prefix}{missing[0]} is missing")
+    hints = get_type_hints(kind)
+    values = {key: _value(hints[key], record[key], source, prefix + key) for key in record}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ConfigError(f"{source}: {prefix.rstrip('.') or 'values'}: {error}") from error
+
+
+def _value(hint: Any, value: object, source: str, key: str) -> object:
+    if is_dataclass(hint) and isinstance(hint, type):
+        return _build(hint, value, source, f"{key}.")
+    if hint is float and type(value) is int:  # TOML has 1 and 1.0; a bool is refused, though it is an int
+        return float(value)
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        return tuple(_value(get_args(hint)[0], each, source, key) for each in value)
+    if not _fits(hint, value):
+        raise ConfigError(f"{source}: {key} must be {_describe(hint)}, not {value!r}")
+    return value
+
+
+def _fits(hint: Any, value: object) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(option, value) for option in get_args(hint))
+    return type(value) is hint  # exact, so that true is no whole number
+
+
+def _describe(hint: Any) -> str:
+    names = {
+        str: "a string",
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        type(None): "nothing",
+    }
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(get_args(hint))
+    if get_origin(hint) is tuple:
+        return "a list, each " + _describe(get_args(hint)[0])
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(map(_describe, get_args(hint)))
+    return names.get(hint, str(hint))

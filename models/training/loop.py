@@ -1,0 +1,206 @@
+"""Trains a network of any family, with an early stop on validation N@5."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from models.data.dataset import Dataset
+from models.errors import ModelsError
+from models.evaluation import EvaluationProtocol, Split, candidate_matrix, leave_one_out, sampled_metrics
+from models.features import Features
+from models.networks.base import LearningNetwork, Network, TrainingData
+from models.networks.config import Config
+from models.networks.registry import FAMILIES
+from models.training.run import Run, TrainingProgress
+from models.training.scoring import GraphScorer, metrics, sampled_ranks, scorer_for
+
+log = logging.getLogger(__name__)
+
+
+class TrainingError(ModelsError):
+    """Training cannot start, or its loss is no longer a number."""
+
+
+def build(config: Config, dataset: Dataset, features: Mapping[str, Features]) -> Network:
+    """Builds a network of the configuration's family, with seeded random weights or with all that it counts.
+
+    Args:
+        config: family, sizes, modalities and seed.
+        dataset: items and complete histories; the network sees the training part of them alone.
+        features: frozen features of each modality but ``id``.
+
+    Raises:
+        ValueError: the features of a modality are missing or have another number of rows.
+    """
+    torch.manual_seed(config.training.seed)
+    tensors = {
+        name: (torch.from_numpy(each.values), torch.from_numpy(each.present))
+        for name, each in features.items()
+    }
+    data = TrainingData(len(dataset.items), leave_one_out(dataset.histories).training, tensors)
+    return FAMILIES[config.family](config, data)
+
+
+def train(
+    network: Network,
+    dataset: Dataset,
+    run: Run,
+    device: torch.device,
+    protocol: EvaluationProtocol | None = None,
+) -> dict[str, Any]:
+    """Trains until validation N@5 stops rising, then measures the best weights.
+
+    A run that was interrupted goes on after its last complete epoch and ends with the same weights as if it
+    had not been: every epoch seeds its own randomness from (seed, epoch), so a checkpoint needs no generator
+    states.
+
+    Args:
+        network: network from ``build``; ends with the best weights.
+        dataset: items and complete histories; the last two items of a user are never trained on.
+        run: folder of checkpoints, log and result.
+        device: device to compute on.
+        protocol: seed and number of sampled candidates.
+
+    Returns:
+        The result as kept in the run: metrics of validation and test, epochs, seconds per epoch.
+
+    Raises:
+        TrainingError: there is nothing to learn from, or the loss is not a number.
+    """
+    finished = run.result()
+    if finished is not None:
+        network.to(device).load_state_dict(run.best(device))
+        return finished  # nothing is computed again
+    protocol = protocol or EvaluationProtocol()
+    split = leave_one_out(dataset.histories)
+    if not split.validation or max(map(len, split.training)) < 2:
+        raise TrainingError(f"{dataset.name} has no user with enough items to train and validate on")
+    network.to(device)
+    if isinstance(network, LearningNetwork):
+        progress = _learn(network, dataset, split, run, protocol)
+    else:  # it was complete when it was built
+        progress = TrainingProgress()
+        run.save_best(network.state_dict())
+    network.load_state_dict(run.best(device))
+    trained = scorer_for(network)
+    result = {
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "seconds_per_epoch": progress.seconds_per_epoch,
+        "device": describe(device),
+        "metrics": {
+            "validation": metrics(trained, split.validation, dataset.histories, protocol),
+            "test": metrics(trained, split.test, dataset.histories, protocol),
+        },
+    }
+    users = trained.all_user_vectors if isinstance(trained, GraphScorer) else None
+    run.finish(result, trained.item_vectors, users)
+    return result
+
+
+def train_epoch(network: LearningNetwork, optimiser: torch.optim.Optimizer, epoch: int) -> float:
+    """Takes one step per batch.
+
+    Args:
+        network: network on its device.
+        optimiser: optimiser of the network's parameters.
+        epoch: number of complete epochs before this one; seeds order, negatives and dropout together with the
+            configuration's seed.
+
+    Returns:
+        The mean loss of the epoch's steps, in nats where it is a cross-entropy.
+
+    Raises:
+        TrainingError: the loss is not a number.
+    """
+    seed = network.learning.seed * 100_003 + epoch  # a prime apart, so that no two seeds share an epoch's
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)  # dropout
+    device = next(network.parameters()).device
+    network.train()
+    total, steps = torch.zeros((), device=device), 0
+    order = network.batches(generator)
+    for batch in tqdm(order, desc=f"epoch {epoch + 1}", unit="step", leave=False, disable=None):
+        loss = network.loss(batch.to(device), generator)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        total += loss.detach()  # stays on the device: reading it would wait for every step
+        steps += 1
+    mean = float(total) / steps
+    if not math.isfinite(mean):
+        raise TrainingError(
+            f"the loss of epoch {epoch + 1} is {mean}: lower training.learning_rate, or look for "
+            "broken features; the best weights before are kept"
+        )
+    return mean
+
+
+def describe(device: torch.device) -> str:
+    """Describes a device in words, for manifests."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+def _learn(
+    network: LearningNetwork, dataset: Dataset, split: Split, run: Run, protocol: EvaluationProtocol
+) -> TrainingProgress:
+    """Runs epochs until patience or the configured number of them is used up."""
+    # The same candidates after every epoch, so that epochs are compared and not draws.
+    candidates = candidate_matrix(split.validation, dataset.histories, len(dataset.items), protocol)
+    optimiser, learning = network.optimiser(), network.learning
+    progress = _resume(network, optimiser, run)
+    while progress.epoch < learning.epochs and progress.epoch - progress.best_epoch < learning.patience:
+        start = time.perf_counter()
+        loss = train_epoch(network, optimiser, progress.epoch)
+        seconds = time.perf_counter() - start
+        ranks = sampled_ranks(scorer_for(network), split.validation, candidates)
+        _advance(
+            network,
+            optimiser,
+            progress,
+            run,
+            {"loss": loss, "seconds": seconds, **sampled_metrics(ranks)},
+        )
+    return progress
+
+
+def _resume(network: LearningNetwork, optimiser: torch.optim.Optimizer, run: Run) -> TrainingProgress:
+    restored = run.restore(next(network.parameters()).device)
+    if restored is None:
+        return TrainingProgress()
+    state, progress = restored
+    network.load_state_dict(state["weights"])
+    optimiser.load_state_dict(state["optimiser"])
+    log.info("going on after epoch %d of %s", progress.epoch, run.folder)
+    return progress
+
+
+def _advance(
+    network: LearningNetwork,
+    optimiser: torch.optim.Optimizer,
+    progress: TrainingProgress,
+    run: Run,
+    record: dict[str, float],
+) -> None:
+    """Closes an epoch: logs it, keeps the weights if they are the best, keeps a checkpoint."""
+    progress.epoch += 1
+    progress.log.append({"epoch": progress.epoch, **record})
+    log.info(
+        "epoch %(epoch)d: loss %(loss).3f, validation H@1 %(H@1).4f, H@5 %(H@5).4f, N@5 %(N@5).4f, "
+        "%(seconds).1f s",
+        progress.log[-1],
+    )
+    # The best weights first: a run killed between the two repeats the epoch and saves the same ones again.
+    if record["N@5"] > progress.best:
+        progress.best, progress.best_epoch = record["N@5"], progress.epoch
+        run.save_best(network.state_dict())
+    run.save({"weights": network.state_dict(), "optimiser": optimiser.state_dict()}, progress)

@@ -1,0 +1,150 @@
+"""Scores many users at once with a trained network, and makes ranks and metrics of the scores."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.data.dataset import Rows
+from models.evaluation import (
+    EvaluationProtocol,
+    Example,
+    candidate_matrix,
+    full_metrics,
+    full_rank,
+    rank_of_target,
+    sampled_metrics,
+)
+from models.networks.base import GraphNetwork, Network, SequenceNetwork
+
+BATCH = 1024
+"""Users whose scores of the whole catalogue are held in memory at once."""
+
+Floats = NDArray[np.float32]
+
+
+class Scorer(ABC):
+    """Scores with the item vectors and user vectors of a network whose weights no longer change.
+
+    Attributes:
+        item_vectors: vectors of the catalogue, float32 [items, d], computed once.
+    """
+
+    item_vectors: Floats
+
+    @abstractmethod
+    def user_vectors(self, users: Sequence[int], histories: Sequence[Rows]) -> Floats:
+        """Computes the vectors to score items with.
+
+        Args:
+            users: positions of the users in the data set.
+            histories: item rows of the same users, oldest first and not empty.
+
+        Returns:
+            float32 [users, d].
+        """
+
+    def score(self, users: Sequence[int], histories: Sequence[Rows], candidates: NDArray[np.int32]) -> Floats:
+        """Scores candidates int32 [users, n] of users with these histories: float32 [users, n]."""
+        vectors = self.user_vectors(users, histories)  # [users, d]
+        return np.asarray(np.einsum("ud,und->un", vectors, self.item_vectors[candidates]), dtype=np.float32)
+
+
+class SequenceScorer(Scorer):
+    """Encodes the histories of users, grouped by length so that nothing is padded."""
+
+    def __init__(self, network: SequenceNetwork) -> None:
+        self._encoder = network.eval().user_encoder()
+        with torch.inference_mode():
+            self._vectors = network.item_vectors()  # [items, d]
+        self.item_vectors: Floats = self._vectors.cpu().numpy()
+
+    def user_vectors(self, users: Sequence[int], histories: Sequence[Rows]) -> Floats:
+        """Encodes the last L items of each history, float32 [users, d]."""
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for at, history in enumerate(histories):
+            # All histories of L items and more are one group: only the last L items are read.
+            by_length[min(len(history), self._encoder.length)].append(at)
+        vectors = np.empty((len(histories), self.item_vectors.shape[1]), dtype=np.float32)
+        with torch.inference_mode():
+            for n, members in by_length.items():
+                for start in range(0, len(members), BATCH):
+                    some = members[start : start + BATCH]
+                    rows = torch.from_numpy(np.stack([histories[at][-n:] for at in some]).astype(np.int64))
+                    read = self._vectors[rows.to(self._vectors.device)]  # [B, n, d]
+                    vectors[some] = self._encoder.last(read).cpu().numpy()
+        return vectors
+
+
+class GraphScorer(Scorer):
+    """Looks users up; what they took is in their vectors already, so histories are not read."""
+
+    def __init__(self, network: GraphNetwork) -> None:
+        network.eval()
+        with torch.inference_mode():
+            self.item_vectors: Floats = network.item_vectors().cpu().numpy()
+            self.all_user_vectors: Floats = network.user_vectors().cpu().numpy()  # [all users, d]
+
+    def user_vectors(self, users: Sequence[int], histories: Sequence[Rows]) -> Floats:
+        """Looks the vectors of users up, float32 [users, d]."""
+        return self.all_user_vectors[np.asarray(users, dtype=np.int64)]
+
+
+def scorer_for(network: Network) -> Scorer:
+    """Makes the scorer for a network of either kind."""
+    if isinstance(network, SequenceNetwork):
+        return SequenceScorer(network)
+    assert isinstance(network, GraphNetwork), type(network)
+    return GraphScorer(network)
+
+
+def sampled_ranks(
+    scorer: Scorer, examples: Sequence[Example], candidates: NDArray[np.int32]
+) -> NDArray[np.int64]:
+    """Ranks targets among their candidates, int64 [examples]."""
+    ranks = [np.empty(0, dtype=np.int64)]
+    for at in range(0, len(examples), 8 * BATCH):
+        some = examples[at : at + 8 * BATCH]
+        users, histories = [e.user for e in some], [e.history for e in some]
+        ranks.append(rank_of_target(scorer.score(users, histories, candidates[at : at + 8 * BATCH])))
+    return np.concatenate(ranks)
+
+
+def full_ranks(scorer: Scorer, examples: Sequence[Example]) -> NDArray[np.int64]:
+    """Ranks targets among all items that the user has not seen before, int64 [examples]."""
+    ranks = [np.empty(0, dtype=np.int64)]
+    for at in range(0, len(examples), BATCH):
+        some = examples[at : at + BATCH]
+        users, histories = [e.user for e in some], [e.history for e in some]
+        scores = scorer.user_vectors(users, histories) @ scorer.item_vectors.T  # [users, items]
+        ranks.append(full_rank(scores, [e.target for e in some], histories))
+    return np.concatenate(ranks)
+
+
+def metrics(
+    scorer: Scorer, examples: Sequence[Example], histories: Sequence[Rows], protocol: EvaluationProtocol
+) -> dict[str, Any]:
+    """Computes everything that is quoted about one part of the split, with the protocol beside it.
+
+    Args:
+        scorer: scorer of the trained network.
+        examples: validation or test part.
+        histories: complete histories, which negatives avoid.
+        protocol: seed and number of sampled candidates.
+
+    Returns:
+        Shares of one: H@1, H@5, N@5 over the candidates; under ``full`` H@10, N@10 over the whole catalogue.
+    """
+    candidates = candidate_matrix(examples, histories, len(scorer.item_vectors), protocol)
+    return {
+        **sampled_metrics(sampled_ranks(scorer, examples, candidates)),
+        "full": full_metrics(full_ranks(scorer, examples)),
+        "users": len(examples),
+        "protocol": protocol.to_json(),
+    }

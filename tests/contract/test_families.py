@@ -1,0 +1,193 @@
+"""Every model family is trained, exported and served by the same doors, and says the same in all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from followers_family import Followers
+from graph_family import TinyGraph
+from small_data import save_picture, write_amazon_plus
+
+from models.__main__ import main
+from models.bundle.catalogue import read_catalogue
+from models.evaluation import (
+    EvaluationProtocol,
+    candidate_matrix,
+    leave_one_out,
+    rank_of_target,
+    sampled_metrics,
+)
+from models.features import item_features
+from models.networks.base import LearningNetwork, Network
+from models.networks.registry import FAMILIES
+from models.training.loop import build
+from models.training.run import Run
+from models.training.scoring import scorer_for
+from service.candidates.base import CandidateModel
+from service.candidates.registry import open_backbone
+from service.catalogue.bundle import Bundle, open_bundle
+
+ITEMS = 40
+NEXT_ITEM = (
+    "[network]\ndimension = 8\nlength = 5\nblocks = 1\nheads = 2\ndropout = 0.1\n"
+    "[training]\nseed = 1\nepochs = 2\npatience = 2\npositions = 64\nlearning_rate = 0.01\n"
+    "weight_decay = 0.0\nnegatives = 10\nlog_q = false\ntemperature = 1.0\n"
+    '[tower]\nfusion = "sum"\nhidden = 8\ndropout = 0.0\nmodalities = '
+)
+CONFIGURATIONS = {
+    "sasrec": f'{NEXT_ITEM}["id"]\n',
+    "morec": f'{NEXT_ITEM}["image"]\n',
+    "followers": "[training]\nseed = 1\n",
+    "graph": "[network]\ndimension = 8\nlayers = 2\n[training]\nseed = 1\nepochs = 3\npatience = 3\n"
+    "learning_rate = 0.01\nweight_decay = 0.0\nbatch = 32\n",
+}
+"""The smallest configuration of every family of the registry, and of two that are not in it."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A family on its way: the run, the network with the run's weights, and the model that is served."""
+
+    family: str
+    run: Run
+    network: Network
+    bundle: Bundle
+    model: CandidateModel
+    shown: str
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty coloured items, and sixty users who step through them."""
+    folder = tmp_path_factory.mktemp("data") / "steps"
+    histories = [[str((5 * user + step) % ITEMS + 1) for step in range(4 + user % 7)] for user in range(60)]
+    side = {str(i): {"image": {"image_path": f"{i}.png"}} for i in range(1, ITEMS + 1)}
+    for i in range(1, ITEMS + 1):
+        save_picture(folder / "photos" / f"{i}.png", (6 * i, 100, 255 - 6 * i))
+    return write_amazon_plus(folder, histories, side)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> Iterator[None]:
+    """One line of the registry for each family of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FAMILIES, "followers", Followers)
+        patch.setitem(FAMILIES, "graph", TinyGraph)
+        yield
+
+
+@pytest.fixture(scope="module", params=CONFIGURATIONS)
+def served(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    family, folder = request.param, tmp_path_factory.mktemp(request.param)
+    toml = folder / f"{family}.toml"
+    toml.write_text(f'family = "{family}"\n{CONFIGURATIONS[family]}')
+    bundle, runs = folder / "bundle", folder / "runs"
+    run = Run(runs / f"steps-{family}")
+    with pytest.MonkeyPatch.context() as patch:
+        printed: list[Any] = []
+        patch.setattr("builtins.print", lambda *words, **_: printed.extend(words))
+        assert main(["train", "--data", str(data), "--config", str(toml), "--runs", str(runs)]) == 0
+        assert main(["export", "--run", str(run.folder), "--bundle", str(bundle)]) == 0
+    opened = open_bundle(bundle)
+    return Served(
+        family,
+        run,
+        restored(run, bundle),
+        opened,
+        open_backbone(opened.backbones[family]),
+        "\n".join(printed),
+    )
+
+
+def restored(run: Run, bundle: Path) -> Network:
+    """The network of a run, rebuilt from its data and its weights."""
+    config, dataset = run.config(), read_catalogue(bundle)
+    features = item_features(dataset, config.features, config.modalities, run.folder.parent / "features")
+    network = build(config, dataset, features)
+    network.load_state_dict(run.best(torch.device("cpu")))
+    return network
+
+
+def test_the_registry_has_no_family_that_this_suite_leaves_out(served: Served) -> None:
+    assert set(FAMILIES) == set(CONFIGURATIONS)
+    assert served.family in FAMILIES
+
+
+def test_the_backbone_says_which_family_it_is(served: Served) -> None:
+    manifest = served.model.manifest
+    assert manifest.family == manifest.config["family"] == served.family
+    assert manifest.dimension == served.run.item_vectors().shape[1]
+    assert manifest.metrics == json.loads((served.run.folder / "result.json").read_text())["metrics"]
+    assert f"backbone   {served.family}, version {manifest.version}" in served.shown
+
+
+def test_a_backbone_has_an_encoder_or_the_vectors_of_all_users(served: Served) -> None:
+    backbone = served.bundle.backbones[served.family]
+    assert (backbone.encoder is None) == (backbone.user_vectors is not None)
+    assert ("ONNX agrees with torch" in served.shown) == (backbone.encoder is not None)
+    if backbone.user_vectors is not None:
+        assert backbone.user_vectors.shape == (60, backbone.manifest.dimension)
+        assert isinstance(backbone.user_vectors, np.memmap)  # worker processes share one copy
+
+
+def test_the_service_scores_what_the_trained_network_scores(served: Served) -> None:
+    histories = served.bundle.catalogue.histories
+    trained = scorer_for(served.network)
+    for user_id, user in list(histories.users.items())[::7]:
+        rows = np.asarray(histories.get(user_id))
+        (vector,) = trained.user_vectors([user], [rows])
+        scores = served.model.score(user, rows.tolist(), range(ITEMS))
+        np.testing.assert_allclose(scores, trained.item_vectors @ vector, rtol=1e-3, atol=1e-4)
+
+
+def test_the_bundle_alone_gives_the_metrics_of_the_run(served: Served) -> None:
+    dataset = read_catalogue(served.bundle.catalogue.folder.parent)
+    test = leave_one_out(dataset.histories).test
+    candidates = candidate_matrix(test, dataset.histories, ITEMS, EvaluationProtocol())
+    scores = [
+        served.model.score(example.user, example.history.tolist(), some.tolist())
+        for example, some in zip(test, candidates, strict=True)
+    ]
+    quoted = served.model.manifest.metrics["test"]
+    assert sampled_metrics(rank_of_target(scores)) == {m: quoted[m] for m in ("H@1", "H@5", "N@5")}
+
+
+def test_a_stranger_with_a_history_gets_items_and_a_warning_where_one_is_due(served: Served) -> None:
+    rows, scores = served.model.top(None, [3, 4, 5], k=5, exclude=[3, 4, 5])
+    assert len(set(rows) - {3, 4, 5}) == 5
+    assert np.isfinite(scores).all()
+    assert bool(served.model.warnings(None)) == (served.family == "graph")
+
+
+def test_training_again_prints_the_same_and_changes_nothing(
+    served: Served, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in served.run.folder.iterdir()}
+    toml = served.run.folder.parent.parent / f"{served.family}.toml"
+    runs = str(served.run.folder.parent)
+    assert main(["train", "--data", str(data), "--config", str(toml), "--runs", runs]) == 0
+    assert capsys.readouterr().out.strip() in served.shown
+    assert {path.name: path.read_bytes() for path in served.run.folder.iterdir()} == before
+
+
+def test_a_family_that_learns_has_less_loss_after_its_last_epoch(served: Served) -> None:
+    log = served.run.folder / "log.jsonl"
+    assert log.exists() == isinstance(served.network, LearningNetwork)
+    if log.exists():
+        first, *_, last = (json.loads(line)["loss"] for line in log.read_text().splitlines())
+        assert last < first
+
+
+@pytest.mark.parametrize("served", ["followers"], indirect=True)
+def test_what_follows_most_often_is_recommended_by_the_family_that_counts_it(served: Served) -> None:
+    rows, scores = served.model.top(None, [30, 7], k=1, exclude=[])
+    assert rows == [8]  # users step from item to item
+    assert scores[0] == served.network.lookup.counts[7, 8] > 0  # type: ignore[union-attr, index]
+    assert served.run.result()["epochs"] == 0  # type: ignore[index]

@@ -1,1 +1,0 @@
-"""Being here, this file puts its folder on the path, for the tests in the folders below."""

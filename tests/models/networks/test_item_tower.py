@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from toy import ITEMS, circle, circle_features, config
+
+from models.features import Features
+from models.networks.item_tower import ItemTower, TowerConfig
+from models.networks.tower_recommender import TowerRecommender
+from models.training.loop import build
+
+TOWERS = [
+    (modalities, fusion)
+    for size in (1, 2, 3)
+    for modalities in itertools.combinations(("id", "text", "image"), size)
+    for fusion in ("sum", "concat")
+]
+
+
+def tower(modalities: tuple[str, ...], fusion: str = "sum", **changes: float) -> ItemTower:
+    section = {"modalities": list(modalities), "fusion": fusion, **changes}
+    return tower_of(section, circle_features())
+
+
+def tower_of(section: dict[str, Any], features: dict[str, Features]) -> ItemTower:
+    network = build(config(tower=section), circle(), features)
+    assert isinstance(network, TowerRecommender)
+    return network.tower.eval()
+
+
+@pytest.mark.parametrize(("modalities", "fusion"), TOWERS)
+class TestEveryTower:
+    def test_gives_one_finite_vector_of_size_d_per_item(
+        self, modalities: tuple[str, ...], fusion: str
+    ) -> None:
+        vectors = tower(modalities, fusion).all()
+        assert vectors.shape == (ITEMS, 16)
+        assert vectors.isfinite().all()
+
+    def test_gives_an_item_the_same_vector_in_any_company(
+        self, modalities: tuple[str, ...], fusion: str
+    ) -> None:
+        made = tower(modalities, fusion)
+        torch.testing.assert_close(made(torch.tensor([9, 4, 9])), made.all()[[9, 4, 9]])
+
+    def test_reaches_all_its_weights_with_the_gradient(
+        self, modalities: tuple[str, ...], fusion: str
+    ) -> None:
+        made = tower(modalities, fusion)
+        made.all().square().sum().backward()
+        for name, weight in made.named_parameters():
+            assert weight.grad is not None, name
+            if not name.endswith("missing"):
+                assert weight.grad.abs().sum() > 0, name
+
+    def test_keeps_frozen_features_out_of_the_checkpoint(
+        self, modalities: tuple[str, ...], fusion: str
+    ) -> None:
+        assert not any(
+            "features" in key or "present" in key for key in tower(modalities, fusion).state_dict()
+        )
+
+
+@pytest.mark.parametrize(("modalities", "fusion"), [(("text",), "sum"), (("text", "image"), "concat")])
+def test_items_without_features_share_one_learned_stand_in(modalities: tuple[str, ...], fusion: str) -> None:
+    made = tower(modalities, fusion)
+    before = made.all()
+    torch.testing.assert_close(before[3], before[17])
+    with torch.no_grad():
+        for source in made.parts[0].sources:
+            source.missing.fill_(3.0)
+    after = made.all()
+    torch.testing.assert_close(after[3], after[17])
+    changed = [row for row in range(ITEMS) if not torch.allclose(after[row], before[row])]
+    assert changed == [3, 17]
+
+
+def test_an_id_tells_items_of_equal_content_apart() -> None:
+    features = circle_features()
+    features["text"].values[11] = features["text"].values[10]
+    for modalities, apart in ((["text"], False), (["id", "text"], True)):
+        made = tower_of({"modalities": modalities}, features)
+        assert torch.allclose(*made.all()[[10, 11]]) != apart
+
+
+def test_every_choice_of_the_tower_changes_it() -> None:
+    base = tower(("text", "image")).state_dict()
+    assert tower(("text", "image"), "concat").state_dict().keys() < base.keys()
+    assert tower(("text", "image"), hidden=8).state_dict()["parts.0.projections.0.0.weight"].shape[0] == 8
+    noisy = tower(("id", "text"), dropout=0.5).train()
+    assert not torch.equal(noisy.all(), noisy.all())
+
+
+def test_features_that_are_missing_or_of_another_catalogue_are_refused() -> None:
+    features = circle_features()
+    tensors = {"text": (torch.from_numpy(features["text"].values), torch.ones(ITEMS, dtype=torch.bool))}
+    for modality, items in (("image", ITEMS), ("text", ITEMS + 1)):
+        wanted = TowerConfig(modalities=(modality,), fusion="sum", hidden=4, dropout=0.0)
+        with pytest.raises(ValueError, match=f"needs {modality} features of all {items} items"):
+            ItemTower(wanted, 8, items, tensors)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from toy import record
+
+from models.training.config import CONFIGS, ConfigError, configs, from_json, load
+
+
+@pytest.mark.parametrize("name", configs())
+def test_every_shipped_configuration_is_valid_and_lasts_through_json(name: str) -> None:
+    config = load(CONFIGS / f"{name}.toml")
+    assert config.family == ("sasrec" if name.startswith("sasrec") else "morec")
+    assert from_json(config.to_json(), "again") == config
+
+
+def test_the_paper_has_its_row_at_the_size_of_its_experiments() -> None:
+    network = load(CONFIGS / "sasrec-paper.toml").network
+    assert (network.blocks, network.heads, network.dimension, network.length) == (2, 2, 512, 10)
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "complaint"),
+    [
+        ("network", {"dimensions": 3}, "unknown key network.dimensions; known are blocks, dimension"),
+        ("network", {"dimension": "64"}, "network.dimension must be a whole number, not '64'"),
+        ("network", {"dimension": 1.5}, "network.dimension must be a whole number"),
+        ("network", {"blocks": True}, "network.blocks must be a whole number"),
+        ("network", {"heads": 3}, r"heads \(3\) must divide dimension \(16\)"),
+        ("network", {"length": 0}, "at least 1"),
+        ("network", {"dropout": 1.0}, "dropout must be in"),
+        ("tower", {"modalities": ["sound"]}, "tower.modalities must be one of id, text, image, not 'sound'"),
+        ("tower", {"modalities": "id"}, "tower.modalities must be a list, each one of id"),
+        ("tower", {"modalities": []}, "at least one"),
+        ("tower", {"modalities": ["id", "id"]}, "each once"),
+        ("tower", {"fusion": "product"}, "tower.fusion must be one of sum, concat"),
+        ("tower", {"hidden": 0}, "hidden must be at least 1"),
+        ("tower", {"dropout": -0.1}, "dropout must be in"),
+        ("training", {"log_q": 1}, "training.log_q must be true or false"),
+        ("training", {"learning_rate": 0}, "above 0"),
+        ("training", {"learning_rate": "fast"}, "training.learning_rate must be a number"),
+        ("training", {"epochs": 0}, "at least 1"),
+        ("training", {"negatives": -1}, "must not be negative"),
+        ("features", {"text_view": "enhanced"}, "needs a captioner"),
+        ("features", {"captioner": "x"}, "only that view has one"),
+        ("features", {"captioner": 3}, "features.captioner must be a string or nothing"),
+        ("features", {"text_view": "enhanced", "captioner": "x"}, "needs text among the tower's modalities"),
+    ],
+)
+def test_a_wrong_value_stops_with_a_sentence_that_names_it(
+    section: str, changes: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        from_json(record(**{section: changes}), "some.toml")
+
+
+def test_a_missing_key_and_a_missing_section_are_named() -> None:
+    values = record()
+    del values["training"]["seed"]
+    with pytest.raises(ConfigError, match=r"training\.seed is missing"):
+        from_json(values, "some.toml")
+    with pytest.raises(ConfigError, match="network is missing"):
+        from_json({"training": values["training"], "tower": values["tower"]}, "some.toml")
+    with pytest.raises(ConfigError, match="network must be a table"):
+        from_json(record() | {"network": 3}, "some.toml")
+
+
+def test_single_settings_change_single_values_and_words_need_no_quotes() -> None:
+    config = load(
+        CONFIGS / "sasrec.toml",
+        [
+            "network.dimension=32",
+            "tower.fusion=concat",
+            "training.learning_rate=1",
+            'tower.modalities=["text"]',
+        ],
+    )
+    assert (config.network.dimension, config.tower.fusion) == (32, "concat")
+    assert config.training.learning_rate == 1.0
+    assert config.family == "morec"
+
+
+def test_a_configuration_without_a_family_is_one_of_the_first_two() -> None:
+    assert from_json(record(), "old.json").family == "sasrec"
+    assert from_json(record(tower={"modalities": ["id", "text"]}), "old.json").family == "morec"
+
+
+@pytest.mark.parametrize(
+    ("family", "complaint"),
+    [
+        ("gru4rec", "no family 'gru4rec'; known are sasrec, morec"),
+        (3, "no family 3"),
+        ("morec", "tower.modalities does not fit morec"),
+    ],
+)
+def test_a_family_that_is_not_there_or_does_not_fit_is_refused(family: object, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        from_json(record() | {"family": family}, "some.toml")
+
+
+@pytest.mark.parametrize("setting", ["dimension=3", "network.dimension", "network.size=3", "nothing.at=all"])
+def test_a_setting_that_changes_nothing_is_refused(setting: str) -> None:
+    with pytest.raises(ConfigError):
+        load(CONFIGS / "sasrec.toml", [setting])
+
+
+def test_files_that_are_absent_or_not_toml_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"named ones are .*sasrec"):
+        load(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("[network\n")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load(tmp_path / "bad.toml")
