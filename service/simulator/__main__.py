@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"cannot listen on {options.host}:{options.port}: {error.strerror}; try --port 0", file=sys.stderr
         )
         return 2
+    # No access log: the ledger has every call.
     config = uvicorn.Config(
         app,
         http=BreakableProtocol,
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.die_with_parent:
         Thread(target=_stop_at_end_of_input, args=(server,), daemon=True).start()
     host, port = listener.getsockname()[:2]
+    # RFC 3986: an IPv6 address stands in brackets in a URL.
     address = f"[{host}]" if ":" in host else host
     print(json.dumps({"url": f"http://{address}:{port}", "profile": profile.name}), flush=True)
     server.run(sockets=[listener])

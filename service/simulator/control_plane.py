@@ -70,12 +70,14 @@ class ControlPlane:
     async def _picture(self, request: Request) -> Response:
         index = request.query_params.get("index", "0")
         number = request.path_params["number"]
+        # An index that is no number is one that does not exist.
         kept = self._books.ledger.picture(number, int(index)) if index.isdecimal() else None
         if kept is None:
             return MarkedResponse({"error": "no such picture, or no longer kept"}, 404)
         return Response(kept.data, media_type=kept.media_type, headers=SIMULATOR_HEADER)
 
     async def _read_faults(self, request: Request) -> Response:
+        # Asking for the phase advances the script, when time has ended one.
         phase = self._faults.phase
         return MarkedResponse({"script": asdict(self._faults.script), "phase": phase and asdict(phase)})
 

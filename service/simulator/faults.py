@@ -171,6 +171,7 @@ class FaultInjector:
     def play(self, script: Script) -> None:
         """Begin a script at its first phase."""
         self.script = script
+        # The same script and seed hit the same calls.
         self._random = random.Random(self._seed)
         self._number = 0
         self._calls = 0
@@ -184,12 +185,14 @@ class FaultInjector:
 
     def fault_for(self, model: str) -> Fault | None:
         """Draw the fault of the next call of a model; None for a healthy call."""
+        # A fault by model does not count towards a phase.
         fault = self.script.by_model.get(model)
         if fault:
             return fault
         phase = self.phase
         if phase is None:
             return None
+        # Calls about batches meet a phase only if it names them, so that a storm leaves them alone.
         if model not in phase.models if phase.models else model == FILES_AND_BATCHES:
             return None
         self._calls += 1
@@ -205,6 +208,7 @@ class FaultInjector:
             if not over:
                 return
             self._number += 1
+            # Both ends of a phase count from its beginning.
             self._calls, self._began = 0, time.monotonic()
             if self.script.repeat and self._number == len(phases):
                 self._number = 0

@@ -66,6 +66,7 @@ class Schedule:
             if wait > 0:
                 await asyncio.sleep(wait)
                 continue
+            # Negative wait: late by so many seconds, each of which has made more tokens due.
             due = len(tokens) if each <= 0 else sent + 1 + int(-wait / each)
             yield tokens[sent:due]
             sent = min(due, len(tokens))
@@ -147,10 +148,12 @@ class Paper:
             keys = ((model, strategy), (model, "*"), ("*", strategy), ("*", "*"))
             seconds = next(self._seconds[key] for key in keys if key in self._seconds)
         else:
+            # Captions and chats have no row.
             seconds = self._per_token * tokens
         seconds /= self._speed_up
         if tokens < 2:
             return Timing(seconds, 0.0)
+        # The first token takes a share, the others the rest evenly; a sole token takes all.
         return Timing(self._share * seconds, (1 - self._share) * seconds / (tokens - 1))
 
 

@@ -31,17 +31,20 @@ def malform(name: str, text: str, prompt: ParsedPrompt) -> str:
         return _FORMS[name](json.loads(text)[key], prompt)
     if name not in _ENTRIES:
         return text
+    # Answers to ranking prompts are JSON objects, so that they can be taken apart.
     proposal = json.loads(text)
     proposal[key] = _ENTRIES[name](proposal[key], prompt)
     malformed = json.dumps(proposal, ensure_ascii=False)
     if name == "half_label":
         return _up_to_half(proposal, key)
+    # "endless" ends before its list closes.
     return malformed if name != "endless" else malformed[: malformed.rindex("]")]
 
 
 def _up_to_half(proposal: Mapping[str, Any], key: str) -> str:
     """Cut the answer after the first letter of the last entry of its list."""
     members = list(proposal)
+    # Members up to the list; an explanation behind it is cut away.
     begun = {name: proposal[name] for name in members[: members.index(key) + 1]}
     last = json.dumps(proposal[key][-1], ensure_ascii=False)
     text = json.dumps(begun, ensure_ascii=False).removesuffix(f"{last}]}}")

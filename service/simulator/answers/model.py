@@ -51,6 +51,7 @@ class SimulatedModel:
                 text = _CHAT_ANSWER
         if request.schema is None:
             return text
+        # A schema may call the text by any of these names; `fit` keeps those that it has.
         return json.dumps(
             structured_output.fit(request.schema, {"text": text, "caption": text, "description": text})
         )
@@ -72,6 +73,7 @@ def _write_ranking(
     names = [prompt.candidates[position].name for position in ranking.order[: prompt.top]]
     why = _explanation(prompt, ranking, descriptions)
     if prompt.form is PromptForm.PAPER:
+        # The paper's form explains first and ranks then; a label prompt has the ranking first.
         proposal: dict[str, object] = {"explanation": why, "recommendations": names}
     else:
         proposal = {"ranking": names, **({"explanation": why} if prompt.explain else {})}

@@ -61,6 +61,7 @@ def rank(prompt: ParsedPrompt, descriptions: Sequence[Description], seed: int) -
     prior = [_PRIOR_WEIGHT / log2(rank + 2) if prompt.ranked else 0.0 for rank in range(len(content))]
     scores = [match + trust for match, trust in zip(content, prior, strict=True)]
     ties = [_tie_breaker(seed, candidate.title, candidate.name) for candidate in prompt.candidates]
+    # Best score first; equal candidates in the order of their tie breakers.
     order = sorted(range(len(scores)), key=lambda position: (-scores[position], ties[position]))
     shared = {word: profile[word] * weight for word, weight in vectors[order[0]].items() if word in profile}
     return Ranking(tuple(order), tuple(sorted(shared, key=lambda word: (-shared[word], word))))
@@ -93,6 +94,7 @@ def _words(text: str) -> list[str]:
     for word in _WORD.findall(text.casefold()):
         if word in _STOP_WORDS:
             continue
+        # Fold plurals: mugs, but not glass.
         stem = word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
         found.append(stem)
         family = FAMILIES.get(stem)

@@ -108,6 +108,7 @@ class AnthropicBatches:
         )
         if limit is None:
             raise refused(f"limit: Input should be an integer from 1 to {_MAX_PAGE}")
+        # Anthropic pages in both directions, one at a time.
         if after is not None and before is not None:
             raise refused("after_id and before_id cannot be used together")
         try:
@@ -145,6 +146,7 @@ class AnthropicBatches:
         return batch
 
     async def _run(self, batch: AnthropicBatch, requests: deque[tuple[str, dict[str, Any]]]) -> None:
+        # Results can be read only when the whole batch has ended, so they are kept until then.
         lines = [_line(result) async for result in batch.results(_taken(requests), self._calls)]
         await batch.until(1.0)
         batch.content = shuffled(lines)

@@ -52,6 +52,7 @@ class Batch:
             calls: makes the calls.
         """
         for position, (custom_id, params) in enumerate(requests, 1):
+            # Calls are spread evenly: the k-th of n begins at k / (n + 1) of the time.
             await self.until(position / (self.total + 1))
             if self.cancelling_at is None:
                 result = await calls.make(self.id, custom_id, params)
@@ -116,6 +117,7 @@ class BatchStore(Generic[Kind]):
         newest_first = list(reversed(self._kept.values()))
         positions = {batch.id: position for position, batch in enumerate(newest_first)}
         if before is not None:
+            # "before" pages towards newer batches, and its page ends next to the named one.
             end = positions[before]
             return newest_first[max(0, end - limit) : end], end > limit
         start = 0 if after is None else positions[after] + 1
@@ -124,6 +126,7 @@ class BatchStore(Generic[Kind]):
 
 def shuffled(lines: list[bytes]) -> bytes:
     """Join lines out of order, since the vendors promise none: a client has to go by custom ids."""
+    # A seed from the number of lines, so that the order is the same in every run.
     random.Random(len(lines)).shuffle(lines)
     return b"".join(lines)
 
@@ -132,6 +135,7 @@ def read_limit(text: str | None, most: int) -> int | None:
     """Parse the limit of a page: 20 without one, None when it is not an integer from 1 to ``most``."""
     if text is None:
         return 20
+    # isdecimal() alone accepts other scripts' digits, and int() thousands of them.
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
         return None
     return int(text) if 1 <= int(text) <= most else None

@@ -75,10 +75,12 @@ class BatchCalls:
         entry.model = request.model
         fault = self._faults.fault_for(request.model)
         entry.fault = fault.name if fault else None
+        # Neither vendor streams in a batch.
         if request.stream:
             raise RejectedError(
                 400, "invalid_request_error", "stream: not supported in a batch", param="stream"
             )
+        # A call that never ends is one that the vendor's day ends.
         if fault and fault.name == "black_hole":
             return None
         self._refuse(fault)
@@ -90,5 +92,6 @@ class BatchCalls:
     def _refuse(self, fault: Fault | None) -> None:
         if fault and fault.name in REJECTIONS:
             raise self._wire.errors.fault(fault.name, fault.retry_after)
+        # There is no connection to break, so the vendor fails instead.
         if fault and fault.name in CONNECTION_FAULTS:
             raise self._wire.errors.fault("500", None)

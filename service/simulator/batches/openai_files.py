@@ -84,6 +84,7 @@ class OpenAIFiles:
         ]
 
     async def _upload(self, request: Request) -> dict[str, Any]:
+        # Without this header the parser would find an empty form.
         if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise refused("The request must be of content type multipart/form-data.")
         # The parser spools large parts to disk, so that memory holds one copy, and that at the end.
@@ -95,6 +96,7 @@ class OpenAIFiles:
                     raise refused(f"{str(purpose)[:100]!r} is not one of ['batch'] - 'purpose'", "purpose")
                 if not isinstance(upload, UploadFile):
                     raise refused("'file' is a required property", "file")
+                # Checked before it is read into memory.
                 name = _checked_name(upload)
                 content = await upload.read()
         # The last two come from a charset that Python knows and that is no encoding of text, such as base64.

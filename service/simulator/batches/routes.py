@@ -51,6 +51,7 @@ class BatchRoutes:
                 return refusal(self._wire, error, request_id, self._rate_limit.status())
             except ClientDisconnect:
                 return Response(status_code=499)  # nginx: the client has closed its request
+            # After the handler: the batch exists, and the client does not learn its id.
             if fault and fault.name == "reset":
                 reset_connection(request.scope)
             response = answer if isinstance(answer, Response) else MarkedResponse(answer)

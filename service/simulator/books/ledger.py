@@ -91,6 +91,7 @@ class Ledger:
         self._calls.append(call)
         self.in_flight += batch is None
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+        # time.time() may jump; durations take the monotonic clock.
         started = time.perf_counter()
         try:
             yield call

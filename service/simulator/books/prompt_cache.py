@@ -36,6 +36,7 @@ class PromptCache:
 
 
 def _key(request: ChatRequest) -> bytes:
+    # The NUL keeps a model's name and the instructions apart.
     digest = hashlib.sha256(f"{request.model}\0{request.instructions}\0{request.texts}".encode())
     for picture in request.pictures:
         digest.update(picture.data)

@@ -49,6 +49,7 @@ class RateLimit:
     def exhausted(self, tokens: int) -> float | None:
         """Seconds until a request of so many input tokens is allowed; None if it is allowed now."""
         now, end = time.time(), self._window_start + _WINDOW
+        # The window is over, and the next begins with this request.
         if now >= end:
             return None
         full = self._window_requests >= self.request_limit

@@ -71,7 +71,7 @@ def lab(rgb: npt.ArrayLike) -> Floats:
     to_xyz = np.array(
         [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], np.float32
     )
-    xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089], np.float32)
+    xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089], np.float32)  # [..., 3], white at 1
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     x, y, z = np.moveaxis(f, -1, 0)
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1).astype(np.float32)
@@ -117,6 +117,7 @@ def palette(pixels: Floats, most: int = 4) -> Palette:
     scaled = pixels * _SHADE
     # Every third pixel finds the centres about as well; all pixels are assigned to them in the end.
     names = _nearest(scaled[::3], _lab_names() * _SHADE)
+    # The commonest names are far apart already, so that k-means needs few steps.
     commonest = np.bincount(names, minlength=len(NAMES)).argsort()[::-1][:most]
     centres = _means(scaled[::3], names, commonest)
     for _ in range(4):
@@ -178,6 +179,7 @@ def _distinct(centres: Floats) -> Floats:
 
 @cache
 def _lab_table() -> Floats:
+    # The middle of each of the 32 levels.
     middles = np.arange(32) * 8 + 4
     return lab(np.stack(np.meshgrid(middles, middles, middles, indexing="ij"), axis=-1).reshape(-1, 3))
 

@@ -12,7 +12,7 @@ _CHECKED = 0.32  # share of the surface covered by marks, from which on they are
 _WINDOW = 0.17  # share of the picture's side: a pattern has marks and gaps in every window of this size
 
 
-def pattern(marks: Mask, surface: Mask) -> str:
+def find_pattern(marks: Mask, surface: Mask) -> str:
     """Name the pattern of marks on a surface: ``striped``, ``checked`` or ``dotted``, ``plain`` for none.
 
     The marks are compared with themselves moved by some pixels (an autocorrelation). Stripes agree along one
@@ -27,10 +27,12 @@ def pattern(marks: Mask, surface: Mask) -> str:
     rows, columns = _changes(marks, surface), _changes(marks.T, surface.T)
     if max(rows, columns) < _MIN_CHANGES:
         return "plain"
+    # Moved to the right the marks disagree by "across", moved down by "down".
     across, down = (_disagreement(marks, surface, step) for step in ((0, 1), (1, 0)))
     most = max(across, down)
     if min(across, down) < _ALIKE * most:
         return "striped"
+    # Diagonal stripes: rows and columns both disagree, one of the diagonals agrees.
     if min(_disagreement(marks, surface, step) for step in ((1, 1), (1, -1))) < _ALIKE * most:
         return "striped"
     return "checked" if marks[surface].mean() > _CHECKED else "dotted"
@@ -39,6 +41,7 @@ def pattern(marks: Mask, surface: Mask) -> str:
 def _mixed(marks: Mask, surface: Mask) -> Mask:
     """Find where marks and gaps are near each other; a clock's white face is not part of its pattern."""
     reach = max(2, round(_WINDOW * min(marks.shape) / 2))
+    # Share of marks in the window around each pixel; near 0 or 1 there is no pattern [height, width].
     density = window_sums(marks & surface, reach) / np.maximum(window_sums(surface, reach), 1)
     mixed: Mask = (density > 0.06) & (density < 0.94)
     return mixed
@@ -46,6 +49,7 @@ def _mixed(marks: Mask, surface: Mask) -> Mask:
 
 def _changes(marks: Mask, surface: Mask) -> float:
     """Count the changes between marks and ground along a row, on average over the rows with marks."""
+    # A change counts where both neighbours belong to the object.
     both = surface[:, 1:] & surface[:, :-1]
     changes = ((marks[:, 1:] ^ marks[:, :-1]) & both).sum(axis=1)
     marked = marks.any(axis=1)
@@ -58,6 +62,7 @@ def _disagreement(marks: Mask, surface: Mask, step: tuple[int, int]) -> float:
     for length in range(2, min(marks.shape) // 4, 2):
         here, there = _windows(step[0] * length, step[1] * length)
         both = surface[here] & surface[there]
+        # Too small an overlap says nothing about the whole pattern.
         if both.sum() > 0.2 * surface.sum():
             worst = max(worst, float((marks[here] ^ marks[there])[both].mean()))
     return worst

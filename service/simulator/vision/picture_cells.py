@@ -53,6 +53,7 @@ def count_items(width: int, height: int, listed: int) -> int:
     """
     if listed and _is_square(width, height, listed):
         return listed
+    # A strip is one row of squares.
     if width >= 2 * height and width % height == 0:
         return width // height
     fitting = (items for items in range(_LONGEST_HISTORY, 0, -1) if _is_square(width, height, items))
@@ -84,6 +85,7 @@ def _cell(picture: Image.Image, left: float, top: float, across: float, down: fl
             max(round(top + 1), round(top + (1 - _LINE) * down)),
         )
     )
+    # The opposite corner shows the background; the service writes the number into the top left one.
     other_corner = cell.crop((cell.width - 1, 0, cell.width, 1))
     cell.paste(other_corner.resize((ceil(_NUMBER * cell.width), ceil(_NUMBER * cell.height))))
     return cell
@@ -102,6 +104,7 @@ def _rgb(data: bytes) -> Image.Image:
         image.draft("RGB", (2048, 2048))  # JPEG only: decode a huge one at a fraction of its size
         if image.mode in ("RGBA", "LA", "PA", "P"):
             image_rgba = image.convert("RGBA")
+            # Transparent pixels show white, as on the page of a shop.
             white = Image.new("RGBA", image_rgba.size, "white")
             return Image.alpha_composite(white, image_rgba).convert("RGB")
         return image.convert("RGB")
@@ -109,5 +112,6 @@ def _rgb(data: bytes) -> Image.Image:
 
 def _shrink(cell: Image.Image) -> Pixels:
     if max(cell.size) > CELL:
+        # BOX averages: a pattern finer than the cell becomes its mean instead of an alias.
         cell.thumbnail((CELL, CELL), Image.Resampling.BOX)
     return np.asarray(cell)

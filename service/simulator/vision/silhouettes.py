@@ -40,11 +40,13 @@ def silhouette(colours: Floats, ground: Floats) -> Mask:
         ground: colour of the background [3].
     """
     offset = colours - ground
+    # Compression makes the background uneven; the threshold rises with that noise.
     noise = np.linalg.norm(_edge(colours) - ground, axis=-1).mean()
     different = np.linalg.norm(offset, axis=-1) > max(_DIFFERENT, 3 * noise)
     shadow = (
         (np.hypot(offset[..., 1], offset[..., 2]) < 5) & (offset[..., 0] < 0) & (offset[..., 0] > -_SHADOW)
     )
+    # Single pixels that differ are noise; an object has neighbours.
     different = window_sums(different & ~shadow, 1) > _ALONE
     return _between(different, axis=0) & _between(different, axis=1)
 

@@ -19,6 +19,7 @@ class BreakableProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Put the transport into the state that uvicorn copies into the scope of every request."""
         super().connection_made(transport)
+        # uvicorn copies app_state into scope["state"] of each request of this connection.
         self.app_state = {**self.app_state, _TRANSPORT: transport}
 
 

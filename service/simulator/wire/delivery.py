@@ -92,9 +92,10 @@ class Delivery:
             await self._drip(b" ")
         self.unbilled = self._fault in _ERRORS
         body = (self._writer.error_body if self.unbilled else self._writer.body)(self._reply)
+        # The length stands in the header, so that a client notices a body that ends early.
         await self._response.start({**headers, "content-length": str(len(body))})
         pause = self._delay if self._fault == "stall" else 0.0
-        await _until(self._schedule.end(len(self._reply.tokens)) + pause)
+        await _sleep_until(self._schedule.end(len(self._reply.tokens)) + pause)
         if self._fault in ("reset_midstream", "truncated"):
             await self._response.write(body[: len(body) // 2])
             await self._break()
@@ -111,6 +112,7 @@ class Delivery:
             await self._response.write(self._writer.error_event(self._reply), more=False)
             raise BrokenOffError
         if self._fault == "truncated":
+            # The body ends as a whole one does, without finish reason.
             await self._response.write(b"", more=False)
             raise BrokenOffError
         if self._fault == "reset_midstream":
@@ -129,7 +131,7 @@ class Delivery:
             opening = b""
             self._entry.tokens_sent += len(due)
         if opening:  # an answer without a single token
-            await _until(self._schedule.started + self._schedule.timing.first)
+            await _sleep_until(self._schedule.started + self._schedule.timing.first)
             await self._response.write(opening)
 
     async def _due(self, pieces: Sequence[str], half: int) -> AsyncIterator[Sequence[str]]:
@@ -141,6 +143,7 @@ class Delivery:
         async for due in self._schedule.paced(pieces[:half]):
             yield due
         each = self._schedule.timing.each
+        # The second half has a schedule of its own, that begins after the pause.
         later = Schedule(Timing(self._delay + each, each), asyncio.get_running_loop().time())
         async for due in later.paced(pieces[half:]):
             yield due
@@ -160,7 +163,7 @@ class Delivery:
         raise BrokenOffError
 
 
-async def _until(moment: float) -> None:
+async def _sleep_until(moment: float) -> None:
     wait = moment - asyncio.get_running_loop().time()
     if wait > 0:
         await asyncio.sleep(wait)

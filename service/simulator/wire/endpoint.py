@@ -68,6 +68,7 @@ class Endpoint:
                 entry.outcome, entry.disconnected = "disconnected", True
                 return
             entry.status = 200
+            # Time that was spent on the answer counts towards the time to the first token.
             schedule = Schedule(self._timing(reply, fault), started)
             delivery = Delivery(self._wire, reply, schedule, fault, OpenResponse(scope, send), entry)
             await self._deliver(delivery, reply, started, receive, entry)
@@ -90,6 +91,7 @@ class Endpoint:
         if self._cache:
             entry.cached_input_tokens = self._cache.tokens(request)
             reply = replace(reply, cached_tokens=entry.cached_input_tokens)
+        # Refused requests spend nothing of the minute.
         self._books.rate_limit.spend(request.input_tokens + len(reply.tokens))
         return reply, fault
 
@@ -147,15 +149,16 @@ class Endpoint:
 async def _until_disconnect(work: Coroutine[Any, Any, None], receive: Receive) -> bool:
     """Do the work, but cancel it when the client disconnects; return whether it was finished."""
 
-    async def gone() -> None:
+    async def disconnected() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    working, watching = asyncio.create_task(work), asyncio.create_task(gone())
+    working, watching = asyncio.create_task(work), asyncio.create_task(disconnected())
     try:
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
     finally:
         watching.cancel()
+        # A disconnect must stop the work at once: what is sent on is billed.
         working.cancel()
         await asyncio.gather(working, watching, return_exceptions=True)
     if working.cancelled():

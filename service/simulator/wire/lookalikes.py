@@ -12,6 +12,7 @@ THOUGHT = "The first candidate, [A], looks fine."
 
 _COUNTS: Mapping[str, Callable[[int], object]] = {
     "usage_text": lambda count: f"about {count}",
+    # JSON has no NaN; Python's json writes it all the same, as other servers do.
     "usage_nan": lambda count: float("nan"),
     "usage_inflated": lambda count: 1_000 * count,
     "usage_absurd": lambda count: 10**30 + count,

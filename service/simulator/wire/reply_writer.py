@@ -82,11 +82,13 @@ class LookalikeWriter(ReplyWriter):
 
     def body(self, reply: Reply) -> bytes:
         """See ReplyWriter."""
+        # A plain answer is rewritten into exactly one object.
         (content,) = self._rewrite(self._wire.replies.message(reply))
         return {"bom": _BOM, "keepalive": b"\n  \n"}.get(self._fault, b"") + json.dumps(content).encode()
 
     def opening(self, reply: Reply) -> bytes:
         """See ReplyWriter."""
+        # A line that begins with a colon is a comment (WHATWG HTML); the same as data is no JSON.
         first = {"bom": _BOM, "keepalive": b": waiting\n\ndata: : PROCESSING\n\n"}.get(self._fault, b"")
         return first + self._events(self._wire.replies.opening(reply))
 
@@ -116,6 +118,7 @@ class LookalikeWriter(ReplyWriter):
 
     def _event(self, written: bytes) -> bytes:
         name, _, data = written.partition(b"data: ")
+        # "[DONE]" is no JSON and stays as it is.
         if not data.startswith(b"{"):
             return written + b"\n\n"
         events = []

@@ -20,6 +20,7 @@ async def read_body(request: Request, most: int = MAX_BODY) -> bytearray:
     """
     body = bytearray()
     async for piece in Request(request.scope, limit_body(request.receive, most)).stream():
+        # bytearray grows in place, without a copy of what it has.
         body += piece
     return body
 

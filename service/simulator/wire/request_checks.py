@@ -36,6 +36,7 @@ def picture_bytes(encoded: str) -> bytes:
         ValueError: the text is not base64.
     """
     try:
+        # validate=True refuses what is no base64; without it Python skips such letters.
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
         raise ValueError("not valid base64") from error

@@ -19,6 +19,7 @@ class MarkedResponse(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         """See Response."""
+        # ensure_ascii, the default, writes lone surrogates as escapes; UTF-8 has no form for them.
         return json.dumps(content, separators=(",", ":")).encode()
 
 

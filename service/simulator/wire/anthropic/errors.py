@@ -38,6 +38,7 @@ class AnthropicErrors:
 
     def event(self) -> bytes:
         """See ErrorFormat."""
+        # Anthropic's guide "Streaming messages": an event of its own name.
         return named_event("error", error={"type": "api_error", "message": "Simulated fault."})
 
 

@@ -32,6 +32,7 @@ def _anthropic_parts(content: Content) -> Iterator[Content]:
             thought = {"type": "thinking", "thinking": THOUGHT, "signature": "s"}
             yield {**content, "content": [thought, *blocks]}
         case "content_block_start":
+            # The reasoning takes index 0, so that the text moves to index 1.
             thought = {"type": "thinking", "thinking": "", "signature": ""}
             yield {"type": "content_block_start", "index": 0, "content_block": thought}
             delta = {"type": "thinking_delta", "thinking": THOUGHT}
@@ -45,6 +46,7 @@ def _anthropic_parts(content: Content) -> Iterator[Content]:
 
 
 def _anthropic_tool(content: Content) -> Iterator[Content]:
+    # The block of a tool call streams its arguments as pieces of JSON text.
     tool = {"type": "tool_use", "id": "toolu_1", "name": "answer"}
     match content["type"]:
         case "message":

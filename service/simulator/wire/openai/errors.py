@@ -40,6 +40,7 @@ class OpenAIErrors:
 
     def event(self) -> bytes:
         """See ErrorFormat."""
+        # In a stream the status is sent already, so the error is data.
         error = {"message": "Simulated fault.", "type": "server_error", "param": None, "code": None}
         return data_event({"error": error})
 

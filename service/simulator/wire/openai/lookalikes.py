@@ -44,6 +44,7 @@ def _openai_tool(choice: Content, held: str) -> Content:
         choice = {**choice, "finish_reason": "tool_calls"}
     if said is None:
         return choice
+    # Arguments are a string of JSON.
     call = {"id": "call_1", "type": "function", "function": {"name": "answer", "arguments": said}}
     called = [{"index": 0, **call} if held == "delta" else call]
     return {**choice, held: {**choice[held], "content": None, "tool_calls": called}}
