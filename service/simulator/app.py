@@ -34,7 +34,7 @@ def create_app(
     prompt_cache: bool = False,
     batch_seconds: float = 2.0,
 ) -> Starlette:
-    """Build the application.
+    """Builds the application.
 
     Args:
         profile: how long answers take.

@@ -30,7 +30,7 @@ class ControlPlane:
         self._faults = faults
 
     def routes(self) -> list[Route]:
-        """List the routes of the control plane."""
+        """Lists the routes of the control plane."""
         return [
             Route("/v1/models", self._models),
             Route("/ledger", self._read_ledger),
@@ -44,7 +44,7 @@ class ControlPlane:
         ]
 
     def play(self, script: Script) -> None:
-        """Begin a script of faults, and set the limits per minute that it enforces."""
+        """Begins a script of faults, and sets the limits per minute that it enforces."""
         self._faults.play(script)
         self._books.rate_limit.limit(script.requests_per_minute, script.tokens_per_minute)
 

@@ -169,7 +169,7 @@ class FaultInjector:
         self.play(script or Script())
 
     def play(self, script: Script) -> None:
-        """Begin a script at its first phase."""
+        """Begins a script at its first phase."""
         self.script = script
         # The same script and seed hit the same calls.
         self._random = random.Random(self._seed)
@@ -184,7 +184,7 @@ class FaultInjector:
         return self.script.phases[self._number] if self._number < len(self.script.phases) else None
 
     def fault_for(self, model: str) -> Fault | None:
-        """Draw the fault of the next call of a model; None for a healthy call."""
+        """Draws the fault of the next call of a model; None for a healthy call."""
         # A fault by model does not count towards a phase.
         fault = self.script.by_model.get(model)
         if fault:

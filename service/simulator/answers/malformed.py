@@ -15,7 +15,7 @@ _ENDLESS = 2_000  # entries of a list that never closes
 
 
 def malform(name: str, text: str, prompt: ParsedPrompt) -> str:
-    """Change an answer as a fault asks.
+    """Changes an answer as a fault asks.
 
     Args:
         name: name of the fault.
@@ -42,7 +42,7 @@ def malform(name: str, text: str, prompt: ParsedPrompt) -> str:
 
 
 def _up_to_half(proposal: Mapping[str, Any], key: str) -> str:
-    """Cut the answer after the first letter of the last entry of its list."""
+    """Cuts the answer after the first letter of the last entry of its list."""
     members = list(proposal)
     # Members up to the list; an explanation behind it is cut away.
     begun = {name: proposal[name] for name in members[: members.index(key) + 1]}
@@ -62,7 +62,7 @@ _TEXTS: Mapping[str, Callable[[str], str]] = {
 
 
 def _thoughts(entries: list[str], prompt: ParsedPrompt) -> str:
-    """Write a draft that names candidates, as reasoning models do, and then a bare list."""
+    """Writes a draft that names candidates, as reasoning models do, and then a bare list."""
     first, *_, last = prompt.candidates
     draft = f"[{first.name}] and [{last.name}] look fine, perhaps {json.dumps([last.name, first.name])}."
     return f"<think>{draft}</think>\n{json.dumps(entries)}"
@@ -74,7 +74,7 @@ def _one_based(entries: list[str], prompt: ParsedPrompt) -> str:
 
 
 def _mention(entries: list[str], prompt: ParsedPrompt) -> str:
-    """Write prose that names some of the candidates in no order."""
+    """Writes prose that names some of the candidates in no order."""
     first, *_, last = entries
     return f"Of these, {first} and {last} seem to suit the user, though {first} is dear. I cannot say more."
 
@@ -101,7 +101,7 @@ def _half(entries: list[str], prompt: ParsedPrompt) -> list[str]:
 
 
 def _half_label(entries: list[str], prompt: ParsedPrompt) -> list[str]:
-    """Take half of the entries, and end with a label of two letters whose first letter is a label as well.
+    """Takes half of the entries, and ends with a label of two letters whose first letter is a label as well.
 
     The text is then cut inside that label: a parser that takes "A" for the whole of "AB" ranks an item that
     the answer does not name.

@@ -36,7 +36,7 @@ class SimulatedModel:
         self._describer = CachedDescriber()
 
     def answer(self, request: ChatRequest, prompt: ParsedPrompt) -> str:
-        """Write the answer to a request.
+        """Writes the answer to a request.
 
         Raises:
             BrokenPictureError: the pixels of a picture cannot be decoded.
@@ -57,13 +57,13 @@ class SimulatedModel:
         )
 
     def _describe(self, pictures: tuple[Picture, ...], prompt: ParsedPrompt) -> tuple[Description, ...]:
-        """Describe the items of the history that are shown; a single picture may show several."""
+        """Describes the items of the history that are shown; a single picture may show several."""
         if len(pictures) == 1:
             return self._describer.describe(pictures[0].data, _items_shown(pictures[0], prompt))
         return self._describe_each(pictures)
 
     def _describe_each(self, pictures: tuple[Picture, ...]) -> tuple[Description, ...]:
-        """Describe pictures that show one item each."""
+        """Describes pictures that show one item each."""
         return tuple(self._describer.describe(picture.data, items=1)[0] for picture in pictures)
 
 
@@ -97,7 +97,7 @@ def _explanation(prompt: ParsedPrompt, ranking: Ranking, descriptions: Sequence[
 
 
 def _items_shown(picture: Picture, prompt: ParsedPrompt) -> int:
-    """How many items of the history one picture shows."""
+    """Counts the items of the history that one picture shows."""
     if prompt.form is PromptForm.LABEL:  # cells are numbered, so the pictured items are known
         return sum(item.pictured for item in prompt.history) or 1
     return count_items(picture.width, picture.height, len(prompt.history))

@@ -27,7 +27,7 @@ Instruction = tuple[str, str]
 
 
 def find_instructions(request: ChatRequest) -> tuple[Instruction, ...]:
-    """Find the instructions that stand outside the data of the user's messages."""
+    """Finds the instructions that stand outside the data of the user's messages."""
     text = "\n".join(request.texts)
     if "<data>" in text:
         # The first closing marker ends the data, also one that a title has smuggled in.
@@ -43,7 +43,7 @@ def find_instructions(request: ChatRequest) -> tuple[Instruction, ...]:
 
 
 def obey(instructions: Sequence[Instruction], text: str, prompt: ParsedPrompt) -> str:
-    """Change an answer as the instructions say."""
+    """Changes an answer as the instructions say."""
     key = {PromptForm.LABEL: "ranking", PromptForm.PAPER: "recommendations"}.get(prompt.form)
     if key is None:
         return " ".join(what for kind, what in instructions if kind == "say") or text

@@ -83,7 +83,7 @@ class ParsedPrompt:
 
 
 def parse_prompt(request: ChatRequest) -> ParsedPrompt:
-    """Parse the prompt of a request; one of no known form, or with broken data, is chat."""
+    """Parses the prompt of a request; one of no known form, or with broken data, is chat."""
     text = "\n".join(request.texts)
     prompt = _read_labels(text, request) or _read_paper(text, bool(request.pictures))
     if prompt:
@@ -139,7 +139,7 @@ def _history_item(entry: Mapping[str, Any]) -> HistoryItem:
 
 
 def _array_after(lines: list[str], ending: str) -> tuple[str, list[str]]:
-    """Find the last array of strings after a line with this ending.
+    """Finds the last array of strings after a line with this ending.
 
     Returns:
         That line with the one before it, in lower case, and the strings; both empty when there is none.

@@ -45,7 +45,7 @@ class Ranking:
 
 
 def rank(prompt: ParsedPrompt, descriptions: Sequence[Description], seed: int) -> Ranking:
-    """Rank the candidates of a prompt.
+    """Ranks the candidates of a prompt.
 
     Args:
         prompt: history and candidates.
@@ -68,7 +68,7 @@ def rank(prompt: ParsedPrompt, descriptions: Sequence[Description], seed: int) -
 
 
 def _profile(history: Sequence[HistoryItem], descriptions: Sequence[Description]) -> Weights:
-    """Weights of the words of titles, captions and pictures of the history."""
+    """Sums up the weights of the words of titles, captions and pictures of the history."""
     profile: Weights = {}
     unseen = iter(descriptions)
     for age, item in zip(range(len(history) - 1, -1, -1), history, strict=True):
@@ -89,7 +89,7 @@ def _add(profile: Weights, words: Iterable[str], weight: float) -> None:
 
 
 def _words(text: str) -> list[str]:
-    """Words in lower case, plurals folded, colours with their family (navy is a blue)."""
+    """Lists the words in lower case, plurals folded, colours with their family (navy is a blue)."""
     found = []
     for word in _WORD.findall(text.casefold()):
         if word in _STOP_WORDS:
@@ -104,13 +104,13 @@ def _words(text: str) -> list[str]:
 
 
 def _rarity(documents: Sequence[Sequence[str]]) -> Mapping[str, float]:
-    """Inverse document frequency of each word, where the documents are the titles in the prompt."""
+    """Computes the inverse document frequency of each word, where the documents are the titles in the prompt."""
     frequency = Counter(word for document in documents for word in set(document))
     return {word: log(1 + len(documents) / count) for word, count in frequency.items()}
 
 
 def _weigh(weights: Mapping[str, float], rarity: Mapping[str, float]) -> Weights:
-    """Multiply weights by rarity; words that no title has cannot match one and are left out."""
+    """Multiplies weights by rarity; words that no title has cannot match one and are left out."""
     return {word: weight * rarity[word] for word, weight in weights.items() if word in rarity}
 
 

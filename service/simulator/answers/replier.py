@@ -38,7 +38,7 @@ class Replier:
     async def reply(
         self, request: ChatRequest, entry: LedgerEntry, request_id: str, fault: Fault | None
     ) -> Reply:
-        """Make the reply.
+        """Makes the reply.
 
         Args:
             request: request that the vendor would not refuse.

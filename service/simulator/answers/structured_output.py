@@ -15,7 +15,7 @@ _ANTHROPIC_REFUSES = (
 
 
 def objection(schema: Schema) -> str | None:
-    """Say why no answer can be made for a schema, strict or not; None if one can."""
+    """Says why no answer can be made for a schema, strict or not; None if one can."""
     try:
         # Making a value follows every reference that is required, and listing the nodes visits the rest.
         fit(schema, {})
@@ -28,7 +28,7 @@ def objection(schema: Schema) -> str | None:
 
 
 def openai_objection(schema: Schema) -> str | None:
-    """Say why OpenAI's strict mode refuses a schema; None if it does not."""
+    """Says why OpenAI's strict mode refuses a schema; None if it does not."""
     if broken := objection(schema):
         return broken
     if schema.get("type") != "object":
@@ -52,7 +52,7 @@ def openai_objection(schema: Schema) -> str | None:
 
 
 def anthropic_objection(schema: Schema) -> str | None:
-    """Say why Anthropic's structured output refuses a schema; None if it does not."""
+    """Says why Anthropic's structured output refuses a schema; None if it does not."""
     if broken := objection(schema):
         return broken
     for _, node in _nodes(schema):
@@ -69,7 +69,7 @@ def anthropic_objection(schema: Schema) -> str | None:
 
 
 def fit(schema: Schema, proposal: Any, root: Schema | None = None) -> Any:
-    """Make the value that satisfies a schema and keeps as much of a proposal as the schema allows.
+    """Makes the value that satisfies a schema and keeps as much of a proposal as the schema allows.
 
     Keys come in the schema's order, as constrained decoding writes them. Understands the subset that both
     vendors enforce: object, array, string, number, integer, boolean, null, enum, const, anyOf and local

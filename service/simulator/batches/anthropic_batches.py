@@ -42,7 +42,7 @@ class AnthropicBatch(Batch):
     content: bytes = b""
 
     def description(self, base_url: str) -> dict[str, Any]:
-        """Describe the batch as Anthropic's message batch object.
+        """Describes the batch as Anthropic's message batch object.
 
         All requests count as processing until the whole batch has ended (Anthropic's API reference).
 
@@ -80,7 +80,7 @@ class AnthropicBatches:
         self._batches: BatchStore[AnthropicBatch] = BatchStore()
 
     def routes(self, make: BatchRoutes) -> list[Route]:
-        """List the routes of these calls."""
+        """Lists the routes of these calls."""
         one = f"{_PATH}/{{id}}"
         return [
             make.route(_PATH, self._create, ["POST"]),

@@ -49,7 +49,7 @@ class BatchCalls:
         self._books = books
 
     async def make(self, batch: str, custom_id: str, params: dict[str, Any]) -> BatchResult:
-        """Make a call of a batch; ``params`` is the JSON that the body of a single call would be."""
+        """Makes a call of a batch; ``params`` is the JSON that the body of a single call would be."""
         request_id = f"req_{uuid.uuid4().hex}"
         with self._books.ledger.record(self._wire.name, batch) as entry:
             try:
@@ -65,7 +65,7 @@ class BatchCalls:
             return BatchResult(custom_id, "succeeded", request_id, 200, body)
 
     def skip(self, custom_id: str) -> BatchResult:
-        """Return the result of a call that is not made, since its batch was cancelled."""
+        """Returns the result of a call that is not made, since its batch was cancelled."""
         return BatchResult(custom_id, "canceled", f"req_{uuid.uuid4().hex}")
 
     async def _answer(

@@ -74,7 +74,7 @@ class OpenAIBatch(Batch):
         return "validating" if self.in_progress_at is None else "in_progress"
 
     def description(self) -> dict[str, Any]:
-        """Describe the batch as OpenAI's batch object."""
+        """Describes the batch as OpenAI's batch object."""
         # Each final status has a moment of its own; the others are null.
         ends = ("failed", "completed", "expired", "cancelled")
         counts = {
@@ -120,7 +120,7 @@ class OpenAIBatches:
         self._batches: BatchStore[OpenAIBatch] = BatchStore()
 
     def routes(self, make: BatchRoutes) -> list[Route]:
-        """List the routes of these calls."""
+        """Lists the routes of these calls."""
         one = "/v1/batches/{id}"
         return [
             make.route("/v1/batches", self._create, ["POST"]),
@@ -225,7 +225,7 @@ def _line(result: BatchResult) -> bytes:
 
 
 def _check_parameters(fields: dict[str, Any]) -> dict[str, str] | None:
-    """Check the parameters of a new batch, and return its metadata."""
+    """Checks the parameters of a new batch, and returns its metadata."""
     for name in ("input_file_id", "endpoint", "completion_window"):
         if name not in fields:
             raise refused(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")

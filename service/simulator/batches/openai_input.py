@@ -30,7 +30,7 @@ class BatchInput:
         self.total = 0
 
     def check(self) -> list[dict[str, Any]]:
-        """Find the mistakes in the file, as entries of a batch's ``errors.data``."""
+        """Finds the mistakes in the file, as entries of a batch's ``errors.data``."""
         if self._content is None:
             return [
                 _error("invalid_input_file", "The input file was not found, or its purpose is not batch.")
@@ -50,7 +50,7 @@ class BatchInput:
         return errors
 
     def requests(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Iterate over custom id and body of the requests, in a file without mistakes."""
+        """Iterates over custom id and body of the requests, in a file without mistakes."""
         for _, line in self._lines():
             entry = request_checks.json_object(line) or {}
             yield entry["custom_id"], entry["body"]

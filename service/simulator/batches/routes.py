@@ -37,7 +37,7 @@ class BatchRoutes:
         self._rate_limit = rate_limit
 
     def route(self, path: str, handler: Handler, methods: Sequence[str] = ("GET",)) -> Route:
-        """Make a route to a handler."""
+        """Makes a route to a handler."""
 
         async def serve(request: Request) -> Response:
             request_id = f"req_{uuid.uuid4().hex}"

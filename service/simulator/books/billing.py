@@ -30,7 +30,7 @@ class Biller:
         self._batch_share: float = content["batch_share"]
 
     def bill(self, entry: LedgerEntry, made: int) -> None:
-        """Enter billed tokens and US dollars.
+        """Enters billed tokens and US dollars.
 
         Args:
             entry: call that has ended; a model ``gpt-4o@anything`` has the price of ``gpt-4o``.

@@ -17,7 +17,7 @@ class ImageRule(Protocol):
     """Bills one picture by its size."""
 
     def tokens(self, width: int, height: int, detail: str) -> int:
-        """Count the tokens of a picture in pixels; detail is ``low``, ``high``, ``auto`` or ``original``."""
+        """Counts the tokens of a picture in pixels; detail is ``low``, ``high``, ``auto`` or ``original``."""
         ...
 
 
@@ -107,7 +107,7 @@ RULES: dict[str, ImageRule] = {"tiles": Tiles(85, 170), "patches": _PATCHES_1_2,
 
 
 def openai_image_tokens(model: str, width: int, height: int, detail: str, default: ImageRule) -> int:
-    """Bill a picture on the OpenAI wire; a model of no known family pays by ``default``."""
+    """Bills a picture on the OpenAI wire; a model of no known family pays by ``default``."""
     model = model.partition("@")[0]
     families = [
         name for name in OPENAI_FAMILIES if model == name or model.startswith((f"{name}-", f"{name}."))
@@ -121,7 +121,7 @@ def openai_image_tokens(model: str, width: int, height: int, detail: str, defaul
 
 
 def anthropic_image_tokens(model: str, width: int, height: int) -> int:
-    """Bill a picture on the Anthropic wire; models from 4.7 on take larger pictures."""
+    """Bills a picture on the Anthropic wire; models from 4.7 on take larger pictures."""
     # Dates of eight digits are no minor version: "claude-sonnet-4-20250514" is 4.0.
     version = re.search(r"claude-[a-z]+-(\d{1,2})(?:-(\d{1,2}))?(?!\d)", model)
     large = version is not None and (int(version[1]), int(version[2] or 0)) >= (4, 7)

@@ -58,13 +58,13 @@ FAMILIES = {name: family for name, family, _ in _NAMED}
 
 
 def colour_phrase(name: str) -> str:
-    """Add the family to a colour name that does not say it: crimson red, navy blue."""
+    """Adds the family to a colour name that does not say it: crimson red, navy blue."""
     family = FAMILIES[name]
     return name if family in name else f"{name} {family}"
 
 
 def lab(rgb: npt.ArrayLike) -> Floats:
-    """Convert sRGB [..., 3] in 0..255 to CIELAB (D65)."""
+    """Converts sRGB [..., 3] in 0..255 to CIELAB (D65)."""
     # IEC 61966-2-1: sRGB to linear light, then to XYZ; CIE 15: XYZ to L*a*b*, white point D65.
     unit = np.asarray(rgb, np.float32) / 255
     linear = np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
@@ -78,7 +78,7 @@ def lab(rgb: npt.ArrayLike) -> Floats:
 
 
 def pixels_to_lab(pixels: npt.NDArray[np.uint8]) -> Floats:
-    """Convert sRGB pixels [..., 3] to CIELAB through a table of 32 levels per channel.
+    """Converts sRGB pixels [..., 3] to CIELAB through a table of 32 levels per channel.
 
     Much faster than `lab`; the error is below 3 CIELAB units.
     """
@@ -89,7 +89,7 @@ def pixels_to_lab(pixels: npt.NDArray[np.uint8]) -> Floats:
 
 
 def nearest_name(colour: Floats) -> str:
-    """Name a CIELAB colour [3] by the nearest named colour."""
+    """Names a CIELAB colour [3] by the nearest named colour."""
     return NAMES[int(np.argmin(((_lab_names() - colour) ** 2).sum(axis=-1)))]
 
 
@@ -109,7 +109,7 @@ class Palette:
 
 
 def palette(pixels: Floats, most: int = 4) -> Palette:
-    """Group CIELAB pixels [n, 3] into at most so many colours.
+    """Groups CIELAB pixels [n, 3] into at most so many colours.
 
     k-means (Lloyd 1982) that begins at the commonest colour names. Lightness counts half, since light and
     shade on one material are not two colours.
@@ -137,7 +137,7 @@ def palette(pixels: Floats, most: int = 4) -> Palette:
 def blend(
     pixels: Floats, first: Floats, second: Floats
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Find the pixels that are one of two colours or a blend of them, and those of them nearer the second.
+    """Finds the pixels that are one of two colours or a blend of them, and those of them nearer the second.
 
     Blends count, since pixels where two colours meet are neither.
 
@@ -169,7 +169,7 @@ def _means(pixels: Floats, members: npt.NDArray[np.int64], groups: npt.NDArray[n
 
 
 def _distinct(centres: Floats) -> Floats:
-    """Leave out centres that are close to an earlier one."""
+    """Leaves out centres that are close to an earlier one."""
     kept: list[Floats] = []
     for centre in centres:
         if all(np.linalg.norm(centre - other) > _SAME for other in kept):

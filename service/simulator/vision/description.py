@@ -82,7 +82,7 @@ class Description:
 
 
 def describe(pixels: Pixels) -> Description:
-    """Describe one object.
+    """Describes one object.
 
     Args:
         pixels: RGB [height, width, 3].
@@ -106,7 +106,7 @@ def describe(pixels: Pixels) -> Description:
 
 
 def _pattern(found: Palette, colours: Floats, surface: Mask) -> tuple[str, list[int]]:
-    """Name the pattern of an object, and choose which of its colours to name.
+    """Names the pattern of an object, and chooses which of its colours to name.
 
     Args:
         found: colours of the object.
@@ -131,7 +131,7 @@ def _pattern(found: Palette, colours: Floats, surface: Mask) -> tuple[str, list[
 
 
 def _main_first(found: Palette, first: int, second: int) -> list[int]:
-    """Order two indices; of colours of about equal share the one of higher chroma is the main one."""
+    """Orders two indices; of colours of about equal share the one of higher chroma is the main one."""
     # CIELAB chroma, the distance from grey: "red with white checks", not "white with red checks".
     chroma = np.hypot(found.colours[:, 1], found.colours[:, 2])
     # About equal: the second has more than 35 % of the first's pixels.
@@ -140,7 +140,7 @@ def _main_first(found: Palette, first: int, second: int) -> list[int]:
 
 
 def _ground_name(ground: Floats) -> str:
-    """Name the colour [3] of a background: ``light`` and ``dark`` for greys, else a colour name."""
+    """Names the colour [3] of a background: ``light`` and ``dark`` for greys, else a colour name."""
     lightness, chroma = ground[0], float(np.hypot(ground[1], ground[2]))
     if chroma < 12:
         return "light" if lightness > 75 else "dark" if lightness < 30 else nearest_name(ground)

@@ -24,7 +24,7 @@ class BrokenPictureError(Exception):
 
 
 def item_pixels(picture: bytes, items: int) -> list[Pixels]:
-    """Decode a picture and cut it into cells, row by row.
+    """Decodes a picture and cuts it into cells, row by row.
 
     Args:
         picture: encoded bytes of a grid, a strip or a single item.
@@ -40,13 +40,13 @@ def item_pixels(picture: bytes, items: int) -> list[Pixels]:
 
 
 def grid_shape(width: int, height: int, items: int) -> tuple[int, int]:
-    """Find columns and rows of a picture of so many items: those whose cells are nearest to square."""
+    """Finds columns and rows of a picture of so many items: those whose cells are nearest to square."""
     columns = min(range(1, items + 1), key=lambda c: (abs(width / c - height / ceil(items / c)), c))
     return columns, ceil(items / columns)
 
 
 def count_items(width: int, height: int, listed: int) -> int:
-    """Count the items that a picture shows, for a prompt that numbers no cells.
+    """Counts the items that a picture shows, for a prompt that numbers no cells.
 
     As many as are listed if their cells are square; else those of a strip; else as many square cells as a
     history has at most.
@@ -76,7 +76,7 @@ def _cut(picture: Image.Image, items: int) -> list[Image.Image]:
 
 
 def _cell(picture: Image.Image, left: float, top: float, across: float, down: float) -> Image.Image:
-    """Crop a cell without the line around it, and paint its number over: neither is part of the item."""
+    """Crops a cell without the line around it, and paints its number over: neither is part of the item."""
     cell = picture.crop(
         (
             round(left + _LINE * across),

@@ -53,7 +53,7 @@ class Endpoint:
         self._cache = cache
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one call and keep its entry in the ledger up to date."""
+        """Serves one call and keeps its entry in the ledger up to date."""
         started = asyncio.get_running_loop().time()
         request_id = f"req_{uuid.uuid4().hex}"
         with self._books.ledger.record(self._wire.name) as entry:
@@ -76,7 +76,7 @@ class Endpoint:
     async def _accept(
         self, http_request: Request, request_id: str, entry: LedgerEntry
     ) -> tuple[Reply, Fault | None]:
-        """Read a request and make its reply, unless the vendor would refuse it.
+        """Reads a request and makes its reply, unless the vendor would refuse it.
 
         Raises:
             RejectedError: the vendor would refuse it.
@@ -98,7 +98,7 @@ class Endpoint:
     async def _deliver(
         self, delivery: Delivery, reply: Reply, started: float, receive: Receive, entry: LedgerEntry
     ) -> None:
-        """Send a reply until its end, a fault or the client ends it, and bill it."""
+        """Sends a reply until its end, a fault or the client ends it, and bills it."""
         clock = asyncio.get_running_loop().time
         rate_limits = self._books.rate_limit.status()
         headers = {
@@ -120,7 +120,7 @@ class Endpoint:
             self._books.biller.bill(entry, delivery.made(clock()))
 
     def _refuse(self, request: ChatRequest, fault: Fault | None) -> None:
-        """Raise what the vendor would refuse before any work: faults, too many calls in flight, spent limits.
+        """Refuses what the vendor would before any work: faults, too many calls in flight, spent limits.
 
         Raises:
             RejectedError: the vendor would refuse the request.
@@ -147,7 +147,7 @@ class Endpoint:
 
 
 async def _until_disconnect(work: Coroutine[Any, Any, None], receive: Receive) -> bool:
-    """Do the work, but cancel it when the client disconnects; return whether it was finished."""
+    """Does the work, but cancels it when the client disconnects; returns whether it was finished."""
 
     async def disconnected() -> None:
         while (await receive())["type"] != "http.disconnect":

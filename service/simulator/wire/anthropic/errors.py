@@ -43,5 +43,5 @@ class AnthropicErrors:
 
 
 def refused(message: str) -> RejectedError:
-    """Make the error of a wrong request."""
+    """Makes the error of a wrong request."""
     return RejectedError(400, "invalid_request_error", message)

@@ -24,7 +24,7 @@ def _anthropic_half(content: Content) -> Iterator[Content]:
 
 
 def _anthropic_parts(content: Content) -> Iterator[Content]:
-    """Add a block of reasoning before the text, and cut the text of a plain answer into two blocks."""
+    """Adds a block of reasoning before the text, and cuts the text of a plain answer into two blocks."""
     match content["type"]:
         case "message":
             text = "".join(block["text"] for block in content["content"])
@@ -64,7 +64,7 @@ def _anthropic_tool(content: Content) -> Iterator[Content]:
 
 
 def _object(text: str) -> Content:
-    """Make a tool's arguments: the JSON object of a ranking, or an object around another text."""
+    """Makes a tool's arguments: the JSON object of a ranking, or an object around another text."""
     try:
         found = json.loads(text)
     except ValueError:

@@ -46,12 +46,12 @@ class OpenAIErrors:
 
 
 def refused(message: str, param: str | None = None, code: str | None = None) -> RejectedError:
-    """Make the error of a wrong request."""
+    """Makes the error of a wrong request."""
     return RejectedError(400, "invalid_request_error", message, param=param, code=code)
 
 
 def wrong_type(param: str, expected: str, value: object) -> RejectedError:
-    """Make the error of a parameter of the wrong JSON type."""
+    """Makes the error of a parameter of the wrong JSON type."""
     got = "null" if value is None else type(value).__name__
     return refused(
         f"Invalid type for '{param}': expected {expected}, but got {got} instead.", param, "invalid_type"

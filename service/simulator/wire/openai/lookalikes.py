@@ -10,7 +10,7 @@ from service.simulator.wire.lookalikes import THOUGHT, halves, odd_usage
 
 
 def _each_choice(rewrite: Callable[[Content, str], Content]) -> Rewrite:
-    """Make a rewrite of each choice, given the field with its text: ``delta`` of a chunk, or ``message``."""
+    """Makes a rewrite of each choice, given the field with its text: ``delta`` of a chunk, or ``message``."""
 
     def rewritten(content: Content) -> Iterator[Content]:
         choices = [
