@@ -42,7 +42,7 @@ def read_script(content: Any) -> Script:
 
 
 def _length(phases: Sequence[Phase]) -> float:
-    """Sums up the seconds from the first phase to the end of the last; endless where a phase waits for calls."""
+    """Sums up the seconds of the phases; infinity where a phase waits for calls."""
     return sum(float("inf") if phase.seconds is None else phase.seconds for phase in phases)
 
 

@@ -104,7 +104,7 @@ def _words(text: str) -> list[str]:
 
 
 def _rarity(documents: Sequence[Sequence[str]]) -> Mapping[str, float]:
-    """Computes the inverse document frequency of each word, where the documents are the titles in the prompt."""
+    """Computes the inverse document frequency of each word; the documents are the titles in the prompt."""
     frequency = Counter(word for document in documents for word in set(document))
     return {word: log(1 + len(documents) / count) for word, count in frequency.items()}
 

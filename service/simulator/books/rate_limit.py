@@ -47,7 +47,7 @@ class RateLimit:
         )
 
     def exhausted(self, tokens: int) -> float | None:
-        """Computes the seconds until a request of so many input tokens is allowed; None if it is allowed now."""
+        """Computes the seconds until so many input tokens are allowed; None if they are allowed now."""
         now, end = time.time(), self._window_start + _WINDOW
         # The window is over, and the next begins with this request.
         if now >= end:
