@@ -24,7 +24,7 @@ with needed_by("service.simulator"):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the simulator."""
+    """Runs the simulator."""
     options = _parser().parse_args(arguments)
     profile = _profile(options)
     try:
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"cannot listen on {options.host}:{options.port}: {error.strerror}; try --port 0", file=sys.stderr
         )
         return 2
+    # No access log: the ledger has every call.
     config = uvicorn.Config(
         app,
         http=BreakableProtocol,
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.die_with_parent:
         Thread(target=_stop_at_end_of_input, args=(server,), daemon=True).start()
     host, port = listener.getsockname()[:2]
+    # RFC 3986: an IPv6 address stands in brackets in a URL.
     address = f"[{host}]" if ":" in host else host
     print(json.dumps({"url": f"http://{address}:{port}", "profile": profile.name}), flush=True)
     server.run(sockets=[listener])
@@ -102,13 +104,13 @@ def _profile(options: argparse.Namespace) -> Profile:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Open the port before its address is printed, so that no early client is refused."""
+    """Opens the port before its address is printed, so that no early client is refused."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=2048)
 
 
 def _stop_at_end_of_input(server: uvicorn.Server) -> None:
-    """Stop the server when stdin ends, which it does when the parent process does."""
+    """Stops the server when stdin ends, which it does when the parent process does."""
     while os.read(sys.stdin.fileno(), 1024):  # not sys.stdin.read(): its lock would hang the exit
         pass
     server.should_exit = True

@@ -34,7 +34,7 @@ def create_app(
     prompt_cache: bool = False,
     batch_seconds: float = 2.0,
 ) -> Starlette:
-    """Build the application.
+    """Builds the application.
 
     Args:
         profile: how long answers take.
@@ -57,15 +57,17 @@ def create_app(
     def calls(wire: Wire) -> BatchCalls:
         return BatchCalls(wire, replier, faults, books)
 
-    of_openai, of_anthropic = (BatchRoutes(wire, faults, books.rate_limit) for wire in (openai, anthropic))
+    openai_routes, anthropic_routes = (
+        BatchRoutes(wire, faults, books.rate_limit) for wire in (openai, anthropic)
+    )
     files = OpenAIFiles()
     return Starlette(
         routes=[
             endpoint(openai, PromptCache() if prompt_cache else None),
             endpoint(anthropic),
-            *files.routes(of_openai),
-            *OpenAIBatches(files, calls(openai), batch_seconds).routes(of_openai),
-            *AnthropicBatches(calls(anthropic), batch_seconds).routes(of_anthropic),
+            *files.routes(openai_routes),
+            *OpenAIBatches(files, calls(openai), batch_seconds).routes(openai_routes),
+            *AnthropicBatches(calls(anthropic), batch_seconds).routes(anthropic_routes),
             *control_plane.routes(),
         ]
     )

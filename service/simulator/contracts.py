@@ -159,7 +159,7 @@ class RequestReader(Protocol):
     """Reads the requests of one vendor."""
 
     def read(self, headers: Mapping[str, str], body: bytes | bytearray) -> ChatRequest:
-        """Check the headers of a request and parse its body.
+        """Checks the headers of a request and parses its body.
 
         Raises:
             RejectedError: the vendor would refuse it.
@@ -167,7 +167,7 @@ class RequestReader(Protocol):
         ...
 
     def check_headers(self, headers: Mapping[str, str]) -> None:
-        """Check the headers that every call needs: a key, of which any value is accepted, perhaps a version.
+        """Checks the headers that every call needs: a key, of which any value is accepted, perhaps a version.
 
         Raises:
             RejectedError: a header is missing.
@@ -175,7 +175,7 @@ class RequestReader(Protocol):
         ...
 
     def parse(self, fields: dict[str, Any]) -> ChatRequest:
-        """Parse the body of a request, or one request of a batch.
+        """Parses the body of a request, or one request of a batch.
 
         Raises:
             RejectedError: the vendor would refuse it.
@@ -187,23 +187,23 @@ class ReplyFormat(Protocol):
     """Shapes the replies of one vendor."""
 
     def headers(self, request_id: str, seconds: float, rate_limits: RateLimitStatus) -> dict[str, str]:
-        """Make the response headers; ``seconds`` have passed since the request arrived."""
+        """Makes the response headers; ``seconds`` have passed since the request arrived."""
         ...
 
     def message(self, reply: Reply) -> dict[str, Any]:
-        """Make the JSON body of a plain answer."""
+        """Makes the JSON body of a plain answer."""
         ...
 
     def opening(self, reply: Reply) -> bytes:
-        """Make the server-sent events before the first token."""
+        """Makes the server-sent events before the first token."""
         ...
 
     def piece(self, reply: Reply, token: str) -> bytes:
-        """Make the server-sent event of one token."""
+        """Makes the server-sent event of one token."""
         ...
 
     def closing(self, reply: Reply) -> bytes:
-        """Make the server-sent events after the last token."""
+        """Makes the server-sent events after the last token."""
         ...
 
 
@@ -211,19 +211,19 @@ class ErrorFormat(Protocol):
     """Shapes the errors of one vendor."""
 
     def rejection(self, error: RejectedError, request_id: str) -> dict[str, Any]:
-        """Make the JSON body of a refusal."""
+        """Makes the JSON body of a refusal."""
         ...
 
     def fault(self, status: str, retry_after: float | None) -> RejectedError:
-        """Make the refusal for a status as a scripted fault names it, such as ``529``."""
+        """Makes the refusal for a status as a scripted fault names it, such as ``529``."""
         ...
 
     def no_schema(self) -> RejectedError:
-        """Make the refusal of a server without structured output, which names the field of the schema."""
+        """Makes the refusal of a server without structured output, which names the field of the schema."""
         ...
 
     def event(self) -> bytes:
-        """Make the server-sent event of an error in the middle of a stream that began with 200."""
+        """Makes the server-sent event of an error in the middle of a stream that began with 200."""
         ...
 
 

@@ -30,7 +30,7 @@ class ControlPlane:
         self._faults = faults
 
     def routes(self) -> list[Route]:
-        """List the routes of the control plane."""
+        """Lists the routes of the control plane."""
         return [
             Route("/v1/models", self._models),
             Route("/ledger", self._read_ledger),
@@ -44,7 +44,7 @@ class ControlPlane:
         ]
 
     def play(self, script: Script) -> None:
-        """Begin a script of faults, and set the limits per minute that it enforces."""
+        """Begins a script of faults, and sets the limits per minute that it enforces."""
         self._faults.play(script)
         self._books.rate_limit.limit(script.requests_per_minute, script.tokens_per_minute)
 
@@ -70,12 +70,14 @@ class ControlPlane:
     async def _picture(self, request: Request) -> Response:
         index = request.query_params.get("index", "0")
         number = request.path_params["number"]
+        # An index that is no number is one that does not exist.
         kept = self._books.ledger.picture(number, int(index)) if index.isdecimal() else None
         if kept is None:
             return MarkedResponse({"error": "no such picture, or no longer kept"}, 404)
         return Response(kept.data, media_type=kept.media_type, headers=SIMULATOR_HEADER)
 
     async def _read_faults(self, request: Request) -> Response:
+        # Asking for the phase advances the script, when time has ended one.
         phase = self._faults.phase
         return MarkedResponse({"script": asdict(self._faults.script), "phase": phase and asdict(phase)})
 

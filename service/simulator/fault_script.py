@@ -17,11 +17,12 @@ class ScriptError(Exception):
 
 
 def read_script(content: Any) -> Script:
-    """Read a script from its JSON.
+    """Reads a script from its JSON.
 
     Raises:
         ScriptError: a field is unknown or wrong.
     """
+    # Every field is checked: a misspelt fault would otherwise test nothing.
     known = _fields(content, "the script", Script)
     script = Script(
         **{name: value for name, value in known.items() if name not in ("phases", "by_model")},
@@ -41,14 +42,16 @@ def read_script(content: Any) -> Script:
 
 
 def _length(phases: Sequence[Phase]) -> float:
-    """Seconds from the first phase to the end of the last; endless where a phase waits for calls."""
+    """Sums up the seconds of the phases; infinity where a phase waits for calls."""
     return sum(float("inf") if phase.seconds is None else phase.seconds for phase in phases)
 
 
 def _phase(content: Any, where: str) -> Phase:
     content = _object(content, where)
+    # A phase and its fault stand in one object, and are told apart by their fields.
     timing = {name: content[name] for name in ("rate", "calls", "seconds", "models") if name in content}
     rest = {name: value for name, value in content.items() if name not in timing}
+    # {"fault": null} is a healthy phase.
     fault = None if rest.get("fault") is None else _fault(rest, where)
     if fault is None and set(rest) - {"fault"}:
         raise ScriptError(f"{where}: {sorted(set(rest) - {'fault'})[0]} belongs to a fault")

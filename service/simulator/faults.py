@@ -169,8 +169,9 @@ class FaultInjector:
         self.play(script or Script())
 
     def play(self, script: Script) -> None:
-        """Begin a script at its first phase."""
+        """Begins a script at its first phase."""
         self.script = script
+        # The same script and seed hit the same calls.
         self._random = random.Random(self._seed)
         self._number = 0
         self._calls = 0
@@ -183,13 +184,15 @@ class FaultInjector:
         return self.script.phases[self._number] if self._number < len(self.script.phases) else None
 
     def fault_for(self, model: str) -> Fault | None:
-        """Draw the fault of the next call of a model; None for a healthy call."""
+        """Draws the fault of the next call of a model; None for a healthy call."""
+        # A fault by model does not count towards a phase.
         fault = self.script.by_model.get(model)
         if fault:
             return fault
         phase = self.phase
         if phase is None:
             return None
+        # Calls about batches meet a phase only if it names them, so that a storm leaves them alone.
         if model not in phase.models if phase.models else model == FILES_AND_BATCHES:
             return None
         self._calls += 1
@@ -205,6 +208,7 @@ class FaultInjector:
             if not over:
                 return
             self._number += 1
+            # Both ends of a phase count from its beginning.
             self._calls, self._began = 0, time.monotonic()
             if self.script.repeat and self._number == len(phases):
                 self._number = 0

@@ -26,7 +26,7 @@ class Timing:
     each: float
 
     def total(self, tokens: int) -> float:
-        """Sum up the seconds from the request to the last of so many tokens."""
+        """Sums up the seconds from the request to the last of so many tokens."""
         return self.first + self.each * max(0, tokens - 1)
 
 
@@ -43,18 +43,18 @@ class Schedule:
     started: float
 
     def end(self, tokens: int) -> float:
-        """Compute when the last of so many tokens is due, in seconds of the event loop's clock."""
+        """Computes when the last of so many tokens is due, in seconds of the event loop's clock."""
         return self.started + self.timing.total(tokens)
 
     def made(self, tokens: int, now: float) -> int:
-        """Count how many of so many tokens are due at a time of the event loop's clock."""
+        """Counts how many of so many tokens are due at a time of the event loop's clock."""
         passed = now - self.started - self.timing.first
         if passed < 0:
             return 0
         return min(tokens, tokens if self.timing.each <= 0 else 1 + int(passed / self.timing.each))
 
     async def paced(self, tokens: Sequence[str]) -> AsyncIterator[Sequence[str]]:
-        """Yield tokens when they are due.
+        """Yields tokens when they are due.
 
         A late wake-up yields all that are due by then, so that a busy loop does not stretch the schedule.
         """
@@ -66,6 +66,7 @@ class Schedule:
             if wait > 0:
                 await asyncio.sleep(wait)
                 continue
+            # Negative wait: late by so many seconds, each of which has made more tokens due.
             due = len(tokens) if each <= 0 else sent + 1 + int(-wait / each)
             yield tokens[sent:due]
             sent = min(due, len(tokens))
@@ -80,7 +81,7 @@ class Profile(Protocol):
         ...
 
     def timing(self, model: str, strategy: str | None, tokens: int) -> Timing:
-        """Decide the timing of an answer of so many tokens by a model for a strategy."""
+        """Decides the timing of an answer of so many tokens by a model for a strategy."""
         ...
 
 
@@ -147,10 +148,12 @@ class Paper:
             keys = ((model, strategy), (model, "*"), ("*", strategy), ("*", "*"))
             seconds = next(self._seconds[key] for key in keys if key in self._seconds)
         else:
+            # Captions and chats have no row.
             seconds = self._per_token * tokens
         seconds /= self._speed_up
         if tokens < 2:
             return Timing(seconds, 0.0)
+        # The first token takes a share, the others the rest evenly; a sole token takes all.
         return Timing(self._share * seconds, (1 - self._share) * seconds / (tokens - 1))
 
 

@@ -15,7 +15,7 @@ _ENDLESS = 2_000  # entries of a list that never closes
 
 
 def malform(name: str, text: str, prompt: ParsedPrompt) -> str:
-    """Change an answer as a fault asks.
+    """Changes an answer as a fault asks.
 
     Args:
         name: name of the fault.
@@ -31,17 +31,20 @@ def malform(name: str, text: str, prompt: ParsedPrompt) -> str:
         return _FORMS[name](json.loads(text)[key], prompt)
     if name not in _ENTRIES:
         return text
+    # Answers to ranking prompts are JSON objects, so that they can be taken apart.
     proposal = json.loads(text)
     proposal[key] = _ENTRIES[name](proposal[key], prompt)
     malformed = json.dumps(proposal, ensure_ascii=False)
     if name == "half_label":
         return _up_to_half(proposal, key)
+    # "endless" ends before its list closes.
     return malformed if name != "endless" else malformed[: malformed.rindex("]")]
 
 
 def _up_to_half(proposal: Mapping[str, Any], key: str) -> str:
-    """Cut the answer after the first letter of the last entry of its list."""
+    """Cuts the answer after the first letter of the last entry of its list."""
     members = list(proposal)
+    # Members up to the list; an explanation behind it is cut away.
     begun = {name: proposal[name] for name in members[: members.index(key) + 1]}
     last = json.dumps(proposal[key][-1], ensure_ascii=False)
     text = json.dumps(begun, ensure_ascii=False).removesuffix(f"{last}]}}")
@@ -59,7 +62,7 @@ _TEXTS: Mapping[str, Callable[[str], str]] = {
 
 
 def _thoughts(entries: list[str], prompt: ParsedPrompt) -> str:
-    """Write a draft that names candidates, as reasoning models do, and then a bare list."""
+    """Writes a draft that names candidates, as reasoning models do, and then a bare list."""
     first, *_, last = prompt.candidates
     draft = f"[{first.name}] and [{last.name}] look fine, perhaps {json.dumps([last.name, first.name])}."
     return f"<think>{draft}</think>\n{json.dumps(entries)}"
@@ -71,7 +74,7 @@ def _one_based(entries: list[str], prompt: ParsedPrompt) -> str:
 
 
 def _mention(entries: list[str], prompt: ParsedPrompt) -> str:
-    """Write prose that names some of the candidates in no order."""
+    """Writes prose that names some of the candidates in no order."""
     first, *_, last = entries
     return f"Of these, {first} and {last} seem to suit the user, though {first} is dear. I cannot say more."
 
@@ -98,7 +101,7 @@ def _half(entries: list[str], prompt: ParsedPrompt) -> list[str]:
 
 
 def _half_label(entries: list[str], prompt: ParsedPrompt) -> list[str]:
-    """Take half of the entries, and end with a label of two letters whose first letter is a label as well.
+    """Takes half of the entries, and ends with a label of two letters whose first letter is a label as well.
 
     The text is then cut inside that label: a parser that takes "A" for the whole of "AB" ranks an item that
     the answer does not name.

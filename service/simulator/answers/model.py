@@ -36,7 +36,7 @@ class SimulatedModel:
         self._describer = CachedDescriber()
 
     def answer(self, request: ChatRequest, prompt: ParsedPrompt) -> str:
-        """Write the answer to a request.
+        """Writes the answer to a request.
 
         Raises:
             BrokenPictureError: the pixels of a picture cannot be decoded.
@@ -51,18 +51,19 @@ class SimulatedModel:
                 text = _CHAT_ANSWER
         if request.schema is None:
             return text
+        # A schema may call the text by any of these names; `fit` keeps those that it has.
         return json.dumps(
             structured_output.fit(request.schema, {"text": text, "caption": text, "description": text})
         )
 
     def _describe(self, pictures: tuple[Picture, ...], prompt: ParsedPrompt) -> tuple[Description, ...]:
-        """Describe the items of the history that are shown; a single picture may show several."""
+        """Describes the items of the history that are shown; a single picture may show several."""
         if len(pictures) == 1:
             return self._describer.describe(pictures[0].data, _items_shown(pictures[0], prompt))
         return self._describe_each(pictures)
 
     def _describe_each(self, pictures: tuple[Picture, ...]) -> tuple[Description, ...]:
-        """Describe pictures that show one item each."""
+        """Describes pictures that show one item each."""
         return tuple(self._describer.describe(picture.data, items=1)[0] for picture in pictures)
 
 
@@ -72,6 +73,7 @@ def _write_ranking(
     names = [prompt.candidates[position].name for position in ranking.order[: prompt.top]]
     why = _explanation(prompt, ranking, descriptions)
     if prompt.form is PromptForm.PAPER:
+        # The paper's form explains first and ranks then; a label prompt has the ranking first.
         proposal: dict[str, object] = {"explanation": why, "recommendations": names}
     else:
         proposal = {"ranking": names, **({"explanation": why} if prompt.explain else {})}
@@ -95,7 +97,7 @@ def _explanation(prompt: ParsedPrompt, ranking: Ranking, descriptions: Sequence[
 
 
 def _items_shown(picture: Picture, prompt: ParsedPrompt) -> int:
-    """How many items of the history one picture shows."""
+    """Counts the items of the history that one picture shows."""
     if prompt.form is PromptForm.LABEL:  # cells are numbered, so the pictured items are known
         return sum(item.pictured for item in prompt.history) or 1
     return count_items(picture.width, picture.height, len(prompt.history))

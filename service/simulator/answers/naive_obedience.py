@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from service.simulator.answers.prompt_parser import ParsedPrompt, PromptForm
 from service.simulator.contracts import ChatRequest
 
+# Orders as the adversarial tests write them into titles and captions.
 _ORDER = re.compile(
     r"\brank\s+(?:candidate\s+)?\[?(?P<first>\w+)\]?\s+first\b"
     r"|\banswer\s+only\s+\[?(?P<only>\w+)\]?"
@@ -26,13 +27,15 @@ Instruction = tuple[str, str]
 
 
 def find_instructions(request: ChatRequest) -> tuple[Instruction, ...]:
-    """Find the instructions that stand outside the data of the user's messages."""
+    """Finds the instructions that stand outside the data of the user's messages."""
     text = "\n".join(request.texts)
     if "<data>" in text:
+        # The first closing marker ends the data, also one that a title has smuggled in.
         before, _, rest = text.partition("<data>")
         _, _, after = rest.partition("</data>")
         text = f"{before}\n{after}"
     else:
+        # The paper's form has no markers; its data are the lines that are JSON lists.
         text = "\n".join(line for line in text.splitlines() if not _is_list(line))
     return tuple(
         (str(found.lastgroup), str(found[str(found.lastgroup)]).strip()) for found in _ORDER.finditer(text)
@@ -40,7 +43,7 @@ def find_instructions(request: ChatRequest) -> tuple[Instruction, ...]:
 
 
 def obey(instructions: Sequence[Instruction], text: str, prompt: ParsedPrompt) -> str:
-    """Change an answer as the instructions say."""
+    """Changes an answer as the instructions say."""
     key = {PromptForm.LABEL: "ranking", PromptForm.PAPER: "recommendations"}.get(prompt.form)
     if key is None:
         return " ".join(what for kind, what in instructions if kind == "say") or text

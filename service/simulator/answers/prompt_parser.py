@@ -17,8 +17,10 @@ from typing import Any
 
 from service.simulator.contracts import ChatRequest
 
+# The markers stand alone on their lines; inside a title they cannot, since JSON escapes line feeds.
 _DATA_BLOCK = re.compile(r"^<data>[ \t]*\r?\n(.*?)\r?\n</data>[ \t]*$", re.MULTILINE | re.DOTALL)
 
+# Words of the service's paper prompt for candidates in the candidate model's order.
 _SAYS_RANKED = re.compile(r"\branked\b|\bbest first\b|\bmost likely first\b")
 
 
@@ -81,17 +83,19 @@ class ParsedPrompt:
 
 
 def parse_prompt(request: ChatRequest) -> ParsedPrompt:
-    """Parse the prompt of a request; one of no known form, or with broken data, is chat."""
+    """Parses the prompt of a request; one of no known form, or with broken data, is chat."""
     text = "\n".join(request.texts)
     prompt = _read_labels(text, request) or _read_paper(text, bool(request.pictures))
     if prompt:
         return prompt
+    # A data block that is no JSON is a mistake of the client, and not a request for a caption.
     broken = _DATA_BLOCK.search(text) is not None
     return ParsedPrompt(PromptForm.CAPTION if request.pictures and not broken else PromptForm.CHAT)
 
 
 def _read_labels(text: str, request: ChatRequest) -> ParsedPrompt | None:
     blocks = list(_DATA_BLOCK.finditer(text))
+    # The last block is the task; text before it may quote the form.
     data = _json(blocks[-1][1]) if blocks else None
     if not isinstance(data, dict):
         return None
@@ -135,12 +139,13 @@ def _history_item(entry: Mapping[str, Any]) -> HistoryItem:
 
 
 def _array_after(lines: list[str], ending: str) -> tuple[str, list[str]]:
-    """Find the last array of strings after a line with this ending.
+    """Finds the last array of strings after a line with this ending.
 
     Returns:
         That line with the one before it, in lower case, and the strings; both empty when there is none.
     """
     found: tuple[str, list[str]] = "", []
+    # Triples of neighbouring lines; the line before may say whether the candidates are ranked.
     for before, line, following in zip(["", *lines], lines, lines[1:], strict=False):
         if line.rstrip().lower().endswith(ending):
             value = _json(following)
@@ -150,6 +155,7 @@ def _array_after(lines: list[str], ending: str) -> tuple[str, list[str]]:
 
 
 def _wants_explanation(instructions: str, schema: Mapping[str, Any] | None) -> bool:
+    # With structured output the schema decides alone.
     if schema is not None:
         return "explanation" in schema.get("properties", {})
     return '"explanation"' in instructions

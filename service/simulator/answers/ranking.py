@@ -45,7 +45,7 @@ class Ranking:
 
 
 def rank(prompt: ParsedPrompt, descriptions: Sequence[Description], seed: int) -> Ranking:
-    """Rank the candidates of a prompt.
+    """Ranks the candidates of a prompt.
 
     Args:
         prompt: history and candidates.
@@ -61,13 +61,14 @@ def rank(prompt: ParsedPrompt, descriptions: Sequence[Description], seed: int) -
     prior = [_PRIOR_WEIGHT / log2(rank + 2) if prompt.ranked else 0.0 for rank in range(len(content))]
     scores = [match + trust for match, trust in zip(content, prior, strict=True)]
     ties = [_tie_breaker(seed, candidate.title, candidate.name) for candidate in prompt.candidates]
+    # Best score first; equal candidates in the order of their tie breakers.
     order = sorted(range(len(scores)), key=lambda position: (-scores[position], ties[position]))
     shared = {word: profile[word] * weight for word, weight in vectors[order[0]].items() if word in profile}
     return Ranking(tuple(order), tuple(sorted(shared, key=lambda word: (-shared[word], word))))
 
 
 def _profile(history: Sequence[HistoryItem], descriptions: Sequence[Description]) -> Weights:
-    """Weights of the words of titles, captions and pictures of the history."""
+    """Sums up the weights of the words of titles, captions and pictures of the history."""
     profile: Weights = {}
     unseen = iter(descriptions)
     for age, item in zip(range(len(history) - 1, -1, -1), history, strict=True):
@@ -88,11 +89,12 @@ def _add(profile: Weights, words: Iterable[str], weight: float) -> None:
 
 
 def _words(text: str) -> list[str]:
-    """Words in lower case, plurals folded, colours with their family (navy is a blue)."""
+    """Lists the words in lower case, plurals folded, colours with their family (navy is a blue)."""
     found = []
     for word in _WORD.findall(text.casefold()):
         if word in _STOP_WORDS:
             continue
+        # Fold plurals: mugs, but not glass.
         stem = word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
         found.append(stem)
         family = FAMILIES.get(stem)
@@ -102,13 +104,13 @@ def _words(text: str) -> list[str]:
 
 
 def _rarity(documents: Sequence[Sequence[str]]) -> Mapping[str, float]:
-    """Inverse document frequency of each word, where the documents are the titles in the prompt."""
+    """Computes the inverse document frequency of each word; the documents are the titles in the prompt."""
     frequency = Counter(word for document in documents for word in set(document))
     return {word: log(1 + len(documents) / count) for word, count in frequency.items()}
 
 
 def _weigh(weights: Mapping[str, float], rarity: Mapping[str, float]) -> Weights:
-    """Multiply weights by rarity; words that no title has cannot match one and are left out."""
+    """Multiplies weights by rarity; words that no title has cannot match one and are left out."""
     return {word: weight * rarity[word] for word, weight in weights.items() if word in rarity}
 
 

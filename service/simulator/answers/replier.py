@@ -38,7 +38,7 @@ class Replier:
     async def reply(
         self, request: ChatRequest, entry: LedgerEntry, request_id: str, fault: Fault | None
     ) -> Reply:
-        """Make the reply.
+        """Makes the reply.
 
         Args:
             request: request that the vendor would not refuse.
@@ -56,15 +56,18 @@ class Replier:
         self._ledger.keep_pictures(entry, request.pictures)
         instructions = find_instructions(request) if self._faults.script.obey else ()
         try:
+            # The model holds a core for milliseconds; the event loop serves other calls meanwhile.
             loop = asyncio.get_running_loop()
             text = await loop.run_in_executor(self._executor, self._model.answer, request, prompt)
         except BrokenPictureError as error:
             raise RejectedError(400, "invalid_request_error", f"Could not process image: {error}") from error
         if instructions:
             text = obey(instructions, text, prompt)
+        # "no_finish_half" is a fault of lookalikes that also cuts the text.
         if fault and (fault.name in MALFORMED_ANSWERS or fault.name == "no_finish_half"):
             text = malform(fault.name, text, prompt)
         pieces = text_tokens.split(text)
+        # The cap counts output tokens, as the vendors do.
         cut = request.max_tokens is not None and request.max_tokens < len(pieces)
         # Both faults end in the middle of the list, as an answer does that its cap ended.
         half = bool(fault and fault.name in ("half_label", "endless"))

@@ -7,6 +7,7 @@ from typing import Any
 
 Schema = Mapping[str, Any]
 
+# Keywords that Anthropic's structured outputs refuse.
 _ANTHROPIC_REFUSES = (
     "maxItems", "uniqueItems", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
     "minLength", "maxLength", "oneOf",
@@ -14,8 +15,9 @@ _ANTHROPIC_REFUSES = (
 
 
 def objection(schema: Schema) -> str | None:
-    """Say why no answer can be made for a schema, strict or not; None if one can."""
+    """Says why no answer can be made for a schema, strict or not; None if one can."""
     try:
+        # Making a value follows every reference that is required, and listing the nodes visits the rest.
         fit(schema, {})
         list(_nodes(schema))
     except RecursionError:
@@ -26,12 +28,13 @@ def objection(schema: Schema) -> str | None:
 
 
 def openai_objection(schema: Schema) -> str | None:
-    """Say why OpenAI's strict mode refuses a schema; None if it does not."""
+    """Says why OpenAI's strict mode refuses a schema; None if it does not."""
     if broken := objection(schema):
         return broken
     if schema.get("type") != "object":
         return f"schema must be a JSON Schema of 'type: \"object\"', got 'type: {schema.get('type')!r}'."
     for path, node in _nodes(schema):
+        # OpenAI's guide "Structured Outputs", section "Supported schemas".
         for keyword in ("oneOf", "allOf", "not", "uniqueItems"):
             if keyword in node:
                 return f"In context={path}, '{keyword}' is not permitted."
@@ -49,7 +52,7 @@ def openai_objection(schema: Schema) -> str | None:
 
 
 def anthropic_objection(schema: Schema) -> str | None:
-    """Say why Anthropic's structured output refuses a schema; None if it does not."""
+    """Says why Anthropic's structured output refuses a schema; None if it does not."""
     if broken := objection(schema):
         return broken
     for _, node in _nodes(schema):
@@ -59,13 +62,14 @@ def anthropic_objection(schema: Schema) -> str | None:
         for keyword in _ANTHROPIC_REFUSES:
             if keyword in node:
                 return f"For '{kind}' type, property '{keyword}' is not supported"
+        # The one constraint on arrays that Anthropic enforces.
         if node.get("minItems", 0) not in (0, 1):
             return "For 'array' type, 'minItems' values other than 0 or 1 are not supported"
     return None
 
 
 def fit(schema: Schema, proposal: Any, root: Schema | None = None) -> Any:
-    """Make the value that satisfies a schema and keeps as much of a proposal as the schema allows.
+    """Makes the value that satisfies a schema and keeps as much of a proposal as the schema allows.
 
     Keys come in the schema's order, as constrained decoding writes them. Understands the subset that both
     vendors enforce: object, array, string, number, integer, boolean, null, enum, const, anyOf and local
@@ -110,6 +114,7 @@ def _fit_array(schema: Schema, proposal: Any, root: Schema) -> list[Any]:
     resolved = _resolve(node, root)
     given = list(proposal) if isinstance(proposal, (list, tuple)) else []
     given = [value for value in given if _admits(resolved, value)][: schema.get("maxItems")]
+    # Values of an enum that are not given yet fill the list up, each once.
     spare = [value for value in resolved.get("enum", ()) if value not in given] or [None]
     while len(given) < schema.get("minItems", 0):
         given.append(spare.pop(0) if len(spare) > 1 else spare[0])
@@ -120,6 +125,7 @@ def _admits(schema: Schema, value: Any) -> bool:
     if "enum" in schema:
         return value in schema["enum"]
     kind = _PYTHON_TYPES.get(schema.get("type", ""))
+    # bool is a subclass of int in Python, and another type in JSON schema.
     if isinstance(value, bool) and schema.get("type") in ("integer", "number"):
         return False
     return kind is None or isinstance(value, kind)
@@ -129,6 +135,7 @@ def _resolve(schema: Schema, root: Schema) -> Schema:
     if "$ref" not in schema:
         return schema
     node: Any = root
+    # A reference is a path from the root, such as "#/$defs/item".
     for step in filter(None, str(schema["$ref"]).removeprefix("#").split("/")):
         node = node[step]
     return _resolve(node, root)

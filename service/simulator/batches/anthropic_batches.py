@@ -42,7 +42,7 @@ class AnthropicBatch(Batch):
     content: bytes = b""
 
     def description(self, base_url: str) -> dict[str, Any]:
-        """Describe the batch as Anthropic's message batch object.
+        """Describes the batch as Anthropic's message batch object.
 
         All requests count as processing until the whole batch has ended (Anthropic's API reference).
 
@@ -80,7 +80,7 @@ class AnthropicBatches:
         self._batches: BatchStore[AnthropicBatch] = BatchStore()
 
     def routes(self, make: BatchRoutes) -> list[Route]:
-        """List the routes of these calls."""
+        """Lists the routes of these calls."""
         one = f"{_PATH}/{{id}}"
         return [
             make.route(_PATH, self._create, ["POST"]),
@@ -108,6 +108,7 @@ class AnthropicBatches:
         )
         if limit is None:
             raise refused(f"limit: Input should be an integer from 1 to {_MAX_PAGE}")
+        # Anthropic pages in both directions, one at a time.
         if after is not None and before is not None:
             raise refused("after_id and before_id cannot be used together")
         try:
@@ -145,6 +146,7 @@ class AnthropicBatches:
         return batch
 
     async def _run(self, batch: AnthropicBatch, requests: deque[tuple[str, dict[str, Any]]]) -> None:
+        # Results can be read only when the whole batch has ended, so they are kept until then.
         lines = [_line(result) async for result in batch.results(_taken(requests), self._calls)]
         await batch.until(1.0)
         batch.content = shuffled(lines)

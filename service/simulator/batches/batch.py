@@ -43,7 +43,7 @@ class Batch:
     async def results(
         self, requests: Iterable[tuple[str, dict[str, Any]]], calls: BatchCalls
     ) -> AsyncIterator[BatchResult]:
-        """Make the calls one after the other, spread over the time of the batch.
+        """Makes the calls one after the other, spread over the time of the batch.
 
         A cancellation therefore finds some of them made; the others are skipped.
 
@@ -52,6 +52,7 @@ class Batch:
             calls: makes the calls.
         """
         for position, (custom_id, params) in enumerate(requests, 1):
+            # Calls are spread evenly: the k-th of n begins at k / (n + 1) of the time.
             await self.until(position / (self.total + 1))
             if self.cancelling_at is None:
                 result = await calls.make(self.id, custom_id, params)
@@ -61,7 +62,7 @@ class Batch:
             yield result
 
     async def until(self, share: float) -> None:
-        """Wait until a share (0 to 1) of the batch's seconds has passed, or until it is cancelled."""
+        """Waits until a share (0 to 1) of the batch's seconds has passed, or until it is cancelled."""
         wait = self._began + share * self.seconds - time.monotonic()
         if wait <= 0 or self._cancelled.is_set():
             await asyncio.sleep(0)  # a late batch yields to other calls between its own
@@ -70,7 +71,7 @@ class Batch:
             await asyncio.wait_for(self._cancelled.wait(), wait)
 
     def cancel(self) -> None:
-        """Skip the requests that were not begun; does nothing a second time or after the end."""
+        """Skips the requests that were not begun; does nothing a second time or after the end."""
         if self.cancelling_at is None and self.ended_at is None:
             self.cancelling_at = time.time()
             self._cancelled.set()
@@ -87,20 +88,20 @@ class BatchStore(Generic[Kind]):
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop holds its tasks weakly
 
     def begin(self, batch: Kind, work: Coroutine[Any, Any, None]) -> None:
-        """Keep a batch and start its work as a task."""
+        """Keeps a batch and starts its work as a task."""
         self._kept[batch.id] = batch
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def get(self, batch: str) -> Kind | None:
-        """Find a batch by its id; None when there is none."""
+        """Finds a batch by its id; None when there is none."""
         return self._kept.get(batch)
 
     def page(
         self, limit: int, *, after: str | None = None, before: str | None = None
     ) -> tuple[list[Kind], bool]:
-        """Page through the batches, newest first.
+        """Pages through the batches, newest first.
 
         Args:
             limit: batches on a page, at most.
@@ -116,6 +117,7 @@ class BatchStore(Generic[Kind]):
         newest_first = list(reversed(self._kept.values()))
         positions = {batch.id: position for position, batch in enumerate(newest_first)}
         if before is not None:
+            # "before" pages towards newer batches, and its page ends next to the named one.
             end = positions[before]
             return newest_first[max(0, end - limit) : end], end > limit
         start = 0 if after is None else positions[after] + 1
@@ -123,15 +125,17 @@ class BatchStore(Generic[Kind]):
 
 
 def shuffled(lines: list[bytes]) -> bytes:
-    """Join lines out of order, since the vendors promise none: a client has to go by custom ids."""
+    """Joins lines out of order, since the vendors promise none: a client has to go by custom ids."""
+    # A seed from the number of lines, so that the order is the same in every run.
     random.Random(len(lines)).shuffle(lines)
     return b"".join(lines)
 
 
 def read_limit(text: str | None, most: int) -> int | None:
-    """Parse the limit of a page: 20 without one, None when it is not an integer from 1 to ``most``."""
+    """Parses the limit of a page: 20 without one, None when it is not an integer from 1 to ``most``."""
     if text is None:
         return 20
+    # isdecimal() alone accepts other scripts' digits, and int() thousands of them.
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
         return None
     return int(text) if 1 <= int(text) <= most else None

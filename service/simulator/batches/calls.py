@@ -49,7 +49,7 @@ class BatchCalls:
         self._books = books
 
     async def make(self, batch: str, custom_id: str, params: dict[str, Any]) -> BatchResult:
-        """Make a call of a batch; ``params`` is the JSON that the body of a single call would be."""
+        """Makes a call of a batch; ``params`` is the JSON that the body of a single call would be."""
         request_id = f"req_{uuid.uuid4().hex}"
         with self._books.ledger.record(self._wire.name, batch) as entry:
             try:
@@ -65,7 +65,7 @@ class BatchCalls:
             return BatchResult(custom_id, "succeeded", request_id, 200, body)
 
     def skip(self, custom_id: str) -> BatchResult:
-        """Return the result of a call that is not made, since its batch was cancelled."""
+        """Returns the result of a call that is not made, since its batch was cancelled."""
         return BatchResult(custom_id, "canceled", f"req_{uuid.uuid4().hex}")
 
     async def _answer(
@@ -75,10 +75,12 @@ class BatchCalls:
         entry.model = request.model
         fault = self._faults.fault_for(request.model)
         entry.fault = fault.name if fault else None
+        # Neither vendor streams in a batch.
         if request.stream:
             raise RejectedError(
                 400, "invalid_request_error", "stream: not supported in a batch", param="stream"
             )
+        # A call that never ends is one that the vendor's day ends.
         if fault and fault.name == "black_hole":
             return None
         self._refuse(fault)
@@ -90,5 +92,6 @@ class BatchCalls:
     def _refuse(self, fault: Fault | None) -> None:
         if fault and fault.name in REJECTIONS:
             raise self._wire.errors.fault(fault.name, fault.retry_after)
+        # There is no connection to break, so the vendor fails instead.
         if fault and fault.name in CONNECTION_FAULTS:
             raise self._wire.errors.fault("500", None)

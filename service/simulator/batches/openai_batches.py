@@ -24,7 +24,9 @@ from service.simulator.wire.openai.errors import refused
 from service.simulator.wire.request_body import read_body
 
 _MAX_PAGE = 100  # batches
+# OpenAI's API reference, "metadata".
 _MAX_METADATA, _MAX_KEY, _MAX_VALUE = 16, 64, 512  # pairs, characters, characters
+# Outcome: error code and message of a request that was not executed.
 _NOT_MADE = {
     "canceled": ("batch_cancelled", "This request was not executed: the batch was cancelled before."),
     "expired": (
@@ -72,11 +74,13 @@ class OpenAIBatch(Batch):
         return "validating" if self.in_progress_at is None else "in_progress"
 
     def description(self) -> dict[str, Any]:
-        """Describe the batch as OpenAI's batch object."""
+        """Describes the batch as OpenAI's batch object."""
+        # Each final status has a moment of its own; the others are null.
         ends = ("failed", "completed", "expired", "cancelled")
         counts = {
             "total": self.total,
             "completed": self.counts["succeeded"],
+            # Expired requests count as failed.
             "failed": self.counts["errored"] + self.counts["expired"],
         }
         return {
@@ -116,7 +120,7 @@ class OpenAIBatches:
         self._batches: BatchStore[OpenAIBatch] = BatchStore()
 
     def routes(self, make: BatchRoutes) -> list[Route]:
-        """List the routes of these calls."""
+        """Lists the routes of these calls."""
         one = "/v1/batches/{id}"
         return [
             make.route("/v1/batches", self._create, ["POST"]),
@@ -177,7 +181,9 @@ class OpenAIBatches:
         return batch
 
     async def _run(self, batch: OpenAIBatch, file: File | None) -> None:
+        # A file of answers is no input, though it is a file.
         read = BatchInput(file.content if file and file.purpose == INPUT else None)
+        # A file may hold 200 MB, and a check of it seconds: in a thread.
         batch.errors = await asyncio.to_thread(read.check)
         if batch.errors:
             batch.ended_at = time.time()
@@ -187,6 +193,7 @@ class OpenAIBatches:
         answers: list[bytes] = []
         errors: list[bytes] = []
         async for result in batch.results(read.requests(), self._calls):
+            # OpenAI writes failures into a file of their own.
             (answers if result.outcome == "succeeded" else errors).append(_line(result))
         batch.finalizing_at = time.time()
         await batch.until(1.0)
@@ -207,6 +214,7 @@ def _line(result: BatchResult) -> bytes:
         error = {"code": code, "message": message}
     else:
         response = {"status_code": result.status, "request_id": result.request_id, "body": result.body}
+    # One line of the output file, as in OpenAI's guide "Batch API".
     line = {
         "id": f"batch_{result.request_id}",
         "custom_id": result.custom_id,
@@ -217,7 +225,7 @@ def _line(result: BatchResult) -> bytes:
 
 
 def _check_parameters(fields: dict[str, Any]) -> dict[str, str] | None:
-    """Check the parameters of a new batch, and return its metadata."""
+    """Checks the parameters of a new batch, and returns its metadata."""
     for name in ("input_file_id", "endpoint", "completion_window"):
         if name not in fields:
             raise refused(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")

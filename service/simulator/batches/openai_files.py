@@ -44,7 +44,7 @@ class File:
     created_at: int = field(default_factory=lambda: int(time.time()))
 
     def description(self) -> dict[str, Any]:
-        """Describe the file as OpenAI's file object, which has no content."""
+        """Describes the file as OpenAI's file object, which has no content."""
         return {
             "id": self.id,
             "object": "file",
@@ -65,16 +65,16 @@ class OpenAIFiles:
         self._kept: dict[str, File] = {}
 
     def keep(self, file: File) -> File:
-        """Keep a file until it is deleted."""
+        """Keeps a file until it is deleted."""
         self._kept[file.id] = file
         return file
 
     def get(self, file: str) -> File | None:
-        """Find a file by its id; None when there is none."""
+        """Finds a file by its id; None when there is none."""
         return self._kept.get(file)
 
     def routes(self, make: BatchRoutes) -> list[Route]:
-        """List the routes of these calls."""
+        """Lists the routes of these calls."""
         one = "/v1/files/{id}"
         return [
             make.route("/v1/files", self._upload, ["POST"]),
@@ -84,6 +84,7 @@ class OpenAIFiles:
         ]
 
     async def _upload(self, request: Request) -> dict[str, Any]:
+        # Without this header the parser would find an empty form.
         if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise refused("The request must be of content type multipart/form-data.")
         # The parser spools large parts to disk, so that memory holds one copy, and that at the end.
@@ -95,6 +96,7 @@ class OpenAIFiles:
                     raise refused(f"{str(purpose)[:100]!r} is not one of ['batch'] - 'purpose'", "purpose")
                 if not isinstance(upload, UploadFile):
                     raise refused("'file' is a required property", "file")
+                # Checked before it is read into memory.
                 name = _checked_name(upload)
                 content = await upload.read()
         # The last two come from a charset that Python knows and that is no encoding of text, such as base64.

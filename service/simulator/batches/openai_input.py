@@ -30,7 +30,7 @@ class BatchInput:
         self.total = 0
 
     def check(self) -> list[dict[str, Any]]:
-        """Find the mistakes in the file, as entries of a batch's ``errors.data``."""
+        """Finds the mistakes in the file, as entries of a batch's ``errors.data``."""
         if self._content is None:
             return [
                 _error("invalid_input_file", "The input file was not found, or its purpose is not batch.")
@@ -41,6 +41,7 @@ class BatchInput:
             error = self._check_line(line)
             if error is not None and len(errors) < _MAX_ERRORS:
                 errors.append({**error, "line": number})
+        # The ids are compared; a large file has megabytes of them.
         self._seen.clear()
         if self.total > _MAX_REQUESTS:
             return [_error("too_many_tasks", f"The input file holds more than {_MAX_REQUESTS} requests.")]
@@ -49,7 +50,7 @@ class BatchInput:
         return errors
 
     def requests(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Iterate over custom id and body of the requests, in a file without mistakes."""
+        """Iterates over custom id and body of the requests, in a file without mistakes."""
         for _, line in self._lines():
             entry = request_checks.json_object(line) or {}
             yield entry["custom_id"], entry["body"]
@@ -82,9 +83,11 @@ class BatchInput:
     def _check_target(self, entry: dict[str, Any]) -> dict[str, Any] | None:
         if entry["method"] != "POST":
             return _error("invalid_method", "The method of this request is not POST.", "method")
+        # A batch has one endpoint, which its creation names.
         if entry["url"] != ENDPOINT:
             return _error("url_mismatch", "The url of this request does not match the endpoint.", "url")
         model = entry["body"].get("model")
+        # A wrong type is the error of its request alone, when it is made.
         if isinstance(model, str):
             self._model = self._model or model
             if model != self._model:

@@ -37,7 +37,7 @@ class BatchRoutes:
         self._rate_limit = rate_limit
 
     def route(self, path: str, handler: Handler, methods: Sequence[str] = ("GET",)) -> Route:
-        """Make a route to a handler."""
+        """Makes a route to a handler."""
 
         async def serve(request: Request) -> Response:
             request_id = f"req_{uuid.uuid4().hex}"
@@ -51,6 +51,7 @@ class BatchRoutes:
                 return refusal(self._wire, error, request_id, self._rate_limit.status())
             except ClientDisconnect:
                 return Response(status_code=499)  # nginx: the client has closed its request
+            # After the handler: the batch exists, and the client does not learn its id.
             if fault and fault.name == "reset":
                 reset_connection(request.scope)
             response = answer if isinstance(answer, Response) else MarkedResponse(answer)

@@ -30,7 +30,7 @@ class Biller:
         self._batch_share: float = content["batch_share"]
 
     def bill(self, entry: LedgerEntry, made: int) -> None:
-        """Enter billed tokens and US dollars.
+        """Enters billed tokens and US dollars.
 
         Args:
             entry: call that has ended; a model ``gpt-4o@anything`` has the price of ``gpt-4o``.
@@ -40,8 +40,10 @@ class Biller:
             return
         entry.billed_input_tokens = entry.input_tokens
         entry.billed_output_tokens = made
+        # Tests name models "gpt-4o@fault" to give each its own fault.
         price = self._prices.get(entry.model.partition("@")[0])
         if price is not None:
+            # Cached tokens are part of the input tokens, at a price of their own.
             plain = entry.billed_input_tokens - entry.cached_input_tokens
             entry.cost_usd = (
                 plain * price["input"]

@@ -17,7 +17,7 @@ class ImageRule(Protocol):
     """Bills one picture by its size."""
 
     def tokens(self, width: int, height: int, detail: str) -> int:
-        """Count the tokens of a picture in pixels; detail is ``low``, ``high``, ``auto`` or ``original``."""
+        """Counts the tokens of a picture in pixels; detail is ``low``, ``high``, ``auto`` or ``original``."""
         ...
 
 
@@ -68,6 +68,7 @@ class Patches:
         longest, most = self.low if detail == "low" else self.high
         scale = min(1.0, longest / max(width, height))
         patches = self._patches(width * scale, height * scale)
+        # Rounding up to whole patches can exceed the limit again, so the picture shrinks step by step.
         while patches > most:
             scale *= min(0.99, sqrt(most / patches))
             patches = self._patches(width * scale, height * scale)
@@ -79,11 +80,13 @@ class Patches:
 
 _UNLIMITED = (65_535, 10**9)
 _PATCHES_1_2 = Patches(32, 1.2, low=(512, 256), high=(2048, 2500))
+# Anthropic's vision guide: 28 pixel patches; longest side 1,568 pixels, 2,576 from 4.7 on.
 _CLAUDE = Patches(28, 1.0, low=(1568, 1568), high=(1568, 1568))
 _CLAUDE_LARGE = Patches(28, 1.0, low=(2576, 4784), high=(2576, 4784))
 
 OPENAI_FAMILIES: dict[str, ImageRule] = {
     "gpt-4o": Tiles(85, 170),
+    # 33 times the tokens of gpt-4o at a 17th of the price: a picture costs twice as much.
     "gpt-4o-mini": Tiles(2833, 5667),
     "gpt-4.1": Tiles(85, 170),
     "gpt-4.1-mini": Patches(32, 1.62, low=(2048, 1536), high=(2048, 1536)),
@@ -104,11 +107,12 @@ RULES: dict[str, ImageRule] = {"tiles": Tiles(85, 170), "patches": _PATCHES_1_2,
 
 
 def openai_image_tokens(model: str, width: int, height: int, detail: str, default: ImageRule) -> int:
-    """Bill a picture on the OpenAI wire; a model of no known family pays by ``default``."""
+    """Bills a picture on the OpenAI wire; a model of no known family pays by ``default``."""
     model = model.partition("@")[0]
     families = [
         name for name in OPENAI_FAMILIES if model == name or model.startswith((f"{name}-", f"{name}."))
     ]
+    # The longest name wins: "gpt-4o-mini" before "gpt-4o".
     family = max(families, key=len, default="")
     rule = OPENAI_FAMILIES.get(family, default)
     if family in _UNSHRUNK_AUTO and detail in ("auto", "original") and isinstance(rule, Patches):
@@ -117,7 +121,8 @@ def openai_image_tokens(model: str, width: int, height: int, detail: str, defaul
 
 
 def anthropic_image_tokens(model: str, width: int, height: int) -> int:
-    """Bill a picture on the Anthropic wire; models from 4.7 on take larger pictures."""
+    """Bills a picture on the Anthropic wire; models from 4.7 on take larger pictures."""
+    # Dates of eight digits are no minor version: "claude-sonnet-4-20250514" is 4.0.
     version = re.search(r"claude-[a-z]+-(\d{1,2})(?:-(\d{1,2}))?(?!\d)", model)
     large = version is not None and (int(version[1]), int(version[2] or 0)) >= (4, 7)
     return (_CLAUDE_LARGE if large else _CLAUDE).tokens(width, height, "high")

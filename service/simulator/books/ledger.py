@@ -85,12 +85,13 @@ class Ledger:
 
     @contextmanager
     def record(self, wire: str, batch: str | None = None) -> Iterator[LedgerEntry]:
-        """Enter a call for as long as it runs; one of a batch has no connection and is not in flight."""
+        """Enters a call for as long as it runs; one of a batch has no connection and is not in flight."""
         self._count += 1
         call = LedgerEntry(self._count, wire, batch)
         self._calls.append(call)
         self.in_flight += batch is None
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+        # time.time() may jump; durations take the monotonic clock.
         started = time.perf_counter()
         try:
             yield call
@@ -99,18 +100,18 @@ class Ledger:
             call.seconds = time.perf_counter() - started
 
     def keep_pictures(self, call: LedgerEntry, pictures: tuple[Picture, ...]) -> None:
-        """Keep the pictures of a call exactly as they arrived; the oldest ones go."""
+        """Keeps the pictures of a call exactly as they arrived; the oldest ones go."""
         for index, picture in enumerate(pictures):
             self._pictures[call.number, index] = picture
         while len(self._pictures) > _MAX_PICTURES:
             self._pictures.popitem(last=False)
 
     def picture(self, number: int, index: int) -> Picture | None:
-        """Find a kept picture of a call; None when there is none, or no longer."""
+        """Finds a kept picture of a call; None when there is none, or no longer."""
         return self._pictures.get((number, index))
 
     def summary(self) -> dict[str, Any]:
-        """Sum up all calls that the ledger holds."""
+        """Sums up all calls that the ledger holds."""
         calls = list(self._calls)
         counted = (
             "billed_input_tokens",
@@ -127,11 +128,11 @@ class Ledger:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """List all calls as JSON, oldest first, running ones included."""
+        """Lists all calls as JSON, oldest first, running ones included."""
         return [asdict(call) for call in self._calls]
 
     def clear(self) -> None:
-        """Forget calls and pictures; the peak starts again from the calls in flight now."""
+        """Forgets calls and pictures; the peak starts again from the calls in flight now."""
         self._calls.clear()
         self._pictures.clear()
         self.peak_in_flight = self.in_flight

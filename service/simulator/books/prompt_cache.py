@@ -22,12 +22,12 @@ class PromptCache:
         self._seen: OrderedDict[bytes, float] = OrderedDict()
 
     def tokens(self, request: ChatRequest) -> int:
-        """Count the input tokens that are read from the cache."""
+        """Counts the input tokens that are read from the cache."""
         known = time.monotonic() - self._seen.get(_key(request), -_KEPT) < _KEPT
         return request.input_tokens // _STEP * _STEP if known and request.input_tokens >= _MIN_TOKENS else 0
 
     def remember(self, request: ChatRequest) -> None:
-        """Keep a prompt that was answered."""
+        """Keeps a prompt that was answered."""
         key = _key(request)
         self._seen[key] = time.monotonic()
         self._seen.move_to_end(key)
@@ -36,6 +36,7 @@ class PromptCache:
 
 
 def _key(request: ChatRequest) -> bytes:
+    # The NUL keeps a model's name and the instructions apart.
     digest = hashlib.sha256(f"{request.model}\0{request.instructions}\0{request.texts}".encode())
     for picture in request.pictures:
         digest.update(picture.data)

@@ -22,12 +22,12 @@ class RateLimit:
         self.token_limit = _TOKEN_LIMIT
 
     def limit(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
-        """Set the limits per minute; None for the default."""
+        """Sets the limits per minute; None for the default."""
         self.request_limit = requests_per_minute or _REQUEST_LIMIT
         self.token_limit = tokens_per_minute or _TOKEN_LIMIT
 
     def spend(self, tokens: int) -> None:
-        """Count a request and its tokens against the minute."""
+        """Counts a request and its tokens against the minute."""
         now = time.time()
         if now >= self._window_start + _WINDOW:
             self._window_start, self._window_requests, self._window_tokens = now, 0, 0
@@ -35,7 +35,7 @@ class RateLimit:
         self._window_tokens += tokens
 
     def status(self) -> RateLimitStatus:
-        """Report what is left of the minute."""
+        """Reports what is left of the minute."""
         now = time.time()
         return RateLimitStatus(
             request_limit=int(self.request_limit),
@@ -47,8 +47,9 @@ class RateLimit:
         )
 
     def exhausted(self, tokens: int) -> float | None:
-        """Seconds until a request of so many input tokens is allowed; None if it is allowed now."""
+        """Computes the seconds until so many input tokens are allowed; None if they are allowed now."""
         now, end = time.time(), self._window_start + _WINDOW
+        # The window is over, and the next begins with this request.
         if now >= end:
             return None
         full = self._window_requests >= self.request_limit

@@ -15,10 +15,10 @@ _PIECE = re.compile(r" ?[A-Za-z]{1,6}| ?[0-9]{1,3}| ?[^\sA-Za-z0-9]|\s+")
 
 
 def split(text: str) -> tuple[str, ...]:
-    """Cut a text into tokens; joined they are the text again."""
+    """Cuts a text into tokens; joined they are the text again."""
     return tuple(_PIECE.findall(text))
 
 
 def count(text: str) -> int:
-    """Count the tokens of a text."""
+    """Counts the tokens of a text."""
     return len(_PIECE.findall(text))

@@ -58,27 +58,27 @@ FAMILIES = {name: family for name, family, _ in _NAMED}
 
 
 def colour_phrase(name: str) -> str:
-    """Add the family to a colour name that does not say it: crimson red, navy blue."""
+    """Adds the family to a colour name that does not say it: crimson red, navy blue."""
     family = FAMILIES[name]
     return name if family in name else f"{name} {family}"
 
 
 def lab(rgb: npt.ArrayLike) -> Floats:
-    """Convert sRGB [..., 3] in 0..255 to CIELAB (D65)."""
+    """Converts sRGB [..., 3] in 0..255 to CIELAB (D65)."""
     # IEC 61966-2-1: sRGB to linear light, then to XYZ; CIE 15: XYZ to L*a*b*, white point D65.
     unit = np.asarray(rgb, np.float32) / 255
     linear = np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array(
         [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], np.float32
     )
-    xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089], np.float32)
+    xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089], np.float32)  # [..., 3], white at 1
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     x, y, z = np.moveaxis(f, -1, 0)
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1).astype(np.float32)
 
 
 def pixels_to_lab(pixels: npt.NDArray[np.uint8]) -> Floats:
-    """Convert sRGB pixels [..., 3] to CIELAB through a table of 32 levels per channel.
+    """Converts sRGB pixels [..., 3] to CIELAB through a table of 32 levels per channel.
 
     Much faster than `lab`; the error is below 3 CIELAB units.
     """
@@ -89,7 +89,7 @@ def pixels_to_lab(pixels: npt.NDArray[np.uint8]) -> Floats:
 
 
 def nearest_name(colour: Floats) -> str:
-    """Name a CIELAB colour [3] by the nearest named colour."""
+    """Names a CIELAB colour [3] by the nearest named colour."""
     return NAMES[int(np.argmin(((_lab_names() - colour) ** 2).sum(axis=-1)))]
 
 
@@ -109,7 +109,7 @@ class Palette:
 
 
 def palette(pixels: Floats, most: int = 4) -> Palette:
-    """Group CIELAB pixels [n, 3] into at most so many colours.
+    """Groups CIELAB pixels [n, 3] into at most so many colours.
 
     k-means (Lloyd 1982) that begins at the commonest colour names. Lightness counts half, since light and
     shade on one material are not two colours.
@@ -117,6 +117,7 @@ def palette(pixels: Floats, most: int = 4) -> Palette:
     scaled = pixels * _SHADE
     # Every third pixel finds the centres about as well; all pixels are assigned to them in the end.
     names = _nearest(scaled[::3], _lab_names() * _SHADE)
+    # The commonest names are far apart already, so that k-means needs few steps.
     commonest = np.bincount(names, minlength=len(NAMES)).argsort()[::-1][:most]
     centres = _means(scaled[::3], names, commonest)
     for _ in range(4):
@@ -136,7 +137,7 @@ def palette(pixels: Floats, most: int = 4) -> Palette:
 def blend(
     pixels: Floats, first: Floats, second: Floats
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Find the pixels that are one of two colours or a blend of them, and those of them nearer the second.
+    """Finds the pixels that are one of two colours or a blend of them, and those of them nearer the second.
 
     Blends count, since pixels where two colours meet are neither.
 
@@ -168,7 +169,7 @@ def _means(pixels: Floats, members: npt.NDArray[np.int64], groups: npt.NDArray[n
 
 
 def _distinct(centres: Floats) -> Floats:
-    """Leave out centres that are close to an earlier one."""
+    """Leaves out centres that are close to an earlier one."""
     kept: list[Floats] = []
     for centre in centres:
         if all(np.linalg.norm(centre - other) > _SAME for other in kept):
@@ -178,6 +179,7 @@ def _distinct(centres: Floats) -> Floats:
 
 @cache
 def _lab_table() -> Floats:
+    # The middle of each of the 32 levels.
     middles = np.arange(32) * 8 + 4
     return lab(np.stack(np.meshgrid(middles, middles, middles, indexing="ij"), axis=-1).reshape(-1, 3))
 

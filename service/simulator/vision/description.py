@@ -21,7 +21,7 @@ from service.simulator.vision.colours import (
     palette,
     pixels_to_lab,
 )
-from service.simulator.vision.patterns import pattern
+from service.simulator.vision.patterns import find_pattern
 from service.simulator.vision.picture_cells import Pixels
 from service.simulator.vision.silhouettes import Mask, background, erode, outline, silhouette
 
@@ -82,7 +82,7 @@ class Description:
 
 
 def describe(pixels: Pixels) -> Description:
-    """Describe one object.
+    """Describes one object.
 
     Args:
         pixels: RGB [height, width, 3].
@@ -90,24 +90,23 @@ def describe(pixels: Pixels) -> Description:
     colours = pixels_to_lab(pixels)  # [height, width, 3]
     ground = background(colours)
     if ground is None:
+        # No background: the picture is full of detail, and its two largest colours are all that is sure.
         whole = palette(colours.reshape(-1, 3))
         return Description(_names(whole.colours[:2]), "detailed", "", "")
     mask = silhouette(colours, ground)  # [height, width]
-    surface = erode(mask, _RIM)
+    surface = erode(mask, _RIM)  # [height, width]
     if surface.mean() < _SPECK:
         return Description((), "plain", "", _ground_name(ground))
     rows, columns = surface.any(axis=1), surface.any(axis=0)
-    colours, surface = (
-        colours[rows][:, columns],
-        surface[rows][:, columns],
-    )  # the box of the object alone: faster
+    # The box of the object alone, which is faster to look through.
+    colours, surface = colours[rows][:, columns], surface[rows][:, columns]
     found = palette(colours[surface])
     name, chosen = _pattern(found, colours, surface)
     return Description(_names(found.colours[chosen]), name, outline(mask), _ground_name(ground))
 
 
 def _pattern(found: Palette, colours: Floats, surface: Mask) -> tuple[str, list[int]]:
-    """Name the pattern of an object, and choose which of its colours to name.
+    """Names the pattern of an object, and chooses which of its colours to name.
 
     Args:
         found: colours of the object.
@@ -118,12 +117,13 @@ def _pattern(found: Palette, colours: Floats, surface: Mask) -> tuple[str, list[
         The pattern, and one or two indices into the palette: the main colour, and that of the pattern or of a
         large part.
     """
+    # Pairs of colours come in the order of their shares, so that the first pattern found is the largest.
     visible = [index for index, share in enumerate(found.shares) if share > _VISIBLE_SHARE]
     for first, second in combinations(visible, 2):
         if np.linalg.norm(found.colours[first] - found.colours[second]) < _CONTRAST:
             continue
         near, marks = blend(colours, found.colours[first], found.colours[second])
-        name = pattern(marks & surface, near & surface)
+        name = find_pattern(marks & surface, near & surface)
         if name != "plain":
             return name, _main_first(found, first, second)
     large = [index for index in visible if found.shares[index] > _LARGE_SHARE]
@@ -131,15 +131,16 @@ def _pattern(found: Palette, colours: Floats, surface: Mask) -> tuple[str, list[
 
 
 def _main_first(found: Palette, first: int, second: int) -> list[int]:
-    """Order two indices; of colours of about equal share the one of higher chroma is the main one."""
+    """Orders two indices; of colours of about equal share the one of higher chroma is the main one."""
     # CIELAB chroma, the distance from grey: "red with white checks", not "white with red checks".
     chroma = np.hypot(found.colours[:, 1], found.colours[:, 2])
+    # About equal: the second has more than 35 % of the first's pixels.
     close = found.shares[second] > 0.35 * found.shares[first]
     return [second, first] if close and chroma[second] > chroma[first] + 15 else [first, second]
 
 
 def _ground_name(ground: Floats) -> str:
-    """Name the colour [3] of a background: ``light`` and ``dark`` for greys, else a colour name."""
+    """Names the colour [3] of a background: ``light`` and ``dark`` for greys, else a colour name."""
     lightness, chroma = ground[0], float(np.hypot(ground[1], ground[2]))
     if chroma < 12:
         return "light" if lightness > 75 else "dark" if lightness < 30 else nearest_name(ground)

@@ -29,7 +29,7 @@ class CachedDescriber:
         self._cells: OrderedDict[bytes, Description] = OrderedDict()
 
     def describe(self, picture: bytes, items: int) -> tuple[Description, ...]:
-        """Describe an encoded picture of so many items, one description per item.
+        """Describes an encoded picture of so many items, one description per item.
 
         Raises:
             BrokenPictureError: the pixels cannot be decoded.

@@ -12,8 +12,8 @@ _CHECKED = 0.32  # share of the surface covered by marks, from which on they are
 _WINDOW = 0.17  # share of the picture's side: a pattern has marks and gaps in every window of this size
 
 
-def pattern(marks: Mask, surface: Mask) -> str:
-    """Name the pattern of marks on a surface: ``striped``, ``checked`` or ``dotted``, ``plain`` for none.
+def find_pattern(marks: Mask, surface: Mask) -> str:
+    """Names the pattern of marks on a surface: ``striped``, ``checked`` or ``dotted``, ``plain`` for none.
 
     The marks are compared with themselves moved by some pixels (an autocorrelation). Stripes agree along one
     direction; checks and dots disagree in both, and checks cover as much as the gaps between them.
@@ -27,25 +27,29 @@ def pattern(marks: Mask, surface: Mask) -> str:
     rows, columns = _changes(marks, surface), _changes(marks.T, surface.T)
     if max(rows, columns) < _MIN_CHANGES:
         return "plain"
+    # Moved to the right the marks disagree by "across", moved down by "down".
     across, down = (_disagreement(marks, surface, step) for step in ((0, 1), (1, 0)))
     most = max(across, down)
     if min(across, down) < _ALIKE * most:
         return "striped"
+    # Diagonal stripes: rows and columns both disagree, one of the diagonals agrees.
     if min(_disagreement(marks, surface, step) for step in ((1, 1), (1, -1))) < _ALIKE * most:
         return "striped"
     return "checked" if marks[surface].mean() > _CHECKED else "dotted"
 
 
 def _mixed(marks: Mask, surface: Mask) -> Mask:
-    """Find where marks and gaps are near each other; a clock's white face is not part of its pattern."""
+    """Finds where marks and gaps are near each other; a clock's white face is not part of its pattern."""
     reach = max(2, round(_WINDOW * min(marks.shape) / 2))
+    # Share of marks in the window around each pixel; near 0 or 1 there is no pattern [height, width].
     density = window_sums(marks & surface, reach) / np.maximum(window_sums(surface, reach), 1)
     mixed: Mask = (density > 0.06) & (density < 0.94)
     return mixed
 
 
 def _changes(marks: Mask, surface: Mask) -> float:
-    """Count the changes between marks and ground along a row, on average over the rows with marks."""
+    """Counts the changes between marks and ground along a row, on average over the rows with marks."""
+    # A change counts where both neighbours belong to the object.
     both = surface[:, 1:] & surface[:, :-1]
     changes = ((marks[:, 1:] ^ marks[:, :-1]) & both).sum(axis=1)
     marked = marks.any(axis=1)
@@ -53,18 +57,19 @@ def _changes(marks: Mask, surface: Mask) -> float:
 
 
 def _disagreement(marks: Mask, surface: Mask, step: tuple[int, int]) -> float:
-    """Find the largest share of pixels that differ from those some steps (rows, columns) away."""
+    """Finds the largest share of pixels that differ from those some steps (rows, columns) away."""
     worst = 0.0
     for length in range(2, min(marks.shape) // 4, 2):
         here, there = _windows(step[0] * length, step[1] * length)
         both = surface[here] & surface[there]
+        # Too small an overlap says nothing about the whole pattern.
         if both.sum() > 0.2 * surface.sum():
             worst = max(worst, float((marks[here] ^ marks[there])[both].mean()))
     return worst
 
 
 def _windows(down: int, right: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Make two windows of equal size, the second moved by so many rows (>= 0) and columns."""
+    """Makes two windows of equal size, the second moved by so many rows (>= 0) and columns."""
     rows_here, rows_there = slice(None, -down or None), slice(down, None)
     if right >= 0:
         return (rows_here, slice(None, -right or None)), (rows_there, slice(right, None))

@@ -24,7 +24,7 @@ class BrokenPictureError(Exception):
 
 
 def item_pixels(picture: bytes, items: int) -> list[Pixels]:
-    """Decode a picture and cut it into cells, row by row.
+    """Decodes a picture and cuts it into cells, row by row.
 
     Args:
         picture: encoded bytes of a grid, a strip or a single item.
@@ -40,19 +40,20 @@ def item_pixels(picture: bytes, items: int) -> list[Pixels]:
 
 
 def grid_shape(width: int, height: int, items: int) -> tuple[int, int]:
-    """Find columns and rows of a picture of so many items: those whose cells are nearest to square."""
+    """Finds columns and rows of a picture of so many items: those whose cells are nearest to square."""
     columns = min(range(1, items + 1), key=lambda c: (abs(width / c - height / ceil(items / c)), c))
     return columns, ceil(items / columns)
 
 
 def count_items(width: int, height: int, listed: int) -> int:
-    """Count the items that a picture shows, for a prompt that numbers no cells.
+    """Counts the items that a picture shows, for a prompt that numbers no cells.
 
     As many as are listed if their cells are square; else those of a strip; else as many square cells as a
     history has at most.
     """
     if listed and _is_square(width, height, listed):
         return listed
+    # A strip is one row of squares.
     if width >= 2 * height and width % height == 0:
         return width // height
     fitting = (items for items in range(_LONGEST_HISTORY, 0, -1) if _is_square(width, height, items))
@@ -75,7 +76,7 @@ def _cut(picture: Image.Image, items: int) -> list[Image.Image]:
 
 
 def _cell(picture: Image.Image, left: float, top: float, across: float, down: float) -> Image.Image:
-    """Crop a cell without the line around it, and paint its number over: neither is part of the item."""
+    """Crops a cell without the line around it, and paints its number over: neither is part of the item."""
     cell = picture.crop(
         (
             round(left + _LINE * across),
@@ -84,6 +85,7 @@ def _cell(picture: Image.Image, left: float, top: float, across: float, down: fl
             max(round(top + 1), round(top + (1 - _LINE) * down)),
         )
     )
+    # The opposite corner shows the background; the service writes the number into the top left one.
     other_corner = cell.crop((cell.width - 1, 0, cell.width, 1))
     cell.paste(other_corner.resize((ceil(_NUMBER * cell.width), ceil(_NUMBER * cell.height))))
     return cell
@@ -102,6 +104,7 @@ def _rgb(data: bytes) -> Image.Image:
         image.draft("RGB", (2048, 2048))  # JPEG only: decode a huge one at a fraction of its size
         if image.mode in ("RGBA", "LA", "PA", "P"):
             image_rgba = image.convert("RGBA")
+            # Transparent pixels show white, as on the page of a shop.
             white = Image.new("RGBA", image_rgba.size, "white")
             return Image.alpha_composite(white, image_rgba).convert("RGB")
         return image.convert("RGB")
@@ -109,5 +112,6 @@ def _rgb(data: bytes) -> Image.Image:
 
 def _shrink(cell: Image.Image) -> Pixels:
     if max(cell.size) > CELL:
+        # BOX averages: a pattern finer than the cell becomes its mean instead of an alias.
         cell.thumbnail((CELL, CELL), Image.Resampling.BOX)
     return np.asarray(cell)

@@ -18,7 +18,7 @@ _EDGE = 2  # pixels, width of the frame from which the background is read
 
 
 def background(colours: Floats) -> Floats | None:
-    """Find the colour [3] around the object; None when the edge of the picture has more than one.
+    """Finds the colour [3] around the object; None when the edge of the picture has more than one.
 
     Args:
         colours: CIELAB [height, width, 3].
@@ -30,7 +30,7 @@ def background(colours: Floats) -> Floats | None:
 
 
 def silhouette(colours: Floats, ground: Floats) -> Mask:
-    """Make the object's mask [height, width]: pixels unlike the background, and those between such pixels.
+    """Makes the object's mask [height, width]: pixels unlike the background, and those between such pixels.
 
     Parts in the colour of the background, such as white stripes on white, belong to it since they are
     enclosed. A soft shadow, a little darker than the background and of its hue, does not.
@@ -40,17 +40,19 @@ def silhouette(colours: Floats, ground: Floats) -> Mask:
         ground: colour of the background [3].
     """
     offset = colours - ground
+    # Compression makes the background uneven; the threshold rises with that noise.
     noise = np.linalg.norm(_edge(colours) - ground, axis=-1).mean()
     different = np.linalg.norm(offset, axis=-1) > max(_DIFFERENT, 3 * noise)
     shadow = (
         (np.hypot(offset[..., 1], offset[..., 2]) < 5) & (offset[..., 0] < 0) & (offset[..., 0] > -_SHADOW)
     )
+    # Single pixels that differ are noise; an object has neighbours.
     different = window_sums(different & ~shadow, 1) > _ALONE
     return _between(different, axis=0) & _between(different, axis=1)
 
 
 def _edge(colours: Floats) -> Floats:
-    """Take the pixels [n, 3] of the frame."""
+    """Takes the pixels [n, 3] of the frame."""
     frame = np.ones(colours.shape[:2], bool)
     frame[_EDGE:-_EDGE, _EDGE:-_EDGE] = False
     edge: Floats = colours[frame]
@@ -58,7 +60,7 @@ def _edge(colours: Floats) -> Floats:
 
 
 def erode(mask: Mask, width: int) -> Mask:
-    """Erode a mask by so many pixels: the edge, where the object blends into the background, goes."""
+    """Erodes a mask by so many pixels: the edge, where the object blends into the background, goes."""
     inner = mask.copy()
     for _ in range(width):
         rim = inner.copy()
@@ -71,7 +73,7 @@ def erode(mask: Mask, width: int) -> Mask:
 
 
 def outline(mask: Mask) -> str:
-    """Name the outline of a mask: ``tall``, ``wide``, ``round`` or ``compact``."""
+    """Names the outline of a mask: ``tall``, ``wide``, ``round`` or ``compact``."""
     rows = np.flatnonzero(mask.mean(axis=1) > _SLIVER)
     columns = np.flatnonzero(mask.mean(axis=0) > _SLIVER)
     if not len(rows) or not len(columns):
@@ -86,7 +88,7 @@ def outline(mask: Mask) -> str:
 
 
 def window_sums(mask: Mask, reach: int) -> npt.NDArray[np.int64]:
-    """Count for every pixel the pixels set within so many rows and columns of it (a box filter)."""
+    """Counts for every pixel the pixels set within so many rows and columns of it (a box filter)."""
     padded = np.pad(mask, ((reach + 1, reach), (reach + 1, reach))).astype(np.int64).cumsum(0).cumsum(1)
     # The padded cumulative sums are an integral image: four corners give the sum over any window.
     size = 2 * reach + 1
@@ -96,7 +98,7 @@ def window_sums(mask: Mask, reach: int) -> npt.NDArray[np.int64]:
 
 
 def _between(mask: Mask, axis: int) -> Mask:
-    """Set the pixels that have set ones on both sides along an axis."""
+    """Sets the pixels that have set ones on both sides along an axis."""
     before = np.logical_or.accumulate(mask, axis=axis)
     after = np.flip(np.logical_or.accumulate(np.flip(mask, axis), axis=axis), axis)
     between: Mask = before & after

@@ -17,13 +17,14 @@ class BreakableProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which also hands its transport to the application."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Put the transport into the state that uvicorn copies into the scope of every request."""
+        """Puts the transport into the state that uvicorn copies into the scope of every request."""
         super().connection_made(transport)
+        # uvicorn copies app_state into scope["state"] of each request of this connection.
         self.app_state = {**self.app_state, _TRANSPORT: transport}
 
 
 def reset_connection(scope: Scope) -> None:
-    """Reset the connection of a request: the client sees RST, not an orderly end."""
+    """Resets the connection of a request: the client sees RST, not an orderly end."""
     transport: asyncio.Transport = scope["state"][_TRANSPORT]
     connection = transport.get_extra_info("socket")
     if connection is not None:
@@ -33,7 +34,7 @@ def reset_connection(scope: Scope) -> None:
 
 
 def close_connection(scope: Scope) -> None:
-    """End the connection of a request in an orderly way in the middle of an answer."""
+    """Ends the connection of a request in an orderly way in the middle of an answer."""
     scope["state"][_TRANSPORT].close()
 
 
@@ -50,18 +51,18 @@ class OpenResponse:
         self._send = send
 
     async def start(self, headers: Mapping[str, str]) -> None:
-        """Send status and headers."""
+        """Sends status and headers."""
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         await self._send({"type": "http.response.start", "status": 200, "headers": raw})
 
     async def write(self, body: bytes, *, more: bool = True) -> None:
-        """Send a piece of the body; ``more`` is False for the last one."""
+        """Sends a piece of the body; ``more`` is False for the last one."""
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
     def reset(self) -> None:
-        """Reset the connection."""
+        """Resets the connection."""
         reset_connection(self._scope)
 
     def close(self) -> None:
-        """Close the connection, whatever is missing of the body."""
+        """Closes the connection, whatever is missing of the body."""
         close_connection(self._scope)

@@ -25,7 +25,8 @@ class Conversation:
     text_tokens: int = 0
 
     def add(self, role: str, texts: list[str], pictures: list[Picture]) -> None:
-        """Add the parts of one message."""
+        """Adds the parts of one message."""
+        # Every message is billed, those of the assistant included.
         self.text_tokens += text_tokens.MESSAGE_OVERHEAD + sum(text_tokens.count(text) for text in texts)
         self.pictures += pictures
         if role == "user":

@@ -57,7 +57,7 @@ class Delivery:
         self.unbilled = False
 
     async def run(self, headers: Mapping[str, str]) -> None:
-        """Send the answer, as far as the fault lets.
+        """Sends the answer, as far as the fault lets.
 
         Args:
             headers: all but the content type and length.
@@ -78,23 +78,24 @@ class Delivery:
             await self._whole(headers)
 
     def made(self, now: float) -> int:
-        """Count the output tokens made at a time of the event loop's clock, sent or not."""
+        """Counts the output tokens made at a time of the event loop's clock, sent or not."""
         tokens = len(self._reply.tokens)
         if self._entry.outcome in ("ok", "length"):
             return tokens
         return self._entry.tokens_sent if self._reply.request.stream else self._schedule.made(tokens, now)
 
     async def _whole(self, headers: Mapping[str, str]) -> None:
-        """Send a plain answer."""
+        """Sends a plain answer."""
         headers = {"content-type": "application/json", **headers}
         if self._fault == "drip":
             await self._response.start(headers)
             await self._drip(b" ")
         self.unbilled = self._fault in _ERRORS
         body = (self._writer.error_body if self.unbilled else self._writer.body)(self._reply)
+        # The length stands in the header, so that a client notices a body that ends early.
         await self._response.start({**headers, "content-length": str(len(body))})
         pause = self._delay if self._fault == "stall" else 0.0
-        await _until(self._schedule.end(len(self._reply.tokens)) + pause)
+        await _sleep_until(self._schedule.end(len(self._reply.tokens)) + pause)
         if self._fault in ("reset_midstream", "truncated"):
             await self._response.write(body[: len(body) // 2])
             await self._break()
@@ -103,7 +104,7 @@ class Delivery:
         self._entry.usage_sent = self._writer.reports_usage and not self.unbilled
 
     async def _stream(self) -> None:
-        """Send a streamed answer."""
+        """Sends a streamed answer."""
         await self._send_tokens()
         if self._fault == "drip":
             await self._drip(b": still there\n\n")
@@ -111,6 +112,7 @@ class Delivery:
             await self._response.write(self._writer.error_event(self._reply), more=False)
             raise BrokenOffError
         if self._fault == "truncated":
+            # The body ends as a whole one does, without finish reason.
             await self._response.write(b"", more=False)
             raise BrokenOffError
         if self._fault == "reset_midstream":
@@ -119,7 +121,7 @@ class Delivery:
         self._entry.usage_sent = self._reply.request.include_usage and self._writer.reports_usage
 
     async def _send_tokens(self) -> None:
-        """Send opening and tokens when they are due, up to the middle if the fault cuts them there."""
+        """Sends opening and tokens when they are due, up to the middle if the fault cuts them there."""
         reply, writer = self._reply, self._writer
         half = len(reply.tokens) // 2
         pieces = reply.tokens[: max(1, half)] if self._fault in _CUT_AT_HALF else reply.tokens
@@ -129,11 +131,11 @@ class Delivery:
             opening = b""
             self._entry.tokens_sent += len(due)
         if opening:  # an answer without a single token
-            await _until(self._schedule.started + self._schedule.timing.first)
+            await _sleep_until(self._schedule.started + self._schedule.timing.first)
             await self._response.write(opening)
 
     async def _due(self, pieces: Sequence[str], half: int) -> AsyncIterator[Sequence[str]]:
-        """Yield the pieces when they are due, with a pause after the first half if the answer stalls."""
+        """Yields the pieces when they are due, with a pause after the first half if the answer stalls."""
         if self._fault != "stall":
             async for due in self._schedule.paced(pieces):
                 yield due
@@ -141,12 +143,13 @@ class Delivery:
         async for due in self._schedule.paced(pieces[:half]):
             yield due
         each = self._schedule.timing.each
+        # The second half has a schedule of its own, that begins after the pause.
         later = Schedule(Timing(self._delay + each, each), asyncio.get_running_loop().time())
         async for due in later.paced(pieces[half:]):
             yield due
 
     async def _drip(self, piece: bytes) -> None:
-        """Send a piece without meaning again and again, until the client leaves and this is cancelled."""
+        """Sends a piece without meaning again and again, until the client leaves and this is cancelled."""
         while True:
             await asyncio.sleep(self._delay)
             await self._response.write(piece)
@@ -160,7 +163,7 @@ class Delivery:
         raise BrokenOffError
 
 
-async def _until(moment: float) -> None:
+async def _sleep_until(moment: float) -> None:
     wait = moment - asyncio.get_running_loop().time()
     if wait > 0:
         await asyncio.sleep(wait)

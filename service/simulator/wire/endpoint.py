@@ -53,7 +53,7 @@ class Endpoint:
         self._cache = cache
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one call and keep its entry in the ledger up to date."""
+        """Serves one call and keeps its entry in the ledger up to date."""
         started = asyncio.get_running_loop().time()
         request_id = f"req_{uuid.uuid4().hex}"
         with self._books.ledger.record(self._wire.name) as entry:
@@ -68,6 +68,7 @@ class Endpoint:
                 entry.outcome, entry.disconnected = "disconnected", True
                 return
             entry.status = 200
+            # Time that was spent on the answer counts towards the time to the first token.
             schedule = Schedule(self._timing(reply, fault), started)
             delivery = Delivery(self._wire, reply, schedule, fault, OpenResponse(scope, send), entry)
             await self._deliver(delivery, reply, started, receive, entry)
@@ -75,7 +76,7 @@ class Endpoint:
     async def _accept(
         self, http_request: Request, request_id: str, entry: LedgerEntry
     ) -> tuple[Reply, Fault | None]:
-        """Read a request and make its reply, unless the vendor would refuse it.
+        """Reads a request and makes its reply, unless the vendor would refuse it.
 
         Raises:
             RejectedError: the vendor would refuse it.
@@ -90,13 +91,14 @@ class Endpoint:
         if self._cache:
             entry.cached_input_tokens = self._cache.tokens(request)
             reply = replace(reply, cached_tokens=entry.cached_input_tokens)
+        # Refused requests spend nothing of the minute.
         self._books.rate_limit.spend(request.input_tokens + len(reply.tokens))
         return reply, fault
 
     async def _deliver(
         self, delivery: Delivery, reply: Reply, started: float, receive: Receive, entry: LedgerEntry
     ) -> None:
-        """Send a reply until its end, a fault or the client ends it, and bill it."""
+        """Sends a reply until its end, a fault or the client ends it, and bills it."""
         clock = asyncio.get_running_loop().time
         rate_limits = self._books.rate_limit.status()
         headers = {
@@ -118,7 +120,7 @@ class Endpoint:
             self._books.biller.bill(entry, delivery.made(clock()))
 
     def _refuse(self, request: ChatRequest, fault: Fault | None) -> None:
-        """Raise what the vendor would refuse before any work: faults, too many calls in flight, spent limits.
+        """Refuses what the vendor would before any work: faults, too many calls in flight, spent limits.
 
         Raises:
             RejectedError: the vendor would refuse the request.
@@ -145,17 +147,18 @@ class Endpoint:
 
 
 async def _until_disconnect(work: Coroutine[Any, Any, None], receive: Receive) -> bool:
-    """Do the work, but cancel it when the client disconnects; return whether it was finished."""
+    """Does the work, but cancels it when the client disconnects; returns whether it was finished."""
 
-    async def gone() -> None:
+    async def disconnected() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    working, watching = asyncio.create_task(work), asyncio.create_task(gone())
+    working, watching = asyncio.create_task(work), asyncio.create_task(disconnected())
     try:
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
     finally:
         watching.cancel()
+        # A disconnect must stop the work at once: what is sent on is billed.
         working.cancel()
         await asyncio.gather(working, watching, return_exceptions=True)
     if working.cancelled():

@@ -12,6 +12,7 @@ THOUGHT = "The first candidate, [A], looks fine."
 
 _COUNTS: Mapping[str, Callable[[int], object]] = {
     "usage_text": lambda count: f"about {count}",
+    # JSON has no NaN; Python's json writes it all the same, as other servers do.
     "usage_nan": lambda count: float("nan"),
     "usage_inflated": lambda count: 1_000 * count,
     "usage_absurd": lambda count: 10**30 + count,
@@ -20,7 +21,7 @@ _COUNTS: Mapping[str, Callable[[int], object]] = {
 
 
 def _usage(fault: str, usage: Any) -> Any:
-    """Change all counts of a usage as the fault asks; None for a usage that is missing."""
+    """Changes all counts of a usage as the fault asks; None for a usage that is missing."""
     if fault == "usage_missing":
         return None
     if isinstance(usage, dict):
@@ -29,7 +30,7 @@ def _usage(fault: str, usage: Any) -> Any:
 
 
 def odd_usage(fault: str) -> Rewrite:
-    """Make the rewrite that reports a wrong usage, or none."""
+    """Makes the rewrite that reports a wrong usage, or none."""
 
     def rewrite(content: Content) -> Iterator[Content]:
         message = content.get("message")
@@ -43,5 +44,5 @@ def odd_usage(fault: str) -> Rewrite:
 
 
 def halves(text: str) -> tuple[str, str]:
-    """Cut a text in two."""
+    """Cuts a text in two."""
     return text[: len(text) // 2], text[len(text) // 2 :]

@@ -35,33 +35,33 @@ class ReplyWriter:
         self._wire = wire
 
     def body(self, reply: Reply) -> bytes:
-        """Write a plain answer."""
+        """Writes a plain answer."""
         return json.dumps(self._wire.replies.message(reply)).encode()
 
     def opening(self, reply: Reply) -> bytes:
-        """Write the server-sent events before the first token."""
+        """Writes the server-sent events before the first token."""
         return self._wire.replies.opening(reply)
 
     def piece(self, reply: Reply, token: str) -> bytes:
-        """Write the server-sent event of one token."""
+        """Writes the server-sent event of one token."""
         return self._wire.replies.piece(reply, token)
 
     def closing(self, reply: Reply) -> bytes:
-        """Write the server-sent events after the last token."""
+        """Writes the server-sent events after the last token."""
         return self._wire.replies.closing(reply)
 
     def error_event(self, reply: Reply) -> bytes:
-        """Write an error in the middle of a stream that began with 200."""
+        """Writes an error in the middle of a stream that began with 200."""
         return self._wire.errors.event()
 
     def error_body(self, reply: Reply) -> bytes:
-        """Write an error instead of a plain answer, with a status of 200."""
+        """Writes an error instead of a plain answer, with a status of 200."""
         errors = self._wire.errors
         return json.dumps(errors.rejection(errors.fault("500", None), reply.request_id)).encode()
 
 
 def reply_writer(wire: Wire, fault: str | None) -> ReplyWriter:
-    """Choose the writer for a reply whose call met a fault; None for a healthy one."""
+    """Chooses the writer for a reply whose call met a fault; None for a healthy one."""
     return LookalikeWriter(wire, fault) if fault in LOOKALIKES else ReplyWriter(wire)
 
 
@@ -82,11 +82,13 @@ class LookalikeWriter(ReplyWriter):
 
     def body(self, reply: Reply) -> bytes:
         """See ReplyWriter."""
+        # A plain answer is rewritten into exactly one object.
         (content,) = self._rewrite(self._wire.replies.message(reply))
         return {"bom": _BOM, "keepalive": b"\n  \n"}.get(self._fault, b"") + json.dumps(content).encode()
 
     def opening(self, reply: Reply) -> bytes:
         """See ReplyWriter."""
+        # A line that begins with a colon is a comment (WHATWG HTML); the same as data is no JSON.
         first = {"bom": _BOM, "keepalive": b": waiting\n\ndata: : PROCESSING\n\n"}.get(self._fault, b"")
         return first + self._events(self._wire.replies.opening(reply))
 
@@ -116,6 +118,7 @@ class LookalikeWriter(ReplyWriter):
 
     def _event(self, written: bytes) -> bytes:
         name, _, data = written.partition(b"data: ")
+        # "[DONE]" is no JSON and stays as it is.
         if not data.startswith(b"{"):
             return written + b"\n\n"
         events = []

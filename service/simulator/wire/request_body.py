@@ -12,7 +12,7 @@ MAX_BATCH_BODY = 256 * 2**20  # bytes of a call that brings many requests, Anthr
 
 
 async def read_body(request: Request, most: int = MAX_BODY) -> bytearray:
-    """Read a whole body into the buffer that is returned; a copy could take hundreds of megabytes.
+    """Reads a whole body into the buffer that is returned; a copy could take hundreds of megabytes.
 
     Raises:
         RejectedError: the body has more than ``most`` bytes.
@@ -20,12 +20,13 @@ async def read_body(request: Request, most: int = MAX_BODY) -> bytearray:
     """
     body = bytearray()
     async for piece in Request(request.scope, limit_body(request.receive, most)).stream():
+        # bytearray grows in place, without a copy of what it has.
         body += piece
     return body
 
 
 def limit_body(receive: Receive, most: int) -> Receive:
-    """Wrap an ASGI channel so that a body of more than ``most`` bytes is refused.
+    """Wraps an ASGI channel so that a body of more than ``most`` bytes is refused.
 
     Raises:
         RejectedError: the body is longer; raised where the message is awaited.

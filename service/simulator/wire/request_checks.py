@@ -16,7 +16,7 @@ MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WE
 
 
 def json_object(body: bytes | bytearray) -> dict[str, Any] | None:
-    """Parse a body; return None when it is not a JSON object."""
+    """Parses a body; returns None when it is not a JSON object."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -25,24 +25,25 @@ def json_object(body: bytes | bytearray) -> dict[str, Any] | None:
 
 
 def is_integer(value: object) -> bool:
-    """Say whether a JSON value is an integer; ``true`` is not, though it is an int in Python."""
+    """Says whether a JSON value is an integer; ``true`` is not, though it is an int in Python."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def picture_bytes(encoded: str) -> bytes:
-    """Decode base64.
+    """Decodes base64.
 
     Raises:
         ValueError: the text is not base64.
     """
     try:
+        # validate=True refuses what is no base64; without it Python skips such letters.
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
         raise ValueError("not valid base64") from error
 
 
 def inspect_picture(data: bytes) -> tuple[str, int, int]:
-    """Find media type, width and height without decoding the pixels.
+    """Finds media type, width and height without decoding the pixels.
 
     Raises:
         ValueError: not a JPEG, PNG, GIF or WebP picture, or too large.

@@ -19,13 +19,14 @@ class MarkedResponse(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         """See Response."""
+        # ensure_ascii, the default, writes lone surrogates as escapes; UTF-8 has no form for them.
         return json.dumps(content, separators=(",", ":")).encode()
 
 
 def refusal(
     wire: Wire, error: RejectedError, request_id: str, rate_limits: RateLimitStatus
 ) -> MarkedResponse:
-    """Make the response that refuses a request."""
+    """Makes the response that refuses a request."""
     headers = wire.replies.headers(request_id, 0.0, rate_limits)
     if error.retry_after is not None:
         # RFC 9110 knows whole seconds alone; OpenAI sends milliseconds besides, which its SDK prefers.

@@ -11,11 +11,11 @@ from typing import Any
 
 
 def data_event(data: dict[str, Any]) -> bytes:
-    """Write an event with data alone, as OpenAI does."""
+    """Writes an event with data alone, as OpenAI does."""
     return b"data: " + json.dumps(data, separators=(",", ":")).encode() + b"\n\n"
 
 
 def named_event(kind: str, **fields: Any) -> bytes:
-    """Write an event with a name, which its data repeats as ``type``, as Anthropic does."""
+    """Writes an event with a name, which its data repeats as ``type``, as Anthropic does."""
     data = json.dumps({"type": kind, **fields}, separators=(",", ":"))
     return f"event: {kind}\ndata: {data}\n\n".encode()

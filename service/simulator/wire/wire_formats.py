@@ -15,7 +15,7 @@ from service.simulator.wire.openai.lookalikes import OPENAI_LOOKALIKES
 
 
 def openai_wire(image_rule: ImageRule) -> Wire:
-    """Make OpenAI's wire format.
+    """Makes OpenAI's wire format.
 
     Args:
         image_rule: bills pictures of models of no known family.
@@ -31,7 +31,7 @@ def openai_wire(image_rule: ImageRule) -> Wire:
 
 
 def anthropic_wire() -> Wire:
-    """Make Anthropic's wire format."""
+    """Makes Anthropic's wire format."""
     return Wire(
         name="anthropic",
         path="/v1/messages",

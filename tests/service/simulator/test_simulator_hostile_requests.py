@@ -1,4 +1,4 @@
-"""Whatever is posted, a wire either understands it or refuses it."""
+"""Every body that is posted is either parsed or refused, whatever it holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Profiles and pacing."""
+"""Latency profiles, and the schedule by which tokens are sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulator tells a good answer oddly, as servers that only resemble a vendor do: read as bytes."""
+"""The simulator writes a good answer as servers do that only resemble a vendor; the tests read its bytes."""
 
 from __future__ import annotations
 

@@ -38,9 +38,10 @@ class AnthropicErrors:
 
     def event(self) -> bytes:
         """See ErrorFormat."""
+        # Anthropic's guide "Streaming messages": an event of its own name.
         return named_event("error", error={"type": "api_error", "message": "Simulated fault."})
 
 
 def refused(message: str) -> RejectedError:
-    """Make the error of a wrong request."""
+    """Makes the error of a wrong request."""
     return RejectedError(400, "invalid_request_error", message)

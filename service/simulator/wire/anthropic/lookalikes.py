@@ -24,7 +24,7 @@ def _anthropic_half(content: Content) -> Iterator[Content]:
 
 
 def _anthropic_parts(content: Content) -> Iterator[Content]:
-    """Add a block of reasoning before the text, and cut the text of a plain answer into two blocks."""
+    """Adds a block of reasoning before the text, and cuts the text of a plain answer into two blocks."""
     match content["type"]:
         case "message":
             text = "".join(block["text"] for block in content["content"])
@@ -32,6 +32,7 @@ def _anthropic_parts(content: Content) -> Iterator[Content]:
             thought = {"type": "thinking", "thinking": THOUGHT, "signature": "s"}
             yield {**content, "content": [thought, *blocks]}
         case "content_block_start":
+            # The reasoning takes index 0, so that the text moves to index 1.
             thought = {"type": "thinking", "thinking": "", "signature": ""}
             yield {"type": "content_block_start", "index": 0, "content_block": thought}
             delta = {"type": "thinking_delta", "thinking": THOUGHT}
@@ -45,6 +46,7 @@ def _anthropic_parts(content: Content) -> Iterator[Content]:
 
 
 def _anthropic_tool(content: Content) -> Iterator[Content]:
+    # The block of a tool call streams its arguments as pieces of JSON text.
     tool = {"type": "tool_use", "id": "toolu_1", "name": "answer"}
     match content["type"]:
         case "message":
@@ -62,7 +64,7 @@ def _anthropic_tool(content: Content) -> Iterator[Content]:
 
 
 def _object(text: str) -> Content:
-    """Make a tool's arguments: the JSON object of a ranking, or an object around another text."""
+    """Makes a tool's arguments: the JSON object of a ranking, or an object around another text."""
     try:
         found = json.loads(text)
     except ValueError:

@@ -14,6 +14,7 @@ class AnthropicReplies:
 
     def headers(self, request_id: str, seconds: float, rate_limits: RateLimitStatus) -> dict[str, str]:
         """See ReplyFormat."""
+        # RFC 3339, where OpenAI has seconds from now.
         resets = datetime.fromtimestamp(rate_limits.resets_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         headers = {"request-id": request_id, "anthropic-organization-id": "simulator"}
         limits = {
@@ -37,6 +38,7 @@ class AnthropicReplies:
 
     def opening(self, reply: Reply) -> bytes:
         """See ReplyFormat."""
+        # The stream opens a message, then its only block; a ping may come at any time.
         block = {"type": "text", "text": ""}
         return (
             named_event("message_start", message=_message(reply, output_tokens=1))

@@ -53,6 +53,7 @@ class AnthropicRequests:
             schema=_answer_schema(fields),
             max_tokens=fields["max_tokens"],
             stream=bool(fields.get("stream")),
+            # Anthropic's streams always end with the usage.
             include_usage=True,
             strategy=_strategy(fields.get("metadata")),
         )
@@ -88,6 +89,7 @@ def _read_messages(fields: dict[str, Any]) -> Conversation:
     for position, message in enumerate(messages):
         texts, pictures = _read_message(message, f"messages.{position}", fields["model"])
         conversation.add(message["role"], texts, pictures)
+    # Current models refuse the beginning of an answer as last message.
     if messages[-1]["role"] != "user":
         raise refused(
             "This model does not support assistant message prefill. "
@@ -137,6 +139,7 @@ def _read_picture(source: dict[str, Any], where: str, model: str) -> Picture:
         media_type, width, height = request_checks.inspect_picture(data)
     except ValueError as error:
         raise refused(f"{where}.data: Could not process image: {error}") from error
+    # The declared type must be that of the bytes; the OpenAI wire ignores it.
     if media_type != declared:
         raise refused(f"{where}.data: Image does not match the provided media type {declared}")
     return Picture(data, media_type, width, height, anthropic_image_tokens(model, width, height))

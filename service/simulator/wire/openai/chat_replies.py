@@ -32,6 +32,7 @@ class OpenAIReplies:
         """See ReplyFormat."""
         message: dict[str, Any] = {
             "role": "assistant",
+            # A refusal stands in a field of its own, beside a content of null.
             "content": None if reply.refused else reply.text,
             "refusal": _REFUSAL if reply.refused else None,
             "annotations": [],

@@ -128,6 +128,7 @@ class OpenAIRequests:
     def _read_picture(self, url: str, detail: str, where: str, model: str) -> Picture:
         if detail not in ("low", "high", "auto", "original"):
             raise refused(f"Invalid value: '{detail}'.", f"{where}.detail", "invalid_value")
+        # RFC 2397: "data:image/jpeg;base64,…".
         prefix, comma, encoded = url.partition(",")
         if not (comma and prefix.startswith("data:image/") and prefix.endswith(";base64")):
             raise refused(
@@ -157,6 +158,7 @@ def _check_parameters(fields: dict[str, Any], model: str) -> None:
                 name,
                 "unsupported_parameter",
             )
+    # More than one choice would need more than one answer.
     if fields.get("n") not in (None, 1):
         raise refused("Unsupported value: the simulator gives one choice.", "n", "unsupported_value")
     if fields.get("max_tokens") is not None and fields.get("max_completion_tokens") is not None:
@@ -187,6 +189,7 @@ def _max_tokens(fields: dict[str, Any], model: str) -> int | None:
             "max_tokens",
             "unsupported_parameter",
         )
+    # The newer parameter first; "max_tokens" is deprecated.
     for name in ("max_completion_tokens", "max_tokens"):
         value = fields.get(name)
         if value is None:
@@ -209,6 +212,7 @@ def _answer_schema(fields: dict[str, Any], texts: list[str]) -> Mapping[str, Any
         case None | {"type": "text"}:
             return None
         case {"type": "json_object"}:
+            # OpenAI refuses the JSON mode where no message says "json", since models then write white space.
             if not any("json" in text.lower() for text in texts):
                 raise refused(
                     "'messages' must contain the word 'json' in some form, to use 'response_format' of type "

@@ -40,17 +40,18 @@ class OpenAIErrors:
 
     def event(self) -> bytes:
         """See ErrorFormat."""
+        # In a stream the status is sent already, so the error is data.
         error = {"message": "Simulated fault.", "type": "server_error", "param": None, "code": None}
         return data_event({"error": error})
 
 
 def refused(message: str, param: str | None = None, code: str | None = None) -> RejectedError:
-    """Make the error of a wrong request."""
+    """Makes the error of a wrong request."""
     return RejectedError(400, "invalid_request_error", message, param=param, code=code)
 
 
 def wrong_type(param: str, expected: str, value: object) -> RejectedError:
-    """Make the error of a parameter of the wrong JSON type."""
+    """Makes the error of a parameter of the wrong JSON type."""
     got = "null" if value is None else type(value).__name__
     return refused(
         f"Invalid type for '{param}': expected {expected}, but got {got} instead.", param, "invalid_type"

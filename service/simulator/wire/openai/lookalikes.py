@@ -10,7 +10,7 @@ from service.simulator.wire.lookalikes import THOUGHT, halves, odd_usage
 
 
 def _each_choice(rewrite: Callable[[Content, str], Content]) -> Rewrite:
-    """Make a rewrite of each choice, given the field with its text: ``delta`` of a chunk, or ``message``."""
+    """Makes a rewrite of each choice, given the field with its text: ``delta`` of a chunk, or ``message``."""
 
     def rewritten(content: Content) -> Iterator[Content]:
         choices = [
@@ -44,6 +44,7 @@ def _openai_tool(choice: Content, held: str) -> Content:
         choice = {**choice, "finish_reason": "tool_calls"}
     if said is None:
         return choice
+    # Arguments are a string of JSON.
     call = {"id": "call_1", "type": "function", "function": {"name": "answer", "arguments": said}}
     called = [{"index": 0, **call} if held == "delta" else call]
     return {**choice, held: {**choice[held], "content": None, "tool_calls": called}}
