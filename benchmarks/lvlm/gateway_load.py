@@ -50,6 +50,7 @@ async def load_gateway(
         deadline: seconds that each request may take.
         options: keyword arguments of the gateway, ``concurrency`` among them.
     """
+    # One process and no Redis: both meters, shared and local, are the same.
     metrics, meters, prices = Metrics(), MemoryMeters(), Prices.read()
     provider = open_provider("simulator", Settings(simulator_url=url), prices)
     gateway = Gateway(
@@ -65,6 +66,7 @@ async def load_gateway(
             took = time.perf_counter() - began
             found.endings[ending.value] += 1
             found.seconds.append(took)
+            # An ending is a value, never an exception: refusals and deadlines come here too.
             if ending is Ending.FINISHED:
                 found.answered.append(took)
             else:
@@ -77,8 +79,10 @@ async def load_gateway(
 
 def _call(number: int) -> Call:
     data = {
+        # A different title for each client, as different users have.
         "history": [{"title": f"red mug number {number}"}],
         "candidates": [{"label": "A", "title": "red lamp"}, {"label": "B", "title": "blue mug"}],
+        # The fields that the simulator reads from a prompt of the service.
         "order": "shuffled",
         "top": 2,
     }

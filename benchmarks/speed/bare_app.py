@@ -24,12 +24,14 @@ def create_bare_app(bundle_folder: Path, backbone: str, threads: int = 2, queue:
     items, rows = bundle.catalogue.items, bundle.catalogue.rows
     model = SequenceModel(bundle.backbones[backbone])
     executor = BoundedExecutor(threads, queue)
+    # No documents: the service's own are not measured either.
     app = FastAPI(openapi_url=None)
 
     @app.post("/recommend")
     async def recommend(request: Request) -> Response:
         body = orjson.loads(await request.body())
         history = [rows[item_id] for item_id in body["history"]]
+        # () excludes nothing.
         best, scores = await executor.run(model.top, history, body["k"], ())
         ranked = [
             {"item_id": items[row].item_id, "score": score, "title": items[row].name}
