@@ -130,6 +130,7 @@ def _run(chosen: str, arguments: Sequence[str]) -> int:
             module = importlib.import_module(described.module)
             module.add_arguments(command)
             given = shlex.join(["python", "-m", "benchmarks", *arguments])
+            # The page of results shows the command as it was typed, so that a reader can repeat it.
             command.set_defaults(run=module.run, command_line=given)
     options = parser.parse_args(arguments)
     try:
@@ -138,6 +139,7 @@ def _run(chosen: str, arguments: Sequence[str]) -> int:
         print(f"benchmarks {chosen}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        # Records are flushed line by line, so an interrupt loses at most the answers that were under way.
         print(f"benchmarks {chosen}: stopped; nothing that was recorded is lost", file=sys.stderr)
         return 130
     return code

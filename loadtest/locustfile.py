@@ -85,6 +85,7 @@ class Visitor(HttpUser):
         body: dict[str, Any] = {"k": scenario.k}
         in_session = bool(self.history) and random.random() < scenario.session
         body |= {"history": self.history[-HISTORY:]} if in_session else {"user_id": self.user_id}
+        # A request with a history of its own is a session: the stored one is not looked at.
         left_out = body["history"] if in_session else self.history
         path, name = f"/recommend?strategy={strategy}", f"/recommend [{strategy}]"
         with self.client.post(path, json=body, name=name, catch_response=True) as response:
@@ -96,6 +97,7 @@ class Visitor(HttpUser):
             else:
                 response.success()
         Load.outcomes[strategy, "failed" if problem else outcome_of(answer)] += 1
+        # Stored users are shared by many visitors, who could not know what another one took.
         if self.is_new and not problem and random.random() < TAKES:
             self.take([random.choice(answer["items"])["item_id"]])
 
@@ -150,6 +152,7 @@ def prepare(environment: Environment, **_: Any) -> None:
         if strategy in scenario.weights:
             log.warning("%s is left out: %s", strategy, reason)
     Load.visitors = visitors
+    # Every stored user comes before any comes again.
     Load.turns = itertools.cycle(visitors.user_ids)
     Load.outcomes = Counter()
 

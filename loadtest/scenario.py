@@ -69,6 +69,7 @@ def read_scenario(path: Path, name: str) -> Scenario:
 
 def _checked(name: str, values: Mapping[str, Any]) -> Scenario:
     expected = {"wait", "k", "new", "session", "weights"}
+    # Exactly: a misspelt key would otherwise be ignored.
     if not isinstance(values, dict) or values.keys() != expected:
         raise ScenarioError(f"the scenario {name} needs exactly {', '.join(sorted(expected))}")
     wait, k, weights = values["wait"], values["k"], values["weights"]
@@ -101,4 +102,5 @@ def _checked_weights(name: str, weights: Any) -> dict[str, float]:
 
 
 def _is_number(value: Any) -> bool:
+    # TOML's true is a Python bool, which is an int.
     return isinstance(value, (int, float)) and not isinstance(value, bool)

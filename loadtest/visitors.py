@@ -44,12 +44,14 @@ def read_visitors(host: str, users: int, headers: Mapping[str, str]) -> Visitors
     service = _Service(host.rstrip("/"), headers)
     page = service.get(f"/users?limit={min(100, users)}")
     user_ids = [user["user_id"] for user in page["users"]]
+    # Pages hold 100 users at most; next is the id after which the next one begins.
     while page["next"] and len(user_ids) < users:
         page = service.get(f"/users?limit=100&after={urllib.parse.quote(page['next'], safe='')}")
         user_ids += [user["user_id"] for user in page["users"]]
     item_ids = [item["item_id"] for item in service.get("/items?limit=100")["items"]]
     if not user_ids or not item_ids:
         raise ServiceMissingError(f"the service at {host} has no users or no items: give it another bundle")
+    # Asked once with one item: what it answers does not matter.
     refusal = service.refusal("s2", item_ids[0])
     return Visitors(tuple(user_ids[:users]), tuple(item_ids), {"s2": refusal} if refusal else {})
 

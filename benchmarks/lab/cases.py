@@ -62,6 +62,7 @@ class Cohort:
         examples = leave_one_out(self._histories).test
         if not examples:
             raise BenchmarkError("no user of this bundle has three interactions: there is nothing to replay")
+        # A set, since the sample below is one too; the order is that of the examples, not of the sample.
         chosen = {example.user for example in examples}
         if users is not None:
             chosen = set(cohort(sorted(chosen), users, seed).tolist())
@@ -78,6 +79,7 @@ class Cohort:
         """
         items, n_items = self._catalogue.items, len(self._catalogue.items)
         for example in self._examples:
+            # All of the user's items: a negative must be none of them, also not the validation item.
             seen = self._histories[example.user]
             try:
                 rows = sample_candidates(seen, example.target, n_items, self._protocol, example.user)
@@ -88,5 +90,6 @@ class Cohort:
                 user_id=self._users[example.user],
                 history=tuple(items[row].item_id for row in example.history[-LONGEST_HISTORY:]),
                 target=items[example.target].item_id,
+                # In the order of the rows the target would stand first, and an LVLM would see it there.
                 candidates=tuple(sorted(items[row].item_id for row in rows)),
             )

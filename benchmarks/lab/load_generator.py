@@ -81,6 +81,7 @@ async def _generate(
     open_connections = [_Connection(turns, loop.create_future()) for _ in range(connections)]
     for each in open_connections:
         await loop.create_connection(lambda each=each: each, host, port)  # type: ignore[misc]
+    # The connections are open: what follows measures requests and no handshakes.
     begun = time.perf_counter()
     for each in open_connections:
         each.begin(begun + seconds)
@@ -123,6 +124,7 @@ class _Connection(asyncio.Protocol):
         head_end = self._buffer.find(b"\r\n\r\n")
         if head_end < 0:
             return
+        # Names of fields have no case (RFC 9110, section 5.1).
         head = bytes(self._buffer[:head_end]).lower()
         if len(self._buffer) < head_end + 4 + _content_length(head):
             return
@@ -135,6 +137,7 @@ class _Connection(asyncio.Protocol):
         if now < self._end:
             self._send()
         elif not self.done.done():
+            # The time is over: this connection has had its last answer.
             self.done.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:

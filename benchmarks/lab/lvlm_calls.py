@@ -78,6 +78,7 @@ class CallBuilder:
     async def captions(self, images: int, seed: int) -> list[Call]:
         """Builds the calls that caption a sample of the catalogue's pictures; none if it has none."""
         items = self._catalogue.items
+        # The catalogue knows which items have a picture; the file itself is opened below.
         pictured = [row for row in range(len(items)) if self._catalogue.image_path(row)]
         drawn = random.Random(seed).sample(pictured, min(images, len(pictured)))
         pictures = [image for row in drawn if (image := await self._lvlm.pictures.item(self._catalogue, row))]
@@ -90,6 +91,7 @@ class CallBuilder:
             mean([bill.usage.input_tokens for bill in bills]),
             mean([bill.usage.image_tokens for bill in bills]),
             mean([bill.usage.output_tokens for bill in bills]),
+            # None is the price of an unknown model, which the command has refused before.
             PER * mean([bill.cost_usd or 0.0 for bill in bills]),
         )
 

@@ -27,6 +27,7 @@ def facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "commit": _git("rev-parse", "HEAD"),
+        # Results that are written during a run are untracked and change no code.
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
     }
 
@@ -52,6 +53,7 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
+    # On ARM there is no such line; the machine's type is all that is known.
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
 

@@ -58,6 +58,7 @@ def strategies(arguments: argparse.Namespace) -> tuple[str, ...]:
     """
     if arguments.strategies == "all":
         return tuple(STRATEGIES)
+    # dict.fromkeys drops repetitions and keeps the order, unlike a set.
     names = tuple(dict.fromkeys(name.strip() for name in arguments.strategies.split(",") if name.strip()))
     for name in names:
         if name not in STRATEGIES:
@@ -86,6 +87,7 @@ def bundle_of(arguments: argparse.Namespace) -> Bundle:
 
 def positive(text: str) -> int:
     """Reads an option that is a whole number of at least 1; for argparse's ``type``."""
+    # isdecimal refuses signs, spaces and underscores, which int() would take.
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
     return int(text)

@@ -35,6 +35,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="utf-8")
+        # rename() within a folder is atomic (POSIX).
         temporary.replace(path)
     except OSError as error:
         raise BenchmarkError(f"cannot write {path}: {error.strerror}") from error

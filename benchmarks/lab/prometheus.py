@@ -32,6 +32,7 @@ class Total:
         Raises:
             BenchmarkError: the counters went back, so the service was restarted in between.
         """
+        # Counters only grow, and begin at 0 with the process.
         if self.count < earlier.count:
             raise BenchmarkError("the service was restarted during the measurement: measure again")
         return Total(self.seconds - earlier.seconds, self.count - earlier.count)
@@ -57,11 +58,13 @@ def histogram_total(text: str, name: str, labels: Mapping[str, str]) -> Total:
         families = [family for family in text_string_to_metric_families(text) if family.name == name]
     except ValueError as error:
         raise BenchmarkError(f"/metrics is not in Prometheus' text format: {error}") from error
+    # A histogram without observations for these labels is there with other labels, or as a bare TYPE line.
     if not any(family.type == "histogram" for family in families):
         raise BenchmarkError(f"/metrics has no histogram {name}: is this an MSR Serve of this version?")
     sums = {f"{name}_sum": 0.0, f"{name}_count": 0.0}
     for family in families:
         for sample in family.samples:
+            # Every bucket of the histogram is a sample too; only _sum and _count are added up.
             if sample.name in sums and labels.items() <= sample.labels.items():
                 sums[sample.name] += sample.value
     return Total(sums[f"{name}_sum"], sums[f"{name}_count"])

@@ -21,6 +21,7 @@ def interleaved(alternatives: Mapping[str, Callable[[], T]], rounds: int) -> dic
         raise ValueError("at least one round is needed")
     found: dict[str, list[T]] = {name: [] for name in alternatives}
     for number in range(rounds):
+        # The order is turned around, so that no alternative always runs on a cold or a hot processor.
         for name in list(alternatives)[:: 1 if number % 2 == 0 else -1]:
             found[name].append(alternatives[name]())
     return found
@@ -74,6 +75,7 @@ class Limit:
         """Whether the ratio is outside the bounds; one that was not measured (None) is not."""
         if ratio is None:
             return False
+        # A bound that is met exactly is met.
         enough = self.least is None or ratio.median >= self.least
         return not (enough and (self.most is None or ratio.median <= self.most))
 

@@ -166,6 +166,7 @@ def started(
         BenchmarkError: it does not start to listen; the message ends with the last line it printed.
     """
 
+    # Runs in the child between fork and exec: the server's threads inherit the cores.
     def pin() -> None:
         if cores is not None:
             os.sched_setaffinity(0, cores)
@@ -174,6 +175,7 @@ def started(
     with tempfile.TemporaryFile() if output is None else output.open("w+b") as words:
         process = subprocess.Popen(
             [sys.executable, *arguments],
+            # numpy's BLAS counts the host's cores, also in a container with fewer.
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment},
             stdout=words,
             stderr=words,

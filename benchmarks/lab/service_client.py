@@ -77,6 +77,7 @@ class ServiceClient:
             BenchmarkError: the URL is not one.
         """
         self.url = url.rstrip("/")
+        # As many idle connections are kept as may be open, so that none is opened while the clock runs.
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         if not self.url.startswith(("http://", "https://")):
             raise BenchmarkError(f"{url!r} is not a URL of a service: write it as http://host:port")
@@ -86,6 +87,7 @@ class ServiceClient:
                 headers={"X-API-Key": key} if (key := os.environ.get(KEY_VARIABLE)) else {},
                 limits=limits,
                 timeout=httpx.Timeout(timeout, connect=10),
+                # A proxy in the environment would be measured with the service.
                 trust_env=False,
             )
         except httpx.InvalidURL as error:
@@ -190,10 +192,12 @@ class ServiceClient:
                 f"the service at {self.url} is gone ({_reason(error)}): start it again and repeat the command"
             ) from error
         except httpx.HTTPError as error:
+            # A timeout is no such error: the request may still be at work, and is reported.
             broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
             wait = (
                 HUNG_UP_WAIT if broken and not with_events else None
             )  # a broken stream is a finding by itself
+            # The seconds until the failure: a request that breaks is not a quick one.
             return Reply(None, {}, time.perf_counter() - begun, attempt, _reason(error)), wait
         seconds = time.perf_counter() - begun
         if response.headers.get("content-type", "").startswith(EVENT_STREAM):
@@ -221,6 +225,7 @@ def _read_events(response: httpx.Response, seconds: float, attempt: int) -> Repl
         events = tuple(event for block in response.content.split(b"\n\n") if (event := _event(block)))
     except ValueError:
         return Reply(response.status_code, {}, seconds, attempt, "an event that is not JSON")
+    # The answer is always the last event.
     kind, body = events[-1] if events else ("", {})
     if kind == ANSWER_EVENT:
         return Reply(response.status_code, body, seconds, attempt, None, events)
@@ -230,6 +235,7 @@ def _read_events(response: httpx.Response, seconds: float, attempt: int) -> Repl
 
 def _event(block: bytes) -> Event | None:
     """Parses one block of an event stream (HTML standard, 9.2.6); None for a comment."""
+    # The service writes each field of an event on one line, with one space after the colon.
     fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if line and not line.startswith(b":"))
     if b"data" not in fields:
         return None

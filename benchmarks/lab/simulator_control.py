@@ -59,6 +59,7 @@ class SimulatorControl:
         """
         while True:
             rows = self.ledger()
+            # A row's seconds are set when the call ends, whatever ended it.
             if all(row["seconds"] is not None for row in rows):
                 return rows
             time.sleep(POLL_SECONDS)

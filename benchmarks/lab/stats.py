@@ -26,6 +26,7 @@ def wilson(hits: int, total: int) -> Interval:
     if total < 1 or not 0 <= hits <= total:
         raise ValueError(f"{hits} hits of {total} trials is not a proportion")
     share, z2 = hits / total, Z_95**2
+    # Wilson's interval is centred between the share and 1/2: eq. 4 solved for p.
     centre = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = Z_95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
     # Clipped to the share, since rounding can leave it a last digit outside at 0 and total hits.
@@ -52,6 +53,7 @@ def bootstrap_mean(values: ArrayLike, resamples: int = 2000, seed: int = 0) -> I
         raise ValueError("no values to resample")
     # [resamples, distinct values]: how often each value occurs in each resample.
     draws = np.random.default_rng(seed).multinomial(total, counts / total, size=resamples)
+    # [resamples, distinct] @ [distinct] -> [resamples]: the mean of each resample.
     low, high = np.quantile(draws @ distinct / total, (0.025, 0.975))
     return float(low), float(high)
 
@@ -70,6 +72,8 @@ def median_interval(values: Sequence[float]) -> Interval:
     if count < 6:
         raise ValueError(f"{count} values are too few for a 95 % interval of the median")
     k, outside = 0, 0.0  # outside: chance that the median is not between the ends
+    # comb(count, k) / 2^count is the chance that exactly k of the values lie below the median; both ends, so
+    # twice.
     while (outside := outside + 2 * math.comb(count, k) / 2**count) <= 0.05:
         k += 1
     ordered = sorted(values)
@@ -86,6 +90,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
     """
     if not values or not 0 < percent <= 100:
         raise ValueError(f"no {percent} % percentile of {len(values)} values")
+    # Nearest rank counts from 1.
     return sorted(values)[math.ceil(len(values) * percent / 100) - 1]
 
 

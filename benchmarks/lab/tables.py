@@ -35,8 +35,11 @@ class Table:
 
     def markdown(self) -> str:
         """Writes a pipe table, padded so that it reads well as plain text too."""
+        # A pipe inside a cell would end it (GitHub Flavored Markdown, section 4.10).
         cells = [tuple(cell.replace("|", "\\|") for cell in row) for row in (self.columns, *self.rows)]
+        # The rule under a heading has three characters at least.
         widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(self.columns))]
+        # A colon at the end aligns the column to the right.
         rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
         return "\n".join(_line(row, widths) for row in (cells[0], rule, *cells[1:])) + "\n"
 

@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     logging.getLogger("service").setLevel(logging.ERROR)  # refusals are what this is about
     ways = {
         f"fixed at {CEILING}": (CEILING, False),
+        # The limit that the service finds by itself, beside one that is far too high and one that is right.
         f"adaptive, up to {CEILING}": (CEILING, True),
         f"fixed at the capacity, {arguments.capacity}": (arguments.capacity, False),
     }
@@ -80,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _one_round(arguments: argparse.Namespace, limit: int, *, adaptive: bool) -> LimitRound:
     with running_simulator(*PACE) as simulator:
+        # Above so many calls under way the simulator answers 429.
         simulator.set_faults({"capacity": arguments.capacity})
         seen = asyncio.run(
             load_gateway(

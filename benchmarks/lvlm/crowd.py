@@ -66,6 +66,7 @@ def report(
 
 def _crowds(arguments: argparse.Namespace) -> list[Crowd]:
     many = arguments.in_flight
+    # The default limit of calls would hold most of them back, and their memory would not be measured.
     unlimited = {"MSR_LVLM_CONCURRENCY": str(many)}
     crowds = [
         Crowd(f"{arguments.clients} clients at once", arguments.clients, LATE),
@@ -108,6 +109,7 @@ def verdicts(crowd: Crowd, rounds: Sequence[CrowdResult]) -> list[Verdict]:
     if crowd.together:
         said.append(_always("calls in flight at one moment", crowd.clients, [seen.peak for seen in rounds]))
     if crowd.limit:
+        # The two limits are the only ones, so identity tells them apart.
         held = _lateness(rounds) if crowd.limit is LATE else _memory(rounds)
         said.append(Verdict(crowd.limit.verdict(held), not crowd.limit.broken_by(held)))
     return said
@@ -115,6 +117,7 @@ def verdicts(crowd: Crowd, rounds: Sequence[CrowdResult]) -> list[Verdict]:
 
 def _always(what: str, wanted: int, seen: Sequence[int]) -> Verdict:
     low, high = min(seen), max(seen)
+    # One answer too many is as wrong as one too few.
     met = low == wanted == high
     return Verdict(f"{what}, {wanted} in every round: {low}–{high}, {'met' if met else 'not met'}", met)
 
@@ -178,4 +181,5 @@ def _figures(counts: Sequence[int]) -> str:
 
 def _spread(values: Sequence[float | None]) -> Ratio | None:
     known = [value for value in values if value is not None]
+    # A round without memory makes the whole unknown: a median of the others would look complete.
     return Ratio(median(known), min(known), max(known)) if len(known) == len(values) else None

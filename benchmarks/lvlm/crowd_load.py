@@ -85,6 +85,7 @@ class CrowdResult:
 
 def bodies_of(items: Sequence[str], crowd: Crowd, seed: int) -> list[bytes]:
     """Makes the requests' bodies, with histories drawn anew in every round, so that no cache has them."""
+    # The time is in the seed: a Redis that is kept running remembers the answers of earlier runs.
     draw = random.Random(f"{crowd.name} {seed} {time.time_ns()}")
 
     def body() -> bytes:
@@ -115,6 +116,7 @@ def measure(bundle: Path, crowd: Crowd, bodies: Sequence[bytes]) -> CrowdResult:
         simulator.clear_ledger()  # of the warm-up
         idle = service.resident_bytes() if alone else None
         answers = asyncio.run(_ask_all(service.port, bodies, PATH))
+        # The peak holds for the life of the process, and the warm-up is far below it.
         peak = service.peak_resident_bytes() if alone else None
         calls = simulator.ended_calls()
         in_flight = simulator.peak_in_flight()
@@ -149,10 +151,12 @@ async def _ask_all(port: int, bodies: Sequence[bytes], path: str) -> list[tuple[
     ) -> tuple[float, dict[str, Any]]:
         reader, writer = connection
         began = time.perf_counter()
+        # Not drained: a request is smaller than the socket's buffer.
         writer.write(encode_post(f"{HOST}:{port}", path, body))
         head = await reader.readuntil(b"\r\n\r\n")
         fields = head.lower().split(b"\r\n")
         length = next((int(f.split(b":")[1]) for f in fields if f.startswith(b"content-length:")), 0)
+        # The service answers JSON with a Content-Length, never in chunks.
         content = await reader.readexactly(length)
         seconds = time.perf_counter() - began
         writer.close()

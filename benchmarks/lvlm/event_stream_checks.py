@@ -20,12 +20,14 @@ def event_problems(events: Sequence[Event]) -> Iterator[str]:
     the answer's, beside a ranking that it explains.
     """
     kinds = [kind for kind, _ in events]
+    # Without the answer there is nothing to compare with.
     if kinds[-1:] != [ANSWER_EVENT]:
         yield f"the event stream ends with {kinds[-1] if kinds else 'nothing'} instead of its answer"
         return
     if kinds[0] != CANDIDATES or kinds.count(CANDIDATES) != 1 or kinds.count(ANSWER_EVENT) != 1:
         yield f"the event stream goes {', '.join(dict.fromkeys(kinds))}"
     answer = events[-1][1]
+    # By rank too: an item that moves afterwards was taken back as well.
     told = {(item["rank"], item["item_id"]) for kind, item in events if kind == ITEM}
     placed = {(item["rank"], item["item_id"]) for item in answer["items"] if item["source"] == LVLM}
     if taken_back := told - placed:
@@ -33,6 +35,7 @@ def event_problems(events: Sequence[Event]) -> Iterator[str]:
     if untold := placed - told:
         yield f"{len(untold)} items are the LVLM's in the answer and were never told"
     explanations = [content.get("explanation") for kind, content in events if kind == EXPLANATION]
+    # An explanation is one event, never in parts.
     wanted = [answer["explanation"]] if answer.get("explanation") is not None else []
     if explanations != wanted:
         yield f"{len(explanations)} explanations were told, and the answer has {len(wanted)}"

@@ -62,6 +62,7 @@ async def load_gateway(
             took = time.perf_counter() - began
             found.endings[ending.value] += 1
             found.seconds.append(took)
+            # An ending is a value, never an exception: refusals and deadlines come here too.
             if ending is Ending.FINISHED:
                 found.answered.append(took)
             else:
@@ -74,8 +75,10 @@ async def load_gateway(
 
 def _call(number: int) -> Call:
     data = {
+        # A different title for each client, as different users have.
         "history": [{"title": f"red mug number {number}"}],
         "candidates": [{"label": "A", "title": "red lamp"}, {"label": "B", "title": "blue mug"}],
+        # The fields that the simulator reads from a prompt of the service.
         "order": "shuffled",
         "top": 2,
     }

@@ -80,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         BenchmarkError: the simulator does not start.
     """
+    # Thousands of deadlines are meant to be missed.
     logging.getLogger("service").setLevel(logging.ERROR)
     found: dict[float, list[HedgingRound]] = {share: [] for share in SHARES}
     with tqdm(total=len(SHARES) * arguments.rounds, unit="stretch", disable=None) as bar:
@@ -94,6 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _one_round(arguments: argparse.Namespace, share: float) -> HedgingRound:
     with running_simulator(*PACE) as simulator:
+        # Without an end: the phase lasts as long as the simulator runs.
         phase = {"fault": "straggler", "rate": arguments.stragglers, "delay": DELAY}
         simulator.set_faults({"phases": [phase]})
         seen = asyncio.run(
@@ -102,6 +104,7 @@ def _one_round(arguments: argparse.Namespace, share: float) -> HedgingRound:
                 clients=arguments.clients,
                 seconds=arguments.seconds,
                 deadline=DEADLINE,
+                # Far above the clients, so that the limit holds no second attempt back.
                 concurrency=256,
                 hedge=share,
             )

@@ -81,6 +81,7 @@ class BilledPicture:
     @property
     def pixels_per_item(self) -> float:
         """Pixels of one item's square cell, as the model sees it."""
+        # Cells are square and fill the width.
         return (self.seen[0] / self.columns) ** 2
 
 
@@ -116,6 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
     seen = pictures("gpt-4o")
     page = _page(found, seen, bundle.catalogue.manifest.dataset, len(cases), arguments)
     publish(page, arguments.markdown)
+    # An answer that fell back took no output tokens worth comparing.
     short = any(form_round.ordered < len(cases) for rounds in found.values() for form_round in rounds)
     return int(short or any_broken(limit_checks(found, seen)))
 
@@ -133,6 +135,7 @@ def pictures(model: str) -> dict[ImageMode, BilledPicture]:
     for mode in MODES:
         side = montage.CELL_SIDE[mode]
         (picture,) = montage.compose([Pillow.new("RGB", (side, side))] * HISTORY_SHOWN, mode)
+        # A picture that is small enough is not enlarged.
         scale = min(1.0, LOW_DETAIL / max(picture.width, picture.height))
         found[mode] = BilledPicture(
             (picture.width, picture.height),
@@ -156,6 +159,7 @@ def _measure(arguments: argparse.Namespace, cases: Sequence[Case]) -> Mapping[st
             found = asyncio.run(_ask(service.url, form, asked, arguments))
             rows = simulator.ledger()
             bar.update()
+            # A retry or a caption would be a call more; its tokens would be counted for a user.
             if len(rows) != len(asked) or {row["kind"] for row in rows} != {form}:
                 raise BenchmarkError(f"the simulator got {len(rows)} calls for {len(asked)} users")
             return FormRound(
@@ -243,6 +247,7 @@ def limit_checks(
     seconds = Ratio.of([s.seconds for s in paper], [s.seconds for s in label])
     grid, strip = (seen[mode] for mode in MODES)
     gain = grid.pixels_per_item / strip.pixels_per_item
+    # More pixels for more money would be no gain.
     pixels = Ratio(gain, gain, gain) if grid.tokens == strip.tokens else None
     return (TOKENS, tokens), (SECONDS, seconds), (PIXELS, pixels)
 

@@ -104,6 +104,7 @@ async def _measure(
     url: str, bundle: Bundle, cases: Sequence[Case], strategies: Sequence[str], rounds: int
 ) -> Found:
     found: Found = {(name, provider): [] for name in strategies for provider in PROVIDERS}
+    # Both models are named, so that each wire format bills one of known price.
     settings = Settings(simulator_url=url, simulator_models=tuple(MODELS.values()))
     async with AsyncExitStack() as stack:
         metrics = Metrics()
@@ -150,6 +151,7 @@ async def one_round(
             cache="use",
             deadline=DEADLINE,
         )
+        # The bare call comes first in every other turn, so that neither always finds the simulator warm.
         if number % 2:
             alone.append(await bare.call(await stage.prompt(request, bundle.catalogue)))
         before, stored, began = _call_seconds(metrics), _stored(metrics), time.perf_counter()
@@ -159,6 +161,7 @@ async def one_round(
             raise BenchmarkError(f"the simulator's answer was not used: {result.outcome}")
         if result.cache != "miss" or _stored(metrics) != stored + 1:
             raise BenchmarkError(f"an answer was not missed in the cache and written there: {result.cache}")
+        # The service's own histogram of this one call: one request is under way at a time.
         call = _call_seconds(metrics) - before
         own.append(took - call)
         calls.append(call)
@@ -200,10 +203,12 @@ class BareSdk:
 
     async def call(self, call: Call) -> float:
         """Makes one streamed call and reads it to the end; returns its seconds."""
+        # The provider's SDK client and request builder; none of its retries, parsing or limits.
         client = self._provider.client
         request = self._provider.request(call)
         began = time.perf_counter()
         if self.name == "simulator":
+            # OpenAI sends usage only when asked; Anthropic always does.
             options = {"include_usage": True}
             events = await client.chat.completions.create(**request, stream=True, stream_options=options)
         else:

@@ -82,6 +82,8 @@ async def _estimate(arguments: argparse.Namespace, catalogue: Catalogue, models:
             for name, form in asked(catalogue):
                 drawn = []
                 for case in cases:
+                    # Built once per user and form; the models differ only in how the same call is counted and
+                    # priced.
                     drawn.append(await calls.ranking(case, STRATEGIES[name], form, arguments.k))
                     bar.update()
                 found |= {(name, form, model): calls.estimate(drawn, model) for model in models}
@@ -99,6 +101,7 @@ def ranking_table(found: Estimates, models: Sequence[str]) -> Table:
     for strategy in dict.fromkeys(name for name, _, _ in found if name != CAPTION):
         for model in models:
             sides = [found[strategy, form, model] for form in FORMS]
+            # In the order of FORMS.
             label, paper = (side.dollars for side in sides)
             figures = [figure for side in sides for figure in _figures(side)]
             rows.append(
@@ -128,6 +131,7 @@ def _page(
     arguments: argparse.Namespace,
 ) -> str:
     pictured = any(item.image for item in catalogue.items)
+    # A bundle may have captions of several captioners; the sample's prompts have the first one's.
     captioner = next(iter(sorted(catalogue.captions)), None)
     today = datetime.date.today()
     notes = [warning for model in models if (warning := prices.warning(model, today))]

@@ -149,6 +149,7 @@ def summarise(strategy: str, replies: Sequence[Reply], added: Total) -> Strategy
         client_p95=percentile(seconds, 95),
         histogram_mean=added.mean,
         histogram_count=round(added.count),
+        # Divided by all users, those without a call included: a strategy is paid per user.
         input_tokens=sum(int(call.get("input_tokens") or 0) for call in calls) / len(replies),
         output_tokens=sum(int(call.get("output_tokens") or 0) for call in calls) / len(replies),
         cost_usd=None if (cost := known_sum(costs)) is None else cost / len(replies),
@@ -219,12 +220,15 @@ async def _measure_one(
         bar.update()
         return reply
 
+    # The first request may load and connect everything, so it is never measured.
     first = await ask(cases[0])  # also the first warm-up
+    # A strategy that the bundle or the service does not have is no failure of the measurement.
     if first.status is not None and 400 <= first.status < 500:
         tqdm.write(f"{strategy} is left out: the service refuses it ({first.error})", file=sys.stderr)
         return None
     for case in itertools.islice(itertools.cycle(cases), max(0, arguments.warmup - 1)):
         await ask(case)
+    # Only what is added after this scrape is this measurement.
     before = await _settled(client, strategy)
     replies = [await ask(case) for case in cases]
     after = await _observed(client, strategy, before.count + len(replies))
@@ -246,6 +250,7 @@ async def _observed(client: ServiceClient, strategy: str, count: float) -> Total
     """Reads the histogram once it holds ``count`` observations, or after two seconds as it is."""
     for _ in range(POLLS):
         total = await _scrape(client, strategy)
+        # Other clients may have added more; the page says so then.
         if total.count >= count:
             break
         await asyncio.sleep(POLL_SECONDS)
@@ -257,6 +262,7 @@ async def _scrape(client: ServiceClient, strategy: str) -> Total:
 
 
 def _cells(row: StrategyTimes, paper: float | None) -> tuple[str, ...]:
+    # A mean of 0 s, by a clock that stands still in a test, has no shares.
     share = row.difference / row.client_mean if row.client_mean else math.nan
     return (
         row.strategy,

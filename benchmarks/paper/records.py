@@ -81,6 +81,7 @@ class RecordFile:
             self._stream = path.open("a", encoding="utf-8")
         except OSError as error:
             raise BenchmarkError(f"cannot write {path}: {error.strerror}") from error
+        # An empty file has no header, also one whose header was half written and dropped.
         if not path.stat().st_size:
             self._write({"kind": HEADER, "schema": SCHEMA, **header})
 
@@ -104,7 +105,9 @@ class RecordFile:
 
     def _write(self, record: Mapping[str, Any]) -> None:
         try:
+            # NaN is no JSON; other readers would refuse the file.
             self._stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            # To the system, not to the disk: a killed process loses nothing, a power cut may.
             self._stream.flush()
         except OSError as error:
             raise BenchmarkError(
@@ -120,12 +123,14 @@ class RecordFile:
         self.failures = sum(record.get("error") is not None for record in run.records)
         contents = self.path.read_bytes()
         with self.path.open("r+b") as stream:
+            # A line without a newline was being written when the run was killed.
             stream.truncate(contents.rfind(b"\n") + 1)
 
     def _drop_unfinished_header(self) -> bool:
         """Empties a file that holds only the beginning of our header; another one may be the user's data."""
         contents = self.path.read_bytes()
         ours = json.dumps({"kind": HEADER}).encode()[:-1]
+        # Either may be the longer one: the file holds more or less of the header than its first field.
         unfinished = b"\n" not in contents and (contents.startswith(ours) or ours.startswith(contents))
         if unfinished:
             self.path.write_bytes(b"")
@@ -176,6 +181,7 @@ def _json(line: bytes) -> Record | None:
 
 
 def _check_same_options(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    # Only what both runs would do differently; the address and the concurrency may change.
     other = [
         f"{name} {before.get(name)!r} (now {now.get(name)!r})"
         for name in sorted({*before, *now})

@@ -71,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def record_of(case: Case, strategy: str, reply: Reply) -> dict[str, Any]:
     """Collects what a later table may want of one answer, without judging it."""
+    # A problem+json body has a detail and no items.
     body = reply.body if reply.error is None else {}
     return {
         "user": case.user,
@@ -101,6 +102,7 @@ def record_of(case: Case, strategy: str, reply: Reply) -> dict[str, Any]:
 
 async def _replay(arguments: argparse.Namespace, bundle: Bundle, cases: Cohort, records: RecordFile) -> None:
     wanted = strategies(arguments)
+    # A generator, so that candidates are drawn when they are asked, and no user is asked twice.
     todo = ((case, name) for case in cases for name in wanted if (case.user, name) not in records.finished)
     replay = _Replay(arguments, bundle, records)
     total = len(cases) * len(wanted)
@@ -113,6 +115,7 @@ async def _replay(arguments: argparse.Namespace, bundle: Bundle, cases: Cohort, 
                     for _ in range(arguments.concurrency):
                         group.create_task(replay.work(client, todo, bar))
             except ExceptionGroup as errors:
+                # The others are the same failure, or the cancellation that it caused.
                 raise errors.exceptions[0] from errors
 
 
@@ -139,6 +142,7 @@ class _Replay:
         payload: dict[str, Any] = {
             "history": list(case.history),
             "candidates": list(case.candidates),
+            # All candidates come back ranked, so that any cut-off can be scored later.
             "k": len(case.candidates),
         }
         if self._deadline_ms is not None:
@@ -151,11 +155,13 @@ class _Replay:
         Raises:
             BenchmarkError: the service turns requests or the strategy away, or serves another bundle.
         """
+        # A wrong key would otherwise be recorded as a miss of every user.
         if reply.status in TURNED_AWAY:
             raise BenchmarkError(
                 f"the service turns every request away ({reply.error}): mend that and repeat the command, "
                 "the answers so far are kept"
             )
+        # 429 is no refusal of the strategy: the service was busy until the attempts were used up.
         refused = reply.status is not None and 400 <= reply.status < 500 and reply.status != 429
         if refused and strategy not in self._answered:
             raise BenchmarkError(
@@ -166,6 +172,7 @@ class _Replay:
         self._answered.add(strategy)
         backbone: Mapping[str, Any] = reply.body.get("backbone") or {}
         name, version = backbone.get("name"), backbone.get("version")
+        # The target may not be in another bundle's catalogue, and the metrics of its manifest are others.
         if self._versions.get(str(name)) != version:
             raise BenchmarkError(
                 f"the service answers from backbone {name} {version}, which is not in this bundle: "

@@ -76,6 +76,7 @@ def behaviour_table(scores: Iterable[Score]) -> Table:
     )  # fmt: skip
     rows = []
     for found in scores:
+        # Without a price there is nothing that could be estimated.
         untold = found.estimated and found.cost_usd is not None
         estimated = f" ({found.estimated} estimated)" if untold else ""
         rows.append(
@@ -136,8 +137,10 @@ def training_differences(run: RecordedRun, scores: Iterable[Score]) -> list[str]
     is said.
     """
     lines = []
+    # None stands for all users, as training evaluates.
     sampled = run.header.get("options", {}).get("users") is not None
     for found in scores:
+        # Part of the cohort, or answers of two backbones: no manifest says what is right.
         incomplete = found.answers != run.header.get("cohort") or len(found.backbones) != 1
         if STRATEGIES[found.strategy].asks_lvlm or sampled or incomplete:
             continue
@@ -159,6 +162,7 @@ def training_differences(run: RecordedRun, scores: Iterable[Score]) -> list[str]
 def sampled_test_metrics(metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, float]:
     """Reads H@1, H@5 and N@5 of a manifest's test part, as shares of one; empty under another protocol."""
     test = metrics.get("test")
+    # Metrics of another number of negatives or another seed are other metrics.
     if not isinstance(test, Mapping) or test.get("protocol") != protocol:
         return {}
     return {name: float(test[name]) for name in METRICS if name in test}
@@ -168,6 +172,7 @@ def _scores(path: Path, run: RecordedRun) -> list[Score]:
     groups = by_strategy(run.records)
     if not groups:
         raise BenchmarkError(f"{path} holds no answer yet: run the replay first")
+    # Whose places count depends on the strategy, so an unknown one cannot be scored.
     unknown = sorted(groups.keys() - STRATEGIES.keys())
     if unknown:
         raise BenchmarkError(

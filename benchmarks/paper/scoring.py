@@ -128,6 +128,7 @@ def accuracy(ranks: Sequence[float]) -> Accuracy:
     """
     values = sampled_metrics(ranks)
     intervals = {f"H@{k}": wilson(sum(rank <= k for rank in ranks), len(ranks)) for k in (1, 5)}
+    # A gain is no yes or no, so Wilson's interval does not apply.
     intervals["N@5"] = bootstrap_mean([ndcg_at([rank], 5) for rank in ranks])
     return Accuracy(len(ranks), values, intervals)
 
@@ -138,6 +139,7 @@ def score(strategy: str, records: Sequence[Record]) -> Score:
     Raises:
         EvaluationError: there are no records.
     """
+    # All records, failures included: they are misses and stay in the denominator.
     own = [strategy_rank(record) for record in records]
     usable = [rank for rank, record in zip(own, records, strict=True) if answered(record)]
     calls = [record["lvlm"] for record in records if record.get("lvlm")]
@@ -165,6 +167,7 @@ def score(strategy: str, records: Sequence[Record]) -> Score:
 
 def is_simulated(call: Mapping[str, Any]) -> bool:
     """Whether the ``lvlm`` block of an answer comes from the simulator."""
+    # Records of older versions lack the field; there the names tell it.
     if call.get("simulated"):
         return True
     return str(call.get("provider")) in SIMULATORS or str(call.get("model")).startswith("simulator/")
@@ -184,6 +187,7 @@ def by_strategy(records: Iterable[Record]) -> dict[str, list[Record]]:
     """Groups records in the order of the strategy table; of a user asked twice only the first counts."""
     groups: dict[str, dict[int, Record]] = {}
     for record in records:
+        # setdefault keeps the first record of a user.
         groups.setdefault(record["strategy"], {}).setdefault(record["user"], record)
     order = {name: number for number, name in enumerate(STRATEGIES)}
     return {
@@ -217,7 +221,9 @@ def _rank(record: Record, index: int) -> float:
     if items[index].get("source") == LVLM:
         return index + 1
     own = _number(items[index].get("score"))
+    # Items above the target rank above it already, whatever their score.
     rivals = (item for item in items[index + 1 :] if item.get("source") == items[index].get("source"))
+    # "not below" and no "at least", so that NaN on either side counts as a tie too.
     return 1 + index + sum(not _number(item.get("score")) < own for item in rivals)
 
 

@@ -24,6 +24,7 @@ def create_bare_app(bundle_folder: Path, backbone: str, threads: int = 2, queue:
     items, rows = bundle.catalogue.items, bundle.catalogue.rows
     model = SequenceModel(bundle.backbones[backbone])
     executor = BoundedExecutor(threads, queue)
+    # No documents: the service's own are not measured either.
     app = FastAPI(openapi_url=None)
 
     @app.post("/recommend")

@@ -80,13 +80,16 @@ def run(arguments: argparse.Namespace) -> int:
     network, vectors = _weights(arguments)
     if arguments.k > len(vectors):
         raise BenchmarkError(f"there are {len(vectors)} items and -k is {arguments.k}")
+    # The same histories in every run and commit.
     draw = np.random.default_rng(0)
+    # Items of a history are different, so it cannot be longer than the catalogue.
     length = min(network.config.length, len(vectors))
     histories = [
         draw.choice(len(vectors), size=length, replace=False).astype(np.int32) for _ in range(arguments.users)
     ]
     with tempfile.TemporaryDirectory() as folder:
         ways = _ways(network, vectors, arguments.k, Path(folder))
+        # Before anything is timed: a faster way to other items is no comparison.
         identical = check_same_items(ways, histories)
         with tqdm(total=arguments.rounds * len(ways), unit="stretch", disable=None) as bar:
             measured = interleaved(
@@ -113,11 +116,13 @@ def check_same_items(ways: Mapping[str, TopK], histories: Sequence[Rows]) -> flo
         for name, other in others:
             other_rows, other_scores = other(history)
             equal += np.array_equal(rows, other_rows)
+            # Absolute: scores near 0 may differ by rounding as much as the best one.
             if not np.allclose(scores, other_scores, rtol=0, atol=TOLERANCE * float(np.abs(scores).max())):
                 raise BenchmarkError(
                     f"{name!r} and {reference!r} score the best items after {history.tolist()} differently"
                 )
             _check_swaps(name, rows, scores, other_rows)
+    # The share over all pairs of the reference with another way.
     return equal / (len(histories) * len(others))
 
 
@@ -194,6 +199,7 @@ def _from_bundle(network: SASRec, vectors: NDArray[np.float32], k: int, folder: 
     """Opens the service's own class on files as a bundle holds them, the item vectors memory-mapped."""
     export_encoder(network, folder / ENCODER)
     np.save(folder / ITEM_VECTORS, vectors)
+    # Memory-mapped, as the service opens it: all workers share the pages.
     mapped = np.load(folder / ITEM_VECTORS, mmap_mode="r", allow_pickle=False)
     model = SequenceModel(Backbone(_manifest(network.config), mapped, folder / ENCODER), threads=1)
 

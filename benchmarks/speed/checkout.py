@@ -34,12 +34,14 @@ def checked_out(repository: Path, commit: str) -> Iterator[Path]:
         raise BenchmarkError(
             f"{commit!r} is no commit of {repository}: name one that is, or fetch it"
         ) from error
+    # A folder inside, named after the commit: the page shows its name.
     with tempfile.TemporaryDirectory(prefix="msr-compare-") as folder:
         tree = Path(folder, found[:12])
         try:
             _git(repository, "worktree", "add", "--quiet", "--detach", str(tree), found)
             yield tree
         finally:
+            # --force: a run leaves untracked files behind, bytecode for one.
             _git(repository, "worktree", "remove", "--force", str(tree))
 
 
@@ -60,6 +62,7 @@ def page_of(tree: Path, name: str, options: Sequence[str]) -> str:
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks", name, *options],
         cwd=tree,
+        # An editable install points at another checkout; PYTHONPATH comes before it.
         env={**os.environ, "PYTHONPATH": str(tree)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -81,6 +84,7 @@ def page_of(tree: Path, name: str, options: Sequence[str]) -> str:
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
+    # SIGINT first, on which a benchmark stops its servers and says what it has.
     for number in (signal.SIGINT, signal.SIGKILL):
         if process.poll() is None:
             os.killpg(process.pid, number)

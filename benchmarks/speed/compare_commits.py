@@ -50,11 +50,13 @@ class Speed:
     def ratios(self) -> list[float]:
         """The speed of this work tree by the other commit's, pair by pair; below 1 it is slower."""
         pairs = zip(self.now, self.base, strict=True)
+        # Turned so that above 1 is always better.
         return [now / base if self.figure.more_is_better else base / now for now, base in pairs]
 
     @property
     def interval(self) -> Interval:
         """The interval of the ratio's median, at least 95 %."""
+        # In logarithms, where half and twice as fast are equally far from 1.
         low, high = median_interval([math.log(ratio) for ratio in self.ratios])
         return math.exp(low), math.exp(high)
 
@@ -91,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         speeds = _measure({"base": base, "now": machine.ROOT}, names, arguments.pairs)
     page = _page(speeds, arguments, base.name, time.monotonic() - began)
     publish(page, arguments.markdown)
+    # Not shown to be slower is no proof of equal speed; the interval says how much is excluded.
     return int(any(speed.verdict == "slower" for speed in speeds))
 
 
@@ -100,6 +103,7 @@ def _measure(trees: Mapping[str, Path], names: Sequence[str], pairs: int) -> lis
         (side, figure.name): [] for side in trees for figure in figures
     }
     with tqdm(total=pairs * len(names) * len(trees), unit="run", disable=None) as bar:
+        # Pairs outermost: each benchmark is spread over the whole time.
         for number in range(pairs):
             for name in names:
                 for side in list(trees)[:: 1 if number % 2 == 0 else -1]:  # each time in the other order

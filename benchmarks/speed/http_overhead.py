@@ -54,6 +54,7 @@ class Comparison:
     @property
     def throughput_ratio(self) -> Ratio:
         """Requests per second, ours by the bare app's."""
+        # Lists of rounds, in the same order for both.
         ours, bare = ([load.per_second for load in self.rounds[name]] for name in (OURS, BARE))
         return Ratio.of(ours, bare)
 
@@ -153,6 +154,7 @@ def verdicts(comparisons: Sequence[Comparison]) -> str:
 @contextmanager
 def _servers(folder: Path, backbone: str, cores: set[int] | None) -> Iterator[dict[str, int]]:
     """Runs both servers, one worker each, on the same core; only the one under load has something to do."""
+    # Strategy none asks no LVLM; the provider only has to need no key.
     settings = {"MSR_BACKBONE": backbone, "MSR_PROVIDER": "simulator", "MSR_SIMULATOR_URL": ""}
     port = free_port()
     bare = ["--bundle", str(folder), "--backbone", backbone, "--port", str(port)]
@@ -167,6 +169,7 @@ def _load(
     port: int, requests: Sequence[bytes], connections: int, seconds: float, bar: tqdm[Any]
 ) -> LoadResult:
     generate(HOST, port, requests, connections, WARM_UP * seconds)
+    # The warm-up above opened its own connections; so does this one.
     found = generate(HOST, port, requests, connections, seconds)
     bar.update()
     return found
@@ -199,6 +202,7 @@ def _ask(port: int, path: str, body: dict[str, Any]) -> list[str]:
 
 
 def _backbone(bundle: Bundle, name: str | None) -> str:
+    # Strategy none asks a raw backbone.
     names = [
         n
         for n, backbone in bundle.backbones.items()

@@ -83,6 +83,7 @@ def read(page: str, figure: Figure) -> float:
     """
     for row in _rows(page):
         named = all(re.fullmatch(pattern, row.get(column, "")) for column, pattern in figure.row.items())
+        # match, not fullmatch: a spread may follow the number in its cell.
         if named and (found := re.match(r"\d+(\.\d+)?", row.get(figure.column, ""))) and float(found[0]) > 0:
             return float(found[0])
     raise BenchmarkError(f"the page shows no {figure.column!r} in the row {dict(figure.row)}")
@@ -93,10 +94,13 @@ def _rows(page: str) -> Iterator[dict[str, str]]:
     heading: list[str] = []
     for line in page.splitlines():
         if not line.startswith("|"):
+            # A line without a pipe ends the table.
             heading = []
             continue
+        # A pipe after a backslash belongs to the cell.
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
         if not heading:
             heading = cells
         elif not all(re.fullmatch(":?-+:?", cell) for cell in cells):
+            # The second line of a table is the rule.
             yield dict(zip(heading, cells, strict=False))

@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     kinds = arguments.kinds.split(",") if arguments.kinds else list(KINDS)
     modes = arguments.modes.split(",")
     for name, known in (*((kind, KINDS) for kind in kinds), *((mode, MODES) for mode in modes)):
+        # Refused before any server is started.
         if name not in known:
             raise BenchmarkError(f"there is no {name!r}; known are {', '.join(known)}")
     found: dict[tuple[str, str], KindResult] = {}
@@ -66,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
                     trial = Trial(stack, arguments.bundle, mode, catalogue)
                     results = asyncio.run(trial.run(left, arguments.seconds, bar.update))
                 found |= {(kind, mode): result for kind, result in results.items()}
+                # The trial stops after the first kind that breaks a limit.
                 left = left[len(results) :]
     page = _page(found, arguments)
     publish(page, arguments.markdown)

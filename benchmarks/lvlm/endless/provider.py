@@ -80,6 +80,7 @@ def _events(anthropic: bool, name: str) -> Flow:
     event = b"data: " + json.dumps(content).encode() + b"\n\n"
     if anthropic:
         event = f"event: {content['type']}\n".encode() + event
+    # Many events in one block: a write for each would be slower than the client reads.
     return Flow(b"", event * (BLOCK // len(event)))
 
 
@@ -93,6 +94,7 @@ def _compressed(flow: Flow) -> Flow:
     After a full flush the compressor refers to nothing before it, so a compressed block can follow itself.
     """
     packer = zlib.compressobj(level=9, wbits=31)  # 31: a gzip header and trailer
+    # The head of the gzip stream and what comes once.
     first = packer.compress(flow.first) + packer.flush(zlib.Z_FULL_FLUSH)
     packed = packer.compress(flow.block * (INFLATED // len(flow.block))) + packer.flush(zlib.Z_FULL_FLUSH)
     return Flow(first, packed, flow.content_type, flow.status, "gzip")
@@ -137,7 +139,9 @@ KINDS: Mapping[str, Kind] = {
     "events": lambda anthropic, _: _events(anthropic, "events"),
     "event": lambda *_: Flow(b"data: ", b"x" * BLOCK),
     "comments": lambda *_: Flow(b"", b": still at it\n\n" * (BLOCK // 15)),
+    # A status line and then header lines without end: the client never sees a body.
     "head": lambda *_: Flow(b"HTTP/1.1 200 OK\r\n", b"x-more: more\r\n" * (BLOCK // 14), head=True),
+    # 103 responses may come in any number before the final one (RFC 9110, section 15.2).
     "informational": lambda *_: Flow(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * (BLOCK // 28), head=True),
     "compressed": lambda anthropic, stream: _compressed(
         _events(anthropic, "text") if stream else _body(anthropic)
@@ -221,7 +225,9 @@ async def _request(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, An
 
 async def main(port: int) -> None:
     """Serves until it is stopped."""
+    # It would otherwise take the core from the service that is measured.
     os.nice(NICE)
+    # The limit of the reader's buffer: a request's body holds pictures.
     server = await asyncio.start_server(Server().serve, "127.0.0.1", port, limit=2**24)
     async with server:
         await server.serve_forever()

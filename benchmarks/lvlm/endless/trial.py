@@ -109,6 +109,7 @@ class KindResult:
             said.append(f"none is {self.slower:.1f} ms slower in the median, at most {MOST_MS:g}")
         if unanswered := len(self.beside.milliseconds) - len(self.beside.answered):
             said.append(f"{unanswered} of {len(self.beside.milliseconds)} requests of none got no answer")
+        # A fallback is right, and so is what had come by the deadline; an error is not.
         if lost := sum(count for outcome, count in self.outcomes.items() if outcome not in _HONEST):
             said.append(f"{lost} requests on the provider did not end as a fallback or with what had come")
         if not self.outcomes or not self.sent:
@@ -154,6 +155,7 @@ class Trial:
             await self._none(none, 1.0)  # the SDKs are loaded at the start; the candidate model is warm now
             idle = _known(self._service.resident_bytes())
             brief = min(QUIET_SECONDS, seconds)
+            # The same clients and the same machine, with nothing on the provider.
             quiet = await self._none(none, brief)
             for kind in kinds:
                 result = brief if kind == GOOD else seconds
@@ -181,7 +183,9 @@ class Trial:
                 left = end - time.monotonic()
                 if left <= 0:
                     return
+                # No request goes on past the end of its kind.
                 deadline = min(DEADLINE, max(left, 0.1))
+                # The next model each turn: the breaker of the last one may be open.
                 model = f"{kind}.{framing}.{turn % SPARE}"
                 options = {
                     "strategy": "s3", "cache": "off", "provider": PROVIDERS[wire], "model": model,
@@ -209,6 +213,7 @@ class Trial:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             reply = await client.recommend(self._body(), {"strategy": "none"})
+            # A request that had to come again was not answered in time.
             good = reply.status == 200 and reply.attempts == 1
             took.append(1000 * reply.seconds if good else None)
             await asyncio.sleep(NONE_PAUSE)
@@ -243,6 +248,7 @@ def _settings(provider: str, mode: str) -> dict[str, str]:
         "MSR_ANTHROPIC_BASE_URL": provider,
         "MSR_ANTHROPIC_MODELS": ",".join(models),
         "MSR_LVLM_STREAM": str(mode == "stream").lower(),
+        # A second attempt would be one more endless answer under way.
         "MSR_LVLM_HEDGE": "0",
         "MSR_LOG_LEVEL": "error",
     }

@@ -113,6 +113,7 @@ def _provider(wire: str, behaviour: str) -> str:
 def _settings(fakes: Mapping[str, FakeVendor], folder: Path, mode: str) -> dict[str, str]:
     names = {wire: behaviours(folder, wire) for wire in PROGRAMS}
     base_url = f"{fakes['openai'].url}/v1"
+    # One provider for each behaviour, all at the same address: the model's name chooses the behaviour.
     compatible = {
         _provider("openai", name): {"base_url": base_url, "models": [name]} for name in names["openai"]
     }
@@ -150,8 +151,10 @@ async def _ask(
                 "model": cell.behaviour,
             }
             async with gate:
+                # The first request of a process may learn that a field is refused; the second one knows it.
                 for with_events in (False, True):
                     body = {"history": draw.sample(pictured, HISTORY), "k": K}
+                    # One request of a behaviour is under way at a time, so the log's difference is its calls.
                     before = fake.calls()[cell.behaviour]
                     reply = await client.recommend(body, options, with_events=with_events)
                     found[cell].append(

@@ -119,6 +119,7 @@ class Spending:
             said.append(f"{self.endings[Ending.BUDGET]} requests were refused for the budget")
         if abs(self.reserved) > NEAR:
             said.append(f"{self.reserved:.6f} US dollars stay reserved")
+        # A cell whose calls reserve nothing would pass every other check.
         if not self.calls or not self.peak:
             said.append(f"{self.calls} calls reserved {self.peak:.6f} US dollars: nothing was tried")
         return said
@@ -175,6 +176,7 @@ async def _ask(
     found = {}
     with tqdm(total=len(cells) * arguments.requests, unit="request", disable=None) as bar:
         for cell in cells:
+            # One cell after the other: a gateway, its meters and metrics belong to one cell alone.
             found[cell] = await _spend(cell, fakes[cell.wire], calls, arguments.requests, arguments.at_once)
             bar.update(arguments.requests)
     return found
@@ -191,6 +193,7 @@ async def _spend(
     stores = Stores.in_memory(MemoryCache(0), meters)
     providers = open_providers(settings, prices.image_detail, only=name)
     gateway = open_gateway(GatewayOptions.of(settings), providers, stores, metrics, prices=prices)
+    # The fake keeps one log for all cells.
     before = fake.calls()[cell.behaviour]
     gate = asyncio.Semaphore(at_once)
 
@@ -199,6 +202,7 @@ async def _spend(
         async with gate:
             return (await gateway.call(name, asking, DEADLINE)).ending.value
 
+    # A few prompts over and over: what is looked for does not depend on them.
     turns = itertools.islice(itertools.cycle(calls), requests)
     ended = await asyncio.gather(*map(one, turns), return_exceptions=True)
     try:
@@ -233,6 +237,7 @@ def _settings(cell: BehaviourCell, fake: FakeVendor, provider: str) -> Settings:
         anthropic_base_url=fake.url,
         anthropic_models=(cell.behaviour,),
         budget_usd_per_day=USD_PER_DAY,
+        # Whatever the environment says of budgets, limits and cassettes is overridden.
         budget_usd_per_hour=None,
         lvlm_hedge=0,
         lvlm_limits={},

@@ -87,6 +87,7 @@ Table = Mapping[str, Expectation]
 
 
 def _table(*lines: tuple[str, Expectation]) -> Table:
+    # Names with the same expectation share a line.
     return {name: expected for names, expected in lines for name in names.split()}
 
 
@@ -228,6 +229,7 @@ class CountedReply:
 def problems_with(right: Expectation, asked: Sequence[CountedReply]) -> list[str]:
     """Lists what is wrong with the answers of a behaviour, a sentence each; the first request comes first."""
     said: dict[str, list[str]] = {}
+    # The first request of a process may cost a call more.
     for number, one in enumerate(asked):
         for sentence in _reply_problems(right, one, right.later if number else right.first):
             said.setdefault(sentence, []).append("with events" if one.with_events else "without")
@@ -251,6 +253,7 @@ def _reply_problems(right: Expectation, one: CountedReply, calls: tuple[int, int
     if one.outcome not in outcomes:
         yield f"outcome {one.outcome} instead of {' or '.join(outcomes)}"
     placed = sum(item["source"] == LVLM for item in body["items"])
+    # Served says whose order it is; an answer with one item of the LVLM is the LVLM's.
     if (body["served"] == STRATEGY) != bool(placed):
         yield f"served {body['served']} with {placed} items of the LVLM"
     if not calls[0] <= one.calls <= calls[1]:

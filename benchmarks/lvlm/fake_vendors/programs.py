@@ -30,7 +30,9 @@ PROGRAMS = {"openai": "fake_openai.py", "anthropic": "fake_anthropic.py"}
 MODES = ("plain", "stream")
 """How the service asks the provider (``MSR_LVLM_STREAM``)."""
 
+# As the sources of the fakes ask: a case of a match, or a comparison of the model.
 _NAMED = re.compile(r'(?:case|get\("model"\) ==) "([a-z0-9-]+)"')
+# One of them logs lines of text, the other JSON.
 _LOGGED = re.compile(r"POST \S+ HTTP/1\.1 (\S+) ")
 
 
@@ -68,6 +70,7 @@ class FakeVendor:
 
     def calls(self) -> Counter[str]:
         """Counts its requests so far, by behaviour."""
+        # Read anew each time: the program appends while it runs.
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return Counter(model for line in lines if (model := _model(line)))
 

@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         BenchmarkError: a server does not start, a fault is not known, or the bundle has too few captions.
     """
     faults = arguments.faults.split(",") if arguments.faults else list(EXPECTED)
+    # Before any server is started.
     unknown = [name for name in faults if name not in EXPECTED]
     if unknown:
         raise BenchmarkError(f"no fault {unknown[0]!r}; known are {', '.join(EXPECTED)}")
@@ -112,6 +113,7 @@ def shown(problems: Sequence[str]) -> list[str]:
     """Lists what is wrong, cell by cell; above ``MOST_SHOWN`` sentences it counts them by fault."""
     if len(problems) <= MOST_SHOWN:
         return list(problems)
+    # The numbers in a sentence differ from cell to cell; without them equal sentences can be counted.
     counted = Counter(_DICTS.sub("{…}", _CELL.sub(r"\1", sentence)) for sentence in problems)
     return [f"{sentence} ({count} times)" for sentence, count in counted.most_common(2 * MOST_SHOWN)]
 
@@ -157,8 +159,10 @@ def limit_checks(
     """
     ours = sum((each.ours for each in comparisons.values()), NO_CALLS)
     theirs = sum((each.theirs for each in comparisons.values()), NO_CALLS)
+    # Judged by themselves: among all tokens an error of the estimate would hardly show.
     ours_cut, theirs_cut = _without_usage(comparisons.values())
     return [
+        # One figure and no rounds: median and extremes are the same.
         ("answers", LATENESS_LIMIT, Ratio(worst, worst, worst)),
         *((kind, TOTAL_LIMIT, _share(ours.tokens[kind], theirs.tokens[kind])) for kind in TOKEN_KINDS),
         ("US dollars", TOTAL_LIMIT, _share(ours.dollars, theirs.dollars)),

@@ -36,6 +36,7 @@ class Findings:
         self._rows: defaultdict[str, list[LedgerRow]] = defaultdict(list)
         self._refused: Counter[str] = Counter()
         for row in observed.ledger:
+            # The call without the field follows at once and is the attempt that counts.
             if refused_field(row):
                 self._refused[row["model"]] += 1
             else:
@@ -69,6 +70,7 @@ class Findings:
         return ", ".join(found)
 
     def _unasked_calls(self) -> Iterator[str]:
+        # The warm-up's calls are not among them: the ledger was cleared after it.
         for model in self._rows.keys() - {cell.model for cell in self._cells}:
             yield f"{model}: {len(self._rows[model])} calls that no cell asked for"
 
@@ -108,6 +110,7 @@ class Findings:
 
     def _compare(self, wire: str, mode: str) -> Comparison:
         cells = [cell for cell in self._cells if (cell.wire, cell.mode) == (wire, mode)]
+        # Whole cells, since the metrics do not tell single calls apart.
         of_cut = [cell for cell in cells if without_usage(self._rows[cell.model])]
         equal = not any(sentence for cell in cells for sentence in self._totals_problems(cell))
         return Comparison(*self._both(cells), equal, self._both(of_cut))
@@ -129,6 +132,7 @@ class Findings:
         sums: defaultdict[str, float] = defaultdict(float)
         for (name, labels), value in self._metrics[cell.mode].items():
             its = dict(labels)
+            # Histograms have _count, counters _total.
             here = name == f"msr_lvlm_{metric}_{sample}"
             # A cell's model is its own. Dollars of simulated calls have the label provider="simulator".
             if here and its["model"] == cell.model and its["provider"] in (cell.wire, "simulator"):

@@ -41,6 +41,7 @@ class Totals:
     def of(cls, rows: Iterable[LedgerRow]) -> Totals:
         """Adds up rows of the simulator's ledger; tokens of calls that are not billed are left out."""
         rows = list(rows)
+        # A call that was refused or broke before any work costs nothing.
         billed = [row for row in rows if row["billed_input_tokens"]]
         tokens = {kind: float(sum(row[name] for row in billed)) for kind, name in _BILLED.items()}
         return cls(float(len(rows)), tokens, sum(row["cost_usd"] for row in rows))
@@ -77,6 +78,7 @@ def totals_problems(ours: Totals, estimated: Mapping[str, float], rows: Sequence
     if bool(untold) != any(estimated.values()):
         yield f"usage did not arrive for {len(untold)} calls, and we estimate {dict(estimated)}"
     told = Totals.of(row for row in rows if row["usage_sent"])
+    # The service's metrics hold told and estimated tokens together, and the estimated ones once more.
     ours_told = {kind: ours.tokens[kind] - estimated.get(kind, 0.0) for kind in TOKEN_KINDS}
     if ours_told != told.tokens:
         yield f"told tokens are {ours_told} in our books, {dict(told.tokens)} in the simulator's"

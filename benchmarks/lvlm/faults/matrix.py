@@ -77,6 +77,7 @@ class Matrix:
         self._items = [item.item_id for item in catalogue.items]
         self._described = _described(catalogue)
         self._asked: dict[FaultCell, list[Exchange]] = {cell: [] for cell in cells}
+        # Seeded: the same requests in every run.
         self._draw = random.Random(0)
 
     @classmethod
@@ -89,6 +90,7 @@ class Matrix:
         """
         with ExitStack() as stack:
             simulator = stack.enter_context(running_simulator(*PACE, "--prompt-cache"))
+            # By model: all faults play side by side on one simulator.
             script = {cell.model: cell.script for cell in cells if cell.fault != HEALTHY}
             simulator.set_faults({"by_model": script})
             services = {
@@ -144,6 +146,7 @@ class Matrix:
         # A healthy cell is asked once more, so that the vendor bills cached tokens.
         caches = ("use", "refresh") if cell.fault == HEALTHY else ("use",)
         body = self._body(cell.deadline)
+        # The same body twice for a healthy cell: the second call finds the vendor's prompt cache warm.
         pool = frozenset(body["candidates"])
         async with gate:
             for cache in caches:
@@ -165,6 +168,7 @@ class Matrix:
 
     def _body(self, deadline: float) -> dict[str, Any]:
         history = self._draw.sample(self._described, HISTORY)
+        # A candidate that is in the history would be excluded from the answer.
         others = [item for item in self._items if item not in history]
         return {
             "history": history,
@@ -201,9 +205,11 @@ def _settings(cells: Sequence[FaultCell], mode: str, simulator: str) -> dict[str
         "MSR_LVLM_ATTEMPTS": str(ATTEMPTS),
         "MSR_LVLM_HEDGE": "0",  # attempts are counted: none beside one that is slow by chance
         "MSR_LVLM_CALL_MS": str(round(1000 * CALL_SECONDS)),
+        # Simulated calls are free otherwise, and there would be no dollars to compare.
         "MSR_SIMULATOR_BILLS": "true",
         "MSR_LOG_LEVEL": "error",
         "OPENAI_API_KEY": "rehearsal",
+        # The vendors' own providers, pointed at the simulator.
         "MSR_OPENAI_BASE_URL": f"{simulator}/v1",
         "MSR_OPENAI_MODELS": models["openai"],
         "ANTHROPIC_API_KEY": "rehearsal",

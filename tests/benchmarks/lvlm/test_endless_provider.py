@@ -115,7 +115,10 @@ def test_a_stretch_tells_what_was_sent_and_what_none_took(bundle_folder: Path) -
     with ExitStack() as stack:
         trial = Trial(stack, bundle_folder, "stream", open_bundle(bundle_folder).catalogue)
         found = asyncio.run(trial.run([GOOD, "event"], 1.0, lambda: None))
-    for kind, outcomes in ((GOOD, {"repaired"}), ("event", {"fallback_provider", "fallback_deadline"})):
+    assert "repaired" in found[GOOD].outcomes
+    # The last request has the rest of the second, which a busy machine may cut.
+    cut = {"partial", "fallback_deadline"}
+    for kind, outcomes in ((GOOD, {"repaired", *cut}), ("event", {"fallback_provider", *cut})):
         assert found[kind].outcomes.keys() <= outcomes
         assert found[kind].sent > 0
         assert found[kind].memory > 0
