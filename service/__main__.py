@@ -17,7 +17,7 @@ The simulator is a server of its own: python -m service.simulator
 
 
 def main(argv: list[str]) -> int:
-    """Run one command and return its exit status."""
+    """Runs one command and returns its exit status: 2 for one that does not exist."""
     command, arguments = (argv[0], argv[1:]) if argv else ("serve", [])
     if command in ("-h", "--help"):
         print(USAGE, end="")
