@@ -86,7 +86,7 @@ demo: $(VENV)/all ## make the committed demo bundle again (service/demo): data, 
 	$(BIN)/python -m models export --run build/demo-runs/morec-t-enhanced --bundle build/demo \
 		--name morec-t-enhanced
 	rm -rf service/demo && cp -r build/demo service/demo
-	$(BIN)/python tests/demo_golden.py
+	$(BIN)/python tests/fakes/demo_golden.py
 
 lock: ## make constraints.txt again from the ranges in pyproject.toml; torch stays as it is pinned
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -10,7 +10,7 @@ from benchmarks.lab.cases import Case
 from benchmarks.lab.stats import mean
 from service.catalogue.bundle import Catalogue
 from service.lvlm.contracts import Form, StageOptions, StageRequest
-from service.lvlm.prompts import caption_prompt
+from service.lvlm.prompt.prompts import caption_prompt
 from service.lvlm.providers.base import Call
 from service.metrics import Metrics
 from service.stores.stores import memory_stores

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.lvlm.attempt import Ending
-from service.lvlm.pricing import Prices
+from service.lvlm.cost.prices import Prices
 from service.lvlm.providers.base import Call, Prompt, Text
 from service.metrics import Metrics
 from service.settings import Settings

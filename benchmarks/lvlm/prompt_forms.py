@@ -27,10 +27,10 @@ from benchmarks.lab.simulator_control import running_simulator
 from benchmarks.lab.stats import mean, median
 from benchmarks.lab.tables import Table
 from models.evaluation import EvaluationProtocol
-from service.lvlm import montage
 from service.lvlm.contracts import HISTORY_SHOWN, Form, ImageMode
-from service.lvlm.pricing import Prices
-from service.lvlm.tokens import Tiles
+from service.lvlm.cost.prices import Prices
+from service.lvlm.cost.tokens import Tiles
+from service.lvlm.prompt import history_picture
 
 FORMS: tuple[Form, ...] = ("label", "paper")
 MODES: tuple[ImageMode, ...] = ("grid", "strip")
@@ -133,8 +133,8 @@ def pictures(model: str) -> dict[ImageMode, BilledPicture]:
         raise BenchmarkError(f"{model} bills a picture by its size")
     found: dict[ImageMode, BilledPicture] = {}
     for mode in MODES:
-        side = montage.CELL_SIDE[mode]
-        (picture,) = montage.compose([Pillow.new("RGB", (side, side))] * HISTORY_SHOWN, mode)
+        side = history_picture.CELL_SIDE[mode]
+        (picture,) = history_picture.compose([Pillow.new("RGB", (side, side))] * HISTORY_SHOWN, mode)
         # A picture that is small enough is not enlarged.
         scale = min(1.0, LOW_DETAIL / max(picture.width, picture.height))
         found[mode] = BilledPicture(

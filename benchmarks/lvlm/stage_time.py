@@ -33,7 +33,7 @@ from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import Bundle
 from service.lvlm.answer_cache import CACHE
 from service.lvlm.contracts import Outcome, StageRequest
-from service.lvlm.pricing import Prices
+from service.lvlm.cost.prices import Prices
 from service.lvlm.providers.base import Call
 from service.lvlm.stage import LvlmStage
 from service.metrics import Metrics

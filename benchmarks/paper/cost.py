@@ -22,9 +22,9 @@ from benchmarks.lab.tables import Table
 from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import Catalogue
 from service.lvlm.contracts import Form
-from service.lvlm.pricing import Prices
+from service.lvlm.cost.prices import Prices
+from service.lvlm.cost.tokens import BYTES_PER_TOKEN
 from service.lvlm.providers.base import Usage
-from service.lvlm.tokens import BYTES_PER_TOKEN
 from service.strategies import STRATEGIES
 
 FORMS: tuple[Form, ...] = ("label", "paper")
@@ -144,7 +144,7 @@ def _page(
     sections = [
         f"## What {PER:,} users cost: {catalogue.manifest.dataset}\n",
         machine.describe(machine.facts())
-        + f"- prices: list prices of {prices.as_of} (`service/lvlm/pricing.toml`)\n"
+        + f"- prices: list prices of {prices.as_of} (`service/lvlm/cost/prices.toml`)\n"
         + f"- {arguments.users} users drawn with seed {arguments.seed}, 1 + 29 candidates, k = {arguments.k}"
         + (f", captions of {captioner}\n" if captioner else "\n")
         + f"- command: `{arguments.command_line}`\n"

@@ -9,10 +9,10 @@ from models.contracts.captions import Caption, CaptionFile
 from service.captioning.progress import CaptioningProgress
 from service.catalogue.bundle import Catalogue
 from service.lvlm.captions import caption_call
-from service.lvlm.pictures import Pictures
-from service.lvlm.prompts import CAPTION_VERSION
+from service.lvlm.prompt.item_pictures import Pictures
+from service.lvlm.prompt.prompts import CAPTION_VERSION
+from service.lvlm.prompt.thumbnails import ThumbnailCache
 from service.lvlm.providers.base import Call
-from service.lvlm.thumbnails import ThumbnailCache
 
 ImageRows = tuple[int, ...]
 """Item rows that show one and the same image: it is described once, and the caption is written for each."""

@@ -9,7 +9,7 @@ from service.captioning.backlog import Backlog, ImageRows, NoCaptionError, Stopp
 from service.captioning.batch_client import BatchClient
 from service.captioning.submissions import Submission, Submissions
 from service.lvlm.captions import caption_in
-from service.lvlm.pricing import Prices
+from service.lvlm.cost.prices import Prices
 from service.lvlm.providers.base import FailureKind, Finish, ProviderError, TextDelta, Usage
 from service.lvlm.providers.batches import BatchResult, BatchState
 

@@ -9,9 +9,9 @@ from service.captioning.batch_client import BatchClient
 from service.captioning.batch_collector import BatchCollector
 from service.captioning.batch_submitter import BatchSubmitter
 from service.captioning.submissions import Submissions
-from service.lvlm.allowance import Quota
-from service.lvlm.gateway import Gateway
-from service.lvlm.pricing import Prices
+from service.lvlm.calls.gateway import Gateway
+from service.lvlm.cost.budgets_and_quotas import Quota
+from service.lvlm.cost.prices import Prices
 from service.lvlm.providers.base import FailureKind, ProviderError
 from service.lvlm.providers.batches import Batches
 

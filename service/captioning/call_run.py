@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from service.captioning.backlog import AccountRefusedError, Backlog, ImageRows, NoCaptionError, StoppedError
 from service.captioning.journal import Journal
-from service.lvlm.allowance import CAUTION
 from service.lvlm.attempt import Ending
+from service.lvlm.calls.gateway import Gateway
 from service.lvlm.captions import CALL_TIMEOUT, caption_of
 from service.lvlm.completion import Completion
-from service.lvlm.gateway import Gateway
+from service.lvlm.cost.budgets_and_quotas import CAUTION
 from service.lvlm.providers.base import Call, FailureKind
 
 MAX_OUTAGE = 300.0

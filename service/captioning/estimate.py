@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from service.captioning.backlog import Backlog, ImageRows, NoCaptionError
 from service.lvlm.bill import Bill
-from service.lvlm.gateway import Gateway
+from service.lvlm.calls.gateway import Gateway
 
 MAX_SAMPLED = 100
 """Images that an estimate reads, evenly spread over the backlog; up to 199, as the stride is rounded down."""

@@ -20,8 +20,8 @@ from service.captioning.estimate import report_estimate
 from service.captioning.journal import Journal
 from service.captioning.submissions import Submissions
 from service.errors import ConfigurationError
-from service.lvlm.gateway import Gateway
-from service.lvlm.pricing import Prices
+from service.lvlm.calls.gateway import Gateway
+from service.lvlm.cost.prices import Prices
 from service.metrics import Metrics
 from service.settings import Settings
 from service.wiring.lvlm import GatewayOptions, budget_of, open_gateway, open_quota

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from service.catalogue.bundle import Catalogue
-from service.lvlm import montage, prompts
+from service.lvlm.answer.entries import Candidates
+from service.lvlm.answer.parser import is_complete, read_answer
+from service.lvlm.answer.streamed_prefix import StreamedPrefix
 from service.lvlm.answer_cache import answer_key
-from service.lvlm.answers import is_complete, read_answer
 from service.lvlm.attempt import Ending
 from service.lvlm.bill import Bill
 from service.lvlm.completion import Completion
@@ -28,12 +29,11 @@ from service.lvlm.contracts import (
     StageRequest,
     StageResult,
 )
-from service.lvlm.entries import Candidates
-from service.lvlm.history_view import view_history, without_pictures
-from service.lvlm.pictures import Pictured, Pictures
+from service.lvlm.prompt import history_picture, prompts
+from service.lvlm.prompt.history_view import view_history, without_pictures
+from service.lvlm.prompt.item_pictures import Pictured, Pictures
 from service.lvlm.providers.base import Call, FinishReason, Prompt
 from service.lvlm.stage_warnings import model_warnings, view_warnings
-from service.lvlm.told import StreamedPrefix
 from service.strategies import Task
 
 MARGIN = 0.02
@@ -128,7 +128,7 @@ class RankingCall:
                 "modality": request.modality if raw else None,
                 "image_mode": request.image_mode if shows_images else None,
                 "prompt": prompts.VERSIONS[request.form],
-                "montage": montage.VERSION if shows_images else None,
+                "montage": history_picture.VERSION if shows_images else None,
                 "provider": provider,
                 "model": model,
                 "max_output_tokens": self._options.max_output_tokens,

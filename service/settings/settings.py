@@ -17,9 +17,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.lvlm.providers.addresses import host_of
-from service.lvlm.providers.configured import Names
+from service.lvlm.providers.configured_provider import Names
 from service.lvlm.providers.registry import BUILT_IN, ConfiguredProvider, ProviderSettings
+from service.lvlm.providers.wire.base_urls import host_of
 
 DEMO_BUNDLE = Path(__file__).parents[1] / "demo"
 """The bundle that is served unless the deployment names another."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.catalogue.bundle import Bundle
 from service.errors import ConfigurationError
-from service.lvlm.pricing import Prices
+from service.lvlm.cost.prices import Prices
 from service.lvlm.providers.base import Usage
 from service.settings import Settings
 from service.wiring.candidates import default_backbone

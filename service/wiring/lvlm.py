@@ -10,20 +10,20 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from service.lvlm.accounts import Ledger
-from service.lvlm.allowance import Budget, Quota, RateLimit
 from service.lvlm.answer_cache import AnswerCache, Lifetimes
+from service.lvlm.calls.gateway import Gateway
+from service.lvlm.calls.retries import Retries
+from service.lvlm.calls.worker_lease import WorkLease
 from service.lvlm.captions import Captions
 from service.lvlm.contracts import StageOptions
-from service.lvlm.elsewhere import WorkLease
-from service.lvlm.gateway import Gateway
-from service.lvlm.pictures import Pictures
-from service.lvlm.pricing import Prices
+from service.lvlm.cost.budgets_and_quotas import Budget, Quota, RateLimit
+from service.lvlm.cost.ledger import Ledger
+from service.lvlm.cost.prices import Prices
+from service.lvlm.prompt.item_pictures import Pictures
+from service.lvlm.prompt.thumbnails import ThumbnailCache
 from service.lvlm.providers.base import Provider
 from service.lvlm.providers.registry import SIMULATORS
-from service.lvlm.retries import Retries
 from service.lvlm.stage import LvlmStage
-from service.lvlm.thumbnails import ThumbnailCache
 from service.metrics import Metrics
 from service.settings import Settings
 from service.stores.stores import Stores

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from service.errors import ConfigurationError
-from service.lvlm.cassettes import Cassette, CassetteWriter, Player, Recorder
 from service.lvlm.providers.base import Provider
 from service.lvlm.providers.batches import Batches
-from service.lvlm.providers.configured import ImageDetailOf
-from service.lvlm.providers.late import LateProvider
+from service.lvlm.providers.cassettes import Cassette, CassetteWriter, Player, Recorder
+from service.lvlm.providers.configured_provider import ImageDetailOf
+from service.lvlm.providers.lazy_provider import LateProvider
 from service.settings import Settings
 
 

@@ -9,7 +9,7 @@ from service.catalogue.histories import HistoryReader
 from service.executor import BoundedExecutor
 from service.generation import CurrentGeneration
 from service.http.services import Services
-from service.lvlm.pricing import Prices
+from service.lvlm.cost.prices import Prices
 from service.lvlm_choices import LvlmChoices
 from service.metrics import Metrics
 from service.recommender import Recommender

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from redis_process import RedisServer
 
-from service.lvlm.allowance import CAUTION, Budget, Quota, Reservation
 from service.lvlm.bill import Bill
+from service.lvlm.cost.budgets_and_quotas import CAUTION, Budget, Quota, Reservation
 from service.stores.base import BURST, Flow, Meters, StoreError, Sum
 from service.stores.memory import MemoryMeters
 from service.stores.redis import PAUSE_AFTER_FAILURE, RedisConnection, RedisLeases, RedisMeters

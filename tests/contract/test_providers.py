@@ -14,8 +14,8 @@ import pytest
 from scripted_server import AnthropicScript, OpenAIScript, Reply, scripted_server
 from simulator_process import start_simulator
 
-from service.lvlm.pricing import Prices
-from service.lvlm.providers.anthropic_messages import AnthropicMessages
+from service.lvlm.cost.prices import Prices
+from service.lvlm.providers.anthropic.messages import AnthropicMessages
 from service.lvlm.providers.base import (
     Call,
     Event,
@@ -30,9 +30,9 @@ from service.lvlm.providers.base import (
     TextDelta,
     Usage,
 )
-from service.lvlm.providers.dialect import Dialect
-from service.lvlm.providers.late import LateProvider
-from service.lvlm.providers.openai_chat import OpenAIChat
+from service.lvlm.providers.lazy_provider import LateProvider
+from service.lvlm.providers.openai.chat import OpenAIChat
+from service.lvlm.providers.wire.dialect import Dialect
 
 KEY = "sk-secret"
 PIXEL = base64.b64decode(

@@ -40,10 +40,10 @@ from benchmarks.lvlm.fake_vendors.programs import (
 from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import Catalogue
 from service.lvlm.attempt import Ending
-from service.lvlm.pricing import ModelPrice, Prices
+from service.lvlm.cost.prices import ModelPrice, Prices
+from service.lvlm.cost.tokens import UNKNOWN_FAMILY
 from service.lvlm.providers.base import Call
 from service.lvlm.providers.openai.settings import CompatibleProvider
-from service.lvlm.tokens import UNKNOWN_FAMILY
 from service.metrics import Metrics
 from service.settings import Settings
 from service.stores.base import Sum

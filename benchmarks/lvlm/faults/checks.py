@@ -13,7 +13,7 @@ from benchmarks.lab.service_client import Reply
 from benchmarks.lab.simulator_control import LedgerRow
 from benchmarks.lvlm.event_stream_checks import event_problems
 from benchmarks.lvlm.faults.cells import BREAKS, EXPECTED, HANGING, REFUSALS, FaultCell, K
-from service.lvlm.breaker import MIN_ATTEMPTS
+from service.lvlm.calls.circuit_breaker import MIN_ATTEMPTS
 from service.simulator.faults import NO_SCHEMA
 
 BROKEN_HALFWAY = ("reset_midstream", "error_in_stream", "error_text", "truncated", "no_finish_half")

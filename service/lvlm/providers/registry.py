@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.lvlm.providers.anthropic.settings import AnthropicSettings
-from service.lvlm.providers.configured import ConfiguredProvider, KindSettings
+from service.lvlm.providers.configured_provider import ConfiguredProvider, KindSettings
 from service.lvlm.providers.openai.settings import CompatibleSettings, OpenAISettings
 from service.lvlm.providers.simulator.settings import SIMULATORS, SimulatorSettings
 

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from service.lvlm.providers.dialect import Dialect, OutputCap
+from service.lvlm.providers.wire.dialect import Dialect, OutputCap
 
 _FRAMING = frozenset(
     (

@@ -14,7 +14,7 @@ from benchmarks.lvlm import stage_time
 from benchmarks.lvlm.stage_time import BareSdk, EmptiedCache, Round, limit_checks, one_round
 from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import open_bundle
-from service.lvlm.pricing import Prices
+from service.lvlm.cost.prices import Prices
 from service.settings import Settings
 
 

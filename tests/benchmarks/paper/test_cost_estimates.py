@@ -12,9 +12,9 @@ from benchmarks.lab.lvlm_calls import CallBuilder
 from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import open_bundle
 from service.lvlm.contracts import StageRequest
-from service.lvlm.pricing import Prices
-from service.lvlm.providers.openai_chat import OpenAIChat
-from service.lvlm.tokens import BYTES_PER_TOKEN
+from service.lvlm.cost.prices import Prices
+from service.lvlm.cost.tokens import BYTES_PER_TOKEN
+from service.lvlm.providers.openai.chat import OpenAIChat
 from service.strategies import STRATEGIES
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toy
+import toy_models
 from small_data import rows, save_picture
 
 from models.contracts import Item
@@ -88,7 +88,7 @@ def test_any_transformers_text_model_is_read_from_a_path_and_cached_by_its_weigh
     data, cache = dataset(tmp_path / "photos"), tmp_path / "cache"
 
     def features(folder: Path) -> np.ndarray:
-        settings = toy.config(tower={"modalities": ["text"]}, features={"text_encoder": str(folder)})
+        settings = toy_models.config(tower={"modalities": ["text"]}, features={"text_encoder": str(folder)})
         return item_features(data, settings.features, settings.modalities, cache)["text"].values
 
     model = tiny_text_model(tmp_path / "model")
@@ -103,7 +103,7 @@ def test_any_transformers_text_model_is_read_from_a_path_and_cached_by_its_weigh
 
 
 def test_clip_is_read_from_a_path(tmp_path: Path) -> None:
-    settings = toy.config(
+    settings = toy_models.config(
         tower={"modalities": ["image"]}, features={"image_encoder": str(tiny_clip(tmp_path / "clip"))}
     )
     features = item_features(
@@ -116,7 +116,7 @@ def test_clip_is_read_from_a_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("modality", "key"), [("text", "text_encoder"), ("image", "image_encoder")])
 def test_an_encoder_that_is_nowhere_is_refused_by_name(modality: str, key: str, tmp_path: Path) -> None:
-    settings = toy.config(tower={"modalities": [modality]}, features={key: str(tmp_path / "nowhere")})
+    settings = toy_models.config(tower={"modalities": [modality]}, features={key: str(tmp_path / "nowhere")})
     with pytest.raises(FeatureError, match="nowhere' cannot be loaded"):
         item_features(
             dataset(tmp_path / "photos"), settings.features, settings.modalities, tmp_path / "cache"

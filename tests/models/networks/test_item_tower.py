@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from toy import ITEMS, circle, circle_features, config
+from toy_models import ITEMS, circle, circle_features, config
 
 from models.features import Features
 from models.networks.item_tower import ItemTower, TowerConfig

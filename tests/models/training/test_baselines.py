@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 from small_data import rows
-from toy import circle
+from toy_models import circle
 
 from models.evaluation import (
     EvaluationProtocol,

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from toy import record
+from toy_models import record
 
 from models.training.config import CONFIGS, ConfigError, configs, from_json, load
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from small_data import rows, save_picture, small_dataset
-from toy import config
+from toy_models import config
 
 from models.bundle.catalogue import read_catalogue, write_catalogue
 from models.contracts import Item

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy import ITEMS, circle, circle_features, config
+from toy_models import ITEMS, circle, circle_features, config
 
 from models.data.dataset import Dataset
 from models.evaluation import (

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from toy import ITEMS, circle, circle_features, config
+from toy_models import ITEMS, circle, circle_features, config
 
 from models.evaluation import EvaluationProtocol, leave_one_out
 from models.networks.base import Network

@@ -21,7 +21,7 @@ from models.contracts.captions import Caption
 from service.captioning import command as door
 from service.captioning.batch_submitter import BatchSubmitter
 from service.captioning.submissions import Submission, Submissions
-from service.lvlm.providers.anthropic_batches import AnthropicBatches
+from service.lvlm.providers.anthropic.batches import AnthropicBatches
 
 IMAGES = 40  # of the 48 items
 KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}

@@ -147,7 +147,7 @@ def test_no_image_is_given_up_because_the_provider_has_too_much_to_do(
     bundle: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.captioning.call_run.FIRST_BACKOFF", 0.2)
-    monkeypatch.setattr("service.lvlm.breaker.FIRST_OPEN", 0.2)
+    monkeypatch.setattr("service.lvlm.calls.circuit_breaker.FIRST_OPEN", 0.2)
     with start_simulator() as url:
         monkeypatch.setenv("MSR_SIMULATOR_URL", url)
         storm = {"phases": [{"fault": None, "calls": 5}, {"fault": fault, "seconds": 1.5}]}

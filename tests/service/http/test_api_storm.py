@@ -14,7 +14,7 @@ from moved_clock import MovedClock
 from prometheus_client.parser import text_string_to_metric_families
 from served import service_served, simulator_served
 
-from service.lvlm.breaker import FIRST_OPEN, MIN_ATTEMPTS
+from service.lvlm.calls.circuit_breaker import FIRST_OPEN, MIN_ATTEMPTS
 
 DEADLINE_MS = 1500
 EVERY = 0.1

@@ -17,10 +17,10 @@ from service_process import start_service
 from simulator_process import start_simulator
 
 from service.catalogue.bundle import Catalogue, open_bundle
-from service.lvlm.allowance import CAUTION, Budget
 from service.lvlm.captions import caption_call
 from service.lvlm.contracts import Outcome, StageRequest
-from service.lvlm.pricing import Prices
+from service.lvlm.cost.budgets_and_quotas import CAUTION, Budget
+from service.lvlm.cost.prices import Prices
 from service.lvlm.providers.base import Call, Image
 from service.strategies import STRATEGIES
 

@@ -11,8 +11,8 @@ from lvlm_parts import SCRIPTS, BrokenCache, connect, open_stage
 from scripted_server import Reply, scripted_server
 
 from service.catalogue.bundle import Catalogue, open_bundle
-from service.lvlm.allowance import RateLimit
 from service.lvlm.captions import MAX_PENDING, captioner_name
+from service.lvlm.cost.budgets_and_quotas import RateLimit
 from service.stores.base import BURST
 from service.stores.memory import MemoryCache
 

@@ -14,7 +14,7 @@ from scripted_server import scripted_server_thread
 from service_process import start_service
 
 from service.errors import ConfigurationError
-from service.lvlm.providers.dialect import Dialect
+from service.lvlm.providers.wire.dialect import Dialect
 from service.settings import Settings, read_settings
 
 OTHERWISE = {

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from simulator_prompts import BLUE, GREEN, RED, product
 
-from service.lvlm import montage
-from service.lvlm.prompts import Entry, PromptContent, caption_prompt, ranking_prompt
+from service.lvlm.prompt import history_picture
+from service.lvlm.prompt.prompts import Entry, PromptContent, caption_prompt, ranking_prompt
 from service.lvlm.providers import base
 from service.simulator.answers.model import SimulatedModel
 from service.simulator.answers.prompt_parser import PromptForm, parse_prompt
@@ -35,9 +35,9 @@ def received(prompt: base.Prompt) -> ChatRequest:
 
 
 def images(mode: Mode, shown: int) -> tuple[base.Image, ...]:
-    side = montage.CELL_SIDE[mode]
+    side = history_picture.CELL_SIDE[mode]
     cells = [product(colour).resize((side, side), Image.Resampling.NEAREST) for colour in COLOURS[:shown]]
-    return montage.compose(cells, mode)
+    return history_picture.compose(cells, mode)
 
 
 @pytest.mark.parametrize("form", ["label", "paper"])

@@ -11,7 +11,7 @@ from controlled_provider import ControlledProvider, says
 from service.errors import ConfigurationError
 from service.lvlm.providers import registry
 from service.lvlm.providers.base import Call, Prompt, Text, TextDelta
-from service.lvlm.providers.configured import ConfiguredProvider, KindSettings, Names
+from service.lvlm.providers.configured_provider import ConfiguredProvider, KindSettings, Names
 from service.lvlm.providers.registry import BUILT_IN, SIMULATORS, ProviderSettings
 from service.settings import Settings
 from service.wiring.checks import unpriced

@@ -7,12 +7,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 
-from service.lvlm.providers.addresses import ANTHROPIC_URL, normalised
-from service.lvlm.providers.anthropic_batches import AnthropicBatches
-from service.lvlm.providers.anthropic_messages import AnthropicMessages
+from service.lvlm.providers.anthropic.batches import AnthropicBatches
+from service.lvlm.providers.anthropic.messages import AnthropicMessages
 from service.lvlm.providers.base import Provider
 from service.lvlm.providers.batches import Batches
-from service.lvlm.providers.configured import (
+from service.lvlm.providers.configured_provider import (
     Address,
     ApiKey,
     ConfiguredProvider,
@@ -21,6 +20,7 @@ from service.lvlm.providers.configured import (
     Names,
 )
 from service.lvlm.providers.server_options import ServerOptions
+from service.lvlm.providers.wire.base_urls import ANTHROPIC_URL, normalised
 
 
 class AnthropicOptions(ServerOptions):

@@ -9,10 +9,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import AliasChoices, Field, SecretStr, StringConstraints, field_validator, model_validator
 
-from service.lvlm.providers.addresses import OPENAI_URL, normalised
 from service.lvlm.providers.base import Provider
 from service.lvlm.providers.batches import Batches
-from service.lvlm.providers.configured import (
+from service.lvlm.providers.configured_provider import (
     Address,
     ApiKey,
     ConfiguredProvider,
@@ -21,10 +20,11 @@ from service.lvlm.providers.configured import (
     Names,
     ProviderName,
 )
-from service.lvlm.providers.dialect import OutputCap
-from service.lvlm.providers.openai_batches import OpenAIBatches
-from service.lvlm.providers.openai_chat import OpenAIChat
+from service.lvlm.providers.openai.batches import OpenAIBatches
+from service.lvlm.providers.openai.chat import OpenAIChat
 from service.lvlm.providers.server_options import NOT_SENDABLE, ServerOptions, sendable
+from service.lvlm.providers.wire.base_urls import OPENAI_URL, normalised
+from service.lvlm.providers.wire.dialect import OutputCap
 
 ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from service.lvlm.providers.addresses import normalised
 from service.lvlm.providers.anthropic import settings as anthropic
-from service.lvlm.providers.configured import Address, ConfiguredProvider, KindSettings, Names
+from service.lvlm.providers.configured_provider import Address, ConfiguredProvider, KindSettings, Names
 from service.lvlm.providers.openai import settings as openai
 from service.lvlm.providers.server_options import ServerOptions
+from service.lvlm.providers.wire.base_urls import normalised
 
 OPENAI_WIRE, ANTHROPIC_WIRE = SIMULATORS = ("simulator", "simulator-anthropic")
 """The simulator's names as a provider, one for each wire format; neither costs anything."""

@@ -1,0 +1,1 @@
+"""Answers: an LVLM's text becomes an order of the candidates."""

@@ -1,0 +1,1 @@
+"""Calls to providers: one gateway with deadlines, retries, hedging, limits and a circuit breaker."""

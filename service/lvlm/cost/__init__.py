@@ -1,0 +1,1 @@
+"""What calls cost: prices, estimates, the ledger, budgets and quotas."""

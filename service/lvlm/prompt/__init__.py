@@ -1,0 +1,1 @@
+"""Prompts: what the LVLM is shown of a history and its candidates, as text and as pictures."""

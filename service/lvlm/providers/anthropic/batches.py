@@ -1,0 +1,69 @@
+"""Anthropic's message batches: requests go in as one body, results come out as one stream of lines."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from service.lvlm.providers.anthropic.messages import AnthropicMessages
+from service.lvlm.providers.base import Call, FailureKind, ProviderError
+from service.lvlm.providers.batches import CLOCKS_APART, BatchResult, BatchState
+from service.lvlm.providers.wire.failures import failure
+from service.lvlm.providers.wire.untrusted_json import record, text
+
+
+class AnthropicBatches:
+    """Batches of messages; see Batches."""
+
+    def __init__(self, messages: AnthropicMessages) -> None:
+        self._messages = messages
+        self._batches = messages.client.messages.batches
+
+    async def submit(self, calls: Mapping[str, Call], token: str) -> str:
+        """See Batches; the token is in the names alone."""
+        requests = [
+            {"custom_id": name, "params": self._messages.request(call)} for name, call in calls.items()
+        ]
+        with self._messages.failures():
+            return str((await self._batches.create(requests=requests)).id)
+
+    async def created_since(self, at: float, token: str, requests: int) -> list[str]:
+        """See Batches: all of that size, since these batches carry nothing else to tell them apart by."""
+        found = []
+        with self._messages.failures():
+            async for batch in self._batches.list(limit=100):  # newest first
+                if batch.created_at.timestamp() < at - CLOCKS_APART:
+                    break
+                if _state(batch).requests == requests:
+                    found.append(str(batch.id))
+        return found
+
+    async def state(self, batch: str) -> BatchState:
+        """See Batches."""
+        with self._messages.failures():
+            return _state(await self._batches.retrieve(batch))
+
+    async def results(self, batch: str) -> AsyncIterator[BatchResult]:
+        """See Batches."""
+        with self._messages.failures():
+            async for entry in await self._batches.results(batch):
+                told = record(entry.to_dict())
+                if name := text(told.get("custom_id")):  # else it does not say what it answers
+                    yield self._result(name, record(told.get("result")))
+
+    def _result(self, name: str, result: Mapping[str, Any]) -> BatchResult:
+        match result.get("type"):
+            case "succeeded":
+                try:
+                    return BatchResult(name, tuple(self._messages.events(result.get("message"), "")))
+                except ProviderError as error:
+                    return BatchResult(name, failure=error.kind)
+            case "errored":
+                return BatchResult(name, failure=failure(200, result.get("error")).kind)
+        return BatchResult(name, failure=FailureKind.TIMEOUT)  # expired or cancelled: never made
+
+
+def _state(batch: Any) -> BatchState:
+    counts = batch.request_counts
+    answered = counts.succeeded + counts.errored + counts.canceled + counts.expired
+    return BatchState(batch.processing_status == "ended", answered + counts.processing, answered)

@@ -1,0 +1,206 @@
+"""Anthropic's messages.
+
+The one home of ``anthropic``, which is slow to import: it is loaded by the first provider made.
+There is no temperature: the SDK no longer has one.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from service.lvlm.providers.base import (
+    Alive,
+    Call,
+    Event,
+    FailureKind,
+    Finish,
+    FinishReason,
+    Image,
+    ProviderError,
+    Text,
+    TextDelta,
+    Usage,
+    finish_reason,
+)
+from service.lvlm.providers.wire.base_urls import ANTHROPIC_URL
+from service.lvlm.providers.wire.dialect import Dialect
+from service.lvlm.providers.wire.failures import failure
+from service.lvlm.providers.wire.response_body import LINGER
+from service.lvlm.providers.wire.sdk_provider import SdkProvider, is_simulated
+from service.lvlm.providers.wire.transport import http_client
+from service.lvlm.providers.wire.untrusted_json import count, record, text
+
+_PATH = "/v1/messages"
+_DELTAS = {"text_delta": "text", "input_json_delta": "partial_json"}  # thoughts are no answer
+
+
+class AnthropicMessages(SdkProvider):
+    """One server with ``/v1/messages``.
+
+    Args:
+        name: the configured name.
+        base_url: without ``/v1``.
+        dialect: what the server understands, as far as it is known.
+        tell_strategy: send the call's strategy as metadata. For the simulator alone.
+        account: send the headers that the SDK's own variable names; they are meant for Anthropic.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        api_key: str,
+        base_url: str = ANTHROPIC_URL,
+        dialect: Dialect | None = None,
+        tell_strategy: bool = False,
+        account: bool = False,
+    ) -> None:
+        import anthropic  # slow: only who uses it pays
+
+        dialect = dialect or Dialect()
+        client = anthropic.AsyncAnthropic(
+            api_key=api_key,
+            base_url=base_url,
+            default_headers=dict(dialect.headers),
+            default_query=dict(dialect.query),
+            max_retries=0,
+            timeout=None,
+            http_client=http_client(base_url, key_header=dialect.api_key_header, api_key=api_key),
+        )
+        if not account:
+            client._custom_headers = dict(dialect.headers)
+        super().__init__(name, anthropic, client, _PATH, dialect)
+        self._tell_strategy = tell_strategy
+
+    def request(self, call: Call, dialect: Dialect | None = None) -> dict[str, Any]:
+        """See SdkProvider."""
+        prompt, dialect = call.prompt, dialect or self.dialect(call.model)
+        content: Any = [_part(part) for part in prompt.parts]
+        if not dialect.system_role:
+            content = [{"type": "text", "text": prompt.system}, *content]
+        if not dialect.content_parts:
+            content = "\n\n".join(part["text"] for part in content if "text" in part)
+        request: dict[str, Any] = {
+            "model": call.model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": call.max_output_tokens,
+        }
+        if dialect.system_role:
+            request["system"] = prompt.system
+        if dialect.structured_output and prompt.answer_schema is not None:
+            request["output_config"] = {
+                "format": {"type": "json_schema", "schema": dict(prompt.answer_schema)}
+            }
+        if self._tell_strategy and "strategy" in call.context:
+            request["metadata"] = {"user_id": f"strategy={call.context['strategy']}"}
+        return request
+
+    def reader(self, model: str) -> MessageReader:
+        """See SdkProvider."""
+        return MessageReader(model)
+
+    def _mode(self, dialect: Dialect) -> dict[str, Any]:
+        return {"stream": True}
+
+
+class MessageReader:
+    """Reads one message, in events or whole; see AnswerReader."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.lingers: float | None = None
+        self._reason: FinishReason | None = None
+        self._usage = Usage()
+
+    @property
+    def simulated(self) -> bool:
+        """See AnswerReader."""
+        return is_simulated(self.model)
+
+    def take(self, told: object, *, plain: bool) -> list[Event]:
+        """See AnswerReader."""
+        event = record(told)
+        kind = event.get("type")
+        if kind == "error" or event.get("error"):
+            raise failure(200, event)
+        if plain or kind == "message":
+            return self._whole(event)
+        match kind:
+            case "message_start":
+                message = record(event.get("message"))
+                self.model = text(message.get("model")) or self.model
+                return self._billed(message.get("usage"))
+            case "content_block_start":
+                return _text(_block(event.get("content_block")))
+            case "content_block_delta":
+                delta = record(event.get("delta"))
+                written = _DELTAS.get(str(delta.get("type")), "")
+                return _text(text(delta.get(written)))
+            case "message_delta":
+                reason = text(record(event.get("delta")).get("stop_reason"))
+                self._reason = finish_reason(reason) or self._reason
+                return self._billed(event.get("usage"))
+            case "message_stop":
+                self.lingers = LINGER
+        return [Alive()]
+
+    def finish(self) -> Finish | None:
+        """See AnswerReader."""
+        if self._reason is None:
+            return None
+        return Finish(self._reason, self.model, self.simulated)
+
+    def _whole(self, message: Mapping[str, Any]) -> list[Event]:
+        content = message.get("content")
+        if not isinstance(content, list | str):
+            raise ProviderError(FailureKind.SERVER, "the provider's answer is not a message")
+        self.model = text(message.get("model")) or self.model
+        self._reason = finish_reason(text(message.get("stop_reason")))
+        written = text(content) if isinstance(content, str) else "".join(map(_block, content))
+        billed = self._billed(message["usage"]) if record(message.get("usage")) else []
+        return [*([TextDelta(written)] if written else []), *billed]
+
+    def _billed(self, reported: object) -> list[Event]:
+        self._usage = _usage(record(reported), self._usage)
+        return [self._usage] if record(reported) else [Alive()]
+
+
+def _text(written: str) -> list[Event]:
+    return [TextDelta(written)] if written else [Alive(thinking=True)]
+
+
+def _block(block: object) -> str:
+    """The text of a block of a message; the arguments of a tool are an answer too, thoughts are none."""
+    told = record(block)
+    if told.get("type") == "text":
+        return text(told.get("text"))
+    given = record(told.get("input")) if told.get("type") == "tool_use" else {}
+    return json.dumps(given) if given else ""
+
+
+def _part(part: Text | Image) -> dict[str, Any]:
+    if isinstance(part, Text):
+        return {"type": "text", "text": part.text}
+    data = base64.b64encode(part.data).decode()
+    return {"type": "image", "source": {"type": "base64", "media_type": part.media_type, "data": data}}
+
+
+def _usage(reported: Mapping[str, Any], before: Usage) -> Usage:
+    """Usage so far: counts are cumulative, events leave some out, input comes without the cached part."""
+    written = _count(reported, "cache_creation_input_tokens", before.cache_write_tokens)
+    cached = _count(reported, "cache_read_input_tokens", before.cached_input_tokens)
+    plain = before.input_tokens - before.cache_write_tokens - before.cached_input_tokens
+    return Usage(
+        input_tokens=_count(reported, "input_tokens", plain) + written + cached,
+        output_tokens=_count(reported, "output_tokens", before.output_tokens),
+        cached_input_tokens=cached,
+        cache_write_tokens=written,
+    )
+
+
+def _count(reported: Mapping[str, Any], name: str, otherwise: int) -> int:
+    value = count(reported.get(name))
+    return otherwise if value is None else value

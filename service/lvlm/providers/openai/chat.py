@@ -1,0 +1,236 @@
+"""OpenAI's chat completions, and all that speak them: vLLM, Ollama, llama.cpp, gateways, the simulator.
+
+The one home of ``openai``, which takes a second to import: it is loaded by the first provider made.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from service.lvlm.providers.base import (
+    SIMULATOR,
+    Alive,
+    Call,
+    Event,
+    FailureKind,
+    Finish,
+    FinishReason,
+    Image,
+    ImageDetail,
+    ProviderError,
+    Text,
+    TextDelta,
+    Usage,
+    finish_reason,
+)
+from service.lvlm.providers.wire.base_urls import OPENAI_URL
+from service.lvlm.providers.wire.dialect import Dialect
+from service.lvlm.providers.wire.failures import failure
+from service.lvlm.providers.wire.response_body import LINGER
+from service.lvlm.providers.wire.sdk_provider import SdkProvider, is_simulated
+from service.lvlm.providers.wire.transport import http_client
+from service.lvlm.providers.wire.untrusted_json import count, record, sequence, text
+
+_PATH = "/chat/completions"
+
+_USAGE_LINGER = 2.0
+"""Seconds for which usage is waited for after the finish reason."""
+
+_BROKEN_OFF = "error"  # the finish reason by which gateways tell that the model behind them failed
+
+
+class OpenAIChat(SdkProvider):
+    """One server with ``/chat/completions``.
+
+    Args:
+        name: the configured name.
+        api_key: empty for servers without keys.
+        base_url: up to and including ``/v1``.
+        image_detail: names the detail to ask for by model. Never ``auto``, which on some families means the
+            original size at many times the price.
+        dialect: what the server understands, as far as it is known.
+        tell_strategy: send the call's context as metadata. For the simulator alone.
+        account: send what the SDK's own variables say of the account (organization, project, headers): they
+            are meant for OpenAI, and no other server is to see them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        api_key: str,
+        image_detail: Callable[[str], ImageDetail],
+        base_url: str = OPENAI_URL,
+        dialect: Dialect | None = None,
+        tell_strategy: bool = False,
+        account: bool = False,
+    ) -> None:
+        import openai  # slow: only who uses it pays
+
+        dialect = dialect or Dialect()
+        client = openai.AsyncOpenAI(
+            api_key=api_key or "none",  # servers without keys; the SDK insists on one
+            base_url=base_url,
+            default_headers=dict(dialect.headers),
+            default_query=dict(dialect.query),
+            max_retries=0,
+            timeout=None,
+            http_client=http_client(base_url, key_header=dialect.api_key_header, api_key=api_key),
+        )
+        if not account:
+            client.organization = client.project = client.admin_api_key = None
+            client._custom_headers = dict(dialect.headers)
+        super().__init__(name, openai, client, _PATH, dialect)
+        self._image_detail = image_detail
+        self._tell_strategy = tell_strategy
+
+    def request(self, call: Call, dialect: Dialect | None = None) -> dict[str, Any]:
+        """See SdkProvider."""
+        prompt, dialect = call.prompt, dialect or self.dialect(call.model)
+        request: dict[str, Any] = {
+            "model": call.model,
+            "messages": self._messages(call, dialect),
+            dialect.output_cap: call.max_output_tokens,
+        }
+        if dialect.structured_output and prompt.answer_schema is not None:
+            schema = {"name": "answer", "strict": True, "schema": dict(prompt.answer_schema)}
+            request["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if self._tell_strategy and call.context:
+            request["metadata"] = dict(call.context)
+        return request
+
+    def reader(self, model: str) -> ChatCompletionReader:
+        """See SdkProvider."""
+        return ChatCompletionReader(model)
+
+    def _mode(self, dialect: Dialect) -> dict[str, Any]:
+        options = {"stream_options": {"include_usage": True}} if dialect.stream_options else {}
+        return {"stream": True, **options}
+
+    def _messages(self, call: Call, dialect: Dialect) -> list[dict[str, Any]]:
+        prompt = call.prompt
+        content: Any = [self._part(part, call.model, dialect) for part in prompt.parts]
+        told = [] if dialect.system_role else [prompt.system]
+        if not dialect.content_parts:
+            content = "\n\n".join([*told, *(part["text"] for part in content if "text" in part)])
+        elif told:
+            content = [{"type": "text", "text": prompt.system}, *content]
+        user = {"role": "user", "content": content}
+        return [{"role": "system", "content": prompt.system}, user] if dialect.system_role else [user]
+
+    def _part(self, part: Text | Image, model: str, dialect: Dialect) -> dict[str, Any]:
+        if isinstance(part, Text):
+            return {"type": "text", "text": part.text}
+        url = {"url": f"data:{part.media_type};base64,{base64.b64encode(part.data).decode()}"}
+        if dialect.image_detail:
+            url["detail"] = self._image_detail(model)
+        return {"type": "image_url", "image_url": url}
+
+
+class ChatCompletionReader:
+    """Reads one chat completion, in chunks or whole; see AnswerReader."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.simulated = False
+        self._reason: FinishReason | None = None
+        self._refused = False
+        self._billed = False
+
+    @property
+    def lingers(self) -> float | None:
+        """See AnswerReader; usage comes after the reason, where it comes at all."""
+        if self._reason is None:
+            return None
+        return LINGER if self._billed else _USAGE_LINGER
+
+    def take(self, told: object, *, plain: bool) -> list[Event]:
+        """See AnswerReader."""
+        chunk: Mapping[str, Any] = told if isinstance(told, dict) else {}
+        if chunk.get("error") or "error" in (chunk.get("object"), chunk.get("type")):
+            raise failure(200, chunk)
+        choices = sequence(chunk.get("choices"))
+        if plain and not choices:
+            raise ProviderError(FailureKind.SERVER, "the provider's answer is not a chat completion")
+        if chunk.get("model") != self.model:
+            self.model = text(chunk.get("model")) or self.model
+        if not self.simulated:
+            self.simulated = chunk.get("system_fingerprint") == SIMULATOR or is_simulated(self.model)
+        events: list[Event] = []
+        if choices and (answer := self._choice(_ours(choices))):
+            events.append(TextDelta(answer))
+        if chunk.get("usage") and (usage := record(chunk["usage"])):
+            self._billed = True
+            events.append(_usage(usage))
+        return events or [Alive(thinking=bool(choices))]
+
+    def finish(self) -> Finish | None:
+        """See AnswerReader."""
+        if self._reason is None:
+            return None
+        reason = FinishReason.REFUSAL if self._refused else self._reason
+        return Finish(reason, self.model, self.simulated)
+
+    def _choice(self, choice: Mapping[str, Any]) -> str:
+        """The text of a choice.
+
+        Raises:
+            ProviderError: the choice ends with an error.
+        """
+        delta = record(choice.get("delta")) or record(choice.get("message"))
+        if reason := choice.get("finish_reason"):
+            if reason == _BROKEN_OFF:
+                raise failure(200, {"error": record(choice.get("error"))})
+            self._reason = finish_reason(text(reason)) or self._reason
+        if choice.get("error"):
+            raise failure(200, choice)
+        if refusal := delta.get("refusal"):
+            self._refused = self._refused or bool(text(refusal))
+        written = _content(delta.get("content"))
+        if calls := delta.get("tool_calls"):
+            functions = (record(record(call).get("function")) for call in sequence(calls))
+            written += "".join(_arguments(each) for each in functions)
+        if function := delta.get("function_call"):  # the form before tools
+            written += _arguments(record(function))
+        return written
+
+
+def _ours(choices: list[Any]) -> Mapping[str, Any]:
+    """The choice that was asked for: some servers send more, and some an empty one before it."""
+    first = (each for each in map(record, choices) if each and each.get("index") in (0, None))
+    return next(first, {})
+
+
+def _arguments(function: Mapping[str, Any]) -> str:
+    """What a model passes to a tool: JSON as text, or as it is."""
+    arguments = function.get("arguments")
+    return json.dumps(arguments) if isinstance(arguments, dict) else text(arguments)
+
+
+def _content(content: object) -> str:
+    """The text of a message's content: a string, or parts, of which thoughts are none."""
+    if isinstance(content, str):
+        return content if content.isascii() else text(content)
+    pieces = []
+    for part in [content] if isinstance(content, dict) else sequence(content):
+        told = record(part)
+        if isinstance(part, str):
+            pieces.append(text(part))
+        elif (told.get("type") or "text") in ("text", "output_text") and not told.get("thought"):
+            pieces.append(text(told.get("text")))
+    return "".join(pieces)
+
+
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    """Tokens as they were told; 0 for what was not, or not as a number."""
+    details = record(usage.get("prompt_tokens_details"))
+    return Usage(
+        input_tokens=count(usage.get("prompt_tokens")) or 0,
+        output_tokens=count(usage.get("completion_tokens")) or 0,
+        cached_input_tokens=count(details.get("cached_tokens")) or 0,
+        cache_write_tokens=count(details.get("cache_write_tokens")) or 0,
+        image_tokens=count(details.get("image_tokens")) or 0,
+    )

@@ -1,0 +1,1 @@
+"""What the wire formats of all vendors share: HTTP within bounds, bodies, failures and refused fields."""

@@ -1,0 +1,175 @@
+"""What holds for every text that a model may send: different items of the pool, and little work."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from parsed_answers import complete_answer, parse_labels, parse_titles
+
+from service.lvlm.answer.entries import Candidates
+from service.lvlm.answer.parser import MAX_TEXT, under_way
+from service.lvlm.contracts import ParsedAnswer
+from service.lvlm.prompt.prompts import label
+
+NAMES = [f"Item number {number}" for number in range(60)]
+
+PIECES = st.sampled_from(
+    [
+        *(
+            "{",
+            "}",
+            "[",
+            "]",
+            '"',
+            "'",
+            ",",
+            ":",
+            " ",
+            "\n",
+            "\\",
+            "…",
+            "“",
+            "”",
+            "```",
+            "```json\n",
+            "\ufeff",
+        ),
+        *("<think>", "</think>", "[THINK]", "<answer>", "</answer>", "<|im_end|>", "\\boxed{"),
+        *(
+            '{"ranking": [',
+            '"ranking": [',
+            '"recommendations": [',
+            '{"order": [',
+            '"explanation": "',
+            '"label": ',
+        ),
+        *("A", "b", "AA", "ZZ", "0", "1", "2", "99", "null", '"A"', "'B'", '"C", ', "[D]", "**E**"),
+        *(
+            " > ",
+            "≻",
+            "1. ",
+            "2) ",
+            "3: ",
+            "\n1. A\n2. B",
+            "- ",
+            "Item number 3",
+            '"Item number 4"',
+            "and",
+            "not",
+        ),
+    ]
+)
+TEXTS = st.one_of(st.lists(PIECES, max_size=40).map("".join), st.text(max_size=80))
+
+
+def check(answer: ParsedAnswer, asked: int) -> None:
+    assert len(set(answer.order)) == len(answer.order)
+    assert set(answer.order) <= set(range(len(NAMES)))
+    assert answer.missing == max(0, asked - len(answer.order))
+    assert min(answer.invented, answer.duplicated) >= 0
+    assert answer.order or answer.explanation is None
+
+
+@given(TEXTS)
+@example("\ud800{'ranking': ['\ud800']}")
+@example('{"ranking": [' + "9" * 5_000 + "]}")
+@example('{"ranking": [1e999, NaN, -Infinity, -3, 1.5]}')
+def test_any_text_gives_different_items_of_the_pool(text: str) -> None:
+    check(parse_labels(text, NAMES, 10), 10)
+    check(parse_titles(text, NAMES), len(NAMES))
+
+
+@given(TEXTS)
+def test_what_is_complete_has_every_item_that_was_asked_for(text: str) -> None:
+    if complete_answer(text, NAMES, 2, "label"):
+        assert parse_labels(text, NAMES, 2).missing == 0
+
+
+@given(st.permutations(range(60)), st.sampled_from([" > ", " ≻ ", ">", "] > ["]))
+def test_a_chain_of_all_labels_is_their_order(order: list[int], sign: str) -> None:
+    assert parse_labels(f"[{sign.join(map(label, order))}]", NAMES, 60).order == tuple(order)
+
+
+# --- work -------------------------------------------------------------------------------------------------
+
+UNITS = [
+    *(
+        "[",
+        "{",
+        "[[",
+        "[{",
+        "{A:",
+        "[9",
+        "[9,",
+        '["',
+        "['",
+        "[' ",
+        "{“",
+        "{\\",
+        "“",
+        '"',
+        "'",
+        "\\",
+        "`",
+        "```",
+    ),
+    *('{"ranking": [', '{"ranking": ["A", ', '{"ranking":["A"]} ', '"ranking": ["A"] ', '{"order": ["A"]} '),
+    *("1. ", "1. A\n", "1. x\n", "1. A 2. B ", "2. A\n", "1. Item number 3 and more - x: y - z – w\n"),
+    *("A > ", ">", ">\n", "> ", "A\n>", "C > A > B\n", "Item number 3 > ", "A,", "A, ", "- A\n", "**", "* "),
+    *(
+        "<think>",
+        "</think>",
+        "<answer>",
+        "<|",
+        "\\boxed{",
+        " ",
+        "\n",
+        "\r",
+        "\u2028",
+        "\ufeff",
+        "a",
+        "é",
+        "[A]\n",
+    ),
+]
+WAYS: list[Callable[[str], str]] = [
+    lambda unit: unit * (MAX_TEXT // len(unit)),
+    lambda unit: '{"ranking": ["A", ' + unit * (MAX_TEXT // len(unit)) + '"]}',
+    lambda unit: " " * 30_000 + unit * (30_000 // len(unit)),
+]
+STEPS = 20 * MAX_TEXT
+SECONDS = 5.0
+"""Many times what the slowest needs: a bound for what no call shows, inside of regular expressions."""
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_endless_repetition_takes_a_bounded_number_of_steps(unit: str) -> None:
+    for way in WAYS:
+        text = way(unit)
+        began = time.process_time()
+        parse_titles(text, NAMES)
+        under_way(text, Candidates(NAMES, "label"))
+        assert time.process_time() - began < SECONDS
+        assert steps(lambda text=text: complete_answer(text, NAMES, 10, "label")) < STEPS  # type: ignore[misc]
+
+
+def steps(work: Callable[[], object]) -> int:
+    """How many functions are called."""
+    count = 0
+
+    def watch(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(watch)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
