@@ -59,28 +59,46 @@ def page_of(tree: Path, name: str, options: Sequence[str]) -> str:
     Raises:
         BenchmarkError: it refuses, fails or takes too long; the message ends with the last line it printed.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks", name, *options],
-        cwd=tree,
-        # An editable install points at another checkout; PYTHONPATH comes before it.
-        env={**os.environ, "PYTHONPATH": str(tree)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = None
     try:
+        with _interrupts_deferred():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks", name, *options],
+                cwd=tree,
+                # An editable install points at another checkout; PYTHONPATH comes before it.
+                env={**os.environ, "PYTHONPATH": str(tree)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
         page, words = process.communicate(timeout=LONGEST)
     except subprocess.TimeoutExpired as error:
         raise BenchmarkError(f"{name} was not done after {LONGEST:g} s") from error
     finally:
-        _stop(process)
+        if process is not None:
+            _stop(process)
     if (
         process.returncode not in (0, 1) or not page
     ):  # 1 with a page: measured, one of its own limits is broken
         last = words.strip().splitlines()
         raise BenchmarkError(f"{name} failed: {last[-1] if last else 'it gave no reason'}")
     return page
+
+
+@contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Holds Ctrl-C and SIGTERM back during the block, so that a process just started is not lost."""
+    held: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, _: held.append(number)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    for number in held[:1]:
+        signal.raise_signal(number)
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

@@ -15,7 +15,7 @@ from service.strategies import STRATEGIES
 
 
 def measure(service: FakeService, *options: str) -> int:
-    folder = str(service.catalogue.bundle.catalogue.folder.parent)
+    folder = str(service.bundle.catalogue.folder.parent)
     return main(
         ["efficiency", "--url", service.url, "--bundle", folder, "--users", "4", "--warmup", "1", *options]
     )

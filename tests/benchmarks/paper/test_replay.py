@@ -11,7 +11,7 @@ from benchmarks.paper.records import read_records
 
 
 def replay(service: FakeService, out: Path, *options: str) -> int:
-    folder = str(service.catalogue.bundle.catalogue.folder.parent)
+    folder = str(service.bundle.catalogue.folder.parent)
     return main(
         ["replay", "--url", service.url, "--bundle", folder, "--out", str(out), "--users", "all", *options]
     )
@@ -161,7 +161,7 @@ def test_a_service_that_goes_away_loses_no_answer_and_the_run_can_be_finished(
     kept = read_records(out).records
     assert all(r["status"] == 200 for r in kept)
     assert 3 <= len(kept) < 11
-    with FakeService(service.catalogue.bundle).running() as again:
+    with FakeService(service.bundle).running() as again:
         assert replay(again, out) == 0
     assert len(read_records(out).records) == 11
 

@@ -12,7 +12,7 @@ from benchmarks.__main__ import main
 
 def scored(service: FakeService, tmp_path: Path, *strategies: str) -> tuple[int, Path]:
     out = tmp_path / "r.jsonl"
-    folder = str(service.catalogue.bundle.catalogue.folder.parent)
+    folder = str(service.bundle.catalogue.folder.parent)
     replay = ["replay", "--url", service.url, "--bundle", folder, "--out", str(out), "--users", "all"]
     assert main([*replay, "--strategies", ",".join(strategies)]) == 0
     return main(
@@ -103,7 +103,7 @@ def test_every_row_names_the_lvlm_and_the_backbone_that_answered(
     service: FakeService, tmp_path: Path
 ) -> None:
     scored(service, tmp_path, "none", "s3")
-    version = service.catalogue.bundle.backbones["toy"].manifest.version
+    version = service.bundle.backbones["toy"].manifest.version
     found = {r["strategy"]: (r["lvlm"], r["backbone"]) for r in rows(tmp_path)}
     assert found == {"none": ("", f"toy {version}"), "s3": ("simulator/simulator/gpt-4o", f"toy {version}")}
     page = (tmp_path / "s.md").read_text()

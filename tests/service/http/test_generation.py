@@ -163,4 +163,4 @@ async def test_nothing_holds_a_part_of_a_generation_that_was_swapped_out(running
         if not any(each() for each in held):
             break
         await asyncio.sleep(0.01)  # a task of the last request ends
-    assert [each() for each in held] == [None] * 4
+    assert not any(each() for each in held)
