@@ -97,8 +97,8 @@ def _interrupts_deferred() -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-    for number in held[:1]:
-        signal.raise_signal(number)
+    if held:
+        signal.raise_signal(held[0])
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
