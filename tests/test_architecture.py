@@ -17,7 +17,7 @@ MAX_FOLDER, MAX_TEST_FOLDER = 15, 20  # .py files, `__init__.py` included
 MAX_FILE, MAX_TEST_FILE = 400, 500  # lines
 MAX_CLASS = 250  # lines
 
-HELD = ("service/simulator", "tests/service/simulator", "tests/test_architecture.py")
+HELD = (".",)
 """Folders and files that keep the limits so far; one that is listed here stays within them."""
 
 # Each of them hides who or what is meant: the client, the caller, the user, another process.

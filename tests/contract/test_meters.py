@@ -160,7 +160,7 @@ async def test_a_lease_has_one_owner_who_can_renew_it(connection: RedisConnectio
     assert await leases.take("a", "you", 60)
 
 
-async def test_a_lease_that_nobody_renews_ends(connection: RedisConnection) -> None:
+async def test_a_lease_that_is_not_renewed_ends(connection: RedisConnection) -> None:
     leases = RedisLeases(connection)
     assert await leases.take("a", "dead", 0.05)
     await asyncio.sleep(0.1)

@@ -60,7 +60,7 @@ class RedisServer:
         raise RuntimeError("redis-server did not start")
 
     def hang(self) -> None:
-        """Let it keep its connections and answer nobody."""
+        """Let it keep its connections and answer none of them."""
         if self._process:
             self._process.send_signal(signal.SIGSTOP)
 

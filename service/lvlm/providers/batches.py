@@ -1,7 +1,7 @@
 """What captioning asks of a vendor's batch API: many calls at once, answered within a day, for less.
 
 A batch is paid for from the moment it is created, and creating one twice pays twice; so every batch carries a
-token, by which one can be found whose creation nobody lived to write down.
+token, by which a batch is found again when the process died before it could note the batch's id.
 """
 
 from __future__ import annotations

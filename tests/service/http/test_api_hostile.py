@@ -191,7 +191,7 @@ def test_what_is_hardly_http_gets_no_500_and_the_service_lives_on(
     assert client.get("/health/live").status_code == 200
 
 
-def test_a_client_that_goes_away_in_the_middle_harms_nobody(
+def test_a_client_that_goes_away_in_the_middle_harms_no_other(
     service: RunningService, client: httpx.Client
 ) -> None:
     port = int(service.url.rsplit(":", 1)[1])

@@ -161,7 +161,7 @@ def test_beyond_the_thirty_that_the_lvlm_saw_the_candidate_order_continues(clien
 
 
 @pytest.mark.parametrize("strategy", ["none", "s3"])
-def test_whoever_is_unknown_gets_popular_items(client: httpx.Client, strategy: str) -> None:
+def test_an_unknown_user_gets_popular_items(client: httpx.Client, strategy: str) -> None:
     answer = recommend(client, strategy, user_id="nobody", k=3)
     assert answer["outcome"] == "cold_start"
     assert answer["served"] == "none"

@@ -91,7 +91,7 @@ async def hanging_redis() -> AsyncIterator[str]:
         yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
 
 
-async def test_a_redis_that_hangs_costs_nobody_more_than_the_deadline(
+async def test_a_redis_that_hangs_costs_no_request_more_than_the_deadline(
     bundle_folder: Path, clock: MovedClock
 ) -> None:
     body = {"user_id": "u1", "deadline_ms": 200}

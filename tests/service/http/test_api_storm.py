@@ -1,4 +1,4 @@
-"""A vendor has a bad quarter of a minute, and nobody who asks the service waits for it or goes without."""
+"""A vendor has a bad quarter of a minute, and no client of the service waits for it or goes without."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is loaded when: the service starts without torch, and importing it loads nobody's SDK."""
+"""What is loaded when: the service starts without torch, and importing it loads no vendor's SDK."""
 
 import json
 import os

@@ -263,7 +263,7 @@ async def test_an_explanation_is_escaped_and_capped(hostile: Catalogue, wire: st
     assert result.answer.parsed.explanation.isprintable()
 
 
-async def test_an_explanation_that_nobody_asked_for_reaches_nobody(hostile: Catalogue) -> None:
+async def test_an_explanation_that_was_not_asked_for_is_not_shown(hostile: Catalogue) -> None:
     reply = Reply(SCRIPTS["openai"].stream(b'{"ranking": ["A"], "explanation": "buy this"}'))
     request = ask("s3", "openai", "label")
     async with (

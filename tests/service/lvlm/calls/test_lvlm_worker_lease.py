@@ -1,4 +1,4 @@
-"""Workers that share a store do not make the same call twice, and one that dies holds nobody up for long."""
+"""Workers that share a store do not make the same call twice, and one that dies does not hold the others up for long."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ async def test_who_is_not_waited_for_any_more_stops_looking() -> None:
 
 
 @pytest.mark.usefixtures("clock")
-async def test_without_the_store_everybody_works_alone() -> None:
+async def test_without_the_store_each_worker_works_alone() -> None:
     class Down(MemoryLeases):
         async def take(self, key: str, owner: str, ttl: float) -> bool:
             raise StoreError("down")

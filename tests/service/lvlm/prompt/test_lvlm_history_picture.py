@@ -176,7 +176,7 @@ def test_thumbnails_are_read_once_and_the_least_recently_used_go(tmp_path: Path)
     cache = ThumbnailCache(2 * size)
     first, _ = (cache.get(path, path.name, 64) for path in paths[:2])
     assert cache.get(paths[0], "0.png", 64) is first
-    cache.get(paths[2], "2.png", 64)  # pushes out 1, which nobody asked for lately
+    cache.get(paths[2], "2.png", 64)  # pushes out 1, which was not asked for lately
     for path in paths:
         path.unlink()
     assert cache.get(paths[0], "0.png", 64) is first
