@@ -84,7 +84,8 @@ async def _run(backlog: Backlog, folder: Path, arguments: argparse.Namespace, se
         # A dry run makes no call, so it needs no key.
         image_detail, only = prices.image_detail, captioner.provider
         providers = {} if arguments.dry_run else open_providers(settings, image_detail, only)
-        options = replace(GatewayOptions.of(settings), concurrency=arguments.concurrency)
+        # No request waits for a caption: a second attempt beside a slow first one would only be paid twice.
+        options = replace(GatewayOptions.of(settings), concurrency=arguments.concurrency, hedge=0.0)
         # --concurrency takes the place of MSR_LVLM_CONCURRENCY, which is meant for serving.
         gateway = open_gateway(options, providers, stores, Metrics(), prices=prices)
         stack.push_async_callback(gateway.close)

@@ -156,6 +156,21 @@ def test_no_image_is_given_up_because_the_provider_has_too_much_to_do(
     assert len(captions(bundle, "simulator-sim-gpt-4o")) == IMAGES
 
 
+@pytest.mark.clock
+def test_a_call_that_is_slow_to_begin_is_not_made_twice(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MSR_LVLM_HEDGE", "1")
+    with start_simulator() as url:
+        monkeypatch.setenv("MSR_SIMULATOR_URL", url)
+        slow = {"phases": [{"fault": None, "calls": 30}, {"fault": "straggler", "calls": 2, "delay": 2.0}]}
+        httpx.put(f"{url}/faults", json=slow, trust_env=False)
+        arguments = ["--bundle", str(bundle), "--concurrency", "1"]
+        assert command_module._work(command_module._parser().parse_args(arguments)) == 0
+        calls = httpx.get(f"{url}/ledger", trust_env=False).json()
+    assert len(calls) == len(captions(bundle, "simulator-sim-gpt-4o")) == IMAGES
+
+
 def test_no_call_begins_that_could_pass_the_budget(
     bundle: Path, simulator: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
