@@ -165,7 +165,7 @@ def test_a_call_that_is_slow_to_begin_is_not_made_twice(
         monkeypatch.setenv("MSR_SIMULATOR_URL", url)
         slow = {"phases": [{"fault": None, "calls": 30}, {"fault": "straggler", "calls": 2, "delay": 2.0}]}
         httpx.put(f"{url}/faults", json=slow, trust_env=False)
-        arguments = ["--bundle", str(bundle), "--concurrency", "2"]
+        arguments = ["--bundle", str(bundle), "--concurrency", "4"]
         assert command_module._work(command_module._parser().parse_args(arguments)) == 0
         calls = httpx.get(f"{url}/ledger", trust_env=False).json()
     assert len(calls) == len(captions(bundle, "simulator-sim-gpt-4o")) == IMAGES
