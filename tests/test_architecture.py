@@ -120,3 +120,29 @@ def test_the_words_are_found_in_each_kind_of_prose() -> None:
     )
     found = [line for line, text in python_prose(source) if _UNCLEAR_WORD.search(text)]
     assert sorted(found) == [1, 2, 3, 4]
+
+
+def test_the_map_of_folders_is_complete() -> None:
+    """CONTRIBUTING names every folder with a module, and none that is not there."""
+    contributing = read(Path("CONTRIBUTING.md"))
+    table = contributing[contributing.index("## Where things are") : contributing.index("## Habits")]
+    named: set[str] = set()
+    for row in re.findall(r"^\| `([a-z_/]+)/` \| (.*) \|$", table, re.M):
+        named |= {row[0], *(f"{row[0]}/{name}" for name in re.findall(r"`([a-z_]+)/`", row[1]))}
+    there = {str(file.parent) for file in held_files(".py")} - {"."}
+    sources = {folder for folder in there if not folder.startswith("tests/")}
+    assert sources <= named, f"not in CONTRIBUTING: {sources - named}"
+    gone = {folder for folder in named if not (ROOT / folder).is_dir()}
+    assert not gone, f"in CONTRIBUTING, and not there: {gone}"
+
+
+def test_documents_name_only_files_that_exist() -> None:
+    tops = "benchmarks|deploy|loadtest|models|service|tests"
+    missing = [
+        f"{file}: {path}"
+        for file in held_files(".md")
+        if file.name != "CHANGELOG.md"
+        for path in re.findall(rf"(?<![\w/.:-])((?:{tops})/[\w/.-]*[\w/])", read(file))
+        if not (ROOT / path).exists()
+    ]
+    assert not missing
