@@ -38,7 +38,7 @@ POPULARITY = "popularity"
 OK = "ok"
 """Outcome of a request that the candidate model answers; with an LVLM, see ``Outcome``."""
 COLD_START = "cold_start"
-"""Outcome of a request without a usable history: popular items."""
+"""Outcome of a request without a usable history: popular items, or no history that an LVLM could be shown."""
 
 log = logging.getLogger(__name__)
 
@@ -272,6 +272,9 @@ class Recommender:
         user = None if request.user_id is None else catalogue.histories.users.get(request.user_id)
         cold = not history.rows and not model.knows(user)
         warnings.extend(() if cold else model.warnings(user))
+        if strategy.asks_lvlm and not history.rows and not cold:  # the model knows the user by a vector alone
+            outcome = COLD_START
+            warnings.append("no history to show the LVLM: the candidate model's order")
         if cold:
             outcome, served, source = COLD_START, "none", POPULARITY
             order, scores = _popular(catalogue, given, excluded, wanted)

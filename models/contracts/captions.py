@@ -251,15 +251,16 @@ def _parse(line: bytes) -> Caption:
         raise ValueError("not a JSON object")
     return Caption(
         item_id=_text(record, "item_id"),
-        provider=_text(record, "provider", ""),
-        model=_text(record, "model", ""),
-        prompt_version=_text(record, "prompt_version", ""),
+        # Where a caption came from is for the reader; a number or null there makes the caption no worse.
+        provider=str(record.get("provider") or ""),
+        model=str(record.get("model") or ""),
+        prompt_version=str(record.get("prompt_version") or ""),
         caption=_mended(_text(record, "caption")),
     )
 
 
-def _text(record: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    value = record.get(name, default)
+def _text(record: Mapping[str, Any], name: str) -> str:
+    value = record.get(name)
     if not isinstance(value, str):
         raise ValueError(f"{name} is not a text")
     return value

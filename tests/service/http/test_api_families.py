@@ -72,6 +72,15 @@ def test_a_user_selects_a_graph_models_vector_beside_a_given_history(client: htt
     assert ids_of(recommend(client, "graph", user_id="u2", history=[], k=2)) == ["I002", "I006"]
 
 
+def test_without_a_history_the_lvlm_is_not_asked_and_the_answer_says_so(
+    client: httpx.Client,
+) -> None:
+    answer = recommend(client, "graph", "&strategy=s3", user_id="u2", history=[], k=3)
+    assert (answer["outcome"], answer["served"], answer["lvlm"]) == ("cold_start", "none", None)
+    assert answer["warnings"] == ["no history to show the LVLM: the candidate model's order"]
+    assert {item["source"] for item in answer["items"]} == {"graph"}
+
+
 def test_a_stranger_is_ranked_by_the_mean_of_the_history_and_told_so(client: httpx.Client) -> None:
     for body in ({"history": ["I000"]}, {"user_id": "stranger", "history": ["I000"]}):
         answer = recommend(client, "graph", k=2, **body)
