@@ -11,7 +11,7 @@ WIRES = {"openai": "gpt-4o", "anthropic": "claude-haiku-4-5"}
 """Wire format -> the model whose price its cells have."""
 MODES = ("stream", "plain")
 """How the service asks the provider."""
-POOL, K = 30, 10
+POOL_SIZE, K = 30, 10
 """Candidates of a request, and items of its answer."""
 ATTEMPTS = 3
 """Calls for one answer at most, the first included (``MSR_LVLM_ATTEMPTS``)."""

@@ -25,7 +25,7 @@ from benchmarks.lvlm.faults.cells import (
     HANGING,
     HANGING_DEADLINE,
     MODES,
-    POOL,
+    POOL_SIZE,
     WIRES,
     FaultCell,
     K,
@@ -93,7 +93,7 @@ def _page(
             + f"{rounds} rounds, {cells * rounds} answers and the healthy ones "
             + f"once more, {arguments.at_once} at a time\n"
             + f"- deadline {1000 * DEADLINE:.0f} ms, {1000 * HANGING_DEADLINE:.0f} ms for "
-            + f"{', '.join(HANGING)}; k = {K} of {POOL} candidates\n"
+            + f"{', '.join(HANGING)}; k = {K} of {POOL_SIZE} candidates\n"
             + f"- command: `{arguments.command_line}`\n",
             _outcome_table(findings, faults).markdown(),
             "Attempts per answer: the least and the largest mean of a cell (Anthropic's Retry-After is in "

@@ -17,7 +17,7 @@ from benchmarks.lab.prometheus import Samples, added, samples
 from benchmarks.lab.servers import running_service
 from benchmarks.lab.service_client import Reply, ServiceClient
 from benchmarks.lab.simulator_control import LedgerRow, SimulatorControl, running_simulator
-from benchmarks.lvlm.faults.cells import ATTEMPTS, HEALTHY, MODES, POOL, WIRES, FaultCell, K
+from benchmarks.lvlm.faults.cells import ATTEMPTS, HEALTHY, MODES, POOL_SIZE, WIRES, FaultCell, K
 from benchmarks.lvlm.faults.checks import Exchange
 from service.catalogue.bundle import Catalogue
 
@@ -172,7 +172,7 @@ class Matrix:
         others = [item for item in self._items if item not in history]
         return {
             "history": history,
-            "candidates": self._draw.sample(others, min(POOL, len(others))),
+            "candidates": self._draw.sample(others, min(POOL_SIZE, len(others))),
             "k": K,
             "deadline_ms": round(1000 * deadline),
         }

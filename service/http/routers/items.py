@@ -1,4 +1,4 @@
-"""``/items`` and ``/users``: what the bundle holds, in pages."""
+"""Serves ``/items`` and ``/users``: the bundle's items, images and users, in pages, and their histories."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def list_items(
     words = q.casefold().split()
     rows = range(start, len(catalogue.items))
     matching = (row for row in rows if _matches(catalogue.items[row].name.casefold(), words))
-    page = list(islice(matching, limit + 1))
+    page = list(islice(matching, limit + 1))  # one more, which shows that there is a next page
     items = [item_answer(catalogue, row) for row in page[:limit]]
     return ItemsAnswer(items=items, next=items[-1].item_id if len(page) > limit else None)
 
@@ -96,7 +96,7 @@ async def user_history(
 
 
 def item_answer(catalogue: Catalogue, row: int) -> ItemAnswer:
-    """One item as JSON says it."""
+    """Returns one item as it is answered."""
     item = catalogue.items[row]
     return ItemAnswer(
         item_id=item.item_id,
