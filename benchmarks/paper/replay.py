@@ -24,7 +24,7 @@ from benchmarks.lab.options import (
 from benchmarks.lab.service_client import Reply, ServiceClient
 from benchmarks.paper.records import RecordFile
 from models.contracts import BackboneManifest
-from models.evaluation import COCHRAN, EvaluationProtocol
+from models.evaluation import COHORT_SIZE, EvaluationProtocol
 from service.catalogue.bundle import Bundle
 
 TURNED_AWAY = (401, 403, 404, 503)
@@ -41,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, help="file of records; an existing one is continued"
     )
     parser.add_argument(
-        "--users", type=_users, default=COCHRAN, help=f"size of the cohort or 'all' (default {COCHRAN})"
+        "--users",
+        type=_users,
+        default=COHORT_SIZE,
+        help=f"size of the cohort or 'all' (default {COHORT_SIZE})",
     )
     parser.add_argument("--seed", type=int, default=2024, help="seed of the cohort (default 2024)")
     parser.add_argument(

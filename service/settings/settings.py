@@ -119,7 +119,7 @@ class Settings(ProviderSettings, BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, url: SecretStr) -> SecretStr:
-        """Refuses a URL that the Redis client does not accept; its message may quote a password: not shown."""
+        """Refuses a URL that the Redis client does not take, without its message, which may quote a password."""
         text = url.get_secret_value()
         if text and not re.match(r"(rediss?|unix)://", text):
             raise ValueError("must begin with redis://, rediss:// or unix://")
