@@ -30,7 +30,7 @@ COHORT_SIZE = 400
 """Number of users in the paper's cohort. Cochran's formula z² p (1 - p) / margin² asks for 385, with 95 %
 confidence and a margin of 5 %."""
 
-Score = Callable[[Sequence[Rows], NDArray[np.int32]], NDArray[np.floating[Any] | np.integer[Any]]]
+ScoreFunction = Callable[[Sequence[Rows], NDArray[np.int32]], NDArray[np.floating[Any] | np.integer[Any]]]
 """Function of histories [users] and candidates int32 [users, n] to scores [users, n], higher is better."""
 
 
@@ -218,7 +218,7 @@ def candidate_matrix(
 
 
 def evaluate(
-    score: Score, examples: Sequence[Example], candidates: NDArray[np.int32], batch: int = 1024
+    score: ScoreFunction, examples: Sequence[Example], candidates: NDArray[np.int32], batch: int = 1024
 ) -> NDArray[np.int64]:
     """Ranks the targets, int64 [examples], with a function that is fed ``batch`` examples at a time."""
     ranks = [

@@ -119,7 +119,7 @@ class Settings(ProviderSettings, BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, url: SecretStr) -> SecretStr:
-        """Refuses a URL that the Redis client does not take, without its message, which may quote a password."""
+        """Refuses a URL that the Redis client does not accept."""
         text = url.get_secret_value()
         if text and not re.match(r"(rediss?|unix)://", text):
             raise ValueError("must begin with redis://, rediss:// or unix://")
@@ -127,7 +127,7 @@ class Settings(ProviderSettings, BaseSettings):
             return url
         from service.stores.redis import is_redis_url  # slow to load, and needed with Redis alone
 
-        if not is_redis_url(text):
+        if not is_redis_url(text):  # the client's own message may quote a part of a password
             raise ValueError(
                 "must be redis://[user:password@]host[:port][/database] with a port up to 65535; in a "
                 "password, write % as %25, # as %23, / as %2F, ? as %3F and @ as %40"

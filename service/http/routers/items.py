@@ -18,7 +18,7 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 422: {"mo
 
 router = APIRouter(tags=["catalogue"])
 
-Limit = Annotated[int, Query(ge=1, le=100)]
+PageLimit = Annotated[int, Query(ge=1, le=100)]
 After = Annotated[str | None, Query(max_length=256, description="The `next` of the page before")]
 
 
@@ -26,7 +26,7 @@ After = Annotated[str | None, Query(max_length=256, description="The `next` of t
 async def list_items(
     generation: GenerationOf,
     q: Annotated[str, Query(max_length=256, description="Words that the item's name must hold")] = "",
-    limit: Limit = 20,
+    limit: PageLimit = 20,
     after: After = None,
 ) -> ItemsAnswer:
     """Items in catalogue order."""
@@ -63,7 +63,7 @@ async def get_item(item_id: Annotated[str, Path(max_length=256)], generation: Ge
 
 
 @router.get("/users", responses={422: {"model": Problem}})
-async def list_users(generation: GenerationOf, limit: Limit = 20, after: After = None) -> UsersAnswer:
+async def list_users(generation: GenerationOf, limit: PageLimit = 20, after: After = None) -> UsersAnswer:
     """Users of the bundle, with the length of their stored history."""
     histories = generation.catalogue.histories
     start = 0
