@@ -1,1 +1,1 @@
-"""Accuracy and efficiency of a live service, measured from outside."""
+"""Benchmarks of the service: accuracy, cost and speed, and its LVLM stage under load and faults."""

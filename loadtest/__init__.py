@@ -1,1 +1,1 @@
-"""Load on a running service, over HTTP alone."""
+"""Load test of a running service with Locust, over HTTP alone."""

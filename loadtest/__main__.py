@@ -1,4 +1,4 @@
-"""The command line ``python -m loadtest``: runs Locust with our users; it takes Locust's own options."""
+"""Runs Locust with the users of ``locustfile.py``: ``python -m loadtest``, with Locust's own options."""
 
 from __future__ import annotations
 

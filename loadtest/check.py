@@ -9,19 +9,19 @@ OUTCOMES = (
     "ok", "repaired", "partial", "cold_start",
     "fallback_deadline", "fallback_provider", "fallback_answer", "fallback_limit", "fallback_budget",
 )  # fmt: skip
-"""Repeated here because a load test speaks HTTP only; a test holds them equal to the service's."""
+"""Outcomes of the service, repeated here since a load test imports nothing of it; a test compares the two."""
 
 
 def problem_with(answer: Any, strategy: str, k: int, left_out: Collection[str]) -> str | None:
-    """Finds what is wrong with the answer to ``POST /recommend``; None for a good one.
+    """Finds what is wrong with the answer to ``POST /recommend``; returns None for a good one.
 
-    A fallback is a good answer: whatever the LVLM does, the user gets ``k`` items.
+    A fallback is a good answer, since it has ``k`` items too.
 
     Args:
-        answer: decoded JSON.
+        answer: answer as decoded JSON.
         strategy: strategy that was asked for.
-        k: number of items wanted.
-        left_out: ids of items that must not come: the history that the request brought.
+        k: number of items that the answer must have.
+        left_out: ids of items that must not be in the answer: those of the request's history.
     """
     if not isinstance(answer, dict):
         return "the answer is no JSON object"
@@ -45,5 +45,5 @@ def _problem_with_items(item_ids: list[str], k: int, left_out: Collection[str]) 
 
 
 def outcome_of(answer: Any) -> str:
-    """Reads the answer's outcome; ``none`` where there is none."""
+    """Returns the answer's outcome; ``none`` for an answer without one."""
     return str(answer.get("outcome", "none")) if isinstance(answer, dict) else "none"

@@ -25,11 +25,11 @@ from loadtest.scenario import SCENARIOS, Scenario, ScenarioError, read_scenario
 from loadtest.visitors import ServiceMissingError, Visitors, read_visitors
 
 KNOWN_USERS = 200
-"""Stored users that are read from the service at most; visitors take turns with them."""
+"""Number of stored users that are read from the service at most; visitors use them in turns."""
 HISTORY = 10
-"""Items of a history that a request brings, the newest ones."""
+"""Number of items, the newest ones, in the history of a request."""
 NEW_USER_ITEMS = 3
-"""Items that a new user takes before the first request."""
+"""Number of items that a new user takes before the first request."""
 TAKES = 0.2
 """Share of answers after which a new user takes an item; stored users are left as they are."""
 
@@ -40,13 +40,13 @@ HEADERS = {"X-API-Key": KEY} if KEY else {}
 log = logging.getLogger("loadtest")
 
 
-class Load:
-    """What all users of one run share; filled when the run starts.
+class SharedState:
+    """State that all visitors of one run share; it is filled when the run starts.
 
     Attributes:
-        scenario: how users behave.
+        scenario: behaviour of the visitors.
         visitors: users and items of the service.
-        turns: ids of stored users, for ever.
+        turns: ids of stored users, again and again.
         outcomes: number of answers by strategy and outcome.
     """
 
@@ -57,35 +57,39 @@ class Load:
 
 
 class Visitor(HttpUser):
-    """A user who asks for recommendations by user id or with a history, and checks every answer."""
+    """A simulated user, who asks for recommendations by user id or with a history, and checks each answer."""
 
     host = "http://127.0.0.1:8000"
 
     def on_start(self) -> None:
         """Becomes a stored user, or a new one whose first events are sent now."""
         self.client.headers.update(HEADERS)
-        self.is_new = random.random() < Load.scenario.new
+        self.is_new = random.random() < SharedState.scenario.new
         if self.is_new:
             self.user_id = f"load-{uuid.uuid4()}"
             self.history: list[str] = []
-            self.take(random.sample(Load.visitors.item_ids, min(NEW_USER_ITEMS, len(Load.visitors.item_ids))))
+            self.take(
+                random.sample(
+                    SharedState.visitors.item_ids, min(NEW_USER_ITEMS, len(SharedState.visitors.item_ids))
+                )
+            )
         else:
-            self.user_id = next(Load.turns)
+            self.user_id = next(SharedState.turns)
             self.history = self.stored_history()
 
     def wait_time(self) -> float:
         """Draws the seconds until this user's next request."""
-        return random.uniform(*Load.scenario.wait)
+        return random.uniform(*SharedState.scenario.wait)
 
     @task
     def recommend(self) -> None:
         """Asks with one strategy and checks the answer."""
-        scenario = Load.scenario
+        scenario = SharedState.scenario
         (strategy,) = random.choices([*scenario.weights], [*scenario.weights.values()])
         body: dict[str, Any] = {"k": scenario.k}
         in_session = bool(self.history) and random.random() < scenario.session
         body |= {"history": self.history[-HISTORY:]} if in_session else {"user_id": self.user_id}
-        # A request with a history of its own is a session: the stored one is not looked at.
+        # The stored history does not count for a request with a history of its own.
         left_out = body["history"] if in_session else self.history
         path, name = f"/recommend?strategy={strategy}", f"/recommend [{strategy}]"
         with self.client.post(path, json=body, name=name, catch_response=True) as response:
@@ -96,8 +100,8 @@ class Visitor(HttpUser):
                 response.failure(problem)
             else:
                 response.success()
-        Load.outcomes[strategy, "failed" if problem else outcome_of(answer)] += 1
-        # Stored users are shared by many visitors, who could not know what another one took.
+        SharedState.outcomes[strategy, "failed" if problem else outcome_of(answer)] += 1
+        # Only new users take items: visitors that share a stored user would not know what another one took.
         if self.is_new and not problem and random.random() < TAKES:
             self.take([random.choice(answer["items"])["item_id"]])
 
@@ -143,7 +147,7 @@ def prepare(environment: Environment, **_: Any) -> None:
     try:
         scenario = read_scenario(SCENARIOS, options.scenario if options else "mixed")
         visitors = read_visitors(environment.host or Visitor.host, KNOWN_USERS, HEADERS)
-        Load.scenario = scenario.without(visitors.refused)
+        SharedState.scenario = scenario.without(visitors.refused)
     except (ScenarioError, ServiceMissingError) as error:
         log.error(error)
         logging.shutdown()
@@ -151,15 +155,15 @@ def prepare(environment: Environment, **_: Any) -> None:
     for strategy, reason in visitors.refused.items():
         if strategy in scenario.weights:
             log.warning("%s is left out: %s", strategy, reason)
-    Load.visitors = visitors
+    SharedState.visitors = visitors
     # Every stored user comes before any comes again.
-    Load.turns = itertools.cycle(visitors.user_ids)
-    Load.outcomes = Counter()
+    SharedState.turns = itertools.cycle(visitors.user_ids)
+    SharedState.outcomes = Counter()
 
 
 def report(environment: Environment, **_: Any) -> None:
-    """Logs what became of the requests, by strategy."""
-    outcomes = getattr(Load, "outcomes", None)
+    """Logs the number of answers by strategy and outcome; sets the exit code 2 if there were none."""
+    outcomes = getattr(SharedState, "outcomes", None)
     if not outcomes:
         log.error("no recommendation was answered: run longer or with more users")
         environment.process_exit_code = 2

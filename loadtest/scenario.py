@@ -1,4 +1,4 @@
-"""Reads one way of using the service from ``scenarios.toml``, and checks it before any load is made."""
+"""Reads a scenario, which says how visitors behave, from ``scenarios.toml``, and checks its values."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 SCENARIOS = Path(__file__).with_name("scenarios.toml")
 
 STRATEGIES = ("none", "s1", "s2", "s3", "s4", "s5")
-"""Repeated here because a load test speaks HTTP only; a test holds it equal to the service's table."""
+"""Strategies of the service, repeated here since a load test imports nothing of it; a test compares both."""
 
 
 class ScenarioError(Exception):
-    """Says that a scenario is missing or has a wrong value; the message names it."""
+    """A scenario is missing or has a wrong value; the message names it."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """How users behave.
+    """The behaviour of the visitors.
 
     Attributes:
-        wait: shortest and longest pause of one user between requests, in seconds.
+        wait: shortest and longest pause of one visitor between requests, in seconds.
         k: number of items per answer, 1 to 100.
-        new: share of users that the service does not know, 0 to 1.
+        new: share of visitors that the service does not know, 0 to 1.
         session: share of requests with a history of their own, 0 to 1.
-        weights: strategy -> weight above zero.
+        weights: weight above 0 of each strategy that is asked for.
     """
 
     wait: tuple[float, float]

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 TIMEOUT = 30.0
-"""Seconds for one answer; a later one counts as no service."""
+"""Seconds for one answer; after them the service counts as missing."""
 
 
 class ServiceMissingError(Exception):
-    """Says that no service answers, or that it lacks users or items; the message tells what to do next."""
+    """No service answers, or it has no users or items; the message says what to do next."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Visitors:
     Attributes:
         user_ids: ids of known users, at least one.
         item_ids: ids of items, at least one.
-        refused: strategy that this service cannot serve -> its reason.
+        refused: reason why the service cannot serve a strategy, by strategy.
     """
 
     user_ids: tuple[str, ...]
@@ -39,19 +39,19 @@ def read_visitors(host: str, users: int, headers: Mapping[str, str]) -> Visitors
     ``s2`` needs an enhanced backbone, which not every bundle has; no LVLM is asked here.
 
     Raises:
-        ServiceMissingError: no server answers at ``host``, or one that is no MSR Serve.
+        ServiceMissingError: no server answers at ``host``, or it is not MSR Serve.
     """
     service = _Service(host.rstrip("/"), headers)
     page = service.get(f"/users?limit={min(100, users)}")
     user_ids = [user["user_id"] for user in page["users"]]
-    # Pages hold 100 users at most; next is the id after which the next one begins.
+    # A page holds 100 users at most; ``next`` is the id after which the next page begins.
     while page["next"] and len(user_ids) < users:
         page = service.get(f"/users?limit=100&after={urllib.parse.quote(page['next'], safe='')}")
         user_ids += [user["user_id"] for user in page["users"]]
     item_ids = [item["item_id"] for item in service.get("/items?limit=100")["items"]]
     if not user_ids or not item_ids:
         raise ServiceMissingError(f"the service at {host} has no users or no items: give it another bundle")
-    # Asked once with one item: what it answers does not matter.
+    # One request, of which only a refusal matters.
     refusal = service.refusal("s2", item_ids[0])
     return Visitors(tuple(user_ids[:users]), tuple(item_ids), {"s2": refusal} if refusal else {})
 
@@ -65,7 +65,7 @@ class _Service:
         return self._send(urllib.request.Request(self._host + path, headers=self._headers))  # noqa: S310 - http(s) only
 
     def refusal(self, strategy: str, item_id: str) -> str | None:
-        """Asks with a strategy; returns why the service does not serve it, None when it does."""
+        """Asks with a strategy; returns why the service does not serve it, or None."""
         body = json.dumps({"history": [item_id], "k": 1}).encode()
         headers = {**self._headers, "content-type": "application/json"}
         try:
@@ -101,7 +101,7 @@ class _Service:
 
 
 class _RefusedError(Exception):
-    """Says that the service understood the request and does not serve it (422)."""
+    """The service understood the request and refuses it (422)."""
 
 
 def _detail(text: str) -> str:

@@ -2,5 +2,5 @@
 
 import os
 
-# ONNX Runtime reports to its vendor unless told not to, and reads this when it is imported.
+# ONNX Runtime sends telemetry to its vendor unless this is set before it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

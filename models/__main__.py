@@ -22,7 +22,7 @@ COMMANDS = {
     "train": ("models.commands.train", "train a sequential recommender"),
     "export": ("models.commands.export", "add a trained recommender to a bundle"),
 }
-"""Command -> its module and one line of help.
+"""Module and one line of help of each command.
 
 A module has ``add_arguments(parser)`` and ``run(args)``, which returns the text to print.
 """
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs one command.
 
     Returns:
-        The exit status: 0, or 2 after one sentence on stderr that says what was wrong.
+        The exit status: 0, or 2 after one sentence on stderr about what was wrong.
     """
     # Logs go to stderr: stdout holds what a command prints, for pipes.
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO, stream=sys.stderr)

@@ -1,4 +1,4 @@
-"""Writes files and folders whole: a crash, a full disk or a Ctrl-C leaves the old ones or the new."""
+"""Writes files and folders atomically: a crash, a full disk or a Ctrl-C leaves the old version or the new."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def new_folder(target: Path) -> Iterator[Path]:
             if target.exists():
                 target.rename(old)
             draft.rename(target)
-        except BaseException:  # a Ctrl-C between the two as well: the old folder may hold paid captions
+        except BaseException:  # also a Ctrl-C between the two renames: the old folder may hold paid captions
             if old.exists() and not target.exists():
                 old.rename(target)
             raise

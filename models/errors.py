@@ -1,13 +1,13 @@
-"""The errors of making a bundle; every message says what to do next.
+"""Defines the errors of making a bundle; every message says what to do next.
 
-The service shares one of them, ``contracts.BundleError``, which says that a bundle is damaged.
+An error about a damaged bundle is ``contracts.BundleError``, which the service raises too.
 """
 
 from __future__ import annotations
 
 
 class ModelsError(Exception):
-    """The base of all errors that ``python -m models`` prints as one sentence."""
+    """Base of all errors that ``python -m models`` prints as one sentence."""
 
 
 class DataError(ModelsError):

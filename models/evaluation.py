@@ -1,13 +1,13 @@
-"""Evaluates by leave-one-out with sampled candidates; training and replay share these numbers (numpy only).
+"""Evaluates by leave-one-out with sampled candidates, alike in training and in replay (numpy only).
 
 The protocol is SASRec's (Kang & McAuley, ICDM 2018, section IV-C) with the candidate count of MSRBench
 (Zhou et al., WWW 2025): the last item of a user is the test target, the one before it the validation
 target, and a target is ranked among 29 items that the user never touched.
 
-Everything random here is a pure function of its arguments: no generator is passed around, so the candidates
-of a user are the same in a batch of training, in a replay over HTTP and in any order of calls. The draws come
-from SplitMix64 (Steele et al., OOPSLA 2014) written out below, since numpy may change its streams between
-versions.
+All draws depend on the arguments of a function alone: no generator is passed on, so the candidates of a user
+are the same in a batch of training, in a replay over HTTP and in any order of calls. The draws come from
+SplitMix64 (Steele et al., OOPSLA 2014), which is written out below, since numpy may change its streams
+between versions.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from models.data.dataset import Rows
 from models.errors import EvaluationError
 
 MISS = math.inf
-"""The rank of a target that was not ranked at all: no hit and no gain at any cutoff."""
+"""Rank of a target that was not ranked at all: it counts as neither hit nor gain at any cutoff."""
 
-COCHRAN = 400
-"""The paper's cohort; Cochran's formula asks for 385 (see ``cochran``)."""
+COHORT_SIZE = 400
+"""Number of users in the paper's cohort. Cochran's formula z² p (1 - p) / margin² asks for 385, with 95 %
+confidence and a margin of 5 %."""
 
-Score = Callable[[Sequence[Rows], NDArray[np.int32]], NDArray[np.floating[Any] | np.integer[Any]]]
-"""Scores candidates int32 [users, n] after histories [users]: [users, n], higher is better."""
+ScoreFunction = Callable[[Sequence[Rows], NDArray[np.int32]], NDArray[np.floating[Any] | np.integer[Any]]]
+"""Function of histories [users] and candidates int32 [users, n] to scores [users, n], higher is better."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationProtocol:
-    """How candidates are drawn; kept beside every metric.
+    """Parameters of the draw of candidates; stored beside every metric.
 
     Attributes:
         seed: seed of the negatives.
@@ -46,7 +47,7 @@ class EvaluationProtocol:
     negatives: int = 29
 
     def to_json(self) -> dict[str, Any]:
-        """Everything that is needed to draw the same candidates again."""
+        """Returns the parameters with the rules of the draw, to be stored beside metrics."""
         return {
             **asdict(self),
             "split": "leave-one-out",
@@ -60,7 +61,7 @@ class Example:
     """One prediction with a known answer: the item after ``history`` is ``target``.
 
     Attributes:
-        user: position in ``Dataset.users``.
+        user: position of the user in ``Dataset.users``.
         history: item rows before the target, oldest first.
         target: item row of the answer.
     """
@@ -88,8 +89,8 @@ class Split:
 def leave_one_out(histories: Sequence[Rows]) -> Split:
     """Cuts every history into training part, validation target and test target.
 
-    A user with fewer than three items would have nothing to predict from: all of it is training and the user
-    is in neither list of examples.
+    The history of a user with fewer than three items is training part as a whole: without the two targets
+    nothing would be left to predict from. Such a user is in neither list of examples.
     """
     long_enough = [(user, rows) for user, rows in enumerate(histories) if len(rows) >= 3]
     return Split(
@@ -102,7 +103,7 @@ def leave_one_out(histories: Sequence[Rows]) -> Split:
 def popularity(histories: Sequence[Rows], n_items: int) -> NDArray[np.int64]:
     """Counts interactions per item, int64 [n_items], in the training part alone.
 
-    Validation and test items are not counted: they would tell Pop, and cold start, what is to be predicted.
+    Validation and test items are not counted: Pop, and cold start, would know what is to be predicted.
     """
     training = np.concatenate([np.empty(0, dtype=np.int32), *leave_one_out(histories).training])
     return np.bincount(training, minlength=n_items).astype(np.int64)
@@ -146,8 +147,8 @@ def sample_candidates(
 def rank_of_target(scores: ArrayLike) -> NDArray[np.int64]:
     """Ranks the target, whose score comes first, among all candidates.
 
-    A tie counts against the target. So does NaN, wherever it stands: a model that answers NaN must lose, and
-    every comparison with NaN is false.
+    A tie counts against the target. So does NaN in either score, since every comparison with NaN is false: a
+    model that answers NaN gets the worst rank.
 
     Args:
         scores: array [..., n], the target's score in column 0, higher is better.
@@ -174,19 +175,19 @@ def full_rank(scores: ArrayLike, targets: ArrayLike, seen: Sequence[ArrayLike]) 
     scores, targets = np.asarray(scores), np.asarray(targets)
     users = np.arange(len(targets))
     above = ~(scores < scores[users, targets][:, None])  # [users, items]; True for ties and NaN
-    above[users, targets] = False  # the target does not stand above itself
+    above[users, targets] = False  # a target is not above itself
     for row, items in zip(above, seen, strict=True):
         row[np.asarray(items, dtype=np.int64)] = False
     return np.asarray(1 + np.sum(above, axis=-1, dtype=np.int64))
 
 
 def hit_at(ranks: ArrayLike, k: int) -> float:
-    """Hit ratio H@k: the share of targets among the first k."""
+    """Computes the hit ratio H@k: the share of targets among the first k."""
     return float(np.mean(_ranks(ranks) <= k))  # MISS is infinite and never a hit
 
 
 def ndcg_at(ranks: ArrayLike, k: int) -> float:
-    """Normalised discounted cumulative gain N@k of one relevant item: 1 / log2(rank + 1), 0 beyond k."""
+    """Computes N@k, the NDCG of one relevant item: the mean of 1 / log2(rank + 1), which is 0 beyond k."""
     ranks = _ranks(ranks)
     return float(np.mean(np.where(ranks <= k, 1 / np.log2(ranks + 1), 0.0)))
 
@@ -207,8 +208,8 @@ def candidate_matrix(
     """Draws the candidates of many examples, int32 [examples, 1 + negatives], targets in column 0.
 
     Args:
-        examples: one part of the split.
-        histories: complete histories by user position: what a user takes later is no negative either.
+        examples: examples of one part of the split.
+        histories: complete histories by user position: items that a user takes later are no negatives either.
         n_items: size of the catalogue.
         protocol: seed and number of negatives.
     """
@@ -217,7 +218,7 @@ def candidate_matrix(
 
 
 def evaluate(
-    score: Score, examples: Sequence[Example], candidates: NDArray[np.int32], batch: int = 1024
+    score: ScoreFunction, examples: Sequence[Example], candidates: NDArray[np.int32], batch: int = 1024
 ) -> NDArray[np.int64]:
     """Ranks the targets, int64 [examples], with a function that is fed ``batch`` examples at a time."""
     ranks = [
@@ -227,17 +228,12 @@ def evaluate(
     return np.concatenate(ranks) if ranks else np.empty(0, dtype=np.int64)
 
 
-def cochran(z: float = 1.96, p: float = 0.5, margin: float = 0.05) -> int:
-    """Computes Cochran's sample size for a large population: z² p (1 - p) / margin², 385 at 95 %."""
-    return math.ceil(z * z * p * (1 - p) / (margin * margin))
-
-
-def cohort(users: ArrayLike, n: int = COCHRAN, seed: int = 2024) -> NDArray[np.int64]:
+def cohort(users: ArrayLike, n: int = COHORT_SIZE, seed: int = 2024) -> NDArray[np.int64]:
     """Draws a seeded sample of users, for evaluations that cost money per user.
 
     Args:
         users: user positions to choose from.
-        n: size of the sample; all users when there are no more.
+        n: size of the sample; where there are fewer users, all of them are taken.
         seed: seed of the choice. With one seed a smaller cohort is part of every larger one.
 
     Returns:

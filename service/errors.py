@@ -1,16 +1,16 @@
-"""Errors that a client or the operator is told about, with the HTTP status of each."""
+"""Defines the errors that are shown to a client, with the HTTP status of each, or to the operator."""
 
 from __future__ import annotations
 
 
 class ServiceError(Exception):
-    """The base of all errors that a client is told about.
+    """Base of all errors that are answered as problem documents (RFC 9457).
 
     Attributes:
         status: HTTP status code.
         title: title of the problem document, the same for every occurrence of the type.
         detail: what is wrong this time and what to do.
-        retry_after: seconds after which trying again makes sense, sent as ``Retry-After``; None if unknown.
+        retry_after: seconds after which the client may try again, sent as ``Retry-After``; None if unknown.
     """
 
     status = 500
@@ -30,7 +30,7 @@ class NotFoundError(ServiceError):
 
 
 class InvalidRequestError(ServiceError):
-    """The request is well-formed HTTP but asks for something that cannot be."""
+    """The request is well-formed HTTP, and a value in it is wrong or names something that does not exist."""
 
     status = 422
     title = "Invalid request"
@@ -51,11 +51,11 @@ class OverloadedError(ServiceError):
 
 
 class UnavailableError(ServiceError):
-    """A part that this request needs is not there right now."""
+    """A part that this request needs, such as a store, does not work at the moment."""
 
     status = 503
     title = "Service unavailable"
 
 
 class ConfigurationError(Exception):
-    """A setting is wrong; the start stops with this sentence."""
+    """A setting is wrong: the process prints the message and ends before it serves anything."""

@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class BoundedExecutor:
-    """A few threads and a bounded number of calls waiting for them; what does not fit is refused at once.
+    """Runs calls in a few threads with a bounded queue before them; a call that does not fit is refused.
 
-    Inference inside the event loop would hold up all other connections, and behind an unbounded queue every
-    request would wait for answers to clients that have left.
+    Inference inside the event loop would hold up all other connections. Behind an unbounded queue, requests
+    would wait for the work of clients that have long left.
 
     Args:
         threads: calls that run at once, at least 1.
@@ -26,7 +26,7 @@ class BoundedExecutor:
 
     def __init__(self, threads: int, queue: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="candidates")
-        self._free = threads + queue
+        self._free = threads + queue  # calls that still fit, running and waiting ones together
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs ``work`` in a thread and returns what it returns.
@@ -37,8 +37,8 @@ class BoundedExecutor:
         if self._free <= 0:
             raise OverloadedError("the queue of waiting recommendations is full", retry_after=1)
         self._free -= 1
-        # Counted as free when the thread is done, not when the caller leaves: a cancelled request must not
-        # make room that is not there.
+        # Released when the thread is done, not when the caller leaves: the thread of a cancelled request is
+        # still busy, and another call would not fit yet.
         future = self._pool.submit(work, *args, **kwargs)
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))

@@ -1,4 +1,4 @@
-"""What a request reads of all that is served: one immutable value, swapped whole."""
+"""Holds what a request reads, the bundle and its candidate models, as one immutable value swapped whole."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from service.strategies import Strategy
 class Generation:
     """One state of the catalogue with the models that rank it.
 
-    Item rows mean something only within one generation: a request reads the one that it began with to its
-    end, and nothing that outlives a request holds a part of one.
+    Item rows may differ from one generation to the next. So a request reads the generation that it began
+    with to its end, and nothing that outlives a request holds a part of one.
 
     Attributes:
         bundle: catalogue and backbones as they lie on disk.
@@ -43,7 +43,7 @@ class Generation:
             return self._named(strategy, name)
         if strategy.backbone_view == "raw":
             return self.models[self.backbone]
-        for model in self.models.values():
+        for model in self.models.values():  # in the order of their names: the first enhanced one answers
             if model.manifest.text_view == "enhanced":
                 return model
         raise InvalidRequestError(

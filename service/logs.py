@@ -10,10 +10,10 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 FIELDS = "fields"
-"""Key of a line's own fields: ``logger.info("…", extra={FIELDS: {...}})``."""
+"""Key of the fields that one line adds: ``logger.info("…", extra={FIELDS: {...}})``."""
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
-"""Id of the request that is answered, or that began the work under way; every line names it."""
+"""Id of the request that is answered, or that began this background work; empty outside of requests."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -41,13 +41,14 @@ class TextFormatter(logging.Formatter):
         """Formats one record; control characters of clients are escaped, so that one event stays one line."""
         pairs = "".join(f" {key}={value}" for key, value in _fields(record).items())
         text = f"{record.levelname:<7} {record.getMessage()}{pairs}"
-        if not text.isprintable() and not record.name.startswith("uvicorn"):  # whose may be tracebacks
+        # uvicorn logs tracebacks as messages, whose line breaks stay.
+        if not text.isprintable() and not record.name.startswith("uvicorn"):
             text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
         return text + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    """The line's own fields, and the request's id where there is one."""
+    """Returns the fields that the line adds, after the request's id where there is one."""
     fields: dict[str, Any] = getattr(record, FIELDS, {})
     request_id = REQUEST_ID.get()
     return {"request_id": request_id, **fields} if request_id else fields
@@ -55,7 +56,8 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 def configure(level: str, form: Literal["json", "text"]) -> None:
     """Sends the service's and uvicorn's log to standard error, from ``level`` on."""
-    # What no line of ours shows need not be found out for every line (Python's logging HOWTO, Optimization).
+    # No line shows its source, thread or process: not looking them up saves time (Python's logging HOWTO,
+    # Optimization).
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)

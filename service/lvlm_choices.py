@@ -1,4 +1,4 @@
-"""Which LVLM answers a request: the provider and model that it names, else the configured ones."""
+"""Chooses the LVLM that answers a request: the provider and model that it names, else the default ones."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from service.errors import InvalidRequestError
 
 @dataclass(frozen=True)
 class LvlmChoices:
-    """What can be chosen, and what is taken when a request does not choose.
+    """The configured LVLMs, and the one that answers a request which names none.
 
     Attributes:
         models: models by configured provider; the first is the provider's default.
         provider: default provider.
-        model: the default provider's default model.
-        alternatives: providers and models that answer when the default one cannot, in this order.
+        model: default model of the default provider.
+        alternatives: pairs of provider and model that answer when the default one cannot, in this order.
     """
 
     models: Mapping[str, Sequence[str]]
@@ -28,7 +28,7 @@ class LvlmChoices:
         """Returns the provider and model that a request asks for; None asks for the default.
 
         Raises:
-            InvalidRequestError: not a configured one.
+            InvalidRequestError: the provider or the model is not configured.
         """
         provider = provider if provider is not None else self.provider
         models = self.models.get(provider)
@@ -45,7 +45,7 @@ class LvlmChoices:
         return provider, model
 
     def alternatives_for(self, provider: str | None, model: str | None) -> tuple[tuple[str, str], ...]:
-        """Returns who may answer instead: no other for a request that names a provider or a model."""
+        """Returns the LVLMs that may answer instead: none for a request that names a provider or a model."""
         if provider is not None or model is not None:
             return ()
         return tuple(pair for pair in self.alternatives if pair != (self.provider, self.model))

@@ -1,8 +1,8 @@
-"""All metrics of the service.
+"""Defines all metrics of the service, and writes them for Prometheus.
 
-Prefix ``msr_``, base units, closed label sets: never a user or item id. Right with several workers: when
-``PROMETHEUS_MULTIPROC_DIR`` is set before this module is imported, values go through files in that
-folder, and a scrape of any worker sees them all.
+Names begin with ``msr_``, units are base units, label sets are closed: never a user or item id. With several
+workers ``PROMETHEUS_MULTIPROC_DIR`` is set before this module is imported: then every worker writes its
+values to files in that folder, and a scrape of any worker sums up all of them.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""Environment variable, of the Prometheus client, with the folder in which workers share their values."""
+"""Environment variable of the Prometheus client with the folder in which workers share their values."""
 
-# Seconds. One histogram must hold SASRec's 2.5 ms and GPT-4V's 42 s.
 BUCKETS = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0),
 )
+"""Upper bounds in seconds: one histogram holds SASRec's 2.5 ms and GPT-4V's 42 s; longer times go to +Inf."""
 
 NONE = "none"
 """Label value of a request that has no LVLM model, or no cache."""
 
 
 class Metrics:
-    """The metrics of one application, on a registry of their own."""
+    """The metrics of one application, on a registry of their own, so that tests can make several."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -104,6 +104,7 @@ class Metrics:
             ("provider", "model", "result"),
             registry=registry,
         )
+        # livesum: the scrape adds up the values of the workers that are alive.
         self.lvlm_breaker_open = Gauge(
             "msr_lvlm_breaker_open",
             "1 while a model that keeps failing is left alone; with several workers, how many leave it alone",
@@ -111,6 +112,7 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        # "Places" is the public name of what the code calls the concurrency limit.
         self.lvlm_places = Gauge(
             "msr_lvlm_places",
             "Calls that may be under way at once, of all workers",
@@ -141,11 +143,12 @@ class Metrics:
             "msr_bundle_info",
             "1 for every backbone that is served",
             ("name", "version", "model"),
-            multiprocess_mode="livemax",
+            multiprocess_mode="livemax",  # all workers set 1
             registry=registry,
         )
 
-        # Looking up a child by its labels costs more than observing; stages and strategies are few.
+        # Looking up a child by its labels costs more than observing. The cache stays small: stages and
+        # strategies are few.
         self.stage = cache(self.stage_duration.labels)
 
     def expose(self) -> bytes:
@@ -161,6 +164,7 @@ class Metrics:
 
 def _sweep(folder: Path) -> None:
     """Removes the live gauges of dead workers: a worker that was killed could not do it itself."""
+    # The client names its files gauge_<mode>_<pid>.db.
     for pid in {path.stem.rsplit("_", 1)[-1] for path in folder.glob("gauge_live*_*.db")}:
         if not _alive(int(pid)):
             mark_process_dead(int(pid), path=str(folder))  # type: ignore[no-untyped-call]
@@ -168,9 +172,9 @@ def _sweep(folder: Path) -> None:
 
 def _alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
+        os.kill(pid, 0)  # signal 0 reaches no process; only its existence is checked
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # it exists, under another user
         return True
     return True

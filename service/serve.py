@@ -1,4 +1,4 @@
-"""Starts the service: checks the settings, then starts the simulator if it is wanted, then the workers."""
+"""Starts the service: checks the settings, then starts the simulator (if it is in use) and the workers."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ def main() -> int:
 
 
 def _refuse(sentence: str) -> int:
+    """Prints why the service does not start, and returns the exit status."""
     print(f"msr-serve: {sentence}", file=sys.stderr)
     return 2
 
@@ -74,19 +75,22 @@ def _serve(settings: Settings, bundle: Bundle) -> None:
     url = f"http://{_reachable(settings.host)}:{settings.port}"
     threading.Thread(target=_greet, args=(url, bundle), daemon=True).start()
     uvicorn.run(
+        # A name and no object: worker processes import it themselves.
         "service.wiring.application:create_app_from_environment",
         factory=True,
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        log_config=None,
+        log_config=None,  # `logs.configure` has set up uvicorn's loggers too
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=30,
+        timeout_graceful_shutdown=30,  # seconds for requests under way when the service stops
     )
 
 
 def _reachable(host: str) -> str:
+    """Returns the host part of a URL that reaches a server which listens on ``host``."""
+    # Listening on all interfaces includes loopback. An IPv6 address is in brackets (RFC 3986, section 3.2.2).
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
 
 
@@ -106,10 +110,10 @@ def _metrics_folder(settings: Settings) -> Iterator[None]:
 
 
 def _greet(url: str, bundle: Bundle) -> None:
-    """Waits until the service is ready, says so and shows three commands to try."""
+    """Waits until the service is ready, then prints its address and three commands to try."""
     # Without a proxy, whatever the environment says: the service is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    for _ in range(600):  # a minute, and longer while it accepts and does not answer
+    for _ in range(600):  # a minute of refused connections; one that is accepted may take 5 s more
         try:
             with opener.open(f"{url}/health/ready", timeout=5):
                 break
@@ -121,15 +125,15 @@ def _greet(url: str, bundle: Bundle) -> None:
     simulator = os.environ.get("MSR_SIMULATOR_URL")
     user_id = next(iter(catalogue.histories.users), None)
     history = [catalogue.items[row].item_id for row in catalogue.popular[:2]]
-    who = json.dumps({"user_id": user_id, "k": 5} if user_id else {"history": history, "k": 5})
-    new = json.dumps({"history": history, "k": 5})
+    by_history = json.dumps({"history": history, "k": 5})
+    by_user = json.dumps({"user_id": user_id, "k": 5}) if user_id else by_history
     post = f"curl -s -X POST -H 'content-type: application/json' '{url}/recommend?strategy="
     print(
         f"\nMSR Serve is ready at {url}  ({catalogue.manifest.dataset}: {len(catalogue.items)} items, "
         f"{catalogue.manifest.users} users, backbones {', '.join(bundle.backbones)})\n\n"
-        f"  {post}none' -d {_quoted(who)}\n"
-        f"  {post}s3' -d {_quoted(who)}\n"
-        f"  {post}s5' -d {_quoted(new)}\n\n"
+        f"  {post}none' -d {_quoted(by_user)}\n"
+        f"  {post}s3' -d {_quoted(by_user)}\n"
+        f"  {post}s5' -d {_quoted(by_history)}\n\n"
         f"  page {url}/   API {url}/docs   metrics {url}/metrics   stop Ctrl-C\n"
         + (
             f"  the simulator answers for the LVLM: {simulator}/ledger shows what it was sent\n"
@@ -141,4 +145,5 @@ def _greet(url: str, bundle: Bundle) -> None:
 
 
 def _quoted(text: str) -> str:
+    """Quotes a text for a shell, always in single quotes (``shlex.quote`` leaves some texts bare)."""
     return "'" + text.replace("'", "'\\''") + "'"

@@ -1,4 +1,4 @@
-"""Runs the simulator as a child process beside the service, so that nothing needs a key to be tried."""
+"""Runs the simulator as a child process beside the service, so that trying the service needs no API key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from service.errors import ConfigurationError
 from service.settings import Settings
 
-VARIABLE = "MSR_SIMULATOR_URL"
+ADDRESS_VARIABLE = "MSR_SIMULATOR_URL"
+"""Environment variable, and setting, with the address of the simulator."""
 START_SECONDS = 15.0
 """Seconds that the simulator may take to print its address; after that the start is given up."""
 
@@ -22,10 +23,10 @@ START_SECONDS = 15.0
 def simulator_beside(settings: Settings) -> Iterator[None]:
     """Runs one simulator, unless a real provider or another simulator is configured.
 
-    Its address goes into ``MSR_SIMULATOR_URL``, where worker processes and later readers find it.
+    Its address goes into ``MSR_SIMULATOR_URL``, where worker processes read it as a setting.
 
     Raises:
-        ConfigurationError: it did not start.
+        ConfigurationError: the simulator did not start.
     """
     if not settings.simulated or settings.simulator_url:
         yield
@@ -37,17 +38,18 @@ def simulator_beside(settings: Settings) -> Iterator[None]:
             "service.simulator",
             "--profile",
             settings.simulator_profile,
-            "--die-with-parent",  # it reads the end of its standard input, also after SIGKILL
+            # It ends when its standard input does: the pipe closes even if this process is killed by SIGKILL.
+            "--die-with-parent",
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
-        os.environ[VARIABLE] = _simulator_url(process)
+        os.environ[ADDRESS_VARIABLE] = _simulator_url(process)
         yield
     finally:
-        os.environ.pop(VARIABLE, None)
+        os.environ.pop(ADDRESS_VARIABLE, None)
         process.terminate()
         try:
             process.wait(5)
@@ -60,6 +62,7 @@ def simulator_beside(settings: Settings) -> Iterator[None]:
 
 
 def _simulator_url(process: subprocess.Popen[str]) -> str:
+    """Reads the address from the first line that the simulator prints: a JSON object with ``url``."""
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)

@@ -1,4 +1,4 @@
-"""The paper's six strategies as a table: two ways to show an item, three ways to rank.
+"""Lists the paper's six strategies: two ways to show an item times three ways to rank.
 
 Source: MSRBench (Zhou et al., WWW 2025), Figure 1. S4 and S5 are S1 and S3 on the enhanced view, so they
 need no code of their own.
@@ -16,7 +16,7 @@ StrategyName = Literal["none", "s1", "s2", "s3", "s4", "s5"]
 
 
 class Task(StrEnum):
-    """What is asked of the LVLM."""
+    """What the LVLM is asked to do with the candidates."""
 
     NONE = "none"
     RECOMMEND = "recommend"  # the pool is shown without a hint of the candidate model's order
@@ -25,11 +25,11 @@ class Task(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """One cell of the table.
+    """One strategy of ``STRATEGIES``.
 
     Attributes:
         name: name in requests, answers and metric labels.
-        view: how the history's items are described: ``raw`` (title, image) or ``enhanced`` (title, caption).
+        view: description of the history's items: ``raw`` (title, image) or ``enhanced`` (title, caption).
         task: what the LVLM does with the candidates.
         backbone_view: text view of the backbone that makes the candidates unless the request names one.
     """
@@ -45,6 +45,7 @@ class Strategy:
         return self.task is not Task.NONE
 
 
+# S2 asks no LVLM: the captions are in the vectors of a backbone that was trained on them.
 STRATEGIES: dict[str, Strategy] = {
     strategy.name: strategy
     for strategy in (

@@ -1,1 +1,1 @@
-"""What the commands share: clients, servers, load, statistics, tables and pages. It knows no command."""
+"""Parts that the commands share: clients, servers, load, statistics, tables and pages of results."""

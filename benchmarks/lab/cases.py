@@ -1,4 +1,4 @@
-"""Makes the questions of the leave-one-out test as a client of the service asks them."""
+"""Makes the requests of the leave-one-out test: history, target and candidates of each test user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.evaluation import EvaluationProtocol, cohort, leave_one_out, sample_
 from service.catalogue.bundle import Catalogue
 
 LONGEST_HISTORY = 2000
-"""Most items in a request's ``history``; older ones are left out. A model reads far fewer."""
+"""Number of items in a request's ``history`` at most, the service's limit; older ones are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,11 @@ class Case:
     """One user of the test part.
 
     Attributes:
-        user: position in the catalogue, from 0; it also seeds the negatives.
-        user_id: name of the user in the data set.
+        user: position of the user in the catalogue, from 0, which is also a part of the negatives' seed.
+        user_id: public id of the user.
         history: item ids before the target, oldest first, at most ``LONGEST_HISTORY``.
         target: item id of the right answer; it is sent only as one of the candidates.
-        candidates: item ids of the target and the negatives, sorted, so that their order says nothing.
+        candidates: item ids of the target and the negatives, sorted, so that the target has no fixed place.
     """
 
     user: int
@@ -62,7 +62,7 @@ class Cohort:
         examples = leave_one_out(self._histories).test
         if not examples:
             raise BenchmarkError("no user of this bundle has three interactions: there is nothing to replay")
-        # A set, since the sample below is one too; the order is that of the examples, not of the sample.
+        # The cases come in the order of the examples, not in that of the sample.
         chosen = {example.user for example in examples}
         if users is not None:
             chosen = set(cohort(sorted(chosen), users, seed).tolist())
@@ -90,6 +90,6 @@ class Cohort:
                 user_id=self._users[example.user],
                 history=tuple(items[row].item_id for row in example.history[-LONGEST_HISTORY:]),
                 target=items[example.target].item_id,
-                # In the order of the rows the target would stand first, and an LVLM would see it there.
+                # sample_candidates puts the target first, where an LVLM would find it.
                 candidates=tuple(sorted(items[row].item_id for row in rows)),
             )

@@ -12,12 +12,12 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.lab.stats import percentile
 
 GRACE = 30.0
-"""Seconds after the end that an answer may still take; a later one ends the measurement with an error."""
+"""Seconds after the last request that its answer may take; a later one ends the measurement with an error."""
 
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What one run of load measured.
+    """Measurements of one run of load.
 
     Attributes:
         seconds: wall time from the first request to the last answer.
@@ -36,12 +36,12 @@ class LoadResult:
 
     @property
     def p50(self) -> float:
-        """Median latency, seconds."""
+        """Median latency in seconds."""
         return percentile(self.latencies, 50)
 
     @property
     def p99(self) -> float:
-        """99th percentile of the latency, seconds."""
+        """99th percentile of the latency in seconds."""
         return percentile(self.latencies, 99)
 
 
@@ -58,14 +58,14 @@ def generate(host: str, port: int, requests: Sequence[bytes], connections: int, 
     """Loads a server for some seconds.
 
     Args:
-        host: numeric address or name.
-        port: TCP port.
-        requests: complete requests, sent in turns by all connections.
+        host: address or name of the server.
+        port: TCP port of the server.
+        requests: complete HTTP requests, which all connections send in turns.
         connections: number of kept-alive connections, each with one request under way.
-        seconds: time in which new requests are begun.
+        seconds: time in seconds during which new requests are begun.
 
     Raises:
-        BenchmarkError: the server cannot be reached, hangs up, or answers too little.
+        BenchmarkError: the server cannot be reached, closes a connection, or leaves requests unanswered.
     """
     try:
         return asyncio.run(_generate(host, port, requests, connections, seconds))
@@ -81,7 +81,7 @@ async def _generate(
     open_connections = [_Connection(turns, loop.create_future()) for _ in range(connections)]
     for each in open_connections:
         await loop.create_connection(lambda each=each: each, host, port)  # type: ignore[misc]
-    # The connections are open: what follows measures requests and no handshakes.
+    # All connections are open before the clock starts, so that no handshake is measured.
     begun = time.perf_counter()
     for each in open_connections:
         each.begin(begun + seconds)

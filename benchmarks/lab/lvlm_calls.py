@@ -18,23 +18,23 @@ from service.strategies import Strategy
 from service.wiring.lvlm import GatewayOptions, LvlmOptions, open_gateway, open_lvlm
 
 PROVIDER = "none"
-"""The provider's name in calls that are never made; it has no limits and no estimates of its own."""
+"""Name of the provider in calls that are built and never made; no bill corrects its estimates."""
 PER = 1_000
-"""Number of users, or images, for which a price is quoted."""
+"""Number of users, or images, that prices are quoted for."""
 MEMORY_BYTES = 64 * 2**20
-"""Room of the cache in memory and of the cache of thumbnails, each."""
+"""Bytes of the cache in memory and of the cache of thumbnails; beyond them old entries are dropped."""
 MAX_OUTPUT_TOKENS = 2_048
-"""Cap that each call carries; an estimate never exceeds it."""
+"""Cap on the output tokens of each call, which an estimate of them never exceeds."""
 
 
 @dataclass(frozen=True)
 class CallEstimate:
-    """What a call is expected to take: means over a sample of calls.
+    """Expected tokens and cost of a call: means over a sample of calls.
 
     Attributes:
-        input_tokens: tokens of text and pictures.
-        image_tokens: tokens of the pictures alone.
-        output_tokens: tokens of the answer.
+        input_tokens: mean tokens of text and pictures.
+        image_tokens: mean tokens of the pictures alone.
+        output_tokens: mean tokens of the answer.
         dollars: US dollars for 1,000 calls.
     """
 
@@ -85,13 +85,13 @@ class CallBuilder:
         return [Call(caption_prompt(image), "", MAX_OUTPUT_TOKENS, stream=False) for image in pictures]
 
     def estimate(self, calls: Sequence[Call], model: str) -> CallEstimate:
-        """Estimates what these calls take of one model, as the service does before it reserves dollars."""
+        """Estimates tokens and cost of these calls to one model, as the service does to reserve dollars."""
         bills = [self._gateway.expected(PROVIDER, replace(call, model=model)) for call in calls]
         return CallEstimate(
             mean([bill.usage.input_tokens for bill in bills]),
             mean([bill.usage.image_tokens for bill in bills]),
             mean([bill.usage.output_tokens for bill in bills]),
-            # None is the price of an unknown model, which the command has refused before.
+            # A model without a price (None) was refused by the command before.
             PER * mean([bill.cost_usd or 0.0 for bill in bills]),
         )
 

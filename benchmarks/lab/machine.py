@@ -1,4 +1,4 @@
-"""Says what a number was measured on: processor, memory, versions, commit and date."""
+"""Describes what a number was measured on: processor, memory, versions, commit and date."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 """Folder of the checkout."""
 PACKAGES = ("msr-serve", "numpy", "onnxruntime", "torch", "fastapi", "uvicorn")
+"""Packages whose versions are named on a page of results."""
 
 
 def facts() -> dict[str, Any]:
@@ -20,14 +21,14 @@ def facts() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": _processor(),
-        # Those that this process may use: a container often has fewer than the machine.
+        # The cores that this process may use: a container often has fewer than the machine.
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": _memory_gib(),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "commit": _git("rev-parse", "HEAD"),
-        # Results that are written during a run are untracked and change no code.
+        # Untracked files are not counted: results that a run writes change no code.
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
     }
 
@@ -73,7 +74,7 @@ def _version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Asks git; None outside a checkout and where there is no git."""
+    """Runs git and returns its output; None outside a checkout, or where git is missing."""
     try:
         done = subprocess.run(
             ("git", "-C", str(ROOT), *arguments),  # noqa: S607 - the git on the PATH is the one wanted

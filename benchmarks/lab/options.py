@@ -15,20 +15,20 @@ from service.settings import DEMO_BUNDLE
 from service.strategies import STRATEGIES
 
 URL = "http://127.0.0.1:8000"
-"""Where ``make run`` serves."""
+"""Address under which ``make run`` serves."""
 
 QUERY = ("backbone", "provider", "model", "modality", "image_mode", "prompt", "cache")
 """Names of the options that are passed on to the service as query parameters of the same name."""
 
 
 def add_service_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares where the service is and which bundle it runs on."""
+    """Declares the options for the service's address and for the bundle that it serves."""
     parser.add_argument("--url", default=URL, help=f"of the service (default {URL})")
     add_bundle_argument(parser)
 
 
 def add_bundle_argument(parser: argparse.ArgumentParser) -> None:
-    """Declares which bundle; variable and default are those of the service."""
+    """Declares the option for the bundle; its environment variable and default are those of the service."""
     default = Path(os.environ.get("MSR_BUNDLE") or DEMO_BUNDLE)
     parser.add_argument(
         "--bundle", type=Path, default=default, help="folder that is served (default: the demo)"
@@ -36,7 +36,7 @@ def add_bundle_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_strategy_arguments(parser: argparse.ArgumentParser, default: str, cache: str | None = None) -> None:
-    """Declares the strategies, and how the LVLM is asked; what is not given is left to the service."""
+    """Declares the options for strategies and LVLM calls; the service decides about those not given."""
     parser.add_argument(
         "--strategies", default=default, help=f"comma-separated, or 'all' (default {default})"
     )
@@ -69,7 +69,7 @@ def strategies(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 
 def lvlm_options(arguments: argparse.Namespace) -> dict[str, str]:
-    """Reads the given query parameters of ``POST /recommend``, without the strategy."""
+    """Returns the query parameters of ``POST /recommend`` that were given, without the strategy."""
     return {name: value for name in QUERY if (value := getattr(arguments, name)) is not None}
 
 
@@ -77,7 +77,7 @@ def bundle_of(arguments: argparse.Namespace) -> Bundle:
     """Opens the bundle that ``--bundle`` names.
 
     Raises:
-        BenchmarkError: it is missing or damaged.
+        BenchmarkError: the bundle is missing or damaged.
     """
     try:
         return open_bundle(arguments.bundle)

@@ -1,4 +1,4 @@
-"""Prints a page of results and writes it to a file, so that an old file is never half replaced."""
+"""Prints a page of results, and writes it to a file atomically: a reader never sees half of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.errors import BenchmarkError
 
 
 def add_markdown_argument(parser: argparse.ArgumentParser) -> None:
-    """Declares a file for the page, beside stdout."""
+    """Declares the option for a file that the page is written to, besides standard output."""
     parser.add_argument("--markdown", type=Path, help="also write the page to this file")
 
 

@@ -1,4 +1,4 @@
-"""Reads a service's own metrics from two scrapes of ``GET /metrics``, and what was added in between."""
+"""Reads the metrics of a service from scrapes of ``GET /metrics``, and the difference of two scrapes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.errors import BenchmarkError
 
 REQUEST_DURATION = "msr_request_duration_seconds"
-"""The service's histogram of ``POST /recommend``."""
+"""Name of the service's histogram of the time that ``POST /recommend`` takes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Total:
+class HistogramTotal:
     """Sum and count of a histogram over the chosen label values.
 
     Attributes:
@@ -26,16 +26,16 @@ class Total:
     seconds: float
     count: float
 
-    def since(self, earlier: Total) -> Total:
+    def since(self, earlier: HistogramTotal) -> HistogramTotal:
         """Subtracts an earlier scrape.
 
         Raises:
-            BenchmarkError: the counters went back, so the service was restarted in between.
+            BenchmarkError: the counters have become smaller, so the service was restarted in between.
         """
         # Counters only grow, and begin at 0 with the process.
         if self.count < earlier.count:
             raise BenchmarkError("the service was restarted during the measurement: measure again")
-        return Total(self.seconds - earlier.seconds, self.count - earlier.count)
+        return HistogramTotal(self.seconds - earlier.seconds, self.count - earlier.count)
 
     @property
     def mean(self) -> float:
@@ -43,7 +43,7 @@ class Total:
         return self.seconds / self.count if self.count else math.nan
 
 
-def histogram_total(text: str, name: str, labels: Mapping[str, str]) -> Total:
+def histogram_total(text: str, name: str, labels: Mapping[str, str]) -> HistogramTotal:
     """Sums a histogram over all series that carry the given label values, whatever their other labels.
 
     Args:
@@ -67,11 +67,11 @@ def histogram_total(text: str, name: str, labels: Mapping[str, str]) -> Total:
             # Every bucket of the histogram is a sample too; only _sum and _count are added up.
             if sample.name in sums and labels.items() <= sample.labels.items():
                 sums[sample.name] += sample.value
-    return Total(sums[f"{name}_sum"], sums[f"{name}_count"])
+    return HistogramTotal(sums[f"{name}_sum"], sums[f"{name}_count"])
 
 
 Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
-"""Name and sorted label values of a sample -> its value."""
+"""Values of samples, by name and sorted label values."""
 
 
 def samples(text: str, prefixes: tuple[str, ...]) -> Samples:

@@ -1,4 +1,7 @@
-"""Measures alternatives in interleaved rounds, so that a slow minute of the machine slows all alike."""
+"""Measures alternatives in interleaved rounds, and compares them by ratios with limits.
+
+A minute in which the machine is slow then slows all alternatives alike.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ T = TypeVar("T")
 
 
 def interleaved(alternatives: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
-    """Measures every alternative once per round; the order is turned around from round to round.
+    """Measures every alternative once per round, in an order that is reversed from round to round.
 
     Raises:
-        ValueError: no rounds.
+        ValueError: ``rounds`` is less than 1.
     """
     if rounds < 1:
         raise ValueError("at least one round is needed")
     found: dict[str, list[T]] = {name: [] for name in alternatives}
     for number in range(rounds):
-        # The order is turned around, so that no alternative always runs on a cold or a hot processor.
+        # Reversed, so that no alternative always runs on a cold or a hot processor.
         for name in list(alternatives)[:: 1 if number % 2 == 0 else -1]:
             found[name].append(alternatives[name]())
     return found
@@ -29,9 +32,12 @@ def interleaved(alternatives: Mapping[str, Callable[[], T]], rounds: int) -> dic
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of two alternatives: taken within each round, shown as median and extremes over rounds.
+    """A ratio of two alternatives, computed within each round, where what slowed both cancels.
 
-    Within a round, what slowed both cancels.
+    Attributes:
+        median: median over rounds.
+        low: smallest ratio of a round.
+        high: largest ratio of a round.
     """
 
     median: float
@@ -40,7 +46,7 @@ class Ratio:
 
     @classmethod
     def of(cls, numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
-        """Divides round by round.
+        """Makes the ratio by dividing round by round.
 
         Raises:
             ValueError: the lists are empty or differ in length.
@@ -59,10 +65,10 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Limit:
-    """What the median of a ratio is held to.
+    """Bounds that the median of a ratio must keep.
 
     Attributes:
-        name: what is measured, for the page.
+        name: name of what is measured, for the page.
         least: smallest median that meets the limit; None for no such bound.
         most: largest median that meets the limit; None for no such bound.
     """
@@ -72,15 +78,15 @@ class Limit:
     most: float | None = None
 
     def broken_by(self, ratio: Ratio | None) -> bool:
-        """Whether the ratio is outside the bounds; one that was not measured (None) is not."""
+        """Returns whether the ratio is outside the bounds; False for one that was not measured (None)."""
         if ratio is None:
             return False
-        # A bound that is met exactly is met.
+        # A ratio that equals a bound keeps it.
         enough = self.least is None or ratio.median >= self.least
         return not (enough and (self.most is None or ratio.median <= self.most))
 
     def verdict(self, ratio: Ratio | None) -> str:
-        """Says in a sentence whether the ratio met the limit; None stands for one that was not measured."""
+        """Returns a sentence about whether the ratio met the limit; None is a ratio that was not measured."""
         sides = (("at least", self.least), ("at most", self.most))
         held = (
             f"{self.name} {' and '.join(f'{word} {bound:g}' for word, bound in sides if bound is not None)}"
@@ -95,10 +101,10 @@ LimitChecks = Sequence[tuple[Limit, Ratio | None]]
 
 
 def verdicts(checks: LimitChecks) -> str:
-    """Lists the limits, a Markdown item for each, with whether it was met."""
+    """Returns a Markdown list of the limits with whether each was met."""
     return "\n".join(f"- {limit.verdict(ratio)}" for limit, ratio in checks)
 
 
 def any_broken(checks: LimitChecks) -> bool:
-    """Whether any limit is broken."""
+    """Returns whether any limit is broken."""
     return any(limit.broken_by(ratio) for limit, ratio in checks)

@@ -1,4 +1,4 @@
-"""Starts the servers that are measured, one worker each, and stops them again."""
+"""Starts the servers that are measured, reads their memory, and stops them again."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from benchmarks.errors import BenchmarkError
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
-"""Time for a server to listen; one that takes longer is stopped and reported."""
+"""Seconds until a server listens; one that takes longer is stopped and reported."""
 STOP_SECONDS = 15
-"""Time for a server to end by itself after SIGTERM; then it is killed."""
+"""Seconds for a server to end after SIGTERM; then it is killed."""
 
 
 @dataclass(frozen=True)
 class RunningService:
-    """A service that listens.
+    """A service that is running.
 
     Attributes:
         port: TCP port on the loopback interface.
-        process: its main process, whose memory can be read.
+        process: main process of the service, whose memory can be read.
     """
 
     port: int
@@ -36,19 +36,19 @@ class RunningService:
 
     @property
     def url(self) -> str:
-        """Its address, without a path."""
+        """Address of the service, without a path."""
         return url_of(self.port)
 
     def resident_bytes(self) -> int | None:
-        """Resident memory now; None where the system does not tell it."""
+        """Returns the resident memory in bytes; None on a system without ``/proc``."""
         return self._status("VmRSS")
 
     def peak_resident_bytes(self) -> int | None:
-        """The most resident memory so far; None where the system does not tell it."""
+        """Returns the highest resident memory so far in bytes; None on a system without ``/proc``."""
         return self._status("VmHWM")
 
-    def forget_peak(self) -> bool:
-        """Restarts the peak from what is resident now; returns whether the system does so."""
+    def reset_peak(self) -> bool:
+        """Resets the peak to the present resident memory; returns whether the system can."""
         try:
             # proc_pid_clear_refs(5): 5 resets VmHWM to the current resident set.
             Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="ascii")
@@ -57,7 +57,7 @@ class RunningService:
         return True
 
     def _status(self, field: str) -> int | None:
-        """Reads a field of Linux's ``/proc/<pid>/status``, which is in kB there, in bytes."""
+        """Returns a field of Linux's ``/proc/<pid>/status`` in bytes; the file has kB."""
         try:
             lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii").splitlines()
         except OSError:
@@ -66,12 +66,12 @@ class RunningService:
 
 
 def url_of(port: int) -> str:
-    """The address of a server on the loopback interface, without a path."""
+    """Returns the address of a server on the loopback interface, without a path."""
     return f"http://{HOST}:{port}"
 
 
 def free_port() -> int:
-    """Finds a TCP port of the loopback interface that is not in use now; it is not reserved."""
+    """Finds a TCP port of the loopback interface that is not in use; another process may still take it."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
@@ -79,9 +79,9 @@ def free_port() -> int:
 
 @contextmanager
 def own_core() -> Iterator[set[int] | None]:
-    """Keeps this process on its last core while the block runs; yields the first one, for a server.
+    """Pins this process to its last core while the block runs; yields its first core, for a server.
 
-    Yields None where there are not two cores or the system cannot pin: then nothing is pinned.
+    With one core, or on a system that cannot pin processes, it yields None and pins nothing.
     """
     if not hasattr(os, "sched_setaffinity") or len(allowed := os.sched_getaffinity(0)) < 2:
         yield None
@@ -155,12 +155,12 @@ def started(
     """Runs a Python program that listens, until the block ends.
 
     Args:
-        name: name in the sentence that says that it did not start.
+        name: name of the program in the error message.
         arguments: command line of the interpreter.
         environment: variables added to this process's.
         port: TCP port that the server will listen on.
         cores: cores to pin it to; None for no pinning.
-        output: file for what it prints; None keeps it only for that sentence.
+        output: file for what it prints; None for a temporary one.
 
     Raises:
         BenchmarkError: it does not start to listen; the message ends with the last line it printed.
@@ -171,21 +171,21 @@ def started(
         if cores is not None:
             os.sched_setaffinity(0, cores)
 
-    # A file: a pipe that is not read fills up and stops a server that logs.
-    with tempfile.TemporaryFile() if output is None else output.open("w+b") as words:
+    # A file and no pipe: a pipe that is not read fills up, and a server that logs would wait for ever.
+    with tempfile.TemporaryFile() if output is None else output.open("w+b") as printed:
         process = subprocess.Popen(
             [sys.executable, *arguments],
             # numpy's BLAS counts the host's cores, also in a container with fewer.
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment},
-            stdout=words,
-            stderr=words,
+            stdout=printed,
+            stderr=printed,
             preexec_fn=pin,  # noqa: PLW1509 - no thread is running yet
         )
         try:
             if not _listens(process, port):
-                words.seek(0)
-                said = words.read().decode(errors="replace").strip().splitlines()
-                raise BenchmarkError(f"{name} did not start: {said[-1] if said else 'it gave no reason'}")
+                printed.seek(0)
+                lines = printed.read().decode(errors="replace").strip().splitlines()
+                raise BenchmarkError(f"{name} did not start: {lines[-1] if lines else 'it gave no reason'}")
             yield process
         finally:
             process.terminate()
@@ -197,7 +197,7 @@ def started(
 
 
 def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Waits until the process listens; False when it ended or took too long."""
+    """Waits until the process listens; returns False when it has ended or takes too long."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
         try:

@@ -1,4 +1,4 @@
-"""Asks a service and measures it: every reply comes with its seconds, and no reply is an exception."""
+"""Sends requests to a service and times them; a reply with an error status is a value, not an exception."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ import httpx
 from benchmarks.errors import BenchmarkError
 
 KEY_VARIABLE = "MSR_API_KEY"
-"""Environment variable with the API key, the service's own; unset for a service without one."""
+"""Environment variable with the API key, the same as the service reads; unset for a service without one."""
 
 ATTEMPTS = 8
-"""Times that a request is sent at most, when the service answers 429 or 503 or closes the connection."""
+"""Number of times that a request is sent at most while the service answers 429 or 503 or closes connections;
+then the last reply is reported."""
 
-COME_BACK = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
-"""Statuses that ask a client to come back later (RFC 9110, ``Retry-After``); any other one is an answer."""
+RETRY_STATUSES = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
+"""Statuses after which a request is sent again (RFC 9110, ``Retry-After``); any other one is an answer."""
 
 PAUSE = 1.0
 """Seconds before another attempt when such a status has no usable ``Retry-After``."""
 
-HUNG_UP_WAIT = 0.2
+RECONNECT_WAIT = 0.2
 """Seconds before another attempt after a connection was closed under a request."""
 
-LONGEST_WAIT = 30.0
-"""Seconds; a longer ``Retry-After`` is shortened to this."""
+MAX_RETRY_AFTER = 30.0
+"""Seconds to which a longer ``Retry-After`` is shortened."""
 
 EVENT_STREAM = "text/event-stream"
 ANSWER_EVENT = "answer"
-"""Kind of a stream's last event; its content is what a request without events is answered with."""
+"""Kind of a stream's last event, whose content is the same as the answer to a request without a stream."""
 
 Event = tuple[str, dict[str, Any]]
 """A server-sent event: its kind and the JSON object of its data."""
@@ -43,12 +44,12 @@ Event = tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back for one request.
+    """The reply to one request, or the reason why there is none.
 
     Attributes:
         status: HTTP status; None when no answer arrived.
-        body: the JSON object of an answer; empty without one.
-        seconds: time from sending the last attempt to its last byte; pauses before an attempt are left out.
+        body: JSON object of the answer; empty without one.
+        seconds: time from sending the last attempt to the last byte of its answer, in seconds.
         attempts: number of times that the request was sent, at least 1.
         error: reason why there is no usable answer; None for a 200 with a JSON object.
         events: every event of an event stream, in order; ``body`` is the content of the last one.
@@ -63,21 +64,21 @@ class Reply:
 
 
 class ServiceClient:
-    """Talks to one service over kept-alive connections."""
+    """Sends requests to one service over kept-alive connections."""
 
     def __init__(self, url: str, connections: int = 1, timeout: float = 330.0) -> None:
         """Opens nothing yet.
 
         Args:
             url: base URL of the service.
-            connections: number of requests that may be under way.
-            timeout: seconds to wait for a reply; the default is above the longest deadline of the contract.
+            connections: number of requests that may be under way at once, at least 1.
+            timeout: seconds to wait for a reply; the default is above the longest deadline, 300 s.
 
         Raises:
-            BenchmarkError: the URL is not one.
+            BenchmarkError: the URL is not valid.
         """
         self.url = url.rstrip("/")
-        # As many idle connections are kept as may be open, so that none is opened while the clock runs.
+        # Idle connections are all kept, so that none has to be opened while a request is timed.
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         if not self.url.startswith(("http://", "https://")):
             raise BenchmarkError(f"{url!r} is not a URL of a service: write it as http://host:port")
@@ -87,7 +88,7 @@ class ServiceClient:
                 headers={"X-API-Key": key} if (key := os.environ.get(KEY_VARIABLE)) else {},
                 limits=limits,
                 timeout=httpx.Timeout(timeout, connect=10),
-                # A proxy in the environment would be measured with the service.
+                # A proxy that the environment names would be measured too.
                 trust_env=False,
             )
         except httpx.InvalidURL as error:
@@ -102,10 +103,10 @@ class ServiceClient:
         await self._http.aclose()
 
     async def check_ready(self) -> None:
-        """Checks that the service is there and ready.
+        """Checks that the service is running and ready.
 
         Raises:
-            BenchmarkError: it is not; the sentence says what to do.
+            BenchmarkError: it is not; the message says what to do.
         """
         try:
             response = await self._http.get("/health/ready")
@@ -119,7 +120,7 @@ class ServiceClient:
                 f"the service at {self.url} is not ready (it says {response.status_code}): try again soon"
             )
 
-    async def until_ready(self, seconds: float = 60.0) -> None:
+    async def wait_until_ready(self, seconds: float = 60.0) -> None:
         """Waits for a service that has just been started.
 
         Raises:
@@ -152,19 +153,19 @@ class ServiceClient:
     async def recommend(
         self, payload: Mapping[str, Any], options: Mapping[str, str], *, with_events: bool = False
     ) -> Reply:
-        """Sends ``POST /recommend`` until the service takes it, and reports what came back.
+        """Sends ``POST /recommend``, again after a status of ``RETRY_STATUSES``, and returns the last reply.
 
-        After a 429 or 503 it sends again when ``Retry-After`` says, and reports the last one when the
-        attempts are used up. It also sends again when the connection was closed, since a service may have
-        been restarted. A service that is gone is an error, so that no user is recorded as a miss for it.
+        A request is also sent again when the connection was closed, since the service may have been
+        restarted. A service that cannot be connected to raises an error, so that its users do not count as
+        misses.
 
         Args:
-            payload: the JSON body.
-            options: the query parameters, ``strategy`` among them.
-            with_events: asks for an event stream, as the service's own page does, and keeps its events.
+            payload: JSON body.
+            options: query parameters, ``strategy`` among them.
+            with_events: whether an event stream is asked for, as the service's page does.
 
         Raises:
-            BenchmarkError: the service is gone.
+            BenchmarkError: the service cannot be connected to.
         """
         for attempt in range(1, ATTEMPTS + 1):
             reply, wait = await self._attempt(payload, options, attempt, with_events)
@@ -176,7 +177,7 @@ class ServiceClient:
     async def _attempt(
         self, payload: Mapping[str, Any], options: Mapping[str, str], attempt: int, with_events: bool
     ) -> tuple[Reply, float | None]:
-        """Sends once; returns the reply, and seconds before another attempt or None for no other."""
+        """Sends the request once; returns the reply, and the seconds before another attempt or None."""
         request = self._http.build_request(
             "POST",
             "/recommend",
@@ -192,12 +193,12 @@ class ServiceClient:
                 f"the service at {self.url} is gone ({_reason(error)}): start it again and repeat the command"
             ) from error
         except httpx.HTTPError as error:
-            # A timeout is no such error: the request may still be at work, and is reported.
+            # A timeout is not repeated: the service may still be working on the request.
             broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
             wait = (
-                HUNG_UP_WAIT if broken and not with_events else None
+                RECONNECT_WAIT if broken and not with_events else None
             )  # a broken stream is a finding by itself
-            # The seconds until the failure: a request that breaks is not a quick one.
+            # A request that failed is timed until its failure.
             return Reply(None, {}, time.perf_counter() - begun, attempt, _reason(error)), wait
         seconds = time.perf_counter() - begun
         if response.headers.get("content-type", "").startswith(EVENT_STREAM):
@@ -205,7 +206,7 @@ class ServiceClient:
         else:
             body, error_text = _read(response)
             reply = Reply(response.status_code, body, seconds, attempt, error_text)
-        return reply, _retry_after(response) if response.status_code in COME_BACK else None
+        return reply, _retry_after(response) if response.status_code in RETRY_STATUSES else None
 
 
 def _read(response: httpx.Response) -> tuple[dict[str, Any], str | None]:
@@ -243,12 +244,12 @@ def _event(block: bytes) -> Event | None:
 
 
 def _retry_after(response: httpx.Response) -> float:
-    """Seconds to wait; ``PAUSE`` where the header is absent or a date (RFC 9110, 10.2.3, allows both)."""
+    """Returns the seconds of ``Retry-After``; ``PAUSE`` without it or for a date (RFC 9110, 10.2.3)."""
     try:
         wanted = float(response.headers["retry-after"])
     except (KeyError, ValueError):
         return PAUSE
-    return min(max(wanted, 0.0), LONGEST_WAIT) if wanted == wanted else PAUSE  # noqa: PLR0124 - NaN
+    return min(max(wanted, 0.0), MAX_RETRY_AFTER) if wanted == wanted else PAUSE  # noqa: PLR0124 - NaN
 
 
 def _reason(error: httpx.HTTPError) -> str:

@@ -1,4 +1,4 @@
-"""Starts the simulator and talks to its control plane: faults, the ledger of calls, and its load."""
+"""Starts the simulator, and is the client of its control plane: faults, the ledger of calls, and its load."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from benchmarks.lab.servers import free_port, running, url_of
 TIMEOUT = 60.0
 """Seconds for one answer of the control plane; a later one is an error."""
 POLL_SECONDS = 0.02
-"""Pause between two looks at a ledger with calls under way."""
+"""Seconds between two reads of a ledger that has calls under way."""
 
 LedgerRow = Mapping[str, Any]
-"""A call as the simulator's ledger has it."""
+"""One call in the simulator's ledger; the fields are those of ``GET /ledger``."""
 
 
 class SimulatorControl:
@@ -52,7 +52,7 @@ class SimulatorControl:
     def ended_calls(self) -> list[LedgerRow]:
         """Reads the ledger once every call in it has ended.
 
-        A client has its answer a moment before the simulator closes the row.
+        A client has its answer shortly before the simulator completes the row.
 
         Raises:
             BenchmarkError: the simulator does not answer.
@@ -74,7 +74,7 @@ class SimulatorControl:
         return summary
 
     def clear_ledger(self) -> None:
-        """Forgets every call, and the peak of calls in flight.
+        """Removes all calls from the ledger, and resets the peak of calls in flight.
 
         Raises:
             BenchmarkError: the simulator does not answer.
@@ -82,7 +82,7 @@ class SimulatorControl:
         self._send("DELETE", "/ledger")
 
     def peak_in_flight(self) -> int:
-        """Reads the most calls that were under way at one moment.
+        """Reads the highest number of calls that were under way at one moment.
 
         Raises:
             BenchmarkError: the simulator does not answer.

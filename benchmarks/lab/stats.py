@@ -1,4 +1,4 @@
-"""Computes intervals, percentiles and medians of numbers."""
+"""Computes means, medians, percentiles and 95 % intervals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 Z_95 = 1.959963984540054
-"""The two-sided 95 % quantile of the normal distribution."""
+"""Quantile of the standard normal distribution for two-sided 95 %."""
 
 Interval = tuple[float, float]
 """Lower and upper end."""
@@ -36,8 +36,8 @@ def wilson(hits: int, total: int) -> Interval:
 def bootstrap_mean(values: ArrayLike, resamples: int = 2000, seed: int = 0) -> Interval:
     """Computes the 95 % percentile bootstrap interval of a mean (Efron 1979).
 
-    A metric at 5 has only six possible gains a user, so resampling users is drawing how often each value
-    occurs: the cost does not grow with the number of users.
+    A metric at 5 has only six possible values per user. So the resampling draws how often each value occurs,
+    and its time does not grow with the number of users.
 
     Args:
         values: one number per user.
@@ -61,9 +61,9 @@ def bootstrap_mean(values: ArrayLike, resamples: int = 2000, seed: int = 0) -> I
 def median_interval(values: Sequence[float]) -> Interval:
     """Computes an interval that holds the median with at least 95 % confidence, whatever the distribution.
 
-    It is the k-th smallest and the k-th largest value, with the largest k that still does: the median lies
-    outside when fewer than k values lie on one side of it, which is a fair coin's chance (Hahn and Meeker
-    1991, Statistical Intervals, section 5.2). 15 values give k = 4 and 96.5 %.
+    Its ends are the k-th smallest and the k-th largest value, with the largest k that reaches 95 %. The
+    median lies outside if fewer than k values are on one side of it, whose probability is binomial with p =
+    1/2 (Hahn and Meeker 1991, Statistical Intervals, section 5.2). 15 values give k = 4 and 96.5 %.
 
     Raises:
         ValueError: there are fewer than six values.
@@ -81,7 +81,7 @@ def median_interval(values: Sequence[float]) -> Interval:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that at least ``percent`` % of the values do not exceed (nearest rank).
+    """Finds the smallest value that at least ``percent`` % of the values do not exceed (nearest rank).
 
     It is always a value that was measured, never one between two.
 
@@ -95,7 +95,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def mean(values: Sequence[float]) -> float:
-    """The arithmetic mean.
+    """Computes the arithmetic mean.
 
     Raises:
         ValueError: there are no values.
@@ -106,7 +106,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle value, or the mean of the two in the middle.
+    """Computes the median: the middle value, or the mean of the two in the middle.
 
     Raises:
         ValueError: there are no values.

@@ -1,4 +1,4 @@
-"""Writes a table of results as Markdown for readers and CSV for programs, and US dollars for its cells."""
+"""Writes tables of results as Markdown and as CSV, and US dollars for their cells."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 NO_VALUE = "–"
-"""Stands in a cell whose value is not known."""
+"""Text of a cell whose value is not known."""
 SIMULATED_MARK = "(simulated)"
-"""Stands beside US dollars of the simulator, so that a rehearsal's are never read as spent."""
+"""Text after US dollars that the simulator billed, so that they are not taken for money spent."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Headings and rows of text; the first column is aligned as a name, the others as numbers.
+    """Headings and rows of text; the first column is aligned to the left, the others to the right.
 
     Attributes:
         columns: headings.
-        rows: cells, as many in each row as there are headings.
+        rows: rows of cells, with as many cells as there are headings.
 
     Raises:
         ValueError: a row is not as long as the heading.
@@ -34,7 +34,7 @@ class Table:
                 raise ValueError(f"{len(row)} cells under {len(self.columns)} headings: {row}")
 
     def markdown(self) -> str:
-        """Writes a pipe table, padded so that it reads well as plain text too."""
+        """Writes a Markdown table, padded so that its columns are aligned in plain text too."""
         # A pipe inside a cell would end it (GitHub Flavored Markdown, section 4.10).
         cells = [tuple(cell.replace("|", "\\|") for cell in row) for row in (self.columns, *self.rows)]
         # The rule under a heading has three characters at least.
@@ -56,7 +56,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def dollars(amount: float | None, digits: int, *, simulated: bool) -> str:
-    """Writes an amount for a cell; marked where the simulator answered, a dash where a price is not known."""
+    """Writes an amount for a cell, with a mark if it is simulated; a dash if the price is not known."""
     if amount is None:
         return NO_VALUE
     return f"{amount:.{digits}f} {SIMULATED_MARK}" if simulated else f"{amount:.{digits}f}"

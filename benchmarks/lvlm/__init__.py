@@ -1,1 +1,1 @@
-"""The LVLM stage under load, beside slow and failing providers, and beside bare calls of them."""
+"""Benchmarks of the LVLM stage: under load, with slow and failing providers, and beside bare SDK calls."""

@@ -1,7 +1,7 @@
 """Command ``places``: compares fixed concurrency limits with the adaptive one, on an overloaded provider.
 
-There are more clients than the provider bears at once. The command starts its own simulator, which refuses
-what is above its capacity as vendors do (429).
+More clients call than the provider can serve at once. The command starts its own simulator, which refuses
+calls above its capacity as vendors do (429).
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from service.lvlm.attempt import Ending
 CEILING = 256
 """The service's default limit of simultaneous calls to a provider (``MSR_LVLM_CONCURRENCY``)."""
 DEADLINE = 3.0
-"""Seconds that a request may take."""
-PACE = ("--ttft", "0.3", "--tokens-per-second", "200")
+"""Seconds for one request; after them it ends without an answer."""
+SIMULATOR_OPTIONS = ("--ttft", "0.3", "--tokens-per-second", "200")
 """Options of the simulator: seconds to the first token, and tokens per second after it."""
 
 
 @dataclass(frozen=True)
 class LimitRound:
-    """One round with one limit.
+    """Counts and times of one round with one concurrency limit.
 
     Attributes:
-        endings: number of requests by how they ended.
-        seconds: time of each request that was answered.
+        endings: number of requests by their ending.
+        seconds: time in seconds of each request that was answered.
         outcomes: number of the simulator's calls by outcome; ``rejected`` are refusals.
     """
 
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         BenchmarkError: the simulator does not start.
     """
-    logging.getLogger("service").setLevel(logging.ERROR)  # refusals are what this is about
+    logging.getLogger("service").setLevel(logging.ERROR)  # thousands of refusals are expected
     ways = {
         f"fixed at {CEILING}": (CEILING, False),
         # The limit that the service finds by itself, beside one that is far too high and one that is right.
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _one_round(arguments: argparse.Namespace, limit: int, *, adaptive: bool) -> LimitRound:
-    with running_simulator(*PACE) as simulator:
+    with running_simulator(*SIMULATOR_OPTIONS) as simulator:
         # Above so many calls under way the simulator answers 429.
         simulator.set_faults({"capacity": arguments.capacity})
         seen = asyncio.run(

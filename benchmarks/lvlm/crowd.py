@@ -1,8 +1,8 @@
 """Command ``crowd``: lets many clients ask a slow LVLM at once, and measures time, memory and calls.
 
-Whatever a crowd is about, the LVLM must have ordered every client's answer, with a call for each (or with one
-for all, where all ask the same). The command starts its own simulator and service, with one worker unless the
-crowd says two. Pages and options call a crowd a scene.
+A crowd is a number of clients that ask at the same moment; pages and options call it a scene. In each crowd
+the LVLM must have ordered every client's answer, with one call per client (or one call for all, if all ask
+the same). The command starts its own simulator and service, with one worker or, for one crowd, two.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measures and prints; returns the exit code, 1 when a crowd was not as it must be.
+    """Measures and prints; returns the exit code, 1 when a check failed.
 
     Raises:
         BenchmarkError: a server does not start, or an answer is no 200.
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 def report(
     crowds: Sequence[Crowd], found: Mapping[str, Sequence[CrowdResult]], arguments: argparse.Namespace
 ) -> int:
-    """Prints what was found; returns the exit code, 1 when a crowd was not as it must be."""
+    """Prints the page; returns the exit code, 1 when a check failed."""
     page = _page(crowds, found, arguments)
     publish(page, arguments.markdown)
     return int(any(not verdict.met for crowd in crowds for verdict in verdicts(crowd, found[crowd.name])))
@@ -66,7 +66,7 @@ def report(
 
 def _crowds(arguments: argparse.Namespace) -> list[Crowd]:
     many = arguments.in_flight
-    # The default limit of calls would hold most of them back, and their memory would not be measured.
+    # The default concurrency limit would let most calls wait, and their memory would not be measured.
     unlimited = {"MSR_LVLM_CONCURRENCY": str(many)}
     crowds = [
         Crowd(f"{arguments.clients} clients at once", arguments.clients, LATE),
@@ -88,11 +88,11 @@ def _crowds(arguments: argparse.Namespace) -> list[Crowd]:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One thing that a crowd is held to.
+class CrowdCheck:
+    """The result of one check of a crowd.
 
     Attributes:
-        sentence: says what it is and whether it was met.
+        sentence: sentence about what was checked, and whether it was met.
         met: whether it was met.
     """
 
@@ -100,8 +100,8 @@ class Verdict:
     met: bool
 
 
-def verdicts(crowd: Crowd, rounds: Sequence[CrowdResult]) -> list[Verdict]:
-    """Judges a crowd: the counts of every round, and the median of rounds by the crowd's limit."""
+def verdicts(crowd: Crowd, rounds: Sequence[CrowdResult]) -> list[CrowdCheck]:
+    """Checks a crowd: the counts of every round, and the median over rounds against the crowd's limit."""
     said = [
         _always("answers ordered by the LVLM", crowd.clients, [seen.ordered for seen in rounds]),
         _always("provider calls", crowd.calls, [seen.calls for seen in rounds]),
@@ -111,15 +111,15 @@ def verdicts(crowd: Crowd, rounds: Sequence[CrowdResult]) -> list[Verdict]:
     if crowd.limit:
         # The two limits are the only ones, so identity tells them apart.
         held = _lateness(rounds) if crowd.limit is LATE else _memory(rounds)
-        said.append(Verdict(crowd.limit.verdict(held), not crowd.limit.broken_by(held)))
+        said.append(CrowdCheck(crowd.limit.verdict(held), not crowd.limit.broken_by(held)))
     return said
 
 
-def _always(what: str, wanted: int, seen: Sequence[int]) -> Verdict:
+def _always(what: str, wanted: int, seen: Sequence[int]) -> CrowdCheck:
     low, high = min(seen), max(seen)
     # One answer too many is as wrong as one too few.
     met = low == wanted == high
-    return Verdict(f"{what}, {wanted} in every round: {low}–{high}, {'met' if met else 'not met'}", met)
+    return CrowdCheck(f"{what}, {wanted} in every round: {low}–{high}, {'met' if met else 'not met'}", met)
 
 
 def _lateness(rounds: Sequence[CrowdResult]) -> Ratio:

@@ -1,4 +1,4 @@
-"""Measures a crowd: clients that ask a service at the same moment, while its LVLM is slow."""
+"""Measures a crowd of clients that ask a service at the same moment, while its LVLM is slow."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from benchmarks.lab.stats import median
 
 PATH = "/recommend?strategy=s3"
 HISTORY, K = 10, 10
-"""Items in a history, and in an answer."""
+"""Number of items in a history, and in an answer."""
 FIRST_TOKEN, TOKENS_PER_SECOND = 4.2, 60  # with an answer of 48 tokens: 4.2 s + 48 / 60 s = 5 s
 HELD_TOKEN = 20.0
-"""Seconds to the first token where all calls must be in flight together: the last one arrives long before."""
+"""Seconds to the first token if all calls must be in flight together: the last one arrives long before."""
 DEADLINE_MS = 60_000
-"""Far above the slowest answer: a late answer is measured and never cut."""
+"""Milliseconds, far above the slowest answer: a late answer is measured, not cut."""
 WAIT_SECONDS = 90.0
-"""Time for the service to become ready, and for all answers; longer is an error."""
+"""Seconds for the service to become ready, and for all answers; after them the measurement fails."""
 READ_AHEAD = 2**20
-"""Bytes of an answer that a client buffers at most before it has read them."""
+"""Bytes of an answer that asyncio buffers for a client; a longer head would be an error."""
 MEGABYTE = 10**6
 
 
@@ -41,7 +41,8 @@ class Crowd:
     Attributes:
         name: name in the table.
         clients: number of clients, with a request each.
-        limit: limit on its median, beside what every round of every crowd is held to; None for no such limit.
+        limit: limit on the median over rounds, besides the counts that are checked in every round; None for
+            no such limit.
         same: whether all requests are equal, so that one call must serve them all.
         together: whether all calls must be in flight at one moment.
         settings: environment variables of the service, beside the common ones.
@@ -58,19 +59,19 @@ class Crowd:
 
     @property
     def calls(self) -> int:
-        """Number of calls that the provider must get."""
+        """Number of calls that the provider must receive."""
         return 1 if self.same else self.clients
 
 
 @dataclass(frozen=True)
 class CrowdResult:
-    """What one round of a crowd came to.
+    """Times and counts of one round of a crowd.
 
     Attributes:
-        slowest: seconds of the last answer.
+        slowest: seconds until the last answer.
         latency: median seconds of a call in the simulator.
-        calls: number of calls that the simulator got.
-        peak: most calls that were in flight in the simulator at one moment.
+        calls: number of calls that the simulator received.
+        peak: highest number of calls in flight in the simulator at one moment.
         megabytes: peak resident memory above idle, in units of 10^6 bytes; None with several workers.
         ordered: number of answers that the LVLM ordered.
     """
@@ -85,7 +86,7 @@ class CrowdResult:
 
 def bodies_of(items: Sequence[str], crowd: Crowd, seed: int) -> list[bytes]:
     """Makes the requests' bodies, with histories drawn anew in every round, so that no cache has them."""
-    # The time is in the seed: a Redis that is kept running remembers the answers of earlier runs.
+    # The time is a part of the seed: a Redis that keeps running has cached the answers of earlier runs.
     draw = random.Random(f"{crowd.name} {seed} {time.time_ns()}")
 
     def body() -> bytes:
@@ -116,7 +117,7 @@ def measure(bundle: Path, crowd: Crowd, bodies: Sequence[bytes]) -> CrowdResult:
         simulator.clear_ledger()  # of the warm-up
         idle = service.resident_bytes() if alone else None
         answers = asyncio.run(_ask_all(service.port, bodies, PATH))
-        # The peak holds for the life of the process, and the warm-up is far below it.
+        # The peak is that of the whole life of the process; the warm-up stays far below it.
         peak = service.peak_resident_bytes() if alone else None
         calls = simulator.ended_calls()
         in_flight = simulator.peak_in_flight()
@@ -137,13 +138,13 @@ def _settings(simulator: str) -> dict[str, str]:
 async def _warm_up(service: RunningService, body: bytes) -> None:
     """Waits until the service is ready, and lets a first call load and connect everything."""
     async with ServiceClient(service.url) as client:
-        await client.until_ready(WAIT_SECONDS)
+        await client.wait_until_ready(WAIT_SECONDS)
     await _ask_all(service.port, [body], f"{PATH}&cache=off")
 
 
 async def _ask_all(port: int, bodies: Sequence[bytes], path: str) -> list[tuple[float, dict[str, Any]]]:
     """Sends all requests at the same moment, each over its own connection; returns seconds and answers."""
-    # Opened before the clock runs: it is not connecting that is measured.
+    # Opened before the clock starts, so that connecting is not measured.
     connections = [await asyncio.open_connection(HOST, port, limit=READ_AHEAD) for _ in bodies]
 
     async def ask(

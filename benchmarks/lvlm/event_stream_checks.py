@@ -1,4 +1,4 @@
-"""Checks the events of an event stream against the answer that ends it, whatever the provider did."""
+"""Checks the events of a stream against the answer that ends it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LVLM = "lvlm"
 def event_problems(events: Sequence[Event]) -> Iterator[str]:
     """Yields a sentence for everything that is wrong.
 
-    The candidates must come first and the answer last, once each. An item that an event gave as the LVLM's
-    must stand in the answer at the same rank as the LVLM's, and the other way round. An explanation must be
-    the answer's, beside a ranking that it explains.
+    The candidates must come first and the answer last, once each. The items of ``item`` events must be those
+    that the LVLM placed in the answer, at the same ranks. An explanation must be the same as in the answer,
+    and the LVLM must have placed items.
     """
     kinds = [kind for kind, _ in events]
     # Without the answer there is nothing to compare with.
@@ -27,13 +27,13 @@ def event_problems(events: Sequence[Event]) -> Iterator[str]:
     if kinds[0] != CANDIDATES or kinds.count(CANDIDATES) != 1 or kinds.count(ANSWER_EVENT) != 1:
         yield f"the event stream goes {', '.join(dict.fromkeys(kinds))}"
     answer = events[-1][1]
-    # By rank too: an item that moves afterwards was taken back as well.
-    told = {(item["rank"], item["item_id"]) for kind, item in events if kind == ITEM}
+    # With ranks: an item that has another rank in the answer was taken back too.
+    announced = {(item["rank"], item["item_id"]) for kind, item in events if kind == ITEM}
     placed = {(item["rank"], item["item_id"]) for item in answer["items"] if item["source"] == LVLM}
-    if taken_back := told - placed:
+    if taken_back := announced - placed:
         yield f"{len(taken_back)} items were told as the LVLM's, and the answer takes them back"
-    if untold := placed - told:
-        yield f"{len(untold)} items are the LVLM's in the answer and were never told"
+    if unannounced := placed - announced:
+        yield f"{len(unannounced)} items are the LVLM's in the answer and were never told"
     explanations = [content.get("explanation") for kind, content in events if kind == EXPLANATION]
     # An explanation is one event, never in parts.
     wanted = [answer["explanation"]] if answer.get("explanation") is not None else []

@@ -1,4 +1,4 @@
-"""Loads the service's gateway in this process, with a simulator behind it."""
+"""Loads the service's gateway in this process, with a simulator as its provider."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from service.stores.stores import memory_stores
 from service.wiring.lvlm import GatewayOptions, open_gateway
 
 PAUSE = 0.05
-"""Seconds between a failed request and the client's next; without them, failures would be a busy loop."""
+"""Seconds between a failed request and the client's next one, so that fast failures are no busy loop."""
 
 
 @dataclass(frozen=True)
 class GatewayLoad:
-    """What the clients saw.
+    """Endings and times of all requests of the clients.
 
     Attributes:
-        endings: number of requests by how they ended.
-        seconds: time of each request, whatever came of it.
-        answered: time of each request that was answered, in seconds.
+        endings: number of requests by their ending.
+        seconds: time of each request in seconds.
+        answered: time in seconds of each request that was answered.
     """
 
     endings: Counter[str] = field(default_factory=Counter)
@@ -39,12 +39,12 @@ class GatewayLoad:
 async def load_gateway(
     url: str, *, clients: int, seconds: float, deadline: float, **options: Any
 ) -> GatewayLoad:
-    """Lets clients ask all the time, each one request after the other.
+    """Lets clients send one request after the other.
 
     Args:
         url: address of the simulator.
         clients: number of clients.
-        seconds: time in which they begin new requests.
+        seconds: seconds during which they begin new requests.
         deadline: seconds that each request may take.
         options: fields of ``GatewayOptions``, ``concurrency`` among them.
     """
@@ -62,7 +62,7 @@ async def load_gateway(
             took = time.perf_counter() - began
             found.endings[ending.value] += 1
             found.seconds.append(took)
-            # An ending is a value, never an exception: refusals and deadlines come here too.
+            # Refusals and missed deadlines are endings too; the gateway raises no exception for them.
             if ending is Ending.FINISHED:
                 found.answered.append(took)
             else:

@@ -1,7 +1,7 @@
-"""Command ``hedges``: measures hedging on a provider of which a few calls take much too long.
+"""Command ``hedges``: measures hedging with a provider of which a few calls take much too long.
 
-It starts its own simulator, whose stragglers are drawn independently of each other; where a provider is slow
-as a whole, a second attempt is no quicker than the first.
+It starts its own simulator, whose stragglers are drawn independently of each other. If a real provider is
+slow as a whole, a second attempt gains nothing.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from service.lvlm.attempt import Ending
 SHARES = (0.0, 0.05, 0.1)
 """Values of ``MSR_LVLM_HEDGE``: the share of calls that may be hedged; 0 is no hedging."""
 DEADLINE = 3.0
-"""Seconds that a request may take."""
+"""Seconds for one request; after them it ends without an answer."""
 DELAY = 8.0
 """Seconds by which a straggler is late: far past the deadline."""
-PACE = ("--ttft", "0.3", "--tokens-per-second", "200")
+SIMULATOR_OPTIONS = ("--ttft", "0.3", "--tokens-per-second", "200")
 """Options of the simulator: seconds to the first token, and tokens per second after it."""
 
 
 @dataclass(frozen=True)
 class HedgingRound:
-    """One round with one share of hedged calls.
+    """Results of one round with one share of hedged calls.
 
     Attributes:
-        load: what the clients saw.
-        calls: number of calls that the simulator got.
-        dollars: US dollars that it billed.
+        load: endings and times of the clients' requests.
+        calls: number of calls that the simulator received.
+        dollars: US dollars that the simulator billed.
     """
 
     load: GatewayLoad
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         BenchmarkError: the simulator does not start.
     """
-    # Thousands of deadlines are meant to be missed.
+    # Thousands of missed deadlines are expected.
     logging.getLogger("service").setLevel(logging.ERROR)
     found: dict[float, list[HedgingRound]] = {share: [] for share in SHARES}
     with tqdm(total=len(SHARES) * arguments.rounds, unit="stretch", disable=None) as bar:
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _one_round(arguments: argparse.Namespace, share: float) -> HedgingRound:
-    with running_simulator(*PACE) as simulator:
+    with running_simulator(*SIMULATOR_OPTIONS) as simulator:
         # Without an end: the phase lasts as long as the simulator runs.
         phase = {"fault": "straggler", "rate": arguments.stragglers, "delay": DELAY}
         simulator.set_faults({"phases": [phase]})
@@ -104,7 +104,7 @@ def _one_round(arguments: argparse.Namespace, share: float) -> HedgingRound:
                 clients=arguments.clients,
                 seconds=arguments.seconds,
                 deadline=DEADLINE,
-                # Far above the clients, so that the limit holds no second attempt back.
+                # Far above the number of clients, so that no second attempt waits for the limit.
                 concurrency=256,
                 hedge=share,
             )

@@ -1,7 +1,7 @@
-"""Command ``forms``: measures what the label form of the prompt saves beside the paper's form.
+"""Command ``forms``: compares the label form of the prompt with the paper's form.
 
-It measures output tokens, seconds per user and pixels per item, on its own service and its own simulator,
-which is as quick as a common hosted model.
+It measures output tokens, seconds per user and pixels per item, with its own service and its own simulator,
+which is as fast as a common hosted model.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from service.lvlm.prompt import history_picture
 
 FORMS: tuple[Form, ...] = ("label", "paper")
 MODES: tuple[ImageMode, ...] = ("grid", "strip")
-"""The service's picture of a history, and the paper's."""
+"""Arrangements of a history's images: the service's, and the paper's."""
 FIRST_TOKEN, TOKENS_PER_SECOND = 0.6, 60
 """Seconds to the first token and tokens per second after it: the speed of a common hosted model."""
 DEADLINE_MS = 300_000
-"""The longest that the service allows, so that the paper's form is never cut."""
+"""Milliseconds, the longest deadline that the service allows, so that the paper's form is never cut."""
 LOW_DETAIL = 512
 """Longest side in pixels to which a tile-priced model shrinks a picture at low detail (OpenAI's guide)."""
 
@@ -49,11 +49,11 @@ PIXELS = Limit("pixels per item at the same price, grid by strip", least=4)
 
 @dataclass(frozen=True)
 class FormRound:
-    """All users asked once, in one form; means per user.
+    """Results of one round, in which all users are asked in one form.
 
     Attributes:
-        output_tokens: tokens as the simulator counted what it sent.
-        seconds: time that the client waited.
+        output_tokens: mean output tokens per user, as the simulator counted them.
+        seconds: mean seconds per user that the client waited.
         ordered: number of answers that the LVLM ordered.
     """
 
@@ -64,7 +64,7 @@ class FormRound:
 
 @dataclass(frozen=True)
 class BilledPicture:
-    """A picture of ten items as a tile-priced model bills and sees it.
+    """A picture of ten items, as a model that bills by tiles shrinks and bills it.
 
     Attributes:
         sent: width and height of the picture, in pixels.
@@ -80,7 +80,7 @@ class BilledPicture:
 
     @property
     def pixels_per_item(self) -> float:
-        """Pixels of one item's square cell, as the model sees it."""
+        """Pixels of one item's square cell after the vendor has shrunk the picture."""
         # Cells are square and fill the width.
         return (self.seen[0] / self.columns) ** 2
 
@@ -126,7 +126,7 @@ def pictures(model: str) -> dict[ImageMode, BilledPicture]:
     """Composes a full history as a grid and as the paper's strip, and bills both by the price table.
 
     Raises:
-        BenchmarkError: the model has no flat price for a picture.
+        BenchmarkError: the model does not bill pictures by tiles, with a flat price at low detail.
     """
     rule = Prices.read().images(model)
     if not isinstance(rule, Tiles):
@@ -159,7 +159,7 @@ def _measure(arguments: argparse.Namespace, cases: Sequence[Case]) -> Mapping[st
             found = asyncio.run(_ask(service.url, form, asked, arguments))
             rows = simulator.ledger()
             bar.update()
-            # A retry or a caption would be a call more; its tokens would be counted for a user.
+            # The tokens of a further call, a retry or a caption, would be counted for a user.
             if len(rows) != len(asked) or {row["kind"] for row in rows} != {form}:
                 raise BenchmarkError(f"the simulator got {len(rows)} calls for {len(asked)} users")
             return FormRound(
@@ -189,7 +189,7 @@ async def _ask(
     gate = asyncio.Semaphore(arguments.at_once)
     options = {"strategy": "s3", "prompt": form, "cache": "off"}
     async with ServiceClient(url, arguments.at_once) as client:
-        await client.until_ready()
+        await client.wait_until_ready()
 
         async def ask(case: Case) -> tuple[float, bool]:
             body = {
@@ -222,7 +222,7 @@ def answer_table(found: Mapping[str, Sequence[FormRound]]) -> Table:
 
 
 def picture_table(found: Mapping[ImageMode, BilledPicture]) -> Table:
-    """Tabulates a row for each way to put ten items into a picture."""
+    """Tabulates a row for each arrangement of ten items."""
     return Table(
         ("picture", "sent", "seen at low detail", "pixels per item", "tokens"),
         tuple(
@@ -247,7 +247,7 @@ def limit_checks(
     seconds = Ratio.of([s.seconds for s in paper], [s.seconds for s in label])
     grid, strip = (seen[mode] for mode in MODES)
     gain = grid.pixels_per_item / strip.pixels_per_item
-    # More pixels for more money would be no gain.
+    # More pixels are a gain only at the same price.
     pixels = Ratio(gain, gain, gain) if grid.tokens == strip.tokens else None
     return (TOKENS, tokens), (SECONDS, seconds), (PIXELS, pixels)
 

@@ -1,9 +1,10 @@
 """Command ``stage``: times the LVLM stage without its provider call, and that call beside the bare SDK's.
 
-One request at a time, thumbnails cached, in this process on the service's event loop. Everything but the
-provider call is the stage's own: history, prompt, picture, caches, parsing, ledger. Every answer is looked up
-in the answer cache, missed, and written there. The bare call sends the same request to the same simulator
-through the vendor's SDK and reads its events to the end.
+One request at a time is made, with cached thumbnails, in this process on the service's event loop. The
+stage's
+own time is all but the provider call: history, prompt, picture, caches, parsing, ledger. Every answer is
+looked up in the answer cache, missed, and written there. The bare call sends the same request to the same
+simulator through the vendor's SDK and reads its events to the end.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ MODELS = {"simulator": "gpt-4o", "simulator-anthropic": "claude-haiku-4-5"}
 OWN = Limit("the stage's own milliseconds, median", most=5)
 CALL = Limit("provider call by the bare SDK's", most=1.2)
 DEADLINE = 30.0
-"""Seconds; never reached, since the simulator does not wait."""
+"""Seconds of a request's deadline, which is never reached: the simulator answers at once."""
 
 
 @dataclass(frozen=True)
-class Round:
+class StageRound:
     """Medians of one round, in seconds.
 
     Attributes:
@@ -97,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     return int(any_broken(limit_checks(found)))
 
 
-Found = dict[tuple[str, str], list[Round]]
+Found = dict[tuple[str, str], list[StageRound]]
 
 
 async def _measure(
@@ -120,9 +121,10 @@ async def _measure(
         with tqdm(total=len(found) * (rounds + 1), unit="round", disable=None) as bar:
             for number in range(rounds + 1):
                 for (name, provider), measured in found.items():
-                    gc.collect()  # what is alive now is not looked at again while the clock runs
+                    # Frozen objects are not visited by collections while calls are timed.
+                    gc.collect()
                     gc.freeze()
-                    cache.empty()  # all rounds ask the same
+                    cache.empty()  # all rounds make the same requests
                     taken = await one_round(stage, metrics, bare[provider], bundle, cases, name)
                     if number:  # the first one warms up thumbnails, connections and the simulator
                         measured.append(taken)
@@ -132,7 +134,7 @@ async def _measure(
 
 async def one_round(
     stage: LvlmStage, metrics: Metrics, bare: BareSdk, bundle: Bundle, cases: Sequence[Case], name: str
-) -> Round:
+) -> StageRound:
     """Asks every case once through the stage and once through the bare SDK, in turns.
 
     Raises:
@@ -151,7 +153,7 @@ async def one_round(
             cache="use",
             deadline=DEADLINE,
         )
-        # The bare call comes first in every other turn, so that neither always finds the simulator warm.
+        # The bare call comes first every other time, so that neither call always has a warm simulator.
         if number % 2:
             alone.append(await bare.call(await stage.prompt(request, bundle.catalogue)))
         before, stored, began = _call_seconds(metrics), _stored(metrics), time.perf_counter()
@@ -167,18 +169,18 @@ async def one_round(
         calls.append(call)
         if not number % 2:
             alone.append(await bare.call(await stage.prompt(request, bundle.catalogue)))
-    return Round(median(own), median(calls), median(alone))
+    return StageRound(median(own), median(calls), median(alone))
 
 
 class EmptiedCache:
-    """A cache in memory that can be emptied, so that every round misses what it asks for."""
+    """A cache in memory that can be emptied, so that every look-up of a round is a miss."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self.empty()
 
     def empty(self) -> None:
-        """Forgets everything."""
+        """Drops all entries."""
         self._cache = MemoryCache(self._max_bytes)
 
     async def get(self, key: str) -> bytes | None:
@@ -195,7 +197,7 @@ class EmptiedCache:
 
 
 class BareSdk:
-    """The vendor's SDK, called with the request that the service's provider builds and nothing else of it."""
+    """Calls the vendor's SDK directly, with the request that the service's provider builds."""
 
     def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
@@ -234,7 +236,7 @@ def _call_seconds(metrics: Metrics) -> float:
 
 
 def _stored(metrics: Metrics) -> float:
-    """Number of answers written to the cache so far."""
+    """Returns the number of answers written to the cache so far."""
     labels = {"cache": CACHE, "result": "stored"}
     return metrics.registry.get_sample_value("msr_cache_events_total", labels) or 0.0
 
@@ -248,14 +250,14 @@ def limit_checks(found: Found) -> LimitChecks:
     )
 
 
-def _own(rounds: Sequence[Round]) -> Ratio:
-    """The stage's own milliseconds."""
+def _own(rounds: Sequence[StageRound]) -> Ratio:
+    """Returns the median and extremes of the stage's own milliseconds."""
     milliseconds = [1000 * each.own for each in rounds]
     return Ratio(median(milliseconds), min(milliseconds), max(milliseconds))
 
 
-def _by_bare(rounds: Sequence[Round]) -> Ratio:
-    """The provider call by the bare SDK's."""
+def _by_bare(rounds: Sequence[StageRound]) -> Ratio:
+    """Returns the ratio of the provider call's time to the bare SDK's."""
     return Ratio.of([each.call for each in rounds], [each.bare for each in rounds])
 
 

@@ -1,1 +1,1 @@
-"""The paper's questions, asked of a running service: accuracy, seconds per user and cost."""
+"""Benchmarks for the paper's questions: accuracy, seconds per user and cost of a running service."""

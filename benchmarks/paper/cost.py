@@ -1,6 +1,6 @@
 """Command ``cost``: estimates what 1,000 users cost per strategy, prompt form and model.
 
-The prompts are the real ones, built as for a request; no provider is called and nothing is spent.
+The prompts are built as for real requests; no provider is called and nothing is spent.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from service.strategies import STRATEGIES
 
 FORMS: tuple[Form, ...] = ("label", "paper")
 CAPTION = "caption"
-"""Stands for a strategy where an image is captioned."""
+"""Key, in place of a strategy, of the estimate for a caption."""
 
 
 Estimates = dict[tuple[str, Form, str], CallEstimate]
-"""Estimates by what is asked (a strategy, or ``caption`` in the label form), form of the prompt and model."""
+"""Estimates by strategy (or ``caption``, in the label form), form of the prompt and model."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def asked(catalogue: Catalogue) -> tuple[tuple[str, Form], ...]:
-    """Lists the strategies and forms of a bundle; without captions it has no enhanced view."""
+    """Lists the strategies and forms that a bundle allows; without captions it has no enhanced view."""
     return tuple(
         (strategy.name, form)
         for strategy in STRATEGIES.values()
@@ -82,8 +82,7 @@ async def _estimate(arguments: argparse.Namespace, catalogue: Catalogue, models:
             for name, form in asked(catalogue):
                 drawn = []
                 for case in cases:
-                    # Built once per user and form; the models differ only in how the same call is counted and
-                    # priced.
+                    # Built once per user and form: models differ only in how they count and price a call.
                     drawn.append(await calls.ranking(case, STRATEGIES[name], form, arguments.k))
                     bar.update()
                 found |= {(name, form, model): calls.estimate(drawn, model) for model in models}
@@ -101,7 +100,7 @@ def ranking_table(found: Estimates, models: Sequence[str]) -> Table:
     for strategy in dict.fromkeys(name for name, _, _ in found if name != CAPTION):
         for model in models:
             sides = [found[strategy, form, model] for form in FORMS]
-            # In the order of FORMS.
+            # The sides are in the order of FORMS.
             label, paper = (side.dollars for side in sides)
             figures = [figure for side in sides for figure in _figures(side)]
             rows.append(

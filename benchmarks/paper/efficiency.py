@@ -31,7 +31,7 @@ from benchmarks.lab.options import (
     strategies,
 )
 from benchmarks.lab.pages import add_markdown_argument, publish, write_text
-from benchmarks.lab.prometheus import REQUEST_DURATION, Total, histogram_total
+from benchmarks.lab.prometheus import REQUEST_DURATION, HistogramTotal, histogram_total
 from benchmarks.lab.service_client import Reply, ServiceClient
 from benchmarks.lab.stats import mean, percentile
 from benchmarks.lab.tables import NO_VALUE, Table, dollars
@@ -40,26 +40,28 @@ from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import Bundle
 
 PAPER = Path(__file__).with_name("paper_table2.toml")
+"""Seconds per user in the paper's Table 2, as far as they are certain."""
 POLLS, POLL_SECONDS = 40, 0.05
-"""Looks at the histogram, and seconds between two, for the last answer: it is observed after it is sent."""
+"""Scrapes at most, and seconds between two, until the histogram holds the last answer, which the service
+observes after it is sent; then the last scrape is taken."""
 
 
 @dataclass(frozen=True)
 class StrategyTimes:
-    """What one strategy took. Seconds, tokens and cost are per user.
+    """Times, tokens and cost of one strategy, per user.
 
     Attributes:
         strategy: name of the strategy.
         users: number of requests, one for each user.
-        failures: requests without an answer.
-        outcomes: how often each outcome; ``failed`` stands for requests without an answer.
-        client_mean: seconds as the client waited.
-        client_p50: their median.
-        client_p95: their 95th percentile.
-        histogram_mean: seconds as the service observed them.
-        histogram_count: observations that the service added during the measurement.
-        input_tokens: mean per user.
-        output_tokens: mean per user.
+        failures: number of requests without an answer.
+        outcomes: number of requests by outcome; ``failed`` are those without an answer.
+        client_mean: mean seconds that the client waited.
+        client_p50: median of the seconds that the client waited.
+        client_p95: 95th percentile of the seconds that the client waited.
+        histogram_mean: mean seconds that the service observed.
+        histogram_count: number of observations that the service added during the measurement.
+        input_tokens: mean input tokens per user.
+        output_tokens: mean output tokens per user.
         cost_usd: mean US dollars per user; None where the price of the model is not known.
         models: provider/model of every LVLM that was asked, sorted.
         simulated: whether the simulator answered any of them.
@@ -82,19 +84,19 @@ class StrategyTimes:
 
     @property
     def difference(self) -> float:
-        """Seconds that the client saw and the service did not."""
+        """Mean seconds that the client measured beyond those of the service."""
         return self.client_mean - self.histogram_mean
 
     @property
     def undisturbed(self) -> bool:
-        """Whether the histogram holds the requests of this measurement and no others."""
+        """Whether the histogram's new observations are the requests of this measurement alone."""
         return self.histogram_count == self.users
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     add_service_arguments(parser)
-    # Off by default: a cached answer costs milliseconds and would be timed as if the LVLM had been asked.
+    # Off by default: a cached answer takes milliseconds, and would be timed as one of the LVLM.
     add_strategy_arguments(parser, default="all", cache="off")
     parser.add_argument("--users", type=positive, default=20, help="users per strategy (default 20)")
     parser.add_argument(
@@ -128,11 +130,11 @@ def run(arguments: argparse.Namespace) -> int:
     return int(any(row.failures for row in rows))
 
 
-def summarise(strategy: str, replies: Sequence[Reply], added: Total) -> StrategyTimes:
+def summarise(strategy: str, replies: Sequence[Reply], added: HistogramTotal) -> StrategyTimes:
     """Averages the replies of one strategy.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no replies.
     """
     seconds = [reply.seconds for reply in replies]
     answers = [reply.body for reply in replies if reply.error is None]
@@ -149,7 +151,7 @@ def summarise(strategy: str, replies: Sequence[Reply], added: Total) -> Strategy
         client_p95=percentile(seconds, 95),
         histogram_mean=added.mean,
         histogram_count=round(added.count),
-        # Divided by all users, those without a call included: a strategy is paid per user.
+        # Divided by the number of all users, those without a call included.
         input_tokens=sum(int(call.get("input_tokens") or 0) for call in calls) / len(replies),
         output_tokens=sum(int(call.get("output_tokens") or 0) for call in calls) / len(replies),
         cost_usd=None if (cost := known_sum(costs)) is None else cost / len(replies),
@@ -159,7 +161,7 @@ def summarise(strategy: str, replies: Sequence[Reply], added: Total) -> Strategy
 
 
 def paper_seconds(path: Path = PAPER) -> dict[str, float]:
-    """Reads the paper's seconds per user by strategy, as far as they are known for certain."""
+    """Reads the paper's seconds per user by strategy, as far as they are certain."""
     return {
         name: float(entry["seconds"])
         for name, entry in tomllib.loads(path.read_text(encoding="utf-8")).items()
@@ -176,7 +178,7 @@ def seconds_table(rows: Sequence[StrategyTimes], paper: Mapping[str, float]) -> 
 
 
 def training_table(bundle: Bundle) -> Table:
-    """Tabulates the training cost of every backbone, as its manifest says."""
+    """Tabulates the training time of every backbone, from its manifest."""
     manifests = [backbone.manifest for backbone in bundle.backbones.values()]
     return Table(
         ("backbone", "family", "d", "L", "s per epoch", "epochs", "device"),
@@ -222,20 +224,20 @@ async def _measure_one(
 
     # The first request may load and connect everything, so it is never measured.
     first = await ask(cases[0])  # also the first warm-up
-    # A strategy that the bundle or the service does not have is no failure of the measurement.
+    # A strategy that the service refuses, for want of a backbone for one, is left out of the page.
     if first.status is not None and 400 <= first.status < 500:
         tqdm.write(f"{strategy} is left out: the service refuses it ({first.error})", file=sys.stderr)
         return None
     for case in itertools.islice(itertools.cycle(cases), max(0, arguments.warmup - 1)):
         await ask(case)
-    # Only what is added after this scrape is this measurement.
+    # The observations that are added after this scrape are the measurement.
     before = await _settled(client, strategy)
     replies = [await ask(case) for case in cases]
     after = await _observed(client, strategy, before.count + len(replies))
     return summarise(strategy, replies, after.since(before))
 
 
-async def _settled(client: ServiceClient, strategy: str) -> Total:
+async def _settled(client: ServiceClient, strategy: str) -> HistogramTotal:
     """Reads the histogram once two scrapes agree: a warm-up request may be observed after it was answered."""
     total = await _scrape(client, strategy)
     for _ in range(POLLS):
@@ -246,23 +248,23 @@ async def _settled(client: ServiceClient, strategy: str) -> Total:
     return total
 
 
-async def _observed(client: ServiceClient, strategy: str, count: float) -> Total:
+async def _observed(client: ServiceClient, strategy: str, count: float) -> HistogramTotal:
     """Reads the histogram once it holds ``count`` observations, or after two seconds as it is."""
     for _ in range(POLLS):
         total = await _scrape(client, strategy)
-        # Other clients may have added more; the page says so then.
+        # Other clients may add observations too; then the page has a warning.
         if total.count >= count:
             break
         await asyncio.sleep(POLL_SECONDS)
     return total
 
 
-async def _scrape(client: ServiceClient, strategy: str) -> Total:
+async def _scrape(client: ServiceClient, strategy: str) -> HistogramTotal:
     return histogram_total(await client.metrics(), REQUEST_DURATION, {"strategy": strategy})
 
 
 def _cells(row: StrategyTimes, paper: float | None) -> tuple[str, ...]:
-    # A mean of 0 s, by a clock that stands still in a test, has no shares.
+    # The mean is 0 s where a test's clock stands still; then the share is not defined.
     share = row.difference / row.client_mean if row.client_mean else math.nan
     return (
         row.strategy,

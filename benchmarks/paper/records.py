@@ -1,7 +1,7 @@
-"""Keeps a replay's raw records on disk: a header, then a JSON line for each user and strategy.
+"""Writes and reads the raw records of a replay: a header, then a JSON line for each user and strategy.
 
 Lines are appended as answers come and are never edited; tables are made from them later. A run that was
-stopped goes on where it was: finished lines are skipped, and a line that was half written is dropped.
+stopped is continued: users with a whole line are skipped, and a line that was half written is removed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Any, Self
 from benchmarks.errors import BenchmarkError
 
 SCHEMA = 1
-"""Version of the format; a file of another one is refused."""
+"""Version of the format; a file of another version is refused."""
 HEADER = "header"
+"""``kind`` of the first line."""
 ANSWER = "answer"
+"""``kind`` of all other lines."""
 
 Record = dict[str, Any]
 Key = tuple[int, str]
@@ -30,8 +32,8 @@ class RecordedRun:
     """A finished or stopped replay as read from its file.
 
     Attributes:
-        header: options, protocol, bundle and machine.
-        records: answers in the order in which they came.
+        header: first line, with options, protocol, bundle and machine.
+        records: other lines, one per answer, in the order in which the answers came.
     """
 
     header: Record
@@ -42,7 +44,7 @@ def read_records(path: Path) -> RecordedRun:
     """Reads the records of a run; a half-written last line is left out.
 
     Raises:
-        BenchmarkError: the file cannot be read, is not one of ours or is damaged; the message names the line.
+        BenchmarkError: the file cannot be read, is no file of records, or is damaged.
     """
     lines = _complete_lines(path)
     header = _header(path, lines)
@@ -55,20 +57,20 @@ class RecordFile:
     """The file of a run under way, open for appending.
 
     Attributes:
-        path: of the file.
-        finished: user and strategy of every record in it.
-        failures: number of records of requests without a usable answer.
+        path: path of the file.
+        finished: pairs of user and strategy that have a record.
+        failures: number of records without a usable answer.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
-        """Begins the file, or goes on with it.
+        """Creates the file, or opens it to continue a run.
 
         Args:
-            path: of the file.
-            header: header of this run; ``options`` in it must equal those of the file.
+            path: path of the file.
+            header: header of this run; its ``options`` must equal those in the file.
 
         Raises:
-            BenchmarkError: the file is not one of ours, is damaged or was made with other options.
+            BenchmarkError: the file is no file of records, is damaged or was made with other options.
         """
         self.path = path
         self.finished: set[Key] = set()
@@ -81,7 +83,7 @@ class RecordFile:
             self._stream = path.open("a", encoding="utf-8")
         except OSError as error:
             raise BenchmarkError(f"cannot write {path}: {error.strerror}") from error
-        # An empty file has no header, also one whose header was half written and dropped.
+        # The file is new, or its header was half written and removed.
         if not path.stat().st_size:
             self._write({"kind": HEADER, "schema": SCHEMA, **header})
 
@@ -94,10 +96,10 @@ class RecordFile:
         self._stream.close()
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Adds one answer; once this returns, a killed process does not lose it.
+        """Adds one answer, which is not lost if the process is killed after this returns.
 
         Raises:
-            BenchmarkError: the disk is full or gone.
+            BenchmarkError: the file cannot be written, because the disk is full for one.
         """
         self._write({"kind": ANSWER, **record})
         self.finished.add((record["user"], record["strategy"]))
@@ -105,9 +107,9 @@ class RecordFile:
 
     def _write(self, record: Mapping[str, Any]) -> None:
         try:
-            # NaN is no JSON; other readers would refuse the file.
+            # NaN is not JSON: other programs would not read the file.
             self._stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-            # To the system, not to the disk: a killed process loses nothing, a power cut may.
+            # Flushed to the operating system, not to the disk: a power cut may lose lines.
             self._stream.flush()
         except OSError as error:
             raise BenchmarkError(
@@ -127,10 +129,10 @@ class RecordFile:
             stream.truncate(contents.rfind(b"\n") + 1)
 
     def _drop_unfinished_header(self) -> bool:
-        """Empties a file that holds only the beginning of our header; another one may be the user's data."""
+        """Empties a file that holds only the beginning of a header; returns whether it did."""
         contents = self.path.read_bytes()
         ours = json.dumps({"kind": HEADER}).encode()[:-1]
-        # Either may be the longer one: the file holds more or less of the header than its first field.
+        # A file that begins otherwise may be the user's data. The file may hold more or less than ``ours``.
         unfinished = b"\n" not in contents and (contents.startswith(ours) or ours.startswith(contents))
         if unfinished:
             self.path.write_bytes(b"")
@@ -181,7 +183,7 @@ def _json(line: bytes) -> Record | None:
 
 
 def _check_same_options(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    # Only what both runs would do differently; the address and the concurrency may change.
+    # Options that change answers must be the same; the address and the concurrency may differ.
     other = [
         f"{name} {before.get(name)!r} (now {now.get(name)!r})"
         for name in sorted({*before, *now})

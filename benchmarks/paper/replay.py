@@ -1,4 +1,4 @@
-"""Command ``replay``: asks a running service the questions of the leave-one-out test, and records answers."""
+"""Command ``replay``: sends the requests of the leave-one-out test to a service, and records its answers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from benchmarks.lab.options import (
 from benchmarks.lab.service_client import Reply, ServiceClient
 from benchmarks.paper.records import RecordFile
 from models.contracts import BackboneManifest
-from models.evaluation import COCHRAN, EvaluationProtocol
+from models.evaluation import COHORT_SIZE, EvaluationProtocol
 from service.catalogue.bundle import Bundle
 
-TURNED_AWAY = (401, 403, 404, 503)
-"""Statuses that end the run, since they say nothing about one user: no key, no such path, no service."""
+FATAL_STATUSES = (401, 403, 404, 503)
+"""Statuses that end the run, since every user would get them: no key, no such path, no service."""
 
 RECORDED_OF_ITEM = ("item_id", "score", "base_rank", "source")
+"""Fields of each answered item that are recorded."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, help="file of records; an existing one is continued"
     )
     parser.add_argument(
-        "--users", type=_users, default=COCHRAN, help=f"size of the cohort or 'all' (default {COCHRAN})"
+        "--users",
+        type=_users,
+        default=COHORT_SIZE,
+        help=f"size of the cohort or 'all' (default {COHORT_SIZE})",
     )
     parser.add_argument("--seed", type=int, default=2024, help="seed of the cohort (default 2024)")
     parser.add_argument(
@@ -53,8 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Replays; returns the exit code, 1 when the file holds a request that failed.
 
     Raises:
-        BenchmarkError: the bundle, the service or the file of records is not usable, or the service turns
-            every request away.
+        BenchmarkError: the bundle, the service or the file of records is not usable, or the service refuses
+            every request.
     """
     bundle = bundle_of(arguments)
     protocol = EvaluationProtocol()
@@ -70,8 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def record_of(case: Case, strategy: str, reply: Reply) -> dict[str, Any]:
-    """Collects what a later table may want of one answer, without judging it."""
-    # A problem+json body has a detail and no items.
+    """Makes the record of one answer, with all fields that a table may need; nothing is scored here."""
+    # The body of an error is a problem document without items.
     body = reply.body if reply.error is None else {}
     return {
         "user": case.user,
@@ -102,7 +106,7 @@ def record_of(case: Case, strategy: str, reply: Reply) -> dict[str, Any]:
 
 async def _replay(arguments: argparse.Namespace, bundle: Bundle, cases: Cohort, records: RecordFile) -> None:
     wanted = strategies(arguments)
-    # A generator, so that candidates are drawn when they are asked, and no user is asked twice.
+    # A generator that all workers share: candidates are drawn when needed, and no user is asked twice.
     todo = ((case, name) for case in cases for name in wanted if (case.user, name) not in records.finished)
     replay = _Replay(arguments, bundle, records)
     total = len(cases) * len(wanted)
@@ -115,12 +119,12 @@ async def _replay(arguments: argparse.Namespace, bundle: Bundle, cases: Cohort, 
                     for _ in range(arguments.concurrency):
                         group.create_task(replay.work(client, todo, bar))
             except ExceptionGroup as errors:
-                # The others are the same failure, or the cancellation that it caused.
+                # The other exceptions are the same failure, or cancellations that it caused.
                 raise errors.exceptions[0] from errors
 
 
 class _Replay:
-    """What the workers of one run share."""
+    """Sends requests and records the answers; all workers of one run share it."""
 
     def __init__(self, arguments: argparse.Namespace, bundle: Bundle, records: RecordFile) -> None:
         self._options = lvlm_options(arguments)
@@ -130,7 +134,7 @@ class _Replay:
         self._answered = {strategy for _, strategy in records.finished}
 
     async def work(self, client: ServiceClient, todo: Iterator[tuple[Case, str]], bar: tqdm[Any]) -> None:
-        """Takes questions until none is left; several workers share the iterator."""
+        """Sends requests until none is left; several workers share the iterator."""
         for case, strategy in todo:
             reply = await client.recommend(self._payload(case), {"strategy": strategy, **self._options})
             self._check(strategy, reply)
@@ -138,7 +142,7 @@ class _Replay:
             bar.update()
 
     def _payload(self, case: Case) -> dict[str, Any]:
-        """Makes the body. It has a history and no ``user_id``, whose stored history holds the target."""
+        """Makes the body, with a history and no ``user_id``: a stored history holds the target."""
         payload: dict[str, Any] = {
             "history": list(case.history),
             "candidates": list(case.candidates),
@@ -150,18 +154,18 @@ class _Replay:
         return payload
 
     def _check(self, strategy: str, reply: Reply) -> None:
-        """Stops on what would make the whole run meaningless; everything else is a result.
+        """Raises an error for a reply that makes the whole run useless; any other reply is a result.
 
         Raises:
-            BenchmarkError: the service turns requests or the strategy away, or serves another bundle.
+            BenchmarkError: the service refuses requests or the strategy, or serves another bundle.
         """
-        # A wrong key would otherwise be recorded as a miss of every user.
-        if reply.status in TURNED_AWAY:
+        # With a wrong key, for one, every user would be recorded as a miss.
+        if reply.status in FATAL_STATUSES:
             raise BenchmarkError(
                 f"the service turns every request away ({reply.error}): mend that and repeat the command, "
                 "the answers so far are kept"
             )
-        # 429 is no refusal of the strategy: the service was busy until the attempts were used up.
+        # 429 does not refuse the strategy: the service was busy at every attempt.
         refused = reply.status is not None and 400 <= reply.status < 500 and reply.status != 429
         if refused and strategy not in self._answered:
             raise BenchmarkError(
@@ -172,7 +176,7 @@ class _Replay:
         self._answered.add(strategy)
         backbone: Mapping[str, Any] = reply.body.get("backbone") or {}
         name, version = backbone.get("name"), backbone.get("version")
-        # The target may not be in another bundle's catalogue, and the metrics of its manifest are others.
+        # Another bundle may lack the target, and its manifest has other metrics.
         if self._versions.get(str(name)) != version:
             raise BenchmarkError(
                 f"the service answers from backbone {name} {version}, which is not in this bundle: "
@@ -183,9 +187,9 @@ class _Replay:
 def _header(
     arguments: argparse.Namespace, bundle: Bundle, protocol: EvaluationProtocol, cohort: int
 ) -> dict[str, Any]:
-    """Describes the run; it is complete with ``cohort`` records per strategy.
+    """Makes the header of a run, which is complete with ``cohort`` records per strategy.
 
-    Only ``options`` must stay the same when a run is resumed.
+    Only ``options`` must stay the same when a run is continued.
     """
     manifests = {name: backbone.manifest for name, backbone in bundle.backbones.items()}
     return {

@@ -1,4 +1,4 @@
-"""Command ``score``: tabulates accuracy, repairs and time from the records of replays alone."""
+"""Command ``score``: makes tables of accuracy, repairs and time from the records of replays."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from benchmarks.lab import machine
 from benchmarks.lab.pages import add_markdown_argument, publish, write_text
 from benchmarks.lab.tables import NO_VALUE, Table, dollars
 from benchmarks.paper.records import RecordedRun, read_records
-from benchmarks.paper.scoring import SIMULATED_WARNING, Accuracy, Score, by_strategy, score
+from benchmarks.paper.scoring import SIMULATED_WARNING, Accuracy, StrategyResult, by_strategy, score
 from service.strategies import STRATEGIES
 
 METRICS = ("H@1", "H@5", "N@5")
+"""Metrics of the paper's tables."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def accuracy_table(scores: Iterable[Score]) -> Table:
+def accuracy_table(scores: Iterable[StrategyResult]) -> Table:
     """Tabulates H@1, H@5 and N@5 in percent.
 
     First the strategy score with its 95 % interval, then the ranks as served, then N@5 without failures.
@@ -68,7 +69,7 @@ def accuracy_table(scores: Iterable[Score]) -> Table:
     return Table(columns, tuple(rows))
 
 
-def behaviour_table(scores: Iterable[Score]) -> Table:
+def behaviour_table(scores: Iterable[StrategyResult]) -> Table:
     """Tabulates failures, fallbacks, repairs, tokens, cost and the client's seconds."""
     columns = (
         "strategy", "failed", "fallbacks", "invented", "duplicated", "missing", "input tokens",
@@ -76,9 +77,9 @@ def behaviour_table(scores: Iterable[Score]) -> Table:
     )  # fmt: skip
     rows = []
     for found in scores:
-        # Without a price there is nothing that could be estimated.
-        untold = found.estimated and found.cost_usd is not None
-        estimated = f" ({found.estimated} estimated)" if untold else ""
+        # Without a price the cost is not estimated either.
+        shows_estimates = found.estimated and found.cost_usd is not None
+        estimated = f" ({found.estimated} estimated)" if shows_estimates else ""
         rows.append(
             (
                 found.strategy,
@@ -96,8 +97,8 @@ def behaviour_table(scores: Iterable[Score]) -> Table:
     return Table(columns, tuple(rows))
 
 
-def missing_answers(run: RecordedRun, scores: Iterable[Score]) -> list[str]:
-    """One line per strategy of which less than the whole cohort was answered."""
+def missing_answers(run: RecordedRun, scores: Iterable[StrategyResult]) -> list[str]:
+    """Returns a line for each strategy of which less than the whole cohort was answered."""
     cohort = run.header.get("cohort")
     if cohort is None:
         return ["**The file does not say how many users were to be asked: it may be a part of them.**"]
@@ -109,8 +110,8 @@ def missing_answers(run: RecordedRun, scores: Iterable[Score]) -> list[str]:
     ]
 
 
-def mixtures(scores: Iterable[Score]) -> list[str]:
-    """Warns of every row that mixes answers of several models."""
+def mixtures(scores: Iterable[StrategyResult]) -> list[str]:
+    """Returns a warning for each strategy with answers of several models."""
     return [
         f"**Warning: {found.strategy} mixes answers of more than one {kind} ({', '.join(names)}): "
         "its row is the result of none of them.**"
@@ -120,8 +121,8 @@ def mixtures(scores: Iterable[Score]) -> list[str]:
     ]
 
 
-def cached_answers(scores: Iterable[Score]) -> list[str]:
-    """Says for each strategy how many of its answers came from the cache."""
+def cached_answers(scores: Iterable[StrategyResult]) -> list[str]:
+    """Returns a line for each strategy with answers from the cache."""
     return [
         f"{found.cache_hits} of {found.answers} answers of {found.strategy} come from the cache: "
         "its seconds, tokens and cost are not those of asking the LVLM every time."
@@ -130,17 +131,17 @@ def cached_answers(scores: Iterable[Score]) -> list[str]:
     ]
 
 
-def training_differences(run: RecordedRun, scores: Iterable[Score]) -> list[str]:
+def training_differences(run: RecordedRun, scores: Iterable[StrategyResult]) -> list[str]:
     """Compares strategies without an LVLM with the manifest of the backbone that answered.
 
-    Only a complete replay of all users with the manifest's own protocol may be compared; otherwise nothing
-    is said.
+    Only a complete replay of all users with the manifest's own protocol may be compared; for others no line
+    is returned.
     """
     lines = []
     # None stands for all users, as training evaluates.
     sampled = run.header.get("options", {}).get("users") is not None
     for found in scores:
-        # Part of the cohort, or answers of two backbones: no manifest says what is right.
+        # A part of the cohort, or answers of two backbones, cannot be compared with one manifest.
         incomplete = found.answers != run.header.get("cohort") or len(found.backbones) != 1
         if STRATEGIES[found.strategy].asks_lvlm or sampled or incomplete:
             continue
@@ -160,19 +161,19 @@ def training_differences(run: RecordedRun, scores: Iterable[Score]) -> list[str]
 
 
 def sampled_test_metrics(metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, float]:
-    """Reads H@1, H@5 and N@5 of a manifest's test part, as shares of one; empty under another protocol."""
+    """Returns H@1, H@5 and N@5 of a manifest's test part, as shares of one; empty for another protocol."""
     test = metrics.get("test")
-    # Metrics of another number of negatives or another seed are other metrics.
+    # Metrics with another number of negatives or another seed cannot be compared.
     if not isinstance(test, Mapping) or test.get("protocol") != protocol:
         return {}
     return {name: float(test[name]) for name in METRICS if name in test}
 
 
-def _scores(path: Path, run: RecordedRun) -> list[Score]:
+def _scores(path: Path, run: RecordedRun) -> list[StrategyResult]:
     groups = by_strategy(run.records)
     if not groups:
         raise BenchmarkError(f"{path} holds no answer yet: run the replay first")
-    # Whose places count depends on the strategy, so an unknown one cannot be scored.
+    # The strategy decides which items count, so an unknown one cannot be scored.
     unknown = sorted(groups.keys() - STRATEGIES.keys())
     if unknown:
         raise BenchmarkError(
@@ -181,7 +182,7 @@ def _scores(path: Path, run: RecordedRun) -> list[Score]:
     return [score(name, records) for name, records in groups.items()]
 
 
-def _page(path: Path, run: RecordedRun, scores: list[Score]) -> str:
+def _page(path: Path, run: RecordedRun, scores: list[StrategyResult]) -> str:
     header = run.header
     warning = [f"**{SIMULATED_WARNING}**"] if any(found.simulated for found in scores) else []
     return "\n".join(
@@ -212,7 +213,7 @@ def _shown_options(options: Mapping[str, Any]) -> str:
     )
 
 
-def _long_table(runs: Mapping[Path, RecordedRun], scores: Mapping[Path, list[Score]]) -> Table:
+def _long_table(runs: Mapping[Path, RecordedRun], scores: Mapping[Path, list[StrategyResult]]) -> Table:
     rows = []
     for path, found_scores in scores.items():
         for found in found_scores:

@@ -1,8 +1,9 @@
-"""Scores raw records: pure functions, the only ones that hold what was answered against the target.
+"""Scores raw records, by pure functions, the only ones that compare answers with targets.
 
-Two scores per record. *Strategy*: only a place that the strategy itself gave counts, the LVLM's for ``s1``,
-``s3``, ``s4`` and ``s5``, the candidate model's for ``none`` and ``s2``; an answer that failed is a miss and
-stays in the denominator. *As served*: what the user got, fallbacks included.
+There are two scores per record. *Strategy*: a target counts only if the strategy itself ranked it, that is
+the LVLM for ``s1``, ``s3``, ``s4`` and ``s5``, and the candidate model for ``none`` and ``s2``; an answer
+that failed is a miss and stays in the denominator. *As served*: the list that the user got counts, fallbacks
+included.
 """
 
 from __future__ import annotations
@@ -45,25 +46,25 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Score:
-    """Everything that the records of one strategy say.
+class StrategyResult:
+    """Accuracy, repairs, cost and times of one strategy, from its records.
 
     Attributes:
         strategy: name of the strategy.
         strategy_score: accuracy of the ranks that the strategy gave, over all users.
         as_served: accuracy of the ranks that users got, over all users.
-        answered_only: ``strategy_score`` without failed answers; lenient, since it drops the hard users. None
-            when no answer was usable.
-        outcomes: how often each outcome; ``failed`` stands for requests without an answer.
+        answered_only: accuracy as in ``strategy_score`` without failed answers, which flatters, since hard
+            users are left out; None when no answer was usable.
+        outcomes: number of requests by outcome; ``failed`` are those without an answer.
         repairs: number of invented, duplicated and missing items in all answers.
-        tokens: input and output tokens of all answers.
+        tokens: number of input and output tokens of all answers.
         lvlms: provider/model of every LVLM that was asked, sorted; more than one is a mixture.
         backbones: name and version of every candidate model that answered, sorted.
-        cache_hits: answers whose LVLM part came from the cache.
+        cache_hits: number of answers whose LVLM part came from the cache.
         cost_usd: US dollars of all answers; None when the price of any is not known.
-        estimated: answers whose tokens are estimated.
-        mean_seconds: mean of what the client waited.
-        p95_seconds: 95th percentile of it.
+        estimated: number of answers whose tokens are estimated.
+        mean_seconds: mean seconds that the client waited.
+        p95_seconds: 95th percentile of the seconds that the client waited.
         simulated: whether the simulator answered any of them.
     """
 
@@ -85,17 +86,17 @@ class Score:
 
     @property
     def answers(self) -> int:
-        """Users with an answer, whatever the LVLM made of it."""
+        """Number of users with an answer, fallbacks included."""
         return self.strategy_score.users - self.failures
 
     @property
     def failures(self) -> int:
-        """Requests without an answer."""
+        """Number of requests without an answer."""
         return self.outcomes.get("failed", 0)
 
     @property
     def fallbacks(self) -> int:
-        """Answers that the LVLM was asked for and did not order."""
+        """Number of answers for which the LVLM was asked and that it did not order."""
         return sum(count for outcome, count in self.outcomes.items() if outcome.startswith("fallback"))
 
 
@@ -114,7 +115,7 @@ def served_rank(record: Record) -> float:
 
 
 def answered(record: Record) -> bool:
-    """Whether the strategy itself placed anything."""
+    """Returns whether the strategy itself ranked any item of the answer."""
     return record.get("error") is None and any(
         i.get("source") == _own_source(record) for i in record["items"]
     )
@@ -128,25 +129,25 @@ def accuracy(ranks: Sequence[float]) -> Accuracy:
     """
     values = sampled_metrics(ranks)
     intervals = {f"H@{k}": wilson(sum(rank <= k for rank in ranks), len(ranks)) for k in (1, 5)}
-    # A gain is no yes or no, so Wilson's interval does not apply.
+    # A gain is not binary, so Wilson's interval does not apply.
     intervals["N@5"] = bootstrap_mean([ndcg_at([rank], 5) for rank in ranks])
     return Accuracy(len(ranks), values, intervals)
 
 
-def score(strategy: str, records: Sequence[Record]) -> Score:
+def score(strategy: str, records: Sequence[Record]) -> StrategyResult:
     """Scores the records of one strategy.
 
     Raises:
         EvaluationError: there are no records.
     """
-    # All records, failures included: they are misses and stay in the denominator.
+    # Failures are in it as misses, and stay in the denominator.
     own = [strategy_rank(record) for record in records]
     usable = [rank for rank, record in zip(own, records, strict=True) if answered(record)]
     calls = [record["lvlm"] for record in records if record.get("lvlm")]
     backbones = [record["backbone"] for record in records if record.get("backbone")]
     seconds = [float(record["client_seconds"]) for record in records]
     costs: list[float | None] = [call.get("cost_usd") for call in calls]
-    return Score(
+    return StrategyResult(
         strategy=strategy,
         strategy_score=accuracy(own),
         as_served=accuracy([served_rank(record) for record in records]),
@@ -166,15 +167,15 @@ def score(strategy: str, records: Sequence[Record]) -> Score:
 
 
 def is_simulated(call: Mapping[str, Any]) -> bool:
-    """Whether the ``lvlm`` block of an answer comes from the simulator."""
-    # Records of older versions lack the field; there the names tell it.
+    """Returns whether the ``lvlm`` block of an answer comes from the simulator."""
+    # Records of older versions lack the field; their names of provider and model show it.
     if call.get("simulated"):
         return True
     return str(call.get("provider")) in SIMULATORS or str(call.get("model")).startswith("simulator/")
 
 
 def known_sum(costs: Iterable[float | None]) -> float | None:
-    """Adds up costs; None when any is unknown, since the sum of the others would look like the whole."""
+    """Adds up costs; returns None if any is unknown, since the rest would look like the whole."""
     total = 0.0
     for cost in costs:
         if cost is None:
@@ -184,7 +185,7 @@ def known_sum(costs: Iterable[float | None]) -> float | None:
 
 
 def by_strategy(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Groups records in the order of the strategy table; of a user asked twice only the first counts."""
+    """Groups records by strategy, in the order of ``STRATEGIES``; a user's first record counts."""
     groups: dict[str, dict[int, Record]] = {}
     for record in records:
         # setdefault keeps the first record of a user.
@@ -197,7 +198,7 @@ def by_strategy(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def _own_source(record: Record) -> str | None:
-    """The ``items[].source`` of items that the strategy itself ranked; None when it ranked none."""
+    """Returns the ``source`` of items that the strategy itself ranked; None without a backbone."""
     if STRATEGIES[record["strategy"]].asks_lvlm:
         return LVLM
     name = (record.get("backbone") or {}).get("name")
@@ -214,8 +215,8 @@ def _index(record: Record) -> int | None:
 def _rank(record: Record, index: int) -> float:
     """Counts the rank from 1, with every tie decided against the target.
 
-    An LVLM gives an order and no ties. A candidate model gives scores: what stands below the target with an
-    equal score, or with one that cannot be compared, ranks above it.
+    An LVLM gives an order without ties. A candidate model gives scores: items after the target with an equal
+    score, or with one that cannot be compared, count as ranked above it.
     """
     items = record["items"]
     if items[index].get("source") == LVLM:
@@ -223,7 +224,7 @@ def _rank(record: Record, index: int) -> float:
     own = _number(items[index].get("score"))
     # Items above the target rank above it already, whatever their score.
     rivals = (item for item in items[index + 1 :] if item.get("source") == items[index].get("source"))
-    # "not below" and no "at least", so that NaN on either side counts as a tie too.
+    # "not <" in place of ">=", so that NaN on either side counts as a tie too.
     return 1 + index + sum(not _number(item.get("score")) < own for item in rivals)
 
 

@@ -1,1 +1,1 @@
-"""The speed of candidate generation and HTTP beside plain alternatives, and of one commit beside another."""
+"""Benchmarks of speed: candidate generation and HTTP beside plain alternatives, and commit beside commit."""

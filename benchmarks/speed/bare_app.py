@@ -1,4 +1,4 @@
-"""Serves recommendations with as little code as an HTTP app can have, to compare the service with.
+"""Serves recommendations with as little code as possible, to compare the service's HTTP with.
 
 This FastAPI app parses the same JSON and runs the same model in the same bounded executor, on the same
 server, with no validation, no exclusions, no strategies, no metrics, no logs and no error handling.
@@ -24,7 +24,7 @@ def create_bare_app(bundle_folder: Path, backbone: str, threads: int = 2, queue:
     items, rows = bundle.catalogue.items, bundle.catalogue.rows
     model = SequenceModel(bundle.backbones[backbone])
     executor = BoundedExecutor(threads, queue)
-    # No documents: the service's own are not measured either.
+    # Without an OpenAPI document, which is not measured.
     app = FastAPI(openapi_url=None)
 
     @app.post("/recommend")

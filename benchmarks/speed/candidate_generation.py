@@ -1,6 +1,7 @@
 """Command ``candidates``: times candidate generation from a bundle beside other ways to serve its weights.
 
-One thread, fp32, batch 1, top 30. The ways are measured in turns and must recommend the same items.
+All ways run on one thread, in fp32, with batch 1 and top 30. They are measured in turns, and must recommend
+the same items.
 """
 
 from __future__ import annotations
@@ -40,13 +41,14 @@ EAGER_LAST = "torch eager, last position only"
 PLAIN = "plain ONNX export, item table and TopK inside"
 PLAIN_LAST = "plain ONNX export, last position only"
 TOLERANCE = 1e-4
-"""Largest difference of two scores, relative to the best one, that is taken for rounding."""
+"""Largest difference of two scores, relative to the best one, that counts as rounding; beyond it the command
+fails."""
 
 LIMITS = {
     EAGER: Limit(f"times as fast as {EAGER!r}", least=2.0),
     PLAIN: Limit(f"times as fast as {PLAIN!r}", least=1.0),
 }
-"""Limits on the speed of the bundle, by the way it is compared with."""
+"""Limits on the speed of the bundle, by the way that it is compared with."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measures and prints; returns the exit code.
 
     Raises:
-        BenchmarkError: there are no such weights, or two ways recommend different items.
+        BenchmarkError: the weights cannot be read, or two ways recommend different items.
     """
     network, vectors = _weights(arguments)
     if arguments.k > len(vectors):
@@ -89,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     with tempfile.TemporaryDirectory() as folder:
         ways = _ways(network, vectors, arguments.k, Path(folder))
-        # Before anything is timed: a faster way to other items is no comparison.
+        # Checked before anything is timed: ways to different items cannot be compared.
         identical = check_same_items(ways, histories)
         with tqdm(total=arguments.rounds * len(ways), unit="stretch", disable=None) as bar:
             measured = interleaved(
@@ -104,10 +106,10 @@ def run(arguments: argparse.Namespace) -> int:
 def check_same_items(ways: Mapping[str, TopK], histories: Sequence[Rows]) -> float:
     """Checks that all ways recommend the same; returns the share of answers that are equal item by item.
 
-    Items whose scores differ by rounding alone may stand in another order, or on the other side of rank k.
+    Items whose scores differ by rounding alone may have another order, or be on the other side of rank k.
 
     Raises:
-        BenchmarkError: some differ by more.
+        BenchmarkError: two ways differ by more.
     """
     (reference, top_k), *others = ways.items()
     equal = 0
@@ -116,7 +118,7 @@ def check_same_items(ways: Mapping[str, TopK], histories: Sequence[Rows]) -> flo
         for name, other in others:
             other_rows, other_scores = other(history)
             equal += np.array_equal(rows, other_rows)
-            # Absolute: scores near 0 may differ by rounding as much as the best one.
+            # An absolute tolerance: scores near 0 have rounding errors as large as those of the best one.
             if not np.allclose(scores, other_scores, rtol=0, atol=TOLERANCE * float(np.abs(scores).max())):
                 raise BenchmarkError(
                     f"{name!r} and {reference!r} score the best items after {history.tolist()} differently"
@@ -139,7 +141,7 @@ def timing_table(measured: Mapping[str, list[float]]) -> Table:
 
 
 def verdicts(measured: Mapping[str, list[float]]) -> str:
-    """Says whether the bundle met its limits."""
+    """Returns a paragraph on whether the bundle met its limits."""
     said = (limit.verdict(Ratio.of(measured[name], measured[BUNDLE])) for name, limit in LIMITS.items())
     return (
         f"Held to, in this run: {'; '.join(said)}. "
@@ -153,13 +155,13 @@ def _check_swaps(
     """Checks that an item that only one of two answers holds has the score of rank k.
 
     Args:
-        name: the other way.
-        rows: item rows of the reference, best first, ``[k]``.
-        scores: their scores, ``[k]``.
-        other_rows: item rows of the other way, ``[k]``.
+        name: name of the other way.
+        rows: item rows of the reference, best first [k].
+        scores: scores of these rows [k].
+        other_rows: item rows of the other way [k].
 
     Raises:
-        BenchmarkError: one has a better score.
+        BenchmarkError: an item that the other way lacks has a better score.
     """
     missing = ~np.isin(rows, other_rows)
     if missing.any() and float(scores[missing].max() - scores[-1]) > TOLERANCE * float(np.abs(scores).max()):
@@ -196,7 +198,7 @@ def _ways(network: SASRec, vectors: NDArray[np.float32], k: int, folder: Path) -
 
 
 def _from_bundle(network: SASRec, vectors: NDArray[np.float32], k: int, folder: Path) -> TopK:
-    """Opens the service's own class on files as a bundle holds them, the item vectors memory-mapped."""
+    """Opens the service's candidate model on files as a bundle holds them."""
     export_encoder(network, folder / ENCODER)
     np.save(folder / ITEM_VECTORS, vectors)
     # Memory-mapped, as the service opens it: all workers share the pages.
@@ -231,7 +233,7 @@ def _manifest(config: SASRecConfig) -> BackboneManifest:
 
 def _milliseconds(top_k: TopK, histories: Sequence[Rows], bar: tqdm[None]) -> float:
     """Times one way on all histories; returns the median milliseconds over users."""
-    top_k(histories[-1])  # warms the processor's caches, which another way has emptied
+    top_k(histories[-1])  # fills the processor's caches, which hold another way's data
     times = []
     for history in histories:
         begun = time.perf_counter()

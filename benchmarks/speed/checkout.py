@@ -1,4 +1,4 @@
-"""Checks another commit of this repository out into a folder of its own, and runs benchmarks in it."""
+"""Checks out another commit of this repository into a folder of its own, and runs benchmarks in it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
 
-LONGEST = 300.0
+RUN_TIMEOUT = 300.0
 """Seconds that one run of a benchmark may take; a longer one is stopped and reported."""
-GRACE = 20.0
-"""Seconds for it to stop its own servers when it is interrupted; then it is killed."""
+STOP_TIMEOUT = 20.0
+"""Seconds for a benchmark to stop its own servers after an interrupt; then it is killed."""
 
 
 @contextmanager
 def checked_out(repository: Path, commit: str) -> Iterator[Path]:
-    """Checks a commit out beside the work tree, and removes it again however the block ends.
+    """Checks out a commit into a temporary folder, which is removed again however the block ends.
 
     Raises:
-        BenchmarkError: it is no commit of this repository.
+        BenchmarkError: the repository has no such commit.
     """
     try:
         found = _git(
@@ -34,30 +34,30 @@ def checked_out(repository: Path, commit: str) -> Iterator[Path]:
         raise BenchmarkError(
             f"{commit!r} is no commit of {repository}: name one that is, or fetch it"
         ) from error
-    # A folder inside, named after the commit: the page shows its name.
+    # The work tree is a folder named after the commit, since the page shows that name.
     with tempfile.TemporaryDirectory(prefix="msr-compare-") as folder:
         tree = Path(folder, found[:12])
         try:
             _git(repository, "worktree", "add", "--quiet", "--detach", str(tree), found)
             yield tree
         finally:
-            # --force: a run leaves untracked files behind, bytecode for one.
+            # --force, because a run leaves untracked files, such as bytecode.
             _git(repository, "worktree", "remove", "--force", str(tree))
 
 
 def page_of(tree: Path, name: str, options: Sequence[str]) -> str:
     """Runs a benchmark of a work tree with that tree's own code, and returns the page that it prints.
 
-    Its processes are a group of their own: when this one is interrupted, so is the benchmark, and it stops
+    Its processes are a group of their own: when this process is interrupted, so is the benchmark, which stops
     the servers that it has started.
 
     Args:
         tree: folder of a checkout.
         name: public name of the command, the same in every commit.
-        options: of the command.
+        options: command line options of the command.
 
     Raises:
-        BenchmarkError: it refuses, fails or takes too long; the message ends with the last line it printed.
+        BenchmarkError: the benchmark fails or takes too long; the message ends with the last line it printed.
     """
     process = None
     try:
@@ -65,49 +65,49 @@ def page_of(tree: Path, name: str, options: Sequence[str]) -> str:
             process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks", name, *options],
                 cwd=tree,
-                # An editable install points at another checkout; PYTHONPATH comes before it.
+                # PYTHONPATH comes before an editable install, which names another checkout.
                 env={**os.environ, "PYTHONPATH": str(tree)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
                 start_new_session=True,
             )
-        page, words = process.communicate(timeout=LONGEST)
+        page, printed = process.communicate(timeout=RUN_TIMEOUT)
     except subprocess.TimeoutExpired as error:
-        raise BenchmarkError(f"{name} was not done after {LONGEST:g} s") from error
+        raise BenchmarkError(f"{name} was not done after {RUN_TIMEOUT:g} s") from error
     finally:
         if process is not None:
             _stop(process)
     if (
         process.returncode not in (0, 1) or not page
     ):  # 1 with a page: measured, one of its own limits is broken
-        last = words.strip().splitlines()
+        last = printed.strip().splitlines()
         raise BenchmarkError(f"{name} failed: {last[-1] if last else 'it gave no reason'}")
     return page
 
 
 @contextmanager
 def _interrupts_deferred() -> Iterator[None]:
-    """Holds Ctrl-C and SIGTERM back during the block, so that a process just started is not lost."""
-    held: list[int] = []
+    """Defers SIGINT and SIGTERM to the end of the block, so that a process just started can be stopped."""
+    received: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda number, _: held.append(number)) for number in numbers]
+    before = [signal.signal(number, lambda number, _: received.append(number)) for number in numbers]
     try:
         yield
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-    if held:
-        signal.raise_signal(held[0])
+    if received:
+        signal.raise_signal(received[0])
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    # SIGINT first, on which a benchmark stops its servers and says what it has.
+    # SIGINT first, on which a benchmark stops its servers.
     for number in (signal.SIGINT, signal.SIGKILL):
         if process.poll() is None:
             os.killpg(process.pid, number)
             try:
-                process.communicate(timeout=GRACE)
+                process.communicate(timeout=STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
                 continue
 

@@ -1,7 +1,8 @@
-"""Command ``compare``: says whether this work tree is slower than another commit, both measured in turns.
+"""Command ``compare``: measures whether this work tree is slower than another commit.
 
-Each runs its own code in this environment. A pair is one short run of each, one after the other and each time
-in the other order; a ratio is taken within a pair, so that what slows the machine for a while slows both.
+Each runs its own code in this environment. A pair is one short run of each, one after the other, in an order
+that is reversed from pair to pair. A ratio is computed within a pair, since what slows the machine for a
+while then slows both.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from benchmarks.speed.checkout import checked_out, page_of
 from benchmarks.speed.short_runs import SHORT_RUNS, Figure, read
 
 SLOWER, FASTER = 0.97, 1.03
-"""Ratios of speed; a work tree is called slower or faster when the whole interval lies beyond one of them."""
+"""Ratios of speed below and above which the whole interval must lie for the verdicts slower and faster."""
 FEWEST = 6
-"""Pairs at least; fewer have no 95 % interval of a median."""
+"""Number of pairs at least: with fewer there is no 95 % interval of a median."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Speed:
     """One figure of both commits, pair by pair.
 
     Attributes:
-        figure: what was measured.
+        figure: figure that was measured.
         base: values of the other commit, one for each pair.
         now: values of this work tree, one for each pair.
     """
@@ -50,19 +51,19 @@ class Speed:
     def ratios(self) -> list[float]:
         """The speed of this work tree by the other commit's, pair by pair; below 1 it is slower."""
         pairs = zip(self.now, self.base, strict=True)
-        # Turned so that above 1 is always better.
+        # Inverted for times, so that above 1 is always better.
         return [now / base if self.figure.more_is_better else base / now for now, base in pairs]
 
     @property
     def interval(self) -> Interval:
-        """The interval of the ratio's median, at least 95 %."""
+        """Interval of the ratio's median, with a confidence of at least 95 %."""
         # In logarithms, where half and twice as fast are equally far from 1.
         low, high = median_interval([math.log(ratio) for ratio in self.ratios])
         return math.exp(low), math.exp(high)
 
     @property
     def verdict(self) -> str:
-        """``slower``, ``faster``, or that it is not shown to be slower."""
+        """Verdict on this work tree: ``slower``, ``faster`` or ``not shown to be slower``."""
         low, high = self.interval
         return "slower" if high < SLOWER else "faster" if low > FASTER else "not shown to be slower"
 
@@ -81,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measures and prints; returns the exit code, 1 when anything is slower.
 
     Raises:
-        BenchmarkError: there is no such commit, or a run of either fails.
+        BenchmarkError: the repository has no such commit, or a run fails.
     """
     names = arguments.benchmarks.split(",")
     if unknown := [name for name in names if name not in SHORT_RUNS]:
@@ -93,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         speeds = _measure({"base": base, "now": machine.ROOT}, names, arguments.pairs)
     page = _page(speeds, arguments, base.name, time.monotonic() - began)
     publish(page, arguments.markdown)
-    # Not shown to be slower is no proof of equal speed; the interval says how much is excluded.
+    # "Not shown to be slower" does not prove equal speed; the interval shows what is excluded.
     return int(any(speed.verdict == "slower" for speed in speeds))
 
 
@@ -103,7 +104,7 @@ def _measure(trees: Mapping[str, Path], names: Sequence[str], pairs: int) -> lis
         (side, figure.name): [] for side in trees for figure in figures
     }
     with tqdm(total=pairs * len(names) * len(trees), unit="run", disable=None) as bar:
-        # Pairs outermost: each benchmark is spread over the whole time.
+        # The outer loop is over pairs, so that each benchmark is spread over the whole time.
         for number in range(pairs):
             for name in names:
                 for side in list(trees)[:: 1 if number % 2 == 0 else -1]:  # each time in the other order

@@ -31,21 +31,21 @@ from service.catalogue.bundle import Bundle
 OURS, BARE = "service", "bare app"
 PATHS = {OURS: "/recommend?strategy=none", BARE: "/recommend"}
 K = 10
-"""Items per answer, and in a history."""
+"""Number of items per answer, and in a history."""
 WARM_UP = 0.25
-"""Share of the seconds of load that is run before them and not counted."""
-HELD_AT = 32
-"""Connections at which the limits hold; other numbers of connections are only shown."""
+"""Length of the warm-up, which is not counted, as a share of the seconds of load."""
+LIMIT_CONNECTIONS = 32
+"""Number of connections at which the limits hold; results for other numbers are only shown."""
 THROUGHPUT, P99 = Limit("requests/s ratio", least=0.6), Limit("p99 ratio", most=1.5)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ServerComparison:
     """All rounds at one number of connections.
 
     Attributes:
         connections: number of connections, each with one request under way.
-        rounds: what each server did, by its name, round by round.
+        rounds: results of each server, by its name, round by round.
     """
 
     connections: int
@@ -54,7 +54,7 @@ class Comparison:
     @property
     def throughput_ratio(self) -> Ratio:
         """Requests per second, ours by the bare app's."""
-        # Lists of rounds, in the same order for both.
+        # Both lists have the rounds in the same order.
         ours, bare = ([load.per_second for load in self.rounds[name]] for name in (OURS, BARE))
         return Ratio.of(ours, bare)
 
@@ -99,13 +99,13 @@ def run(arguments: argparse.Namespace) -> int:
                     name: partial(_load, ports[name], requests, connections, arguments.seconds, bar)
                     for name, requests in ways.items()
                 }
-                comparisons.append(Comparison(connections, interleaved(loads, arguments.rounds)))
+                comparisons.append(ServerComparison(connections, interleaved(loads, arguments.rounds)))
     page = _page(comparisons, arguments, bundle, backbone, pinned=cores is not None)
     publish(page, arguments.markdown)
     return 0
 
 
-def comparison_table(comparisons: Sequence[Comparison]) -> Table:
+def comparison_table(comparisons: Sequence[ServerComparison]) -> Table:
     """Tabulates medians over rounds and the two ratios with their spread."""
     columns = (
         "server",
@@ -141,20 +141,20 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     return Table(columns, tuple(rows))
 
 
-def verdicts(comparisons: Sequence[Comparison]) -> str:
-    """Says whether the service met its limits."""
-    found = next((found for found in comparisons if found.connections == HELD_AT), None)
+def verdicts(comparisons: Sequence[ServerComparison]) -> str:
+    """Returns a sentence on whether the service met its limits."""
+    found = next((found for found in comparisons if found.connections == LIMIT_CONNECTIONS), None)
     said = (
         THROUGHPUT.verdict(found.throughput_ratio if found else None),
         P99.verdict(found.p99_ratio if found else None),
     )
-    return f"Held to at {HELD_AT} connections, in this run: {'; '.join(said)}."
+    return f"Held to at {LIMIT_CONNECTIONS} connections, in this run: {'; '.join(said)}."
 
 
 @contextmanager
 def _servers(folder: Path, backbone: str, cores: set[int] | None) -> Iterator[dict[str, int]]:
-    """Runs both servers, one worker each, on the same core; only the one under load has something to do."""
-    # Strategy none asks no LVLM; the provider only has to need no key.
+    """Runs both servers, one worker each, on the same core; the one that is not under load is idle."""
+    # Strategy none asks no LVLM, so any provider without a key will do.
     settings = {"MSR_BACKBONE": backbone, "MSR_PROVIDER": "simulator", "MSR_SIMULATOR_URL": ""}
     port = free_port()
     bare = ["--bundle", str(folder), "--backbone", backbone, "--port", str(port)]
@@ -169,7 +169,7 @@ def _load(
     port: int, requests: Sequence[bytes], connections: int, seconds: float, bar: tqdm[Any]
 ) -> LoadResult:
     generate(HOST, port, requests, connections, WARM_UP * seconds)
-    # The warm-up above opened its own connections; so does this one.
+    # Both runs open connections of their own.
     found = generate(HOST, port, requests, connections, seconds)
     bar.update()
     return found
@@ -180,7 +180,7 @@ def _request(port: int, name: str, body: dict[str, Any]) -> bytes:
 
 
 def _check_same_items(ports: dict[str, int], bodies: Sequence[dict[str, Any]]) -> None:
-    """Checks that both recommend the same; the service leaves nothing out here, as the bare app does."""
+    """Checks that both recommend the same; the service includes seen items, as the bare app does."""
     for body in bodies:
         ours = _ask(ports[OURS], PATHS[OURS], {**body, "include_seen": True})
         bare = _ask(ports[BARE], PATHS[BARE], body)
@@ -202,7 +202,7 @@ def _ask(port: int, path: str, body: dict[str, Any]) -> list[str]:
 
 
 def _backbone(bundle: Bundle, name: str | None) -> str:
-    # Strategy none asks a raw backbone.
+    # Strategy none answers from a raw backbone.
     names = [
         n
         for n, backbone in bundle.backbones.items()
@@ -220,7 +220,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _page(
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[ServerComparison],
     arguments: argparse.Namespace,
     bundle: Bundle,
     backbone: str,

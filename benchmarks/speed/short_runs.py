@@ -1,7 +1,7 @@
 """Lists the short runs by which two commits are compared, and reads their figures from the printed page.
 
-The page is read, and no format for programs, since every older commit prints it too. A figure is found by its
-column and by the cells that name its row.
+The page for readers is parsed, since older commits print it too and have no other format. A figure is found
+by its column and by other cells of its row.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from benchmarks.errors import BenchmarkError
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of a page, of the service's own side.
+    """One number of a page that is compared.
 
     Attributes:
-        name: name in the table of the comparison.
-        row: column -> pattern of the whole cell, for the row that holds the number.
-        column: heading of the number; what follows the number in its cell is its spread.
-        more_is_better: whether it is a rate and no time.
+        name: name of the figure in the table of the comparison.
+        row: patterns that cells of its row match as a whole, by column.
+        column: heading of its column; a spread may follow the number in the cell.
+        more_is_better: whether it is a rate, and not a time.
     """
 
     name: str
@@ -35,8 +35,8 @@ class ShortRun:
     """One run of a benchmark, short enough to be repeated.
 
     Attributes:
-        options: command line options, which older commits must know too.
-        figures: numbers that are read from its page.
+        options: command line options, which older commits must accept too.
+        figures: figures that are read from its page.
     """
 
     options: tuple[str, ...]
@@ -72,7 +72,7 @@ SHORT_RUNS = {
         ),
     ),
 }
-"""Public name of a command -> how it is run for a comparison."""
+"""Short run of each command that is compared, by the command's public name."""
 
 
 def read(page: str, figure: Figure) -> float:

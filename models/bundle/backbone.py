@@ -118,7 +118,7 @@ def _write_user_side(run: Run, dataset: Dataset, folder: Path) -> int:
     if issubclass(FAMILIES[run.config().family], SequenceNetwork):
         encoder = load_encoder(run)
         export_encoder(encoder, folder / ENCODER)
-        # Histories of the test part: the longest for which there is something left to predict.
+        # Histories of the test part are the longest for which there is an item left to predict.
         histories = [example.history for example in leave_one_out(dataset.histories).test]
         check_encoder(folder / ENCODER, encoder, vectors, histories)
         return encoder.length

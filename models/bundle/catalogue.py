@@ -41,14 +41,14 @@ from models.evaluation import popularity
 log = logging.getLogger(__name__)
 
 HASHED = (ITEMS, HISTORIES, POPULARITY)
-"""Files that the manifest vouches for and the version is made of; captions may grow without a new version."""
+"""Files whose hashes are in the manifest and make the version; captions, which are added later, are not."""
 
 
 def write_catalogue(dataset: Dataset, bundle: Path, *, replace_other: bool = False) -> CatalogueManifest:
     """Writes ``bundle/catalogue``, complete or not at all.
 
     An item whose picture cannot be decoded is written without one, with a warning. Captions that the bundle
-    has already are kept where they are about the same picture: they cost money.
+    already has cost money, and are kept where the picture is the same.
 
     Args:
         dataset: items, histories, pictures and captions to write.
@@ -139,7 +139,7 @@ def _check(dataset: Dataset) -> None:
 
 
 def _copy_images(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
-    """Copies the pictures that can be decoded; the items come back with digests, or without picture."""
+    """Copies the pictures that can be decoded; returns the items with digests, or without a picture."""
     folder.mkdir()
     digests: dict[str, str | None] = {}
     for name in (item.image for item in dataset.items):
@@ -195,7 +195,7 @@ def _refuse_other(target: Path, manifest: CatalogueManifest) -> None:
 
 
 def _captions_of(dataset: Dataset) -> dict[str, dict[str, Caption]]:
-    """Captions that came with the data; who asked for them, and how, is not known."""
+    """Returns the captions that came with the data, whose provider and prompt are not known."""
     return {
         captioner: {
             dataset.items[row].item_id: Caption(
@@ -212,7 +212,7 @@ def _captions_of(dataset: Dataset) -> dict[str, dict[str, Caption]]:
 
 
 def _keep_captions(old: Path, items: Sequence[Item], captions: dict[str, dict[str, Caption]]) -> None:
-    """Add the captions of the old catalogue whose item shows the same picture as before."""
+    """Adds the captions of the old catalogue to ``captions``, for items with the same picture as before."""
     digest_of = {item.item_id: item.image_sha256 for item in items}
     before = {item.item_id: item.image_sha256 for item in _read_items(old / ITEMS)}
     for captioner, path in caption_files(old).items():

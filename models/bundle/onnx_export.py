@@ -1,4 +1,4 @@
-"""Exports a user encoder to ONNX, and refuses it unless ONNX Runtime and torch agree."""
+"""Exports a user encoder to ONNX, and checks that ONNX Runtime and torch give the same scores."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ OPSET = 17
 """ONNX operator set of the file; LayerNormalization is one operator from 17 on."""
 
 TOP = 30
-"""How many of the best items must be the same in both runtimes: the pool that the LVLM is shown."""
+"""Number of best items that must be the same in both runtimes, else the export fails: the LVLM's pool."""
 
 TOLERANCE = 1e-4
-"""The largest accepted difference of a score, relative to the largest score of the same history."""
+"""Largest difference of a score, relative to the largest score of the same history; beyond it the export
+fails."""
 
 
 class ExportError(ModelsError):
@@ -34,14 +35,14 @@ class ExportError(ModelsError):
 
 
 class _LastPosition(nn.Module):
-    """Computes the newest position alone, as the service needs it: one history in, one user vector out."""
+    """Computes the user vector of one history, at its newest position alone: the graph that is exported."""
 
     def __init__(self, encoder: SequenceEncoder) -> None:
         super().__init__()
         self.network = encoder  # this name is in the file's bytes, and a backbone's version is their hash
 
     def forward(self, history: Tensor) -> Tensor:
-        """Item vectors [1, n, d], oldest first, 1 <= n <= L -> user vector [1, d]."""
+        """Encodes item vectors [1, n, d], oldest first, 1 <= n <= L, as a user vector [1, d]."""
         return self.network.last(history)
 
 
@@ -58,9 +59,9 @@ def export_encoder(encoder: SequenceEncoder, path: Path) -> None:
     # Tracing needs an example; n is declared dynamic below, and two items exercise the mask.
     example = torch.zeros(1, min(2, encoder.length), encoder.dimension)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its deprecation, and what tracing thinks of our shape assertions
+        warnings.simplefilter("ignore")  # its deprecation, and shape assertions that tracing cannot follow
         torch.onnx.export(
-            # The exporter puts a module back into the mode it was in, children included: it must be eval.
+            # The exporter restores the mode that a module was in, for its children too: it must be eval.
             _LastPosition(encoder).eval(),
             (example,),
             str(path),
@@ -90,12 +91,12 @@ def check_encoder(
 
     Args:
         path: exported encoder.
-        encoder: the module that was exported, in evaluation mode.
+        encoder: module that was exported, in evaluation mode.
         item_vectors: vectors of the catalogue, float32 [items, d].
         histories: item rows of some users, oldest first.
 
     Raises:
-        ExportError: they disagree, or a score is not a number.
+        ExportError: the two disagree, or a score is not a number.
     """
     session = encoder_session(path)
     for history in sample_histories(histories, encoder.length):

@@ -1,4 +1,4 @@
-"""Runs a recommender in the two usual ways, in torch and as one ONNX graph, to compare a bundle with.
+"""Runs a recommender in torch and as one ONNX graph, the two usual ways, to compare a bundle's speed with.
 
 Both hold the item vectors inside the model and answer with the top k, as in the papers' own code.
 """
@@ -21,7 +21,7 @@ from models.networks.base import SequenceEncoder
 from models.networks.sasrec import SASRec, SASRecConfig
 
 TopK = Callable[[Rows], tuple[NDArray[np.int64], NDArray[np.float32]]]
-"""Takes a history of 1 to L item rows; returns the k best rows, best first, and their scores."""
+"""Function from a history of 1 to L item rows to the k best rows, best first, and their scores."""
 
 
 class WholeModel(nn.Module):
@@ -47,7 +47,7 @@ class WholeModel(nn.Module):
         self.register_buffer("item_vectors", torch.from_numpy(item_vectors))
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows int64 [1, n] -> rows int64 [1, k] and scores [1, k]."""
+        """Ranks the catalogue after a history: rows int64 [1, n] -> rows int64 [1, k] and scores [1, k]."""
         history = self.item_vectors[rows]  # [1, n, d]
         users = self.encoder.last(history) if self.last_only else self.encoder(history)[:, -1]  # [1, d]
         scores, best = (users @ self.item_vectors.T).topk(self.k)

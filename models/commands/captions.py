@@ -15,7 +15,7 @@ from models.data import amazon_plus
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options of the command."""
     parser.add_argument(
         "--bundle", type=Path, required=True, metavar="FOLDER", help="the bundle with captions"
     )
@@ -28,10 +28,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> str:
-    """Carry the command out.
+    """Runs the command.
 
     Returns:
-        What was written.
+        The lines to print: what was written.
     """
     catalogue = read_catalogue(args.bundle)
     # From rows, which are the bundle's own, to public ids, which the data set shares.

@@ -17,7 +17,7 @@ from models.data.dataset import Dataset
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options of the command."""
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="the data set")
     parser.add_argument(
         "--bundle", type=Path, metavar="FOLDER", help="write its catalogue here; else only look"
@@ -30,7 +30,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> str:
-    """Carry the command out.
+    """Runs the command.
 
     Returns:
         The table to print.

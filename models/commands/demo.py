@@ -15,7 +15,7 @@ from models.data import demo
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options of the command."""
     parser.add_argument(
         "--bundle", type=Path, required=True, metavar="FOLDER", help="write the catalogue here"
     )
@@ -26,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> str:
-    """Carry the command out.
+    """Runs the command.
 
     Returns:
         The table to print.

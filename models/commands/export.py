@@ -17,14 +17,14 @@ from models.training.run import Origin, Run
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options of the command."""
     parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="a finished run")
     parser.add_argument("--bundle", type=Path, required=True, metavar="FOLDER", help="made if missing")
     parser.add_argument("--name", help="of the backbone; default: the model's name")
 
 
 def run(args: Namespace) -> str:
-    """Carry the command out.
+    """Runs the command.
 
     Returns:
         The lines to print.

@@ -30,7 +30,7 @@ from models.training.run import Origin, Run
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the options."""
+    """Declares the options of the command."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", type=Path, metavar="FOLDER", help="a data set")
     source.add_argument("--bundle", type=Path, metavar="FOLDER", help="a bundle: train on its catalogue")
@@ -59,7 +59,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> str:
-    """Carry the command out.
+    """Runs the command.
 
     Returns:
         The table to print.

@@ -1,4 +1,4 @@
-"""The vocabulary of the project and the names of everything inside a bundle (standard library only).
+"""Defines what is in a bundle: names of files, fields of items and manifests (standard library only).
 
 A bundle is a folder: one catalogue and one or more backbones trained on it. ``models`` writes it, ``service``
 reads it, and this module is all that the two share.
@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 SCHEMA_VERSION = 1
+"""Version of the bundle format that this code writes; a bundle of another version is refused."""
 
 CATALOGUE = "catalogue"
 BACKBONES = "backbones"
@@ -57,12 +58,12 @@ class Item:
     """One product of the catalogue.
 
     Attributes:
-        item_id: the public id (an ASIN on Amazon data).
-        title: the title with HTML entities decoded; None where the data have none.
-        categories: from general to specific.
-        keywords: machine-made words, for data sets without titles.
+        item_id: public id (an ASIN on Amazon data).
+        title: title with HTML entities decoded; None where the data have none.
+        categories: categories from general to specific.
+        keywords: words that a program has made, for data sets without titles; None without any.
         image: file name below ``catalogue/images``; None without a picture.
-        image_sha256: hex digest of that file; it is what cache keys and checks refer to.
+        image_sha256: hexadecimal SHA-256 of that file, which cache keys hold; None without a picture.
     """
 
     item_id: str
@@ -74,16 +75,16 @@ class Item:
 
     @property
     def name(self) -> str:
-        """What to call the item in text: its title, else keywords, else categories, else id."""
+        """Name of the item in texts: its title, else its keywords, else its categories, else its id."""
         return self.title or self.keywords or ", ".join(self.categories) or self.item_id
 
     def to_json(self) -> dict[str, Any]:
-        """The line of ``items.jsonl``, empty fields left out."""
+        """Returns the item's line of ``items.jsonl`` as JSON, empty fields left out."""
         return {key: value for key, value in asdict(self).items() if value not in (None, (), "")}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Item:
-        """Read back one line of ``items.jsonl``.
+        """Makes an item of the JSON of a line of ``items.jsonl``.
 
         Raises:
             BundleError: a field is missing or has another type.
@@ -103,7 +104,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """One user took one item at one time (seconds since 1970)."""
+    """One user took one item at one time.
+
+    Attributes:
+        user_id: public id of the user.
+        item_id: public id of the item.
+        timestamp: time in seconds since 1970.
+    """
 
     user_id: str
     item_id: str
@@ -112,9 +119,17 @@ class Interaction:
 
 @dataclass(frozen=True)
 class CatalogueManifest:
-    """What a catalogue holds and the SHA-256 of its files (captions excepted).
+    """Counts of a catalogue and the SHA-256 of its files, captions excepted.
 
-    ``items.jsonl`` carries the digest of every image, so hashing it covers the images too.
+    ``items.jsonl`` holds the digest of every image, so its hash covers the images too.
+
+    Attributes:
+        dataset: name of the data set.
+        items: number of items.
+        users: number of users.
+        interactions: number of pairs of user and item in the complete histories.
+        sha256: hexadecimal SHA-256 by file name.
+        schema_version: version of the bundle format.
     """
 
     dataset: str
@@ -149,14 +164,23 @@ class BackboneManifest:
     """One trained sequential recommender and everything needed to quote it.
 
     Attributes:
-        family: the model's name in the paper, lower case (``sasrec``, ``morec``, …).
-        modalities: what the item tower reads: any of ``id``, ``text``, ``image``.
-        text_view: ``raw`` (title) or ``enhanced`` (title and caption, the paper's S2).
-        captioner: the captions used by an enhanced backbone, else None.
+        name: name of the backbone, and of its folder.
+        family: name of the model family, lower case (``sasrec``, ``morec``, …).
+        modalities: parts of an item that the model reads: any of ``id``, ``text``, ``image``.
+        text_view: text that the model reads: ``raw`` (title) or ``enhanced`` (title and caption, the paper's
+            S2).
+        captioner: captioner whose captions an enhanced backbone was trained on; None for a raw one.
+        catalogue_version: version of the catalogue that it was trained on.
         length: L, the number of last items that the encoder reads; 0 for a graph family, which has none.
-        dimension: d, of item and user vectors.
-        metrics: ``{"validation": {...}, "test": {...}}`` with the protocol beside the numbers.
-        seconds_per_epoch: training wall time divided by epochs.
+        dimension: d, the length of item and user vectors.
+        config: configuration of the training run.
+        seed: seed of everything random in the training.
+        device: device that it was trained on, in words.
+        epochs: number of epochs that were trained.
+        seconds_per_epoch: mean wall-clock time of an epoch in seconds, without validation.
+        metrics: metrics of the parts ``validation`` and ``test``, with the protocol beside the numbers.
+        sha256: hexadecimal SHA-256 by file name.
+        schema_version: version of the bundle format.
     """
 
     name: str
@@ -201,12 +225,13 @@ class BackboneManifest:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file."""
+    """Computes the hexadecimal SHA-256 of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _digest(sha256: Mapping[str, str]) -> str:
+    """Hashes the hashes of all files to the twelve hexadecimal digits of a version."""
     return hashlib.sha256(json.dumps(sha256, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -221,7 +246,7 @@ def _manifest(cls: type[Any], record: Mapping[str, Any], what: str) -> Any:
     missing = sorted(names - record.keys())
     if missing:
         raise BundleError(f"{what}'s manifest lacks {', '.join(missing)}: export it again")
-    values = {key: value for key, value in record.items() if key in names}
+    values = {key: value for key, value in record.items() if key in names}  # "version" is computed
     if "modalities" in values:
         values["modalities"] = tuple(values["modalities"])
     return cls(**values)

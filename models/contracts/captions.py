@@ -1,13 +1,13 @@
-r"""Caption files, ``catalogue/captions/<captioner>.jsonl``: the format, its reader and its writer.
+r"""Reads and writes caption files, ``catalogue/captions/<captioner>.jsonl``.
 
-A file holds what one captioner (an LVLM, or the data set itself) said about item images. It is append-only
+A file holds the captions of item images by one captioner (an LVLM, or the data set itself). It is append-only
 and outside the catalogue's hashes, because captions are bought one by one after the catalogue was written.
 The rules, which hold for training, for serving and for ``python -m service enhance`` alike:
 
 - UTF-8, one JSON object a line. ``\r\n`` ends a line too, and blank lines are skipped.
 - An object has the texts ``item_id`` and ``caption``; ``provider``, ``model``, ``prompt_version`` are empty
   when missing, and other fields are ignored.
-- The last line about an item counts. A blank caption says that the item has none.
+- The last line about an item counts. A line with a blank caption removes the item's caption.
 - A last line that lacks its newline counts if it is a whole caption. Otherwise a crash tore it: readers leave
   it out, and the writer removes it before it appends.
 - Any other line that is not a caption makes the file damaged: reading it raises ``BundleError``.
@@ -29,7 +29,7 @@ from models.contracts import CAPTIONS, BundleError
 
 log = logging.getLogger(__name__)
 
-SUFFIX = ".jsonl"
+SUFFIX = ".jsonl"  # of a caption file; what comes before it is the captioner's name
 
 LOCK_INTERVAL = 0.1
 """Seconds between attempts to lock a file that another process has locked."""
@@ -55,24 +55,24 @@ class Caption:
 
 
 def caption_path(catalogue: Path, captioner: str) -> Path:
-    """The file of one captioner below a catalogue's folder."""
+    """Returns the path of a captioner's file below a catalogue's folder."""
     return catalogue / CAPTIONS / f"{captioner}{SUFFIX}"
 
 
 def caption_files(catalogue: Path) -> dict[str, Path]:
-    """Captioner -> its file below a catalogue's folder, sorted by name."""
+    """Returns the caption files below a catalogue's folder by captioner, sorted by name."""
     return {path.stem: path for path in sorted((catalogue / CAPTIONS).glob(f"*{SUFFIX}"))}
 
 
 def captions_by_row(catalogue: Path, rows: Mapping[str, int]) -> dict[str, dict[int, str]]:
-    """Reads all caption files of a catalogue: captioner -> item row -> caption.
+    """Reads all caption files of a catalogue: caption by captioner and item row.
 
     Training and serving both read captions through this function. Captions of items outside the catalogue are
     left out.
 
     Args:
         catalogue: folder of the catalogue.
-        rows: item id -> row.
+        rows: row by item id.
 
     Raises:
         BundleError: a file is damaged.
@@ -86,7 +86,7 @@ def captions_by_row(catalogue: Path, rows: Mapping[str, int]) -> dict[str, dict[
 
 
 def read_captions(path: Path) -> dict[str, Caption]:
-    """Reads one caption file without touching it: item id -> the caption that counts; empty without a file.
+    """Reads one caption file without changing it: the caption that counts by item id; empty without a file.
 
     Raises:
         BundleError: the file is damaged; the message names the line.
@@ -107,16 +107,17 @@ def write_captions(path: Path, captions: Iterable[Caption]) -> None:
 class CaptionFile:
     """A caption file that is open for appending, by one process at a time.
 
-    What a crash tore off the last line is removed on opening; a caption that was appended is on the disk.
+    A last line that a crash has torn is removed on opening. ``append`` returns when the disk has the
+    captions.
 
     Args:
         path: file, created with its folder if it is missing.
         patience: seconds to wait for another process that has the file open; 0 to give up at once.
-        waiting: called once, when the wait begins.
+        waiting: function that is called once, when the wait begins.
 
     Attributes:
-        path: file.
-        latest: item id -> the caption that counts, as ``read_captions`` would return it.
+        path: path of the file.
+        latest: caption that counts by item id, as ``read_captions`` would return it.
 
     Raises:
         BundleError: another process still has the file open after ``patience``, or the file is damaged.
@@ -155,7 +156,7 @@ class CaptionFile:
     def _lock(self, patience: float, waiting: Callable[[], None]) -> None:
         import fcntl  # not on Windows, where bundles are read all the same
 
-        end, told = time.monotonic() + patience, False
+        end, reported = time.monotonic() + patience, False
         while True:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -164,13 +165,13 @@ class CaptionFile:
                     raise BundleError(f"another run writes {self.path}: wait for it to end") from error
             else:
                 return
-            if not told:
+            if not reported:
                 waiting()
-                told = True
+                reported = True
             time.sleep(LOCK_INTERVAL)
 
     def _repair(self) -> dict[str, Caption]:
-        # By the descriptor, which has the lock: the name may stand for another file by now.
+        # By the descriptor, which has the lock: the path may name another file by now.
         with open(self._descriptor, "rb", closefd=False) as stream:
             contents = _read(stream, self.path)
         os.ftruncate(self._descriptor, contents.size)
@@ -196,8 +197,8 @@ class _Contents:
     """Contents of a caption file.
 
     Attributes:
-        latest: item id -> the caption that counts.
-        size: bytes up to the torn part of the last line, which is all of the file where nothing is torn.
+        latest: caption that counts, by item id.
+        size: number of bytes before a torn last line, or of the whole file if no line is torn.
         ended: whether the last of these bytes is a newline, or there are none.
     """
 
@@ -273,5 +274,5 @@ def _line(caption: Caption) -> bytes:
 
 
 def _mended(text: str) -> str:
-    """A text in which every lone surrogate is a question mark: neither tokenizers nor providers take one."""
+    """Replaces every lone surrogate by a question mark: neither tokenizers nor providers accept one."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,7 +1,8 @@
-"""Says in one sentence which package a command lacks and what installs it.
+"""Prints which package a command lacks and how to install it, in place of a traceback.
 
-Every door (``python -m …``) runs inside ``needed_by``: what an extra brings is imported where it is used, so
-its absence can show anywhere below. Of the standard library alone, since it runs where nothing is installed.
+Every command (``python -m …``) runs inside ``needed_by``: the packages of an extra are imported where they
+are used, so the import that fails can be anywhere below. This module needs the standard library alone, since
+it runs where nothing is installed.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ OURS = {"benchmarks", "loadtest", "models", "service"}
 
 @contextmanager
 def needed_by(command: str, extras: str = "") -> Iterator[None]:
-    """End the process with status 2 and one sentence when the block lacks a package.
+    """Ends the process with status 2 and one sentence if an import in the block lacks a package.
 
-    A missing module of our own, of the standard library or of a package that is there is a mistake of another
-    kind and passes through.
+    A missing module of the project, of the standard library or inside an installed package is another kind of
+    mistake: its exception passes through.
 
     Args:
-        command: as it was typed, without ``python -m``.
-        extras: of ``pyproject.toml``, comma-separated, that together hold what the command imports; none for
+        command: command as it was typed, without ``python -m``.
+        extras: extras of ``pyproject.toml``, comma-separated, that hold what the command imports; empty for
             the service's own dependencies.
 
     Raises:

@@ -100,7 +100,7 @@ def _interactions(path: Path) -> Iterator[Interaction]:
 
 
 def _core(interactions: Iterable[Interaction]) -> dict[str, list[str]]:
-    """Keeps the 5-core: public user id -> public item ids, oldest first."""
+    """Filters the interactions to the 5-core: public item ids, oldest first, by public user id."""
     # sorted() is stable: reviews of one day stay in the order of the file.
     by_time = sorted(interactions, key=lambda interaction: interaction.timestamp)
     # A dict keeps the first of equal pairs, and their order.
@@ -116,6 +116,7 @@ def _core(interactions: Iterable[Interaction]) -> dict[str, list[str]]:
 
 
 def _numbers(ids: Iterable[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Numbers ids from 0 in the order of their first appearance, int64 [ids]."""
     number_of: dict[str, int] = {}
     return np.array([number_of.setdefault(i, len(number_of)) for i in ids], dtype=np.int64)
 
@@ -170,7 +171,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _parse(line: bytes, where: str) -> dict[str, Any]:
-    """Parses a line as JSON, ten times faster, else as a Python literal: the collection holds both."""
+    """Parses a line as JSON, else as a Python literal, which takes ten times as long: there are both."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):

@@ -79,7 +79,7 @@ def with_captions(folder: Path, captions: Mapping[str, Mapping[str, str]]) -> di
 
     Args:
         folder: folder with the files above.
-        captions: captioner -> public item id -> caption. Captions of other captioners stay.
+        captions: caption by captioner and public item id. Captions of other captioners stay.
 
     Raises:
         DataError: the folder cannot be read, or a caption is about an item that it does not have.
@@ -222,7 +222,7 @@ def _check_pickle(path: Path, histories: Mapping[str, Rows], row_of: Mapping[str
 def _negatives(
     path: Path, internal_ids: list[str], public_ids: tuple[str, ...], items: tuple[Item, ...]
 ) -> dict[int, Rows] | None:
-    """Reads the sampled negatives that came with the data: user position -> item rows.
+    """Reads the sampled negatives that came with the data: item rows by user position.
 
     The first word of a line is the user's public id in the published files; files that use the internal one
     are read as well.

@@ -1,4 +1,4 @@
-"""Holds a data set in the one form that every reader returns and every model is trained on."""
+"""Defines the form of a data set that every reader returns and every model is trained on."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Dataset:
     Attributes:
         name: name of the data set, short and lower case, e.g. ``beauty``.
         items: products; their order is the order of all vectors.
-        users: public user ids.
+        users: public user ids; a user's position here is that of the history.
         histories: one array of item rows per user, oldest first, complete (the test item is the last).
         images: folder that ``Item.image`` names are relative to; None without pictures.
-        captions: captioner -> item row -> caption.
-        negatives: user position -> item rows, where the data come with their own sampled negatives.
+        captions: caption by captioner and item row.
+        negatives: item rows by user position, sampled by the authors of the data; None without any.
     """
 
     name: str

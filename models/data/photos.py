@@ -1,4 +1,4 @@
-"""Finds the pictures of a data set, and tells which of them can be shown."""
+"""Finds the pictures of a data set, and checks which of them can be decoded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from models.errors import DataError
 log = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
-"""Formats that browsers show and LVLM providers accept; for some others Pillow would start other programs."""
+"""Picture formats that browsers show and LVLM providers accept; a picture of another format is left out. For
+some of the others Pillow would start other programs."""
 
 
 def find_photos(folder: Path, name: str, asked: Path | None) -> Path | None:
@@ -48,10 +49,10 @@ def without_missing(items: Sequence[Item], photos: Path | None) -> tuple[Item, .
 
 
 def picture_problem(path: Path) -> str | None:
-    """Says why a catalogue leaves a picture out; None for a picture that can be shown."""
+    """Returns why a catalogue leaves a picture out; None for a picture that can be shown."""
     try:
         with warnings.catch_warnings():
-            # A small file that unpacks to more than 89 million pixels would fill the memory.
+            # Pillow warns of a file that decodes to more than 89 million pixels, which would fill the memory.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
                 image.load()

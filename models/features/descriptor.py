@@ -1,4 +1,4 @@
-"""Describes a picture in 290 numbers without any download: colours, layout, edges and spectrum.
+"""Describes a picture by 290 numbers, without a pretrained model: colours, layout, edges and spectrum.
 
 Colour is measured in Oklab (Ottosson, 2020), where equal distances look equally different; edges as
 histograms of oriented gradients (Dalal & Triggs, CVPR 2005) on a coarse grid.
@@ -23,13 +23,13 @@ LEVELS = (4, 5, 5)
 """Bins of the colour histogram: lightness, green-red, blue-yellow."""
 
 GRID = 4
-"""Cells of the layout and of the edges, per direction."""
+"""Number of cells of the layout and of the edges, in each direction."""
 
 ORIENTATIONS = 8
-"""Bins of an edge's direction over half a turn."""
+"""Number of bins of an edge's direction, over 180 degrees."""
 
 SIZE = 4 * 5 * 5 + GRID * GRID * 3 + GRID * GRID * ORIENTATIONS + 14
-"""Numbers in a descriptor: histogram, layout, edges, spectrum."""
+"""Length of a descriptor, 290: histogram, layout, edges, spectrum."""
 
 Floats = NDArray[np.float32]
 
@@ -37,7 +37,7 @@ Floats = NDArray[np.float32]
 class Descriptor:
     """Encodes pictures for ``image_encoder = "descriptor"``."""
 
-    identity = "descriptor-1"
+    identity = "descriptor-1"  # goes up when the numbers change, so that cached features are not used
 
     def encode(self, inputs: Sequence[str]) -> Floats:
         """Encodes paths: float32 [paths, 290]; a row of NaN for a picture that cannot be read."""

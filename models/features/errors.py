@@ -1,4 +1,4 @@
-"""The error of computing features."""
+"""Defines the error of computing features."""
 
 from models.errors import ModelsError
 

@@ -11,7 +11,7 @@ def open_picture(path: str) -> Image.Image | None:
     """Opens a picture in RGB, transparent parts on white as in a shop; None when it cannot be decoded."""
     try:
         with warnings.catch_warnings():
-            # A small file that unpacks to more than 89 million pixels would fill the memory.
+            # Pillow warns of a file that decodes to more than 89 million pixels, which would fill the memory.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
                 if not picture.has_transparency_data:

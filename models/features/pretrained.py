@@ -1,4 +1,4 @@
-"""Locates pretrained encoders and identifies their weights."""
+"""Locates pretrained encoders, identifies their weights, and silences their progress bars."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from models.data.dataset import Rows
 
 Sequences = Mapping[int, Tensor]
-"""Length n -> item rows int64 [S, n + 1]: inputs are the first n, targets the last n."""
+"""Item rows int64 [S, n + 1] by length n: inputs are the first n, targets the last n."""
 
 
 def training_sequences(histories: Sequence[Rows], length: int) -> Sequences:
@@ -40,8 +40,8 @@ def batches(sequences: Sequences, positions: int, generator: torch.Generator) ->
 
     Args:
         sequences: item rows by length.
-        positions: targets that a batch should have: it holds positions / n sequences, at least one.
-        generator: source of the order.
+        positions: number of targets in a batch, about: it holds positions / n sequences, at least one.
+        generator: generator that shuffles them.
 
     Yields:
         Item rows int64 [B, n + 1].

@@ -20,10 +20,10 @@ from models.networks.config import Modality
 
 @dataclass(frozen=True)
 class TowerConfig:
-    """What the tower reads and how it joins it.
+    """The ``[tower]`` section: the modalities of an item, and how they are joined.
 
     Attributes:
-        modalities: one or more of ``id``, ``text``, ``image``.
+        modalities: parts of an item that are read, one or more of ``id``, ``text``, ``image``.
         fusion: way to join text and image: ``sum`` of projections, or ``concat``, one projection of both.
         hidden: width of the projections' hidden layer, at least 1.
         dropout: probability in [0, 1) inside the projections and on id vectors.
@@ -53,7 +53,7 @@ class IdTable(nn.Module):
         nn.init.normal_(self.table.weight, std=0.02)  # torch's default of 1 saturates the first softmaxes
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Rows int64 [R] -> [R, d]."""
+        """Looks up the vectors of rows: int64 [R] -> [R, d]."""
         vectors: Tensor = self.dropout(self.table(rows))
         return vectors
 
@@ -73,15 +73,15 @@ class FrozenFeatures(nn.Module):
         self.missing = nn.Parameter(torch.zeros(features.shape[1]))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Rows int64 [R] -> [R, f]."""
+        """Looks up the features of rows: int64 [R] -> [R, f]."""
         return torch.where(self.present[rows, None], self.features[rows], self.missing)
 
 
 class Contents(nn.Module):
     """Projects frozen features of one or more modalities to item vectors.
 
-    ``concat`` is one projection of all features side by side. A projection of projections would be the other
-    reading; its first steps start from vectors so alike that it often learns nothing.
+    ``concat`` is one projection of all features side by side. A projection of the concatenated projections,
+    the other possible reading, often learns nothing: its first vectors are too similar.
     """
 
     def __init__(self, sources: Sequence[FrozenFeatures], dimension: int, config: TowerConfig) -> None:
@@ -95,7 +95,7 @@ class Contents(nn.Module):
         )
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Rows int64 [R] -> [R, d]."""
+        """Projects the features of rows: int64 [R] -> [R, d]."""
         features = [source(rows) for source in self.sources]  # [R, f] each
         if self.concat:
             features = [torch.cat(features, dim=1)]  # [R, sum of f]
@@ -140,7 +140,7 @@ class ItemTower(nn.Module):
             self.parts.append(Contents(sources, dimension, config))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Rows int64 [R] -> vectors [R, d]."""
+        """Makes the vectors of rows: int64 [R] -> [R, d]."""
         assert rows.ndim == 1, rows.shape
         return torch.stack([part(rows) for part in self.parts]).sum(dim=0)  # [R, d]
 

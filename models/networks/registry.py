@@ -11,7 +11,7 @@ FAMILIES: dict[str, type[Network]] = {
     "sasrec": TowerRecommender,
     "morec": TowerRecommender,
 }
-"""Name -> class. A new family is one file beside this one and one line here."""
+"""Class of each family by name. A new family is one file beside this one and one line here."""
 
 
 def family_of(record: Mapping[str, object]) -> object:

@@ -56,7 +56,7 @@ class Attention(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, queries: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend from ``queries`` [B, m, d] to ``x`` [B, n, d]; ``mask`` [m, n] is added to the logits."""
+        """Attends from ``queries`` [B, m, d] to ``x`` [B, n, d]; ``mask`` [m, n] is added to the logits."""
         q = self._split(self.query(queries))  # [B, h, m, d/h]
         k, v = map(self._split, self.key_value(x).chunk(2, dim=-1))  # [B, h, n, d/h] each
         logits = q @ k.transpose(-1, -2) * self.head_size**-0.5  # [B, h, m, n]
@@ -86,12 +86,12 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """All positions: [B, n, d] -> [B, n, d]."""
+        """Computes all positions: [B, n, d] -> [B, n, d]."""
         normed = self.attention_norm(x)
         return self._finish(x, self.attention(normed, normed, mask))
 
     def last(self, x: Tensor) -> Tensor:
-        """The last position alone: [B, n, d] -> [B, 1, d]. It sees every position, so there is no mask."""
+        """Computes the last position alone, which needs no mask: [B, n, d] -> [B, 1, d]."""
         normed = self.attention_norm(x)
         return self._finish(x[:, -1:], self.attention(normed[:, -1:], normed, None))
 
@@ -118,12 +118,13 @@ class SASRec(SequenceEncoder):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.dimension)
+        # -inf above the diagonal, [L, L]: position t attends to positions up to t.
         future = torch.full((config.length, config.length), float("-inf")).triu(1)
         self.register_buffer("causal", future, persistent=False)
         nn.init.normal_(self.positions, std=0.02)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """The user vector after each item, for training.
+        """Computes the user vector after each item, for training.
 
         Args:
             vectors: float [B, n, d], oldest first, 1 <= n <= L, no padding.
@@ -139,7 +140,7 @@ class SASRec(SequenceEncoder):
         return states
 
     def last(self, vectors: Tensor) -> Tensor:
-        """The user vector after the whole history, for evaluation and serving.
+        """Computes the user vector after the whole history, for evaluation and serving.
 
         Equals ``forward(vectors)[:, -1]``; the last block computes the last position only, which nearly
         halves the work of a two-block network.
@@ -152,7 +153,7 @@ class SASRec(SequenceEncoder):
         """
         x = self._embed(vectors)  # [B, n, d]
         mask = self._mask(x)
-        *earlier, final = self.blocks
+        *earlier, final = self.blocks  # earlier blocks compute all positions, which the final one attends to
         for block in earlier:
             x = block(x, mask)
         state: Tensor = self.norm(final.last(x))  # type: ignore[operator]  # [B, 1, d]

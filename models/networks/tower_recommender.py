@@ -1,4 +1,4 @@
-"""Joins an item tower and a causal transformer to SASRec or MoRec.
+"""Builds SASRec and MoRec from an item tower and a causal transformer.
 
 The transformer reads the vectors that the tower makes, and its output is scored against the same vectors
 (shared item embedding, Kang & McAuley, section III-C), so a bundle needs one matrix per backbone. With a
@@ -27,9 +27,9 @@ class NextItemConfig(LearningConfig):
     """The ``[training]`` section of SASRec and MoRec.
 
     Attributes:
-        positions: history positions per step, at least 1; a step holds positions / n sequences of length n.
-        negatives: shared negatives per step, at least 0; 0 takes the softmax over the whole catalogue.
-        log_q: True weights sampled negatives to stand for the whole catalogue.
+        positions: number of history positions per step, at least 1: positions / n sequences of length n.
+        negatives: number of negatives that a step shares, at least 0; 0 for the softmax over all items.
+        log_q: whether sampled negatives are weighted to represent the whole catalogue.
         temperature: divisor of the scores in the loss, above 0.
     """
 

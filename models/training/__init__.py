@@ -1,1 +1,1 @@
-"""Trains a network of any family, measures it and keeps it in a run folder."""
+"""Trains a network of any family, measures it and stores it in a run folder."""

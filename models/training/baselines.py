@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.data.dataset import Dataset, Rows
 from models.evaluation import (
     EvaluationProtocol,
-    Score,
+    ScoreFunction,
     candidate_matrix,
     evaluate,
     leave_one_out,
@@ -62,7 +62,7 @@ def baseline_metrics(dataset: Dataset, protocol: EvaluationProtocol) -> dict[str
     """Computes H@1, H@5 and N@5 of Random and Pop on the test part, as shares of one."""
     test, items = leave_one_out(dataset.histories).test, len(dataset.items)
     candidates = candidate_matrix(test, dataset.histories, items, protocol)
-    scores: dict[str, Score] = {
+    scores: dict[str, ScoreFunction] = {
         "Random": Random().score,
         "Pop": Pop(popularity(dataset.histories, items)).score,
     }

@@ -1,6 +1,6 @@
-"""Reads the configuration of a training run, strictly.
+"""Reads and checks the configuration of a training run.
 
-An unknown key, a wrong type or a value that makes no sense stops with a sentence that names it.
+An unknown key, a wrong type or a value out of its range raises an error whose message names it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 class ConfigError(ModelsError):
-    """A configuration names an unknown key, has a wrong type, or a value that makes no sense."""
+    """A configuration has an unknown key, a value of the wrong type or one out of its range."""
 
 
 def configs() -> list[str]:
@@ -33,7 +33,7 @@ def load(path: Path, settings: Sequence[str] = ()) -> Config:
 
     Args:
         path: TOML file with a family and its sections.
-        settings: changes ``section.key=value``; the value is TOML, a word without quotes counts as a string.
+        settings: changes as ``section.key=value``, where the value is TOML or a string without quotes.
 
     Raises:
         ConfigError: the file or a setting cannot be read, or names something that does not exist.

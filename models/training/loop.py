@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 
 class TrainingError(ModelsError):
-    """Training cannot start, or its loss is no longer a number."""
+    """Training cannot start, or its loss has become NaN or infinite."""
 
 
 def build(config: Config, dataset: Dataset, features: Mapping[str, Features]) -> Network:
-    """Builds a network of the configuration's family, with seeded random weights or with all that it counts.
+    """Builds a network of the configuration's family, with random weights or, if it counts, with its counts.
 
     Args:
         config: family, sizes, modalities and seed.
@@ -57,9 +57,9 @@ def train(
 ) -> dict[str, Any]:
     """Trains until validation N@5 stops rising, then measures the best weights.
 
-    A run that was interrupted goes on after its last complete epoch and ends with the same weights as if it
-    had not been: every epoch seeds its own randomness from (seed, epoch), so a checkpoint needs no generator
-    states.
+    A run that was interrupted goes on after its last complete epoch and ends with the same weights as one
+    that
+    was not: every epoch seeds its generators from (seed, epoch), so a checkpoint needs no generator states.
 
     Args:
         network: network from ``build``; ends with the best weights.
@@ -111,8 +111,8 @@ def train_epoch(network: LearningNetwork, optimiser: torch.optim.Optimizer, epoc
     Args:
         network: network on its device.
         optimiser: optimiser of the network's parameters.
-        epoch: number of complete epochs before this one; seeds order, negatives and dropout together with the
-            configuration's seed.
+        epoch: number of complete epochs before this one; with the configuration's seed it makes the seed of
+            order, negatives and dropout.
 
     Returns:
         The mean loss of the epoch's steps, in nats where it is a cross-entropy.
@@ -153,7 +153,7 @@ def describe(device: torch.device) -> str:
 def _learn(
     network: LearningNetwork, dataset: Dataset, split: Split, run: Run, protocol: EvaluationProtocol
 ) -> TrainingProgress:
-    """Runs epochs until patience or the configured number of them is used up."""
+    """Runs epochs until the configured number, or patience without a better one, is reached."""
     # The same candidates after every epoch, so that epochs are compared and not draws.
     candidates = candidate_matrix(split.validation, dataset.histories, len(dataset.items), protocol)
     optimiser, learning = network.optimiser(), network.learning
@@ -191,7 +191,7 @@ def _advance(
     run: Run,
     record: dict[str, float],
 ) -> None:
-    """Closes an epoch: logs it, keeps the weights if they are the best, keeps a checkpoint."""
+    """Ends an epoch: logs it, saves the weights if they are the best, saves a checkpoint."""
     progress.epoch += 1
     progress.log.append({"epoch": progress.epoch, **record})
     log.info(

@@ -1,4 +1,4 @@
-"""Keeps one training in a folder: all that is needed to go on with it or to export it.
+"""Stores one training in a folder, with all that is needed to go on with it or to export it.
 
 config.json        the configuration, and what it was trained on
 log.jsonl          one line per epoch
@@ -35,7 +35,7 @@ class RunError(ModelsError):
 
 @dataclass(frozen=True)
 class Origin:
-    """Which configuration was trained on which data.
+    """Configuration and data of a run.
 
     Attributes:
         model: name of the configuration, and of the backbone unless export names another.
@@ -83,7 +83,7 @@ class Run:
     folder: Path
 
     def start(self, config: Config, origin: Origin) -> None:
-        """Claims the folder, or joins the run that is in it already.
+        """Makes the folder for a new run, or joins the run that is in it already.
 
         Raises:
             RunError: another run is in it.
@@ -91,7 +91,7 @@ class Run:
         record = {"config": config.to_json(), "origin": asdict(origin)}
         path = self.folder / "config.json"
         if path.is_file():
-            # A moved data set is the same data set: the fingerprint decides.
+            # The fingerprint is compared and not the path, since a data set may have been moved.
             found = self._record()["origin"].get("fingerprint")
             if found != origin.fingerprint or not self._has(config):
                 raise RunError(
@@ -99,12 +99,12 @@ class Run:
                     "captions or pictures), or one of an older version: give this one another --name, or "
                     "delete that folder"
                 )
-        # Written again for a run that is joined: its data may have moved to another folder.
+        # Written again for a run that is joined: it holds the present path of the data.
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(record, indent=2) + "\n")
 
     def _has(self, config: Config) -> bool:
-        """Tells whether the run has this configuration, be it written before families had names."""
+        """Returns whether the run has this configuration, also if it is from before families had names."""
         try:
             return self.config() == config
         except ConfigError:  # of a version with other keys
@@ -128,7 +128,7 @@ class Run:
         return Origin(**self._record()["origin"])
 
     def save(self, state: dict[str, Any], progress: TrainingProgress) -> None:
-        """Keeps a checkpoint: the state of weights and optimiser after ``progress``."""
+        """Saves a checkpoint: the state of weights and optimiser, and the progress."""
         # One file for weights and progress: no crash can leave one without the other.
         save_tensors(self.folder / "checkpoint.pt", {**state, "progress": asdict(progress)})
         write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in progress.log))
@@ -143,7 +143,7 @@ class Run:
         return state, TrainingProgress(**state.pop("progress"))
 
     def save_best(self, weights: dict[str, Any]) -> None:
-        """Keeps the weights of the best epoch so far."""
+        """Saves the weights of the best epoch so far."""
         save_tensors(self.folder / "best.pt", weights)
 
     def best(self, device: torch.device) -> dict[str, Any]:
@@ -159,7 +159,7 @@ class Run:
         return weights
 
     def finish(self, result: dict[str, Any], item_vectors: Floats, user_vectors: Floats | None) -> None:
-        """Keeps the outcome. ``result.json`` comes last: where it is, all else is complete.
+        """Saves the outcome. ``result.json`` is written last: if it exists, all other files are complete.
 
         Args:
             result: metrics, epochs and times.

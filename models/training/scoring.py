@@ -1,4 +1,4 @@
-"""Scores many users at once with a trained network, and makes ranks and metrics of the scores."""
+"""Scores many users at once with a trained network, and computes ranks and metrics from the scores."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class SequenceScorer(Scorer):
 
 
 class GraphScorer(Scorer):
-    """Looks users up; what they took is in their vectors already, so histories are not read."""
+    """Looks up the vectors of users, which were trained on their histories; histories are not read again."""
 
     def __init__(self, network: GraphNetwork) -> None:
         network.eval()

@@ -1,1 +1,1 @@
-"""Generates candidates: a user or a history goes in, the best items of the catalogue come out."""
+"""Candidate models of all families: they rank the catalogue's items for a user or a history."""

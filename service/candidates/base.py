@@ -1,4 +1,4 @@
-"""Defines what the service needs of a candidate model, whatever its family."""
+"""Defines the interface of a candidate model, whatever its family, and how the best rows are found."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CandidateModel(ABC):
         return False
 
     def warnings(self, user: int | None) -> tuple[str, ...]:
-        """Returns what an answer has to say about how this user's items are ranked."""
+        """Returns the warnings that an answer to this user carries, none by default."""
         return ()
 
     @abstractmethod
@@ -39,7 +39,7 @@ class CandidateModel(ABC):
 
         Returns:
             The k best item rows, best first, and their scores; fewer if fewer exist. Equal scores stand in
-            the order of their rows. An item whose score is not a number is never among them.
+            the order of their rows. An item whose score is infinite or NaN is never among them.
         """
 
     @abstractmethod
@@ -63,5 +63,5 @@ def best_rows(
     # A selection in linear time, then a sort of k items alone; of equal scores at the edge any is selected.
     best = np.argpartition(scores, len(scores) - k)[len(scores) - k :]
     best = best[np.lexsort((best, -scores[best]))]
-    best = best[np.isfinite(scores[best])]
+    best = best[np.isfinite(scores[best])]  # drops excluded rows and NaN
     return best.tolist(), scores[best].tolist()

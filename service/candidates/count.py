@@ -14,7 +14,7 @@ from service.catalogue.bundle import Catalogue
 
 
 class Pop(CandidateModel):
-    """Ranks items by their interactions in the training part, the same for everyone."""
+    """Ranks items by their interactions in the training part, in the same order for all users."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._popularity = catalogue.popularity  # int64 [items]
@@ -42,9 +42,9 @@ class Pop(CandidateModel):
 
 
 class Random(CandidateModel):
-    """Ranks items at random, in the same order whenever the same user comes with the same history.
+    """Ranks items at random, in the same order for each request by the same user with the same history.
 
-    User and history make the seed, so that an LVLM's answer to a random order can be cached like any other.
+    The seed is made from user and history, so that an LVLM's answer to a random order can be cached.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -92,5 +92,5 @@ def _untrained(name: str, catalogue: Catalogue, read: str) -> BackboneManifest:
         epochs=0,
         seconds_per_epoch=0.0,
         metrics={},
-        sha256={read: catalogue.manifest.sha256[read]},
+        sha256={read: catalogue.manifest.sha256[read]},  # the version is made from these hashes
     )

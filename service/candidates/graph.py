@@ -1,4 +1,4 @@
-"""Serves graph families (MMGCN, FREEDOM, BM3, …), which bring a vector per user of the training data."""
+"""Serves graph families (MMGCN, FREEDOM, BM3, …), which have a vector for each user of the training data."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from service.catalogue.bundle import Backbone
 UNKNOWN_USER = (
     "the backbone has no vector of this user: items are ranked by the mean of the history's item vectors"
 )
-"""Warning of an answer that a graph family gives to a user without a vector."""
+"""Warning in answers of a graph family to users without a vector."""
 
 
 class GraphModel(VectorModel):
     """Scores items with the vector that training gave to a user.
 
     For a user without a vector the mean of the history's item vectors takes its place, and a warning says so.
-    Items that a known user took after the training change nothing.
+    A known user's vector stays as trained: items taken later do not change it.
     """
 
     def __init__(self, backbone: Backbone) -> None:

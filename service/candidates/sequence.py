@@ -33,7 +33,7 @@ class SequenceModel(VectorModel):
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        # Threads that spin between two requests would take the cores from the other workers.
+        # Threads that wait actively ("spin") between two requests would take the cores from other workers.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(
             str(backbone.encoder), sess_options=options, providers=["CPUExecutionProvider"]

@@ -1,1 +1,1 @@
-"""``python -m service enhance``: describes every item image of a bundle once, for the enhanced view."""
+"""Describes every item image of a bundle once with an LVLM, by calls or in batches (``service enhance``)."""

@@ -1,4 +1,4 @@
-"""The images of a catalogue that one captioner has not described yet, and the file that captions go to."""
+"""Lists the images of a catalogue that one captioner has not described yet, and writes their captions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ImageRows = tuple[int, ...]
 
 
 class AccountRefusedError(Exception):
-    """The provider refuses the key or the account, as it would for every other image."""
+    """The provider refuses the key or the account, so that every other call would fail too."""
 
 
 class StoppedError(Exception):
@@ -46,14 +46,14 @@ class Captioner:
 
 
 class Backlog:
-    """Lists the images that lack a caption and records what becomes of each.
+    """Lists the images that lack a caption, and records the caption or the failure of each.
 
     Args:
         catalogue: catalogue with the images.
-        latest: item id -> caption that exists already.
+        latest: captions that exist already, by item id.
         file: caption file to append to; None to write nothing (a dry run).
         captioner: model that describes the images.
-        max_output_tokens: cap on the length of a caption.
+        max_output_tokens: tokens that the answer to one call may have, at least 1.
 
     Attributes:
         captioner: model that describes the images.
@@ -101,11 +101,11 @@ class Backlog:
         return pending
 
     def item_id(self, rows: ImageRows) -> str:
-        """The id under which an image is noted and named: that of its first item."""
+        """Returns the id of an image in journal, submissions and messages: that of its first item."""
         return self._catalogue.items[rows[0]].item_id
 
     def described(self, item_id: str) -> bool:
-        """Whether an item has a caption, by this or an earlier version of the prompt."""
+        """Returns whether an item has a caption, by this or an earlier version of the prompt."""
         return item_id in self._latest
 
     async def call(self, rows: ImageRows) -> Call:

@@ -1,4 +1,4 @@
-"""Calls a provider's batch API with retries that end when the run is told to stop."""
+"""Calls a provider's batch API with retries, which end when the run is stopped."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from service.lvlm.providers.base import Call, ProviderError
 from service.lvlm.providers.batches import Batches, BatchResult, BatchState
 
 MAX_ATTEMPTS = 5
-"""Attempts at one request to the batch API; after the last one fails the run ends and the next continues."""
+"""Attempts at one request to the batch API; when the last one fails the run ends, and a later one goes on."""
 
 T = TypeVar("T")
 
 
 class BatchClient:
-    """A provider's batch API with retries and backoff. A stop ends every wait, and no attempt follows.
+    """Calls a provider's batch API with retries and backoff; ``stop`` ends all waits and further attempts.
 
     Args:
         batches: batch API of the provider.
@@ -38,11 +38,11 @@ class BatchClient:
         self._stop.set()
 
     async def submit(self, calls: Mapping[str, Call], token: str) -> str:
-        """Creates a batch, without a retry: the answer that was lost may be about a batch that was created.
+        """Creates a batch in one attempt: after a lost answer it may exist, and a second would be paid too.
 
         Args:
-            calls: request name -> call.
-            token: text that begins every name.
+            calls: calls by request name.
+            token: text that begins every request name.
 
         Returns:
             The provider's id of the batch.
@@ -66,7 +66,7 @@ class BatchClient:
         return await self._retried(lambda: self._batches.created_since(at, token, requests))
 
     async def state(self, batch: str) -> BatchState:
-        """Asks how far a batch is.
+        """Asks for the state of a batch.
 
         Raises:
             ProviderError: every attempt failed, or the provider does not know the batch.
@@ -78,7 +78,7 @@ class BatchClient:
         return self._batches.results(batch)
 
     def retries(self, error: ProviderError, attempt: int) -> bool:
-        """Whether another attempt follows this failure.
+        """Returns whether another attempt follows this failure.
 
         Args:
             error: failure of the last attempt.
@@ -87,7 +87,7 @@ class BatchClient:
         return error.kind.retryable and attempt < MAX_ATTEMPTS and not self.stopping
 
     async def back_off(self, error: ProviderError, attempt: int) -> None:
-        """Waits as long as the provider asked for, else 2, 4, 8, … seconds."""
+        """Waits as long as the provider asks for, else 2, 4, 8, … seconds."""
         await self.sleep(error.retry_after or 2.0**attempt)
 
     async def sleep(self, seconds: float) -> None:
@@ -96,7 +96,7 @@ class BatchClient:
             await asyncio.wait_for(self._stop.wait(), seconds)
 
     async def _retried(self, request: Callable[[], Awaitable[T]]) -> T:
-        """Makes a request that costs nothing, several times if need be."""
+        """Makes a request that is free of charge and changes nothing, in up to ``MAX_ATTEMPTS`` attempts."""
         for attempt in count(1):
             try:
                 return await request()

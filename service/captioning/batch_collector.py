@@ -1,4 +1,4 @@
-"""Collects the results of batches: waits until they have ended, and writes the captions in them."""
+"""Collects the results of batches: waits until the batches have ended, and writes their captions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from service.lvlm.providers.base import FailureKind, Finish, ProviderError, Text
 from service.lvlm.providers.batches import BatchResult, BatchState
 
 FIRST_POLL_INTERVAL = 0.5
-"""Seconds between the first two looks at a batch; each further interval is 1.5 times the one before."""
+"""Seconds between the first two polls of a batch; each further interval is 1.5 times the one before."""
 
 MAX_POLL_INTERVAL = 60.0
-"""Seconds beyond which the interval does not grow."""
+"""Seconds to which the interval between two polls grows at most."""
 
 
 class BatchCollector:
@@ -27,7 +27,7 @@ class BatchCollector:
         backlog: images and their captions.
         submissions: batches that are with the provider.
         client: batch API of the provider.
-        prices: price table, with the share of the price that a batch costs.
+        prices: price table, with the share of the ordinary price that a batch costs.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class BatchCollector:
         self._prices = prices
 
     async def collect_all(self, images: dict[str, ImageRows]) -> None:
-        """Waits for every batch that is with the provider, or until the client is told to stop.
+        """Waits for every batch that is with the provider, or until the client is stopped.
 
         Args:
-            images: item id -> rows of an image without a caption; those that got a result are removed.
+            images: rows of each image without a caption, by item id; those with a result are removed.
 
         Raises:
-            ProviderError: the provider cannot be asked.
+            ProviderError: the provider refuses or fails after all attempts.
             StoppedError: the provider does not know a batch.
         """
         interval, reported = FIRST_POLL_INTERVAL, ""
@@ -70,7 +70,7 @@ class BatchCollector:
         except ProviderError as error:
             if error.kind is not FailureKind.REQUEST:
                 raise
-            # Most likely another account's key: the batch exists, and what it cost would be lost.
+            # Most likely the key is another account's. The batch exists and is paid for: it is not given up.
             raise StoppedError(
                 f"{error} when asked for batch {batch}: use the key that it was handed in with, or "
                 f"give it up by deleting {self._submissions.path}"
@@ -83,12 +83,13 @@ class BatchCollector:
             async with aclosing(self._client.results(batch)) as results:  # type: ignore[type-var]
                 async for result in results:
                     item_id = submission.item_id(result.name)
-                    if item_id is None:  # another submission's batch, of the same size and time
+                    # `created_since` may find another submission's batch of the same size and time.
+                    if item_id is None:
                         break
                     missing.discard(item_id)
                     self._take(result, images.pop(item_id, None))
-        # Without any result none of the batches was this submission: it never arrived, and its images stay
-        # pending.
+        # Without any result none of the batches was this submission. It never reached the provider, and its
+        # images stay pending.
         if len(missing) < len(submission.items):
             for item_id in missing & images.keys():
                 self._backlog.fail(images.pop(item_id), "the batch has no result for it")
@@ -115,7 +116,7 @@ def _caption(result: BatchResult) -> str:
         NoCaptionError: there is none.
     """
     if result.failure is FailureKind.TIMEOUT:
-        raise NoCaptionError("the batch ended before its turn came")
+        raise NoCaptionError("the batch ended before its turn came")  # it expired or was cancelled
     if result.failure:
         raise NoCaptionError(f"the call failed: {result.failure.value}")
     text = "".join(event.text for event in result.events if isinstance(event, TextDelta))

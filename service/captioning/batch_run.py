@@ -1,4 +1,4 @@
-"""A captioning run through the provider's batch API: within a day, at half the price."""
+"""Runs captioning through the provider's batch API: within a day, at half the price."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ class BatchRun:
         submissions: batches that are with the provider.
         batches: batch API of the provider.
         gateway: estimator of a call's tokens and cost.
-        prices: price table, with the share of the price that a batch costs.
+        prices: price table, with the share of the ordinary price that a batch costs.
         quota: budgets of the deployment.
-        limit: images to submit at most; those that are with the provider already are collected on top. None
-            for no limit.
+        limit: images to submit at most, not counting those of earlier batches; None for no limit.
         budget_usd: dollars of this run; nothing is submitted that could exceed them. None for no limit.
     """
 
@@ -85,7 +84,7 @@ class BatchRun:
             new = [rows for item_id, rows in images.items() if item_id not in submitted][: self._limit]
             wanted = [*new, *(images[item_id] for item_id in submitted & images.keys())]
             self._backlog.progress.wanted = sum(map(len, wanted))
-            # Collected first: it is paid for, and what it cost counts towards the budget of what follows.
+            # Earlier batches are collected first: their cost counts towards the budget of the new ones.
             await self._collector.collect_all(images)
             await self._submitter.submit_all([rows for rows in new if self._backlog.item_id(rows) in images])
             await self._collector.collect_all(images)

@@ -1,4 +1,4 @@
-"""Submits images as batches: each image once, through lost answers and killed runs."""
+"""Submits images as batches, each image once even if an answer is lost or a run is killed."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ Vendors take 200 MB with base64 and JSON included; a batch is held in memory unt
 MAX_BATCH_REQUESTS = 10_000
 """Requests after which a batch is submitted and the next one begins; vendors take 50,000 and more."""
 
+# The other failures leave it open whether the provider has created the batch.
 _NO_BATCH = frozenset({FailureKind.AUTHENTICATION, FailureKind.REQUEST, FailureKind.RATE_LIMITED})
 """Failures after which the provider certainly holds no batch."""
 
@@ -32,16 +33,16 @@ _NO_BATCH = frozenset({FailureKind.AUTHENTICATION, FailureKind.REQUEST, FailureK
 class BatchSubmitter:
     """Packs images into batches within the budgets, and submits each batch once.
 
-    A batch is paid for from its creation on. So a submission is on the disk before it goes out, under a token
-    of its own; after a failure the provider's batches are searched for the token before anything is submitted
-    again, in this run or in the next.
+    A batch is paid for from its creation on. So a submission is written to the disk, with a token of its own,
+    before it is sent. After a failure the provider's batches are searched for the token before its images are
+    submitted again, in this run or in the next.
 
     Args:
         backlog: images and their captions.
         submissions: batches that are with the provider.
         client: batch API of the provider.
         gateway: estimator of a call's tokens and cost.
-        prices: price table, with the share of the price that a batch costs.
+        prices: price table, with the share of the ordinary price that a batch costs.
         quota: budgets of the deployment.
         budget_usd: dollars of this run; nothing is submitted that could exceed them. None for no limit.
 
@@ -70,12 +71,12 @@ class BatchSubmitter:
         self.over_budget = False
 
     async def recover(self) -> None:
-        """Finds the batches of submissions of which an earlier run did not learn whether they arrived.
+        """Searches for the batches of submissions that an earlier run sent without an answer.
 
         A submission that the provider does not have is removed: its images are pending again.
 
         Raises:
-            ProviderError: the provider cannot be asked.
+            ProviderError: the provider refuses or fails after all attempts.
         """
         for submission in self._submissions:
             if submission.batches:
@@ -87,11 +88,11 @@ class BatchSubmitter:
                 self._submissions.remove(submission)
 
     async def submit_all(self, pending: Sequence[ImageRows]) -> None:
-        """Submits images, as far as the budget goes and until the client is told to stop.
+        """Submits images, as far as the budget goes and until the client is stopped.
 
         Raises:
             ProviderError: the provider refuses a batch, or fails at it after all attempts.
-            StoppedError: a budget of the deployment does not bear a batch.
+            StoppedError: a budget of the deployment is too small for a batch.
         """
         calls: dict[str, Call] = {}
         size, committed_usd = 0, 0.0
@@ -125,13 +126,13 @@ class BatchSubmitter:
         reservation = await self._reserve(expected)
         submission = Submission(tuple(calls))
         named = {submission.request_name(number): call for number, call in enumerate(calls.values())}
-        self._submissions.save(submission)  # before it goes out: what follows may be killed at any line
+        self._submissions.save(submission)  # before it is sent: the process may be killed from here on
         try:
             submission.batches = await self._create_batch(submission, named)
         except ProviderError:
             await self._quota.settle(reservation, Bill())
             raise
-        # At the estimate: the true cost comes with the results, perhaps to a later run.
+        # Settled at the estimate: the true cost is known with the results, perhaps in a later run.
         await self._quota.settle(reservation, expected)
         self._submissions.save(submission)
         self._backlog.progress.report(f"handed in {len(calls)} images as {', '.join(submission.batches)}")
@@ -145,8 +146,9 @@ class BatchSubmitter:
                 again = self._client.retries(error, attempt)
                 if again:
                     await self._client.back_off(error, attempt)
-                # Searched after the wait, because vendors list a new batch late. One that is not found may
-                # still turn up: without another attempt the submission stays noted, for the next run to find.
+                # Searched after the wait, because vendors list a new batch late. A batch that is not found
+                # now may be listed later: without another attempt the submission stays on the disk, and the
+                # next run searches again.
                 doubtful |= error.kind not in _NO_BATCH
                 if doubtful and (found := await self._find(submission)):
                     return found
@@ -164,12 +166,12 @@ class BatchSubmitter:
         return reservation
 
     async def _find(self, submission: Submission) -> tuple[str, ...]:
-        """The provider's batches that may be this submission, less those of other submissions."""
+        """Returns the provider's batches that may be this submission and belong to no other one."""
         known = {batch for each in self._submissions for batch in each.batches}
         found = await self._client.created_since(submission.at, submission.token, len(submission.items))
         return tuple(batch for batch in found if batch not in known)
 
 
 def _size(call: Call) -> int:
-    """Bytes of a call's pictures and characters of its text, before base64."""
+    """Returns the bytes of a call's pictures and the characters of its text, before base64."""
     return sum(len(part.text) if isinstance(part, Text) else len(part.data) for part in call.prompt.parts)

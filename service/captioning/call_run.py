@@ -1,4 +1,4 @@
-"""A captioning run through ordinary calls, one an image, several at a time."""
+"""Runs captioning through ordinary calls, one per image, several at a time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from service.lvlm.cost.budgets_and_quotas import CAUTION
 from service.lvlm.providers.base import Call, FailureKind
 
 MAX_OUTAGE = 300.0
-"""Seconds for which an image waits for a busy provider, an open circuit breaker or a limit; then it fails."""
+"""Seconds for which the call of one image is repeated while the provider is busy, its circuit breaker is open
+or a limit is reached; then the image fails."""
 
 FIRST_BACKOFF = 1.0
-"""Seconds until such a call is made again; each further wait is 1.5 times the one before."""
+"""Seconds until such a call is repeated; each further wait is 1.5 times the one before."""
 
 MAX_BACKOFF = 15.0
-"""Seconds beyond which the waits do not grow."""
+"""Seconds to which the waits grow at most."""
 
 
 class CallRun:
@@ -37,7 +38,7 @@ class CallRun:
 
     Attributes:
         stopping: whether no new call begins.
-        over_budget: whether that is because of ``budget_usd``.
+        over_budget: whether no new call begins because of ``budget_usd``.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class CallRun:
         self._concurrency = concurrency
         self._limit = limit
         self._budget = budget_usd
-        self._reserved_usd = 0.0  # for calls under way
+        self._reserved_usd = 0.0  # of the run's budget, for calls under way
         self._under_way = 0
         self._call_ended = asyncio.Event()
         self.stopping = False
@@ -139,7 +140,7 @@ class CallRun:
         raise NoCaptionError(_reason(completion))
 
     async def _affordable(self, expected_usd: float) -> bool:
-        """Whether a call fits into the run's budget, perhaps once others have cost less than was reserved."""
+        """Returns whether a call fits into the run's budget; waits if calls under way may free some of it."""
         while self._budget is not None:
             left_usd = self._budget - self._backlog.progress.cost_usd - self._reserved_usd
             if expected_usd <= left_usd:
@@ -151,7 +152,7 @@ class CallRun:
         return True
 
     async def _complete(self, call: Call) -> Completion:
-        """Makes a call, again and again while the provider is busy or its circuit breaker is open."""
+        """Makes a call, and repeats it for ``MAX_OUTAGE`` seconds while its failure is temporary."""
         clock = asyncio.get_running_loop().time
         end, backoff = clock() + MAX_OUTAGE, FIRST_BACKOFF
         while True:
@@ -164,7 +165,7 @@ class CallRun:
 
 
 def _temporary(completion: Completion) -> bool:
-    """Whether the call was not made, or was refused because of load, so that a later one may succeed."""
+    """Returns whether the call was not made, or was refused because of load: a later one may succeed."""
     if completion.ending is Ending.LIMIT:
         return True
     return completion.ending is Ending.PROVIDER and completion.failure in (
@@ -175,6 +176,7 @@ def _temporary(completion: Completion) -> bool:
 
 
 def _reason(completion: Completion) -> str:
+    """Returns why a call gave no caption, as it is reported for its image."""
     if completion.failure:
         return f"the call failed: {completion.failure.value}"
     if completion.reason:

@@ -1,7 +1,7 @@
-"""The command ``python -m service enhance``: two processes, so that no call that is paid for is lost.
+"""Runs the command ``python -m service enhance`` in two processes, so that no paid call is lost.
 
-The parent waits for the child and holds one end of a pipe. The child, in a session of its own, makes the
-calls and writes the captions. When the parent ends, even by SIGKILL, the pipe ends with it: the child begins
+The parent only waits for the child, and holds one end of a pipe. The child, in a session of its own, makes
+the calls and writes the captions. When the parent ends, even by SIGKILL, the pipe is closed: the child begins
 no new call, finishes those under way, writes their captions and ends.
 """
 
@@ -28,7 +28,7 @@ from service.settings import Settings, read_settings
 from service.simulator_process import simulator_beside
 
 INTERRUPTED = 130
-"""Exit status of a run that was stopped before its end, as shells have it for SIGINT (128 + 2)."""
+"""Exit status of a run that was stopped before its end, the same as shells have for SIGINT (128 + 2)."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,19 +44,19 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.work or arguments.dry_run:
         return _work(arguments)
-    return _watch(argv)
+    return _run_child(argv)
 
 
-def _watch(argv: Sequence[str]) -> int:
-    """Starts the child, waits for it and passes an interruption on; the parent does nothing else.
+def _run_child(argv: Sequence[str]) -> int:
+    """Starts the child, waits for it and passes interruptions on; the parent does nothing else.
 
-    The first interruption lets calls under way finish; the second kills the child.
+    The first interruption (SIGINT or SIGTERM) lets calls under way finish; the second kills the child.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    terminated = signal.signal(signal.SIGTERM, interrupt)
+    previous = signal.signal(signal.SIGTERM, interrupt)
     child = subprocess.Popen(
         [sys.executable, "-m", "service", "enhance", *argv, "--work"],
         stdin=subprocess.PIPE,
@@ -67,7 +67,7 @@ def _watch(argv: Sequence[str]) -> int:
         try:
             status = child.wait()
         except KeyboardInterrupt:
-            child.stdin.close()  # what the child watches; it reports how it stops
+            child.stdin.close()  # the sign for the child to stop
             status = child.wait()
     except KeyboardInterrupt:
         child.kill()
@@ -76,14 +76,14 @@ def _watch(argv: Sequence[str]) -> int:
         status = INTERRUPTED
     finally:
         child.stdin.close()
-        signal.signal(signal.SIGTERM, terminated)
+        signal.signal(signal.SIGTERM, previous)
     return status if status >= 0 else 128 - status  # Popen has -n for signal n, shells 128 + n
 
 
 def _work(arguments: argparse.Namespace) -> int:
     """Does the work of the child and returns the exit status."""
     if arguments.work:
-        # The child finishes its calls also when the terminal is closed.
+        # A terminal that is closed sends SIGHUP; the child finishes its calls all the same.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         settings = read_settings()
@@ -93,7 +93,7 @@ def _work(arguments: argparse.Namespace) -> int:
         with ExitStack() as stack:
             file = None
             if not arguments.dry_run:
-                # The child of a killed run may still be finishing its calls, for as long as a call takes.
+                # The child of a killed run may still be finishing its calls, for up to the timeout of a call.
                 file = stack.enter_context(CaptionFile(path, patience=CALL_TIMEOUT, waiting=_report_wait))
             latest = file.latest if file else read_captions(path)
             backlog = Backlog(
@@ -101,7 +101,7 @@ def _work(arguments: argparse.Namespace) -> int:
             )
             if not arguments.dry_run:
                 stack.enter_context(simulator_beside(settings))
-            # Read again: the simulator beside this process has put its address into the environment.
+            # Read again: the address of the simulator that was just started is in the environment.
             stopped = run(backlog, path.parent, arguments, read_settings())
     except (ConfigurationError, BundleError, OSError) as error:
         _report(f"enhance: {error}\n")

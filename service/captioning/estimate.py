@@ -9,7 +9,8 @@ from service.lvlm.bill import Bill
 from service.lvlm.calls.gateway import Gateway
 
 MAX_SAMPLED = 100
-"""Images that an estimate reads, evenly spread over the backlog; up to 199, as the stride is rounded down."""
+"""Images, evenly spread over a longer backlog, from which an estimate is made; up to 199, since the stride is
+rounded down."""
 
 ASSUMED_SECONDS = 3.0
 """Seconds that a call is taken to last, for the estimate of the time."""
@@ -18,7 +19,7 @@ ASSUMED_SECONDS = 3.0
 async def report_estimate(
     backlog: Backlog, pending: Sequence[ImageRows], gateway: Gateway, *, concurrency: int, batch_share: float
 ) -> None:
-    """Writes tokens, cost and time to the standard error.
+    """Estimates what describing the images takes, and writes it to the standard error.
 
     Args:
         backlog: backlog of the captioner.
@@ -44,7 +45,7 @@ async def report_estimate(
 
 
 async def _mean(backlog: Backlog, pending: Sequence[ImageRows], gateway: Gateway) -> Bill | None:
-    """The mean bill of one image over a sample; None if no image of the sample can be read."""
+    """Returns the mean bill of one image over a sample; None if no image of the sample can be read."""
     bills = []
     for rows in pending[:: max(1, len(pending) // MAX_SAMPLED)]:
         try:

@@ -1,4 +1,4 @@
-"""A journal of calls under way: what a run that was killed may have paid for without an answer."""
+"""Writes a journal of calls under way, which shows what a killed run may have paid for without a caption."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TextIO
 
 
 class Journal:
-    """Notes the begin and the end of every call, by item id, on the disk before it returns.
+    """Records the beginning and the end of every call by item id; each method returns when it is on the disk.
 
     The file has a line ``+<item id>`` for a call that begins and ``-<item id>`` for one that ended. It is
     removed when the run closes it with no call under way.
@@ -27,12 +27,12 @@ class Journal:
         self._file: TextIO | None = None
 
     def begin(self, item_id: str) -> None:
-        """Notes that a call is about to be made."""
+        """Records that a call is about to be made."""
         self._open.add(item_id)
         self._write(f"+{item_id}")
 
     def end(self, item_id: str) -> None:
-        """Notes that a call ended and that its caption, if it had one, is on the disk."""
+        """Records that a call has ended and that its caption, if it had one, is on the disk."""
         self._open.discard(item_id)
         self._write(f"-{item_id}")
 
@@ -45,7 +45,7 @@ class Journal:
 
     def _write(self, line: str) -> None:
         if self._file is None:
-            # Opened late, and anew: until its first call a run leaves the journal of the run before it alone.
+            # Emptied only when the first call begins: a run that makes none keeps the last run's journal.
             self._file = self._path.open("w", encoding="utf-8")
         self._file.write(f"{line}\n")
         self._file.flush()

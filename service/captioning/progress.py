@@ -1,4 +1,4 @@
-"""Progress of a captioning run: what is done, on one line of the terminal."""
+"""Counts the progress of a captioning run, and shows it on one line of the terminal."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import time
 from dataclasses import dataclass, field
 
 BAR_WIDTH = 24
-"""Characters of the bar."""
+"""Characters of the bar, whatever the width of the terminal."""
 
 REPORT_EVERY = 100
 """Images between two lines of progress where the output is not a terminal."""
 
 FAILURES_NAMED = 20
-"""Failures that the summary names; it counts those beyond."""
+"""Failures that the summary names; those beyond are only counted."""
 
 
 @dataclass
@@ -24,8 +24,8 @@ class CaptioningProgress:
         wanted: items that the run is to describe, at least 0.
         written: items that have been given a caption.
         cost_usd: dollars for all calls so far; calls without a known price count as 0.
-        failures: item id -> reason why it has no caption.
-        began: seconds of the monotonic clock at which the run began.
+        failures: reason why an item has no caption, by item id.
+        began: time of the monotonic clock, in seconds, at which the run began.
     """
 
     wanted: int
@@ -41,7 +41,7 @@ class CaptioningProgress:
 
     @property
     def line(self) -> str:
-        """Bar, count, rate, cost so far and time left."""
+        """The line of the terminal: bar, count, rate, cost so far and time left."""
         seconds = max(time.monotonic() - self.began, 1e-9)
         rate = self.done / seconds
         left = _clock((self.wanted - self.done) / rate) if rate else "–"
@@ -85,6 +85,7 @@ class CaptioningProgress:
 
 
 def _clock(seconds: float) -> str:
+    """Formats a duration as ``m:ss`` or ``h:mm:ss``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -30,11 +30,11 @@ from service.wiring.stores import open_stores
 
 
 class CaptioningRun(Protocol):
-    """One of the two ways to describe a backlog: by batches or by calls."""
+    """A way to describe a backlog: ``BatchRun`` or ``CallRun``."""
 
     @property
     def stopping(self) -> bool:
-        """Whether nothing new begins, because the run was told to stop or cannot continue."""
+        """Whether no new call or batch begins, because the run was stopped or cannot continue."""
         ...
 
     @property
@@ -43,11 +43,11 @@ class CaptioningRun(Protocol):
         ...
 
     def stop(self) -> None:
-        """Begins nothing new that costs money."""
+        """Begins no new call or batch; those under way go on."""
         ...
 
     async def run(self, pending: Sequence[ImageRows]) -> None:
-        """Describes images."""
+        """Describes images, given all that lack a caption."""
         ...
 
 
@@ -84,9 +84,9 @@ async def _run(backlog: Backlog, folder: Path, arguments: argparse.Namespace, se
         # A dry run makes no call, so it needs no key.
         image_detail, only = prices.image_detail, captioner.provider
         providers = {} if arguments.dry_run else open_providers(settings, image_detail, only)
+        # --concurrency takes the place of MSR_LVLM_CONCURRENCY, which is meant for serving.
         # No request waits for a caption: a second attempt beside a slow first one would only be paid twice.
         options = replace(GatewayOptions.of(settings), concurrency=arguments.concurrency, hedge=0.0)
-        # --concurrency takes the place of MSR_LVLM_CONCURRENCY, which is meant for serving.
         gateway = open_gateway(options, providers, stores, Metrics(), prices=prices)
         stack.push_async_callback(gateway.close)
         _check_price(backlog, gateway, arguments, settings)
@@ -109,7 +109,7 @@ async def _run(backlog: Backlog, folder: Path, arguments: argparse.Namespace, se
                 open_batches(settings, providers[captioner.provider]),
                 gateway,
                 prices,
-                open_quota(replace(options, limits={}), stores),  # a batch counts in no limit per minute
+                open_quota(replace(options, limits={}), stores),  # limits per minute do not apply to batches
                 limit=arguments.limit,
                 budget_usd=arguments.budget_usd,
             )
@@ -124,7 +124,7 @@ async def _run(backlog: Backlog, folder: Path, arguments: argparse.Namespace, se
                 budget_usd=arguments.budget_usd,
             )
         if arguments.work:
-            _at_end_of_input(captioning.stop)
+            _call_at_end_of_input(captioning.stop)
         await captioning.run(pending)
     return _stopped(captioning, backlog, arguments.budget_usd)
 
@@ -132,7 +132,7 @@ async def _run(backlog: Backlog, folder: Path, arguments: argparse.Namespace, se
 def _check_price(
     backlog: Backlog, gateway: Gateway, arguments: argparse.Namespace, settings: Settings
 ) -> None:
-    """Warns of a model without a price; refuses it where a budget has to be kept."""
+    """Warns of a model without a price; refuses it if there is a budget, which could not be kept."""
     warning = gateway.price_warning(backlog.captioner.provider, backlog.captioner.model)
     if not warning:
         return
@@ -156,7 +156,7 @@ def _stopped(captioning: CaptioningRun, backlog: Backlog, budget_usd: float | No
 
 
 def _refuse_submitted(submissions: Submissions) -> None:
-    """Refuses a run by calls while batches are with the provider: their images would be paid for twice."""
+    """Refuses a run by calls while batches are with the provider, whose images would be paid for twice."""
     images = sum(len(submission.items) for submission in submissions)
     if images:
         raise StoppedError(
@@ -165,14 +165,14 @@ def _refuse_submitted(submissions: Submissions) -> None:
         )
 
 
-def _at_end_of_input(stop: Callable[[], None]) -> None:
-    """Calls ``stop`` once the standard input ends: its other end is held by the parent process alone."""
+def _call_at_end_of_input(stop: Callable[[], None]) -> None:
+    """Calls ``stop`` once the standard input ends, which is when the parent closes the pipe or has ended."""
     loop = asyncio.get_running_loop()
 
-    def watch() -> None:
+    def read_to_end() -> None:
         while os.read(sys.stdin.fileno(), 1024):
             pass
         loop.call_soon_threadsafe(stop)
 
-    # A daemon, because the read returns only when the parent ends.
-    threading.Thread(target=watch, daemon=True).start()
+    # A daemon, because the read may outlast the run: a thread that waits for it must not keep the process.
+    threading.Thread(target=read_to_end, daemon=True).start()

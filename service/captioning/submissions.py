@@ -1,4 +1,4 @@
-"""The batches that are with a provider, noted on the disk before and after they are handed in."""
+"""Stores on the disk which batches are with a provider, before and after they are submitted."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Submission:
     """One batch of images; its fields are the names in the JSON file.
 
     Attributes:
-        items: id of the item that request 0, 1, … of the batch is about.
-        token: sixteen hex digits that begin the name of every request.
-        at: seconds since the epoch, taken just before the batch is handed in.
-        batches: the provider's ids of the batch; empty until it is certain that the batch arrived, several
-            where more than one could be it.
+        items: item ids, where request number n of the batch is about ``items[n]``.
+        token: sixteen hexadecimal digits that begin the name of every request.
+        at: time of the submission in seconds since the epoch, taken just before it is sent.
+        batches: ids that the provider gave the batch; empty until the provider has confirmed it, several
+            where more than one of its batches may be this one.
     """
 
     items: tuple[str, ...]
@@ -36,7 +36,7 @@ class Submission:
         return f"{self.token}-{number}"
 
     def item_id(self, request_name: str) -> str | None:
-        """The item that a result is about; None if the request was not in this batch."""
+        """Returns the item that a result is about; None if the request was not in this batch."""
         token, _, number = request_name.rpartition("-")
         ours = token == self.token and number.isdecimal() and int(number) < len(self.items)
         return self.items[int(number)] if ours else None
@@ -46,7 +46,7 @@ class Submissions:
     """All submissions of one captioner whose results have not been written yet.
 
     Args:
-        path: JSON file that holds them; there is none while there are none.
+        path: JSON file that holds them; it does not exist while there are none.
 
     Attributes:
         path: JSON file.
@@ -60,7 +60,7 @@ class Submissions:
         self._open = {each.token: each for each in _read(path)}
 
     def __iter__(self) -> Iterator[Submission]:
-        return iter(list(self._open.values()))  # a copy: the loops over it save and remove
+        return iter(list(self._open.values()))  # a copy, since callers save and remove while they iterate
 
     def __len__(self) -> int:
         return len(self._open)

@@ -1,1 +1,1 @@
-"""What a bundle holds: items, stored histories, captions and backbones."""
+"""Opens bundles (items, stored histories, captions, backbones) and reads users' histories."""

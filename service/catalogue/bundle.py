@@ -36,7 +36,7 @@ class Histories:
     """The stored history of every user, as item rows, oldest first.
 
     Attributes:
-        users: position by user id.
+        users: position of each user, by user id.
         offsets: int64 [users + 1]; the user at position u owns ``item_rows[offsets[u]:offsets[u + 1]]``.
         item_rows: int32 [interactions], user after user.
     """
@@ -59,8 +59,8 @@ class Catalogue:
     """The items, their images and captions, and which users took them.
 
     Attributes:
-        manifest: what the catalogue is, with the hashes of its files.
-        folder: where it lies, with the images in it.
+        manifest: name, counts and version of the catalogue, with the hashes of its files.
+        folder: folder of the catalogue, with the images in it.
         items: items in the order of their rows.
         rows: row by item id.
         histories: stored history of every user.
@@ -80,7 +80,7 @@ class Catalogue:
 
     @property
     def version(self) -> str:
-        """A hash of the contents, captions excepted."""
+        """A hash of the catalogue's files, captions excepted: they are appended to."""
         return self.manifest.version
 
     def image_path(self, row: int) -> Path | None:
@@ -91,10 +91,10 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Backbone:
-    """One trained recommender, as it lies on disk.
+    """One trained recommender, as its folder on the disk holds it.
 
     Attributes:
-        manifest: what the model is and how it was trained.
+        manifest: family, version, dimensions and training of the model.
         item_vectors: float32 [items, d], memory-mapped: worker processes share one copy.
         encoder: ONNX file of a sequence family, which turns a history into a user vector; None for a graph
             family.
@@ -119,7 +119,7 @@ def open_bundle(folder: Path) -> Bundle:
     """Opens a bundle and checks every hash, count and version in it.
 
     Raises:
-        BundleError: something is missing, damaged or does not belong together; the message says what to do.
+        BundleError: a file is missing or damaged, or files do not fit together; the message says what to do.
     """
     if not folder.is_dir():
         raise BundleError(f"there is no bundle at {folder}: make one with `python -m models export`")
@@ -155,7 +155,7 @@ def open_catalogue(folder: Path) -> Catalogue:
         rows=rows,
         histories=_read_histories(folder / HISTORIES, len(items)),
         popularity=popularity,
-        popular=np.argsort(-popularity, kind="stable"),
+        popular=np.argsort(-popularity, kind="stable"),  # equal counts stay in the order of their rows
         captions=captions_by_row(folder, rows),
     )
 
@@ -208,7 +208,7 @@ def _read_histories(path: Path, items: int) -> Histories:
 
 def _open_backbone(folder: Path, catalogue: Catalogue) -> Backbone:
     manifest = BackboneManifest.from_json(_read_manifest(folder))
-    graph = USER_VECTORS in manifest.sha256
+    graph = USER_VECTORS in manifest.sha256  # what the family is made of is seen by the files it lists
     _check_hashes(folder, manifest.sha256, required=(ITEM_VECTORS, USER_VECTORS if graph else ENCODER))
     if manifest.catalogue_version != catalogue.version:
         raise BundleError(

@@ -1,4 +1,4 @@
-"""Makes a user's history: the bundle's with the events since, or the one that a request brings."""
+"""Reads a user's history: that of the bundle with the events since, or the one that a request gives."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class History:
     """A history as item rows.
 
     Attributes:
-        rows: item rows, oldest first; an item that was taken twice is there twice.
-        known_user: whether the bundle or the events know the user.
-        warnings: sentences about what was left out and why.
+        rows: item rows, oldest first; an item that was taken twice is in it twice.
+        known_user: whether the bundle or the events have the user.
+        warnings: sentences about what was left out of the history and why.
     """
 
     rows: list[int]
@@ -31,18 +31,18 @@ class HistoryReader:
     def __init__(self, events: Events) -> None:
         self._events = events
 
-    async def stored(self, catalogue: Catalogue, user_id: str, patience: float = 60.0) -> History:
-        """Returns the user's complete history; without the events, and with a warning, if unreadable.
+    async def stored(self, catalogue: Catalogue, user_id: str, max_wait: float = 60.0) -> History:
+        """Returns the user's complete history; without the events, and with a warning, if their store fails.
 
         Args:
-            catalogue: whose rows the history is told in; items of events that it lacks are left out.
+            catalogue: catalogue that the rows belong to; items of events that it lacks are left out.
             user_id: user of the catalogue or of the events.
-            patience: seconds that the store of the events may take.
+            max_wait: seconds that the store of the events may take.
         """
         rows = catalogue.histories.get(user_id)
         warnings: tuple[str, ...] = ()
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(max_wait):
                 item_ids = await self._events.get(user_id)
         except (StoreError, TimeoutError):
             item_ids = []
@@ -55,7 +55,7 @@ class HistoryReader:
 
 
 def given_history(catalogue: Catalogue, item_ids: Sequence[str]) -> History:
-    """Returns the history that a request brings; ids that the catalogue lacks are left out and named."""
+    """Returns the history that a request gives; ids that the catalogue lacks are left out, with a warning."""
     rows, unknown = [], []
     for item_id in item_ids:
         row = catalogue.rows.get(item_id)
@@ -63,11 +63,11 @@ def given_history(catalogue: Catalogue, item_ids: Sequence[str]) -> History:
             unknown.append(item_id)
         else:
             rows.append(row)
-    warnings = (f"unknown items left out of the history: {name_some(unknown)}",) if unknown else ()
+    warnings = (f"unknown items left out of the history: {list_ids(unknown)}",) if unknown else ()
     return History(rows, True, warnings)
 
 
-def name_some(item_ids: Sequence[str], limit: int = 10) -> str:
+def list_ids(item_ids: Sequence[str], limit: int = 10) -> str:
     """Returns the first few ids, shortened, and how many more there are, for a sentence to a client."""
     unique = list(dict.fromkeys(item_ids))
     shown = ", ".join(item_id if len(item_id) <= 40 else item_id[:40] + "…" for item_id in unique[:limit])

@@ -1,1 +1,1 @@
-"""Answers over HTTP: routes, middleware, and what answers and errors look like on the wire."""
+"""Serves recommendations over HTTP: routes, middleware, the JSON of requests and answers, and errors."""

@@ -1,4 +1,4 @@
-"""A recommendation as the JSON of an answer and as the labels of the request histogram."""
+"""Turns a recommendation into the JSON of an answer and into the labels of the request histogram."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from service.metrics import NONE
 from service.recommender import Recommendation
 
 STAGES = ("history", "candidates", "prompt", "cache", "lvlm", "total")
-"""Steps whose times an answer tells, 0 for one that was not taken."""
+"""Stages whose times an answer holds, 0 for one that did not run."""
 LVLM = "lvlm"
 """The ``source`` of an item that the LVLM placed."""
 
 
 def answer(recommendation: Recommendation, request_id: str) -> dict[str, Any]:
-    """Returns the JSON of ``RecommendAnswer`` as a dict: tests validate it, requests do not pay for that."""
+    """Returns the JSON of ``RecommendAnswer`` as a dict, not validated: only tests spend time on that."""
     manifest = recommendation.model.manifest
     lvlm = recommendation.lvlm
     return {
@@ -36,7 +36,7 @@ def answer(recommendation: Recommendation, request_id: str) -> dict[str, Any]:
 
 
 def candidates(recommendation: Recommendation, request_id: str) -> dict[str, Any]:
-    """Returns what is known before the LVLM has said anything: the candidate model's order."""
+    """Returns the first event of a stream: the candidate model's order, before the LVLM places anything."""
     manifest = recommendation.model.manifest
     return {
         "request_id": request_id,

@@ -1,4 +1,4 @@
-"""The HTTP application: routes, error documents and the middleware around them."""
+"""Makes the HTTP application: routes, error documents and the middleware around them."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def make_app(
     """Makes the application.
 
     Args:
-        settings: limit of the body and API key.
-        metrics: where requests are counted.
-        open_services: opens what the routes use when the application starts, and closes it when it stops.
+        settings: settings of the deployment, of which the body limit and the API key are read here.
+        metrics: metrics that count the requests.
+        open_services: context that opens what the routes use, entered at the start and left at the stop.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_services() as services:
             app.state.services = services
-            # What is open now stays: without this every full collection walks two SDKs and a catalogue again,
-            # and some request waits for it.
+            # What is open now stays until the end. Without the freeze every full garbage collection walks two
+            # SDKs and a catalogue again, and delays some request.
             gc.collect()
             gc.freeze()
             yield
@@ -54,7 +54,7 @@ def make_app(
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
-        telemetry={"metrics": False, "logs": False},  # ours are Prometheus's; traces stay possible
+        telemetry={"metrics": False, "logs": False},  # Prometheus has the metrics; traces stay possible
     )
     problems.install(app)
     for module in (recommend, items, events, health, pages):

@@ -1,9 +1,9 @@
-"""A recommendation as server-sent events: the candidates at once, then every item as the LVLM decides it.
+"""Sends a recommendation as server-sent events: the candidates first, then each item as the LVLM places it.
 
 Events, in order: ``candidates``, ``item`` (any number), ``explanation`` (if one was asked for and given) and
-``answer``, which is the whole answer as a request without a stream gets it; what it says counts. Whatever
-breaks after the first event, ``answer`` is the last one: the candidate model's order after the items already
-sent. If even that cannot be written, the last one is ``error`` with problem details.
+``answer``, which is the same as for a request without a stream, and final where an earlier event differs.
+After an error in the LVLM stage ``answer`` still comes last: the items already sent, then the candidate
+model's order. If the answer itself cannot be made, the last event is ``error`` with problem details.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from service.recommender import OK, Recommendation
 MEDIA_TYPE = "text/event-stream"
 
 KEEP_ALIVE_SECONDS = 15.0
-"""Seconds without an event after which a comment is sent: many proxies close a connection that is silent for
-a minute."""
+"""Seconds without an event after which a comment is sent, since many proxies close a connection on which
+nothing comes for a minute."""
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class EventStream:
 
     Args:
         request_id: id of the request, for the answer and for the log.
-        rescued: called with the recommendation that is answered in the place of one that broke half-way.
+        rescued: called with the recommendation whose LVLM stage broke, and that is answered all the same.
 
     Attributes:
         complete: whether every event was read to the end.
@@ -45,26 +45,26 @@ class EventStream:
         self._request_id = request_id
         self._on_rescue = rescued
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue()  # None: the recommendation has ended
-        self._begun: Recommendation | None = None
+        self._candidates_sent: Recommendation | None = None  # as it was then; None until then
         self._placed: tuple[int, ...] = ()  # rows of the items sent so far, best first
         self.complete = False
         self._task: asyncio.Task[Recommendation] | None = None
 
     def candidates(self, recommendation: Recommendation) -> None:
-        """See Watcher."""
+        """See ``Listener``."""
         self._send_json("candidates", candidates(recommendation, self._request_id))
-        self._begun = recommendation
+        self._candidates_sent = recommendation
 
     def placed(self, recommendation: Recommendation, rows: Sequence[int]) -> None:
-        """See Watcher."""
+        """See ``Listener``."""
         for rank, row in enumerate(rows[len(self._placed) :], start=len(self._placed) + 1):
             self._send_json("item", placed_item(recommendation, row, rank))
             self._placed = (*self._placed, row)
 
-    async def begin(self, recommending: Coroutine[Any, Any, Recommendation]) -> None:
+    async def start(self, recommending: Coroutine[Any, Any, Recommendation]) -> None:
         """Starts the recommendation, and waits for its first event.
 
-        A request that is refused has none, so that it can still be answered with a status of its own.
+        A refused request has no event. The response has not begun then, so that it can have another status.
 
         Raises:
             ServiceError: the request is refused.
@@ -73,11 +73,11 @@ class EventStream:
         self._task.add_done_callback(lambda _: self._events.put_nowait(None))
         first = await self._events.get()
         if first is None:
-            await self._task  # raises
+            await self._task  # raises why the recommendation ended without an event
         self._first = first
 
     async def read(self) -> AsyncIterator[bytes]:
-        """Yields the events as they come, and a comment whenever there was none for a while."""
+        """Yields the events as they come, and a comment after ``KEEP_ALIVE_SECONDS`` without one."""
         assert self._task is not None
         event: bytes | None = self._first
         while event is not None:
@@ -104,13 +104,15 @@ class EventStream:
         try:
             return await recommending
         except Exception:
-            if self._begun is None:  # no event yet: the request is refused, or answered with an error
+            if (
+                self._candidates_sent is None
+            ):  # no event yet: the request is refused, or answered with an error
                 raise
             self._log("a recommendation broke while it was watched")
-            return self._rescued(self._begun)
+            return self._rescued(self._candidates_sent)
 
     def _rescued(self, recommendation: Recommendation) -> Recommendation:
-        """What was sent so far and the candidate model's order, as an answer."""
+        """Returns the recommendation with the items sent so far first, marked as a fallback."""
         if recommendation.strategy.asks_lvlm and recommendation.lvlm is None and recommendation.outcome == OK:
             recommendation.placed = self._placed
             recommendation.outcome = Outcome.PARTIAL if self._placed else Outcome.FALLBACK_PROVIDER
@@ -121,12 +123,12 @@ class EventStream:
         return recommendation
 
     def _last(self) -> list[bytes]:
-        """The last events, of which the very last is the answer."""
+        """Returns the events that are left when the recommendation has ended; the last one is the answer."""
         assert self._task is not None
-        assert self._begun is not None
+        assert self._candidates_sent is not None
         try:
-            # Cancelled without a client that left: the service stops, and the answer still goes out.
-            self._end(self._rescued(self._begun) if self._task.cancelled() else self._task.result())
+            # Cancelled while the client still reads: the service stops, and the answer still goes out.
+            self._end(self._rescued(self._candidates_sent) if self._task.cancelled() else self._task.result())
         except Exception:
             self._log("an event stream has no answer to end with")
             content = problem(500, "Internal error", "an unexpected error; the log has it", self._request_id)
@@ -139,7 +141,7 @@ class EventStream:
         return events
 
     def _end(self, recommendation: Recommendation) -> None:
-        # An answer from the cache was never streamed: its items come now.
+        # The items of an answer from the cache were never streamed: they come now.
         self.placed(recommendation, recommendation.placed[: recommendation.k])
         content = answer(recommendation, self._request_id)
         if content["explanation"] is not None:
@@ -147,7 +149,7 @@ class EventStream:
         self._send_json("answer", content)
 
     def _log(self, message: str) -> None:
-        # The id is given: these lines may be written where the context of the request is gone.
+        # The id is given here, because the context variable may be reset when these lines are written.
         log.exception(message, extra={FIELDS: {"request_id": self._request_id}})
 
     def _send_json(self, kind: str, content: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Paths of the service's own resources, as answers link to them."""
+"""Builds the paths under which answers link to resources of the service."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from service.errors import ServiceError
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
-"""Faults of one request that are named; the others are counted."""
+"""Faults of one request that the answer lists; those beyond are only counted."""
 
 
 def problem(
@@ -29,11 +29,11 @@ def problem(
 
     Args:
         status: HTTP status code.
-        title: the same for every occurrence of the kind of error.
-        detail: what is wrong this time and what to do.
-        request_id: id of the request, where it has one already.
-        errors: one entry for each fault, with ``field`` and ``message``.
-        headers: headers of the response.
+        title: title of this kind of error, the same for every occurrence.
+        detail: sentence about what is wrong this time and what to do.
+        request_id: id of the request; None before it has one.
+        errors: entries for the faults, each with ``field`` and ``message``; None for an error without a list.
+        headers: headers of the response besides the content type.
     """
     body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     if request_id:
@@ -46,7 +46,7 @@ def problem(
 
 
 def install(app: FastAPI) -> None:
-    """Answers every expected exception with a problem; ``Observation`` answers the others."""
+    """Registers the handlers that answer expected exceptions; ``Observation`` answers all others."""
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -84,7 +84,7 @@ def _request_id(request: Request) -> str | None:
 
 
 def _encodable(value: Any) -> Any:
-    """The same value with what UTF-8 cannot carry replaced."""
+    """Returns a JSON value with the characters replaced that UTF-8 cannot encode."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, list):

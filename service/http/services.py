@@ -1,4 +1,4 @@
-"""What the routes use, opened before the first request and closed after the last."""
+"""Groups the parts that the routes use, opened before the first request and closed after the last."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Services:
     """The parts behind the routes.
 
     Attributes:
-        generation: what a request reads, asked for once when it begins. Nothing else here holds a part of it.
-        recommender: makes recommendations.
-        histories: joins stored histories with events.
-        stores: the stores of this worker.
-        events: where new events go; None when several workers have no store in common.
-        metrics: what Prometheus scrapes.
+        generation: holder of the catalogue and models; a request gets its generation from it once.
+        recommender: recommender of this worker.
+        histories: reader that joins stored histories with events.
+        stores: stores of this worker.
+        events: store of new events; None when several workers have no store in common.
+        metrics: metrics of this worker.
     """
 
     generation: CurrentGeneration

@@ -24,7 +24,7 @@ from service.lvlm.prompt.item_pictures import Pictures
 from service.lvlm.providers.base import Call, FinishReason
 from service.lvlm.ranking_call import RankingCall
 from service.metrics import Metrics
-from service.stores.base import reading_time
+from service.stores.base import store_read_timeout
 
 MAX_BACKGROUND = 256
 """Calls under way at which none is begun any more for the cache alone, without a request that waits."""
@@ -123,7 +123,7 @@ class LvlmStage:
     async def _look_up(self, ranking: RankingCall) -> tuple[str, StoredAnswer | None]:
         """The key of the answer, and what the cache has; a cache that is slow has nothing."""
         request = ranking.request
-        until = asyncio.get_running_loop().time() + reading_time(request.deadline)
+        until = asyncio.get_running_loop().time() + store_read_timeout(request.deadline)
         with ranking.timed("cache"):
             if request.strategy.view == "enhanced":
                 with suppress(TimeoutError):

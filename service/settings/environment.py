@@ -1,4 +1,4 @@
-"""Reads the settings from environment variables, and says in sentences what is wrong with them."""
+"""Reads the settings from environment variables, and turns what is wrong with them into sentences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic_settings import SettingsError
 
 from service.errors import ConfigurationError
 from service.lvlm.providers.openai.settings import CompatibleProvider
-from service.settings.error_sentences import nested_too_deeply, sentence
+from service.settings.error_sentences import is_nested_too_deeply, sentence
 from service.settings.settings import ProviderLimit, Settings
 
 
@@ -26,7 +26,7 @@ def read_settings() -> Settings:
     except ValidationError as error:
         raise ConfigurationError("; ".join(_sentence(problem) for problem in error.errors())) from None
     except RecursionError:  # raised by the JSON parser, which does not say where
-        names = [name for name in _variables() if nested_too_deeply(os.environ.get(name, ""))]
+        names = [name for name in _variables() if is_nested_too_deeply(os.environ.get(name, ""))]
         raise ConfigurationError(f"{', '.join(names) or 'MSR_*'}: the JSON is nested too deeply") from None
     except SettingsError as error:  # its text names the field and not the variable
         name = re.search(r'field "(\w+)"', str(error))
@@ -34,11 +34,13 @@ def read_settings() -> Settings:
 
 
 def unknown_variables() -> list[str]:
-    """Returns a sentence for each variable that begins like a setting and is none: it may be misspelt."""
+    """Returns a sentence for each variable ``MSR_…`` that is no setting, and may be misspelt."""
     known = _variables()
     sentences = []
     for name in sorted(os.environ):
-        if name.startswith("MSR_") and name not in known and not name.startswith("MSR_TEST_"):
+        if (
+            name.startswith("MSR_") and name not in known and not name.startswith("MSR_TEST_")
+        ):  # read by tests
             near = difflib.get_close_matches(name, known, n=1)
             sentences.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
     return sentences
@@ -58,14 +60,18 @@ def _variables() -> list[str]:
 
 
 def _variable(name: str) -> str:
-    """The variable that a value came from, whatever it is called where the problem was found."""
-    sdk = name.upper().removeprefix("MSR_")
-    own, taken = f"MSR_{sdk}", _named_by_sdks()
-    # For an address there is a name of ours too, which comes first.
-    return sdk if sdk in taken and not (own in taken and os.environ.get(own)) else own
+    """Returns the variable that a value was read from, given the field or alias that pydantic names."""
+    sdk_name = name.upper().removeprefix("MSR_")
+    own_name, aliases = f"MSR_{sdk_name}", _aliases()
+    # An address can be set under both names, and the one with MSR_ comes first.
+    return (
+        sdk_name
+        if sdk_name in aliases and not (own_name in aliases and os.environ.get(own_name))
+        else own_name
+    )
 
 
-def _named_by_sdks() -> set[object]:
-    """All names of the settings that have a name of the vendors' SDKs."""
+def _aliases() -> set[object]:
+    """Returns all names of the settings that can also be set under a name of the vendors' SDKs."""
     aliases = (field.validation_alias for field in Settings.model_fields.values())
     return {name for alias in aliases if isinstance(alias, AliasChoices) for name in alias.choices}

@@ -1,4 +1,4 @@
-"""Puts what is wrong with a setting into a sentence that says what to do and shows no value."""
+"""Words what is wrong with a setting as a sentence that says what to do. No sentence shows the value."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 
 def sentence(problem: Mapping[str, Any], options: Collection[str]) -> str:
-    """Puts a problem that pydantic found into words.
+    """Returns the sentence about a problem that pydantic found.
 
     Args:
         problem: one of ``ValidationError.errors()``.
-        options: names of all options, of which one may be meant by a name that is none.
+        options: names of all options, from which a misspelt one is guessed.
     """
     kind, message = str(problem["type"]), str(problem["msg"]).removeprefix("Value error, ")
     if kind == "extra_forbidden":
@@ -21,7 +21,7 @@ def sentence(problem: Mapping[str, Any], options: Collection[str]) -> str:
     return _SENTENCES.get(kind, message)
 
 
-def nested_too_deeply(text: str) -> bool:
+def is_nested_too_deeply(text: str) -> bool:
     """Returns whether a JSON text nests deeper than the parser follows."""
     try:
         json.loads(text)

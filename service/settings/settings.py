@@ -1,4 +1,4 @@
-"""Declares every setting of the service but those of the providers, and checks how they fit each other."""
+"""Declares all settings of the service but those of the providers, and checks that they fit each other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEMO_BUNDLE = Path(__file__).parents[1] / "demo"
 
 
 class ProviderLimit(BaseModel):
-    """What a provider, or one model of it, allows; shared by all workers through Redis.
+    """Rate limits of a provider or of one of its models, which all workers share through Redis.
 
     Attributes:
         requests_per_minute: calls per minute; None for no limit.
@@ -40,11 +40,17 @@ class ProviderLimit(BaseModel):
 
 
 class Settings(ProviderSettings, BaseSettings):
-    """What a deployment can choose. Field ``x`` is the variable ``MSR_X``; see ``.env.example``."""
+    """All settings of a deployment. Field ``x`` is the variable ``MSR_X``; ``.env.example`` explains each."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MSR_", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+        env_prefix="MSR_",
+        env_ignore_empty=True,
+        extra="ignore",  # `unknown_variables` warns of them
+        frozen=True,
+        populate_by_name=True,
     )
+
+    # Units are in the names: _ms, _s, _bytes, _usd.
 
     # Where it listens
     host: str = "127.0.0.1"
@@ -102,7 +108,7 @@ class Settings(ProviderSettings, BaseSettings):
     @field_validator("api_key")
     @classmethod
     def _check_api_key(cls, key: SecretStr) -> SecretStr:
-        """Clients send it in a header, and may send letters beyond ASCII."""
+        """Refuses a key that clients cannot send in a header; letters beyond ASCII are fine."""
         if (
             not key.get_secret_value().isprintable()
             or key.get_secret_value().strip() != key.get_secret_value()
@@ -113,7 +119,7 @@ class Settings(ProviderSettings, BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, url: SecretStr) -> SecretStr:
-        """Asks the client's own parser, whose message is not shown: it may quote a part of a password."""
+        """Refuses a URL that the Redis client does not accept."""
         text = url.get_secret_value()
         if text and not re.match(r"(rediss?|unix)://", text):
             raise ValueError("must begin with redis://, rediss:// or unix://")
@@ -121,7 +127,7 @@ class Settings(ProviderSettings, BaseSettings):
             return url
         from service.stores.redis import is_redis_url  # slow to load, and needed with Redis alone
 
-        if not is_redis_url(text):
+        if not is_redis_url(text):  # the client's own message may quote a part of a password
             raise ValueError(
                 "must be redis://[user:password@]host[:port][/database] with a port up to 65535; in a "
                 "password, write % as %25, # as %23, / as %2F, ? as %3F and @ as %40"
@@ -130,6 +136,7 @@ class Settings(ProviderSettings, BaseSettings):
 
     @model_validator(mode="after")
     def _check_provider(self) -> Settings:
+        """Checks that the names of providers and models in all settings are those of configured ones."""
         taken = set(BUILT_IN) & self.compatible.keys()
         if taken:
             raise ValueError(
@@ -156,6 +163,7 @@ class Settings(ProviderSettings, BaseSettings):
         return self
 
     def _check_named(self, variable: str, names: Iterable[str], *, model_required: bool) -> None:
+        """Checks that each name is a configured ``provider/model``, or a provider if that is allowed."""
         for name in names:
             provider, slash, model = name.partition("/")
             known = self.models.get(provider)
@@ -187,7 +195,7 @@ class Settings(ProviderSettings, BaseSettings):
 
     @property
     def destinations(self) -> list[str]:
-        """A sentence for each provider but the simulator: which key goes to which host."""
+        """A sentence for each provider but the simulator about which key is sent to which host."""
         sentences = []
         for provider in () if self.replays else self.providers.values():
             if not provider.simulated:

@@ -1,4 +1,4 @@
-"""``python -m service.simulator``: serve until stopped; the first line on stdout is JSON with the URL."""
+"""Runs ``python -m service.simulator`` until it is stopped; its first line on stdout is JSON with the URL."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from models.contracts.extras import needed_by
 with needed_by("service.simulator"):
     import uvicorn
 
+    from service.simulator.accounting.image_tokens import RULES
     from service.simulator.app import create_app
-    from service.simulator.books.image_tokens import RULES
     from service.simulator.fault_script import ScriptError, read_script
     from service.simulator.latency_profiles import Fast, Instant, Paper, Profile
     from service.simulator.wire.connection import BreakableProtocol
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the simulator."""
+    """Runs the simulator and returns the exit status: 2 for a wrong option or a port that is taken."""
     options = _parser().parse_args(arguments)
     profile = _profile(options)
     try:
@@ -104,13 +104,13 @@ def _profile(options: argparse.Namespace) -> Profile:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Opens the port before its address is printed, so that no early client is refused."""
+    """Opens the port, before its address is printed, so that no client is refused that connects at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=2048)
 
 
 def _stop_at_end_of_input(server: uvicorn.Server) -> None:
-    """Stops the server when stdin ends, which it does when the parent process does."""
+    """Stops the server when stdin ends, which is when the parent process ends."""
     while os.read(sys.stdin.fileno(), 1024):  # not sys.stdin.read(): its lock would hang the exit
         pass
     server.should_exit = True

@@ -1,4 +1,4 @@
-"""The simulator's HTTP application: both vendors' endpoints, their batches and the control plane."""
+"""Builds the simulator's HTTP application: both vendors' endpoints, their batches and the control plane."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from service.simulator.accounting.accounts import Accounts
+from service.simulator.accounting.image_tokens import ImageRule
+from service.simulator.accounting.prompt_cache import PromptCache
 from service.simulator.answers.model import SimulatedModel
 from service.simulator.answers.replier import Replier
 from service.simulator.batches.anthropic_batches import AnthropicBatches
@@ -14,9 +17,6 @@ from service.simulator.batches.calls import BatchCalls
 from service.simulator.batches.openai_batches import OpenAIBatches
 from service.simulator.batches.openai_files import OpenAIFiles
 from service.simulator.batches.routes import BatchRoutes
-from service.simulator.books.books import Books
-from service.simulator.books.image_tokens import ImageRule
-from service.simulator.books.prompt_cache import PromptCache
 from service.simulator.contracts import Wire
 from service.simulator.control_plane import ControlPlane
 from service.simulator.faults import FaultInjector, Script
@@ -37,28 +37,28 @@ def create_app(
     """Builds the application.
 
     Args:
-        profile: how long answers take.
-        seed: breaks ties between equal candidates.
-        image_rule: bills pictures of models of no known family on the OpenAI wire.
-        script: faults to begin with; None for a healthy vendor.
+        profile: latency profile of the answers.
+        seed: seed that breaks ties between equal candidates.
+        image_rule: rule that bills pictures of models of no known family on the OpenAI wire.
+        script: script of faults to begin with; None for a healthy vendor.
         prompt_cache: whether a prompt that came before is billed as cached, on the OpenAI wire.
-        batch_seconds: seconds from a batch's creation to its end, which stand for the vendors' day.
+        batch_seconds: seconds from a batch's creation to its end, in place of the vendors' day.
     """
-    books, faults = Books(), FaultInjector(seed=seed)
-    control_plane = ControlPlane(profile.name, books, faults)
+    accounts, faults = Accounts(), FaultInjector(seed=seed)
+    control_plane = ControlPlane(profile.name, accounts, faults)
     control_plane.play(script or Script())
     # One thread: describing pictures is many small steps in Python, and several threads hinder each other.
-    replier = Replier(SimulatedModel(seed), ThreadPoolExecutor(max_workers=1), books.ledger, faults)
+    replier = Replier(SimulatedModel(seed), ThreadPoolExecutor(max_workers=1), accounts.ledger, faults)
     openai, anthropic = openai_wire(image_rule), anthropic_wire()
 
     def endpoint(wire: Wire, cache: PromptCache | None = None) -> Route:
-        return Route(wire.path, Endpoint(wire, profile, replier, faults, books, cache), methods=["POST"])
+        return Route(wire.path, Endpoint(wire, profile, replier, faults, accounts, cache), methods=["POST"])
 
     def calls(wire: Wire) -> BatchCalls:
-        return BatchCalls(wire, replier, faults, books)
+        return BatchCalls(wire, replier, faults, accounts)
 
     openai_routes, anthropic_routes = (
-        BatchRoutes(wire, faults, books.rate_limit) for wire in (openai, anthropic)
+        BatchRoutes(wire, faults, accounts.rate_limit) for wire in (openai, anthropic)
     )
     files = OpenAIFiles()
     return Starlette(

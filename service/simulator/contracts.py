@@ -1,4 +1,4 @@
-"""Types that all parts of the simulator share: requests, replies, refusals, and one vendor's wire format."""
+"""Defines the types that all parts of the simulator share: requests, replies, refusals and wire formats."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Picture:
     Attributes:
         data: encoded bytes, with a sound header; the pixels may be broken.
         media_type: ``image/jpeg``, ``image/png``, ``image/gif`` or ``image/webp``.
-        width: pixels.
-        height: pixels.
+        width: width in pixels.
+        height: height in pixels.
         tokens: input tokens that the vendor bills for it.
     """
 
@@ -105,7 +105,7 @@ class Reply:
 
     Attributes:
         request_id: id that the response carries, ``req_`` and 32 hexadecimal digits.
-        created: seconds since the epoch.
+        created: time of its creation in seconds since the epoch.
         request: request that it answers.
         tokens: pieces of text, one per output token; joined they are the text.
         cut: whether the cap on output tokens ended it.
@@ -143,8 +143,8 @@ class RateLimitStatus:
         requests_left: requests left in this minute.
         token_limit: tokens per minute, input and output together.
         tokens_left: tokens left in this minute.
-        now: seconds since the epoch.
-        resets_at: seconds since the epoch when the next minute begins.
+        now: time of the report in seconds since the epoch.
+        resets_at: time at which the next minute begins, in seconds since the epoch.
     """
 
     request_limit: int
@@ -231,7 +231,7 @@ Content = dict[str, Any]
 """The JSON of a server-sent event, or of a whole reply."""
 
 Rewrite = Callable[[Content], Iterator[Content]]
-"""Maps one event, or a whole reply, to what a server that only resembles the vendor sends instead."""
+"""Function that maps one event, or a whole reply, to what a server that only resembles the vendor sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,10 +241,10 @@ class Wire:
     Attributes:
         name: vendor, ``openai`` or ``anthropic``.
         path: URL path of a call that is not in a batch.
-        requests: reads requests.
-        replies: shapes answers.
-        errors: shapes refusals and failures.
-        lookalikes: rewrites by the name of the fault that asks for them.
+        requests: reader of requests.
+        replies: format of answers.
+        errors: format of refusals and failures.
+        lookalikes: rewrites of answers by the name of the fault that asks for them.
     """
 
     name: str

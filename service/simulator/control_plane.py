@@ -1,4 +1,4 @@
-"""The simulator's control plane: HTTP calls about health, models, the ledger and the script of faults."""
+"""Serves the simulator's control plane: HTTP calls about health, models, the ledger and scripts of faults."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.simulator.books.books import Books
+from service.simulator.accounting.accounts import Accounts
 from service.simulator.contracts import SIMULATOR_HEADER
 from service.simulator.fault_script import ScriptError, read_script
 from service.simulator.faults import FaultInjector, Script
@@ -20,13 +20,13 @@ class ControlPlane:
 
     Args:
         profile: name of the latency profile.
-        books: accounts that ``/ledger`` shows.
+        accounts: accounts that ``/ledger`` shows.
         faults: injector that ``/faults`` shows and sets.
     """
 
-    def __init__(self, profile: str, books: Books, faults: FaultInjector) -> None:
+    def __init__(self, profile: str, accounts: Accounts, faults: FaultInjector) -> None:
         self._profile = profile
-        self._books = books
+        self._accounts = accounts
         self._faults = faults
 
     def routes(self) -> list[Route]:
@@ -46,10 +46,10 @@ class ControlPlane:
     def play(self, script: Script) -> None:
         """Begins a script of faults, and sets the limits per minute that it enforces."""
         self._faults.play(script)
-        self._books.rate_limit.limit(script.requests_per_minute, script.tokens_per_minute)
+        self._accounts.rate_limit.limit(script.requests_per_minute, script.tokens_per_minute)
 
     async def _health(self, request: Request) -> Response:
-        ledger = self._books.ledger
+        ledger = self._accounts.ledger
         load = {"in_flight": ledger.in_flight, "peak_in_flight": ledger.peak_in_flight}
         return MarkedResponse({"status": "ok", "profile": self._profile, **load})
 
@@ -58,20 +58,20 @@ class ControlPlane:
         return MarkedResponse({"object": "list", "data": [model]})
 
     async def _read_ledger(self, request: Request) -> Response:
-        return MarkedResponse(self._books.ledger.rows())
+        return MarkedResponse(self._accounts.ledger.rows())
 
     async def _summarise_ledger(self, request: Request) -> Response:
-        return MarkedResponse(self._books.ledger.summary())
+        return MarkedResponse(self._accounts.ledger.summary())
 
     async def _clear_ledger(self, request: Request) -> Response:
-        self._books.ledger.clear()
+        self._accounts.ledger.clear()
         return Response(status_code=204, headers=SIMULATOR_HEADER)
 
     async def _picture(self, request: Request) -> Response:
         index = request.query_params.get("index", "0")
         number = request.path_params["number"]
         # An index that is no number is one that does not exist.
-        kept = self._books.ledger.picture(number, int(index)) if index.isdecimal() else None
+        kept = self._accounts.ledger.picture(number, int(index)) if index.isdecimal() else None
         if kept is None:
             return MarkedResponse({"error": "no such picture, or no longer kept"}, 404)
         return Response(kept.data, media_type=kept.media_type, headers=SIMULATOR_HEADER)

@@ -9,11 +9,12 @@ from typing import Any
 from service.simulator.faults import NAMES, Fault, Phase, Script
 
 _MIN_REPEAT = 0.01
-"""Seconds; phases that repeat sooner are refused: `FaultInjector` would never find the one that applies."""
+"""Seconds that repeated phases take together at least; shorter ones are refused, since ``FaultInjector``
+would pass from one to the next without end."""
 
 
 class ScriptError(Exception):
-    """Raised for a script that is wrong; the message names the field."""
+    """A script of faults is wrong; the message names the field."""
 
 
 def read_script(content: Any) -> Script:
@@ -48,7 +49,7 @@ def _length(phases: Sequence[Phase]) -> float:
 
 def _phase(content: Any, where: str) -> Phase:
     content = _object(content, where)
-    # A phase and its fault stand in one object, and are told apart by their fields.
+    # A phase and its fault are one JSON object; these fields belong to the phase.
     timing = {name: content[name] for name in ("rate", "calls", "seconds", "models") if name in content}
     rest = {name: value for name, value in content.items() if name not in timing}
     # {"fault": null} is a healthy phase.

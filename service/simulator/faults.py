@@ -1,7 +1,7 @@
-"""The faults that the simulator can inject, and the script that says when it does.
+"""Lists the faults that the simulator can inject, and decides from a script which call meets which.
 
-Every fault has the shape that the vendors send. Faults come by model name (so that many can be tried side by
-side), in phases (healthy, a storm of 429, an outage, recovery), or from limits that are enforced.
+Every fault has the form that the vendors send. Faults are chosen by model name (so that many can be tried
+side by side), by phase (healthy, a storm of 429, an outage, recovery), or by limits that are enforced.
 """
 
 from __future__ import annotations
@@ -117,9 +117,9 @@ class Phase:
     """One part of a script, until a number of calls or of seconds has passed.
 
     Attributes:
-        fault: fault of the phase; None while the vendor is healthy.
+        fault: fault of the phase; None for a healthy vendor.
         rate: share of the calls that meet it, 0 to 1.
-        calls: calls that could meet it after which the phase ends; None for no such end.
+        calls: number of calls, with or without the fault, after which the phase ends; None for no such end.
         seconds: seconds after which the phase ends; None for no such end.
         models: models whose calls can meet it; empty for all, though not for ``batches``.
     """
@@ -161,7 +161,7 @@ class FaultInjector:
 
     Args:
         script: script to begin with; None for a healthy vendor.
-        seed: makes the draws of phases with a rate below 1.
+        seed: seed of the draws in phases with a rate below 1.
     """
 
     def __init__(self, script: Script | None = None, seed: int = 0) -> None:
@@ -192,7 +192,7 @@ class FaultInjector:
         phase = self.phase
         if phase is None:
             return None
-        # Calls about batches meet a phase only if it names them, so that a storm leaves them alone.
+        # Calls about batches meet the fault of a phase only if it names them among its models.
         if model not in phase.models if phase.models else model == FILES_AND_BATCHES:
             return None
         self._calls += 1
@@ -208,7 +208,7 @@ class FaultInjector:
             if not over:
                 return
             self._number += 1
-            # Both ends of a phase count from its beginning.
+            # Calls and seconds of the next phase count from its beginning.
             self._calls, self._began = 0, time.monotonic()
             if self.script.repeat and self._number == len(phases):
                 self._number = 0

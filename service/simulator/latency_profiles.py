@@ -1,4 +1,4 @@
-"""Latency profiles, which decide when the tokens of an answer are due, and the schedule of one reply."""
+"""Decides how long answers take: latency profiles, and the schedule of the tokens of one reply."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 PAPER_TABLE = Path(__file__).with_name("paper.toml")
+"""The paper's Table 2 in seconds, with the assumptions that fill its gaps."""
+
 _STRATEGIES = ("s1", "s3", "s4", "s5")  # the strategies that call an LVLM
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long an answer takes.
+    """Seconds that an answer takes.
 
     Attributes:
         first: seconds from the request to the first token.
@@ -36,7 +38,7 @@ class Schedule:
 
     Attributes:
         timing: seconds to the first token and from each to the next.
-        started: seconds of the event loop's clock when the request arrived.
+        started: time at which the request arrived, in seconds of the event loop's clock.
     """
 
     timing: Timing
@@ -118,8 +120,8 @@ class Paper:
     """Answers in the seconds of the paper's Table 2, by model and strategy.
 
     Args:
-        speed_up: divides all times, above 0.
-        table: TOML file like ``paper.toml``, which says what each figure rests on.
+        speed_up: divisor of all times, above 0.
+        table: TOML file like ``paper.toml``, whose comments explain the fields.
 
     Raises:
         ValueError: the table lacks a field or the row for any model and any strategy.

@@ -1,1 +1,1 @@
-"""Stores: a cache, events, meters of limits and leases, in memory or in Redis."""
+"""Stores of the service, in memory or in Redis: a cache, users' events, leases, and meters of limits."""

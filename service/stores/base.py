@@ -1,4 +1,4 @@
-"""Protocols of the stores: a cache, users' events, leases, and meters of limits."""
+"""Defines the protocols of the stores: a cache, users' events, leases, and meters of limits."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Protocol
 
 
 class StoreError(Exception):
-    """The store cannot be reached or refused the operation; a reader treats it as a miss.
+    """The store cannot be reached or refused the operation; a caller that reads treats it as a miss.
 
-    The store itself logs it, as an ``Outage``: its many users need not.
+    The store itself logs it, as an ``Outage``; callers do not.
     """
 
 
-def reading_time(deadline: float) -> float:
-    """Returns how many seconds of a request's deadline reading a store may take: the rest needs time too."""
-    return max(0.025, 0.25 * deadline)
+def store_read_timeout(deadline: float) -> float:
+    """Returns the seconds that one read of a store may take: a quarter of a request's ``deadline``."""
+    return max(0.025, 0.25 * deadline)  # a healthy store answers in 25 ms, even if the deadline is shorter
 
 
 class Cache(Protocol):
-    """Keeps bytes under a key for a limited time."""
+    """Stores bytes under a key for a limited time."""
 
     async def get(self, key: str) -> bytes | None:
         """Returns the value, or None when there is none or it has expired.
@@ -72,7 +72,7 @@ class Leases(Protocol):
     """Leases: at most one owner per key, until it gives the key back or its time is over."""
 
     async def take(self, key: str, owner: str, ttl: float) -> bool:
-        """Makes ``owner`` the owner for ``ttl`` seconds from now; False if another one is.
+        """Makes ``owner`` the owner for ``ttl`` seconds from now; returns False if the key has another owner.
 
         Raises:
             StoreError: the store is down.
@@ -80,7 +80,7 @@ class Leases(Protocol):
         ...
 
     async def release(self, key: str, owner: str) -> None:
-        """Gives the key back; nothing happens if it is not this owner's any more.
+        """Gives the key back; does nothing if it belongs to another owner by now.
 
         Raises:
             StoreError: the store is down.
@@ -90,11 +90,11 @@ class Leases(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """An amount to draw from a bucket that refills steadily, so much per minute (a token bucket).
+    """An amount to draw from a token bucket, which refills steadily.
 
     Attributes:
         key: name of the bucket.
-        amount: amount to draw, in the bucket's unit; a negative one is given back.
+        amount: amount to draw, in the bucket's unit (calls or tokens); a negative one is given back.
         per_minute: refill in that unit per minute, more than 0.
     """
 
@@ -110,10 +110,10 @@ class Sum:
     Attributes:
         key: name of the total.
         amount: amount to add; a negative one is taken away.
-        limit: the most that the total may be.
-        ttl: seconds after which an untouched total is forgotten.
-        own: what this process has added so far, as far as it remembers: a store that lost the total learns it
-            again from the processes that spent it.
+        limit: highest total that is allowed, in the unit of the amount (US dollars).
+        ttl: seconds after which a total that is not added to is dropped.
+        own: sum that this process has added so far, from its own memory. A store that was restarted has lost
+            the total, and restores it from these sums.
     """
 
     key: str
@@ -124,25 +124,25 @@ class Sum:
 
 
 BURST = 10.0
-"""Seconds' worth of a flow that a full bucket holds: more at once waits, and delays what follows."""
+"""Capacity of a bucket, in seconds of its refill: a draw beyond what it holds waits until it has refilled."""
 
 
 class Meters(Protocol):
-    """Meters flows and totals with limits, for all processes that share the store."""
+    """Enforces rates and totals for all processes that share the store."""
 
     async def draw(self, flows: Sequence[Flow], patience: float) -> float | None:
-        """Draws all of the flows, or none; a caller may have to wait for what it drew.
+        """Draws all of the flows, or none; a caller may have to wait before it uses what it drew.
 
-        An amount above ``BURST`` seconds' worth waits for a full bucket, and its debt delays those that
-        follow.
+        An amount larger than a bucket waits until the bucket is full, and leaves it in debt, for which later
+        draws wait.
 
         Args:
             flows: amounts to draw.
-            patience: most seconds that the caller can wait.
+            patience: seconds that the caller can wait at most.
 
         Returns:
-            Seconds that the caller has to wait before it takes what it drew; None if that is more than its
-            patience, and then nothing was drawn.
+            Seconds that the caller has to wait before it uses what it drew; None if that is more than
+            ``patience``, and then nothing was drawn.
 
         Raises:
             StoreError: the store is down.
@@ -150,7 +150,7 @@ class Meters(Protocol):
         ...
 
     async def correct(self, flows: Sequence[Flow]) -> None:
-        """Draws whatever the wait: a call took another amount than was drawn for it.
+        """Draws without a limit on the wait, because a call used another amount than was drawn for it.
 
         Raises:
             StoreError: the store is down.
@@ -166,7 +166,7 @@ class Meters(Protocol):
         ...
 
     async def settle(self, sums: Sequence[Sum]) -> None:
-        """Adds whatever the limits.
+        """Adds to all totals, even beyond their limits.
 
         Raises:
             StoreError: the store is down.

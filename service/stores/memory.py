@@ -1,4 +1,4 @@
-"""Stores in the memory of one process: the default, empty again after a restart."""
+"""Implements the stores in the memory of one process: the default, empty again after a restart."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from service.stores.base import BURST, Flow, Sum
 
 MAX_EVENTS_PER_USER = 2_000
-"""Events kept of one user; an older one is dropped for each that comes after."""
+"""Events that are kept of one user; beyond them the oldest is dropped for each new one."""
 
 
 class MemoryCache:
-    """A cache bounded by the bytes of its values; the least recently used value goes first."""
+    """A cache bounded by the bytes of its values; the least recently used value is dropped first."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
+        # Value, and monotonic seconds at which it expires; least recently used first.
         self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
 
     async def get(self, key: str) -> bytes | None:
@@ -80,17 +81,17 @@ class MemoryMeters:
     """Meters of one process.
 
     Args:
-        share: this process's part of every limit, from 0 to 1, where other processes spend from the same
-            account without a store in common.
+        share: part of every limit that this process may use, from 0 to 1, where other processes use the same
+            provider account without a store in common.
     """
 
     def __init__(self, share: float = 1.0) -> None:
         self._share = share
         self._full_at: dict[str, float] = {}  # monotonic seconds at which each bucket is full again
-        self._totals: dict[str, tuple[float, float]] = {}  # amount, and when it is forgotten
+        self._totals: dict[str, tuple[float, float]] = {}  # amount, and monotonic seconds when it is dropped
 
     async def draw(self, flows: Sequence[Flow], patience: float) -> float | None:
-        """Draws all of the flows, or none; see Meters."""
+        """Draws all of the flows, or none; returns the seconds to wait as ``Meters.draw`` does."""
         now = time.monotonic()
         wait = max([0.0, *(self._wait(flow, now) for flow in flows)])
         if wait > patience:
@@ -99,7 +100,7 @@ class MemoryMeters:
         return wait
 
     async def correct(self, flows: Sequence[Flow]) -> None:
-        """Draws whatever the wait."""
+        """Draws without a limit on the wait."""
         self._take(flows, time.monotonic())
 
     async def add(self, sums: Sequence[Sum]) -> bool:
@@ -110,18 +111,19 @@ class MemoryMeters:
         return True
 
     async def settle(self, sums: Sequence[Sum]) -> None:
-        """Adds whatever the limits."""
+        """Adds to all totals, even beyond their limits."""
         now = time.monotonic()
         self._totals = {key: kept for key, kept in self._totals.items() if now < kept[1]}
         for each in sums:
             self._totals[each.key] = (self.total(each.key) + each.amount, now + each.ttl)
 
     def total(self, key: str) -> float:
-        """Returns what has been added to a total that is not forgotten."""
+        """Returns a total; 0 for one that was dropped or never added to."""
         total, until = self._totals.get(key, (0.0, 0.0))
         return total if time.monotonic() < until else 0.0
 
     def _seconds(self, flow: Flow) -> float:
+        """Returns how many seconds the bucket needs to refill the amount."""
         return flow.amount * 60 / (flow.per_minute * self._share)
 
     # The virtual scheduling form of the generic cell rate algorithm (ITU-T I.371): a bucket is one number,

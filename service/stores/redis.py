@@ -1,7 +1,7 @@
-"""Stores in Redis, shared by all workers. The one home of the ``redis`` package.
+"""Implements the stores in Redis, shared by all workers. The only module that imports the ``redis`` package.
 
-The service works without Redis: every operation has a short timeout, and after a failure the next ones fail
-at once for a moment instead of waiting again: a dead server costs one timeout and not one per request.
+The service works without Redis. Every operation has a short timeout, and for ``PAUSE_AFTER_FAILURE`` seconds
+after a failure all operations fail at once: a dead server costs one timeout and not one per request.
 """
 
 from __future__ import annotations
@@ -34,26 +34,27 @@ CONNECTIONS = 100
 """Connections of one process; an operation beyond them waits for a free one."""
 
 PAUSE_AFTER_FAILURE = 1.0
-"""Seconds after a failure in which no operation is tried."""
+"""Seconds after a failure in which operations fail without being tried."""
 
-SLOW = 0.05
-"""Seconds after which an operation whose caller gave up counts as a failure of the server."""
+SLOW_OPERATION = 0.05
+"""Seconds from which on an operation that its caller cancelled counts as a failure of the server."""
 
 
 def is_redis_url(url: str) -> bool:
-    """Returns whether Redis' client takes a URL, and reads all of it."""
+    """Returns whether the Redis client accepts a URL and uses every part of it."""
     try:
         pool = BlockingConnectionPool.from_url(url)
         pool.connection_class(**pool.connection_kwargs)  # an object, not yet connected
         path = urlsplit(url).path
     except (ValueError, TypeError):
         return False
-    # A '#' cuts the rest off, and what follows a host is a database: else a password was not encoded.
+    # The client ignores what follows a '#', and a path that is no database number: a sign of a password with
+    # '#' or '/' that was not percent-encoded.
     return "#" not in url and (url.startswith("unix:") or re.fullmatch(r"/?\d*", path) is not None)
 
 
 class RedisConnection:
-    """A connection pool behind a circuit breaker: after a failure the server is left alone for a moment."""
+    """A connection pool behind a circuit breaker: after a failure operations fail at once for a moment."""
 
     def __init__(self, url: str, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Makes the pool; the first operation connects.
@@ -61,17 +62,17 @@ class RedisConnection:
         Args:
             url: ``redis://``, ``rediss://`` or ``unix://``; may hold a password, so it is never shown.
             timeout: seconds for connecting and for each answer.
-            clock: seconds, for the log, which says how long the server is away.
+            clock: monotonic clock in seconds, for the log of outages.
 
         Raises:
-            ValueError: the URL is not one that Redis clients know.
+            ValueError: the Redis client does not accept the URL.
         """
-        # Blocking: a burst waits its turn for a connection instead of looking like a dead server.
+        # Blocking: in a burst operations wait for a free connection instead of failing.
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=CONNECTIONS,
             timeout=timeout,
-            socket_timeout=None,  # `ask` bounds the time; this one loses cancellations on Python 3.11
+            socket_timeout=None,  # `ask` limits the time; the client's own limit loses cancellations on 3.11
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=30,
@@ -83,7 +84,7 @@ class RedisConnection:
 
     @property
     def client(self) -> Redis:
-        """The client; use it inside ``ask``."""
+        """The client; its operations are awaited through ``ask``, which has the timeout and the breaker."""
         return self._redis
 
     async def ask(self, answer: Awaitable[T]) -> T:
@@ -93,7 +94,7 @@ class RedisConnection:
             StoreError: the server is down, slow or refused.
         """
         if time.monotonic() < self._down_until:
-            cast(Any, answer).close()
+            cast(Any, answer).close()  # a coroutine that is never awaited would warn
             self._failed("not asked again yet")
             raise StoreError("Redis failed a moment ago and is not asked again yet")
         began = time.monotonic()
@@ -101,13 +102,14 @@ class RedisConnection:
             async with asyncio.timeout(self._timeout):
                 found = await answer
         except asyncio.CancelledError:
-            if time.monotonic() - began >= SLOW:  # the caller's deadline came; the next need not wait as long
+            # The caller's deadline came first. The operations that follow must not wait as long again.
+            if time.monotonic() - began >= SLOW_OPERATION:
                 self._down_until = time.monotonic() + PAUSE_AFTER_FAILURE
                 self._failed("slow")
             raise
         except (RedisError, OSError, TimeoutError) as error:
-            if not isinstance(error, ResponseError):  # a refused command is no dead server
-                await self._rest()
+            if not isinstance(error, ResponseError):  # a server that refuses a command is not down
+                await self._open_breaker()
             self._failed(type(error).__name__)
             raise StoreError(f"Redis failed: {type(error).__name__}") from None
         self._outage.works()
@@ -120,15 +122,15 @@ class RedisConnection:
             why,
         )
 
-    async def _rest(self) -> None:
+    async def _open_breaker(self) -> None:
         first = time.monotonic() >= self._down_until
         self._down_until = time.monotonic() + PAUSE_AFTER_FAILURE
-        if first:  # a server that comes back knows none of the old connections: each would fail once more
+        if first:  # a restarted server has dropped the old connections: each would fail once more
             with suppress(RedisError, OSError):
                 await self._redis.connection_pool.disconnect(inuse_connections=False)
 
     async def run(self, script: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
-        """Runs a Lua script, with no other command in between.
+        """Runs a Lua script; Redis runs no other command in between.
 
         Raises:
             StoreError: the server is down, slow or refused.
@@ -231,14 +233,14 @@ class RedisEvents:
 
 
 class RedisLeases:
-    """Leases that all workers see; one that is killed loses its own after their time."""
+    """Leases that all workers see; those of a killed worker end after their time to live."""
 
     def __init__(self, connection: RedisConnection, prefix: str = "msr:lease") -> None:
         self._connection = connection
         self._prefix = prefix
 
     async def take(self, key: str, owner: str, ttl: float) -> bool:
-        """Makes ``owner`` the owner for ``ttl`` seconds from now; False if another one is.
+        """Makes ``owner`` the owner for ``ttl`` seconds from now; returns False if the key has another owner.
 
         Raises:
             StoreError: the store is down.
@@ -247,7 +249,7 @@ class RedisLeases:
         return bool(await self._connection.run(TAKE, [f"{self._prefix}:{key}"], [owner, milliseconds]))
 
     async def release(self, key: str, owner: str) -> None:
-        """Gives the key back; nothing happens if it is not this owner's any more.
+        """Gives the key back; does nothing if it belongs to another owner by now.
 
         Raises:
             StoreError: the store is down.
@@ -255,7 +257,7 @@ class RedisLeases:
         await self._connection.run(RELEASE, [f"{self._prefix}:{key}"], [owner])
 
 
-_FOR_EVER = 1e9  # seconds of patience: more than any wait
+_ANY_WAIT = 1e9  # seconds, more than any wait, for draws without a limit on the wait
 
 
 class RedisMeters:
@@ -264,10 +266,10 @@ class RedisMeters:
     def __init__(self, connection: RedisConnection, prefix: str = "msr:meter") -> None:
         self._connection = connection
         self._prefix = prefix
-        self._process = uuid.uuid4().hex
+        self._process = uuid.uuid4().hex  # under which this process's part of a total is stored
 
     async def draw(self, flows: Sequence[Flow], patience: float) -> float | None:
-        """Draws all of the flows, or none; see Meters.
+        """Draws all of the flows, or none; returns the seconds to wait as ``Meters.draw`` does.
 
         Raises:
             StoreError: the store is down.
@@ -278,13 +280,13 @@ class RedisMeters:
         return None if wait is None else float(wait)
 
     async def correct(self, flows: Sequence[Flow]) -> None:
-        """Draws whatever the wait.
+        """Draws without a limit on the wait.
 
         Raises:
             StoreError: the store is down.
         """
         if flows:
-            await self._draw(flows, _FOR_EVER)
+            await self._draw(flows, _ANY_WAIT)
 
     async def add(self, sums: Sequence[Sum]) -> bool:
         """Adds to all totals, or to none and returns False if one of them would pass its limit.
@@ -292,27 +294,27 @@ class RedisMeters:
         Raises:
             StoreError: the store is down.
         """
-        return not sums or bool(await self._add(sums, ask=True))
+        return not sums or bool(await self._add(sums, check_limits=True))
 
     async def settle(self, sums: Sequence[Sum]) -> None:
-        """Adds whatever the limits.
+        """Adds to all totals, even beyond their limits.
 
         Raises:
             StoreError: the store is down.
         """
         if sums:
-            await self._add(sums, ask=False)
+            await self._add(sums, check_limits=False)
 
     async def _draw(self, flows: Sequence[Flow], patience: float) -> Any:
         seconds = [f"{flow.amount * 60 / flow.per_minute:.6f}" for flow in flows]
         keys = [f"{self._prefix}:{flow.key}" for flow in flows]
         return await self._connection.run(DRAW, keys, [f"{patience:.6f}", str(BURST), *seconds])
 
-    async def _add(self, sums: Sequence[Sum], *, ask: bool) -> Any:
-        facts = [
-            fact
+    async def _add(self, sums: Sequence[Sum], *, check_limits: bool) -> Any:
+        arguments = [
+            argument
             for each in sums
-            for fact in (
+            for argument in (
                 f"{each.amount:.9f}",
                 f"{each.limit:.9f}",
                 str(max(1, int(each.ttl * 1000))),
@@ -320,4 +322,4 @@ class RedisMeters:
             )
         ]
         keys = [f"{self._prefix}:{each.key}" for each in sums]
-        return await self._connection.run(ADD, keys, [str(int(ask)), self._process, *facts])
+        return await self._connection.run(ADD, keys, [str(int(check_limits)), self._process, *arguments])

@@ -1,7 +1,8 @@
-"""The Lua scripts of the Redis stores. Redis runs each at one go, with no other command in between."""
+"""Holds the Lua scripts of the Redis stores. Redis runs each of them with no other command in between."""
 
 from __future__ import annotations
 
+# Takes a lease. KEYS: the lease. ARGV: owner, milliseconds to live. The reply is 0 if another owner has it.
 TAKE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
@@ -9,14 +10,16 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
+# Ends a lease if the owner still has it. KEYS: the lease. ARGV: owner.
 RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 0
 """
 
 
-# The same arithmetic as in MemoryMeters, on the server's clock. ARGV: patience, burst, then the seconds'
-# worth of every flow. The reply is a string: Redis would cut a Lua number to an integer.
+# Draws from token buckets with the arithmetic of MemoryMeters, on the server's clock. KEYS: the buckets.
+# ARGV: patience and burst, then for every flow its amount in seconds of refill. The reply is the wait in
+# seconds, as a string, since Redis cuts a Lua number to an integer; nil if the wait exceeds the patience.
 DRAW = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -39,9 +42,9 @@ end
 return string.format('%.6f', wait)
 """
 
-# A total is a hash of what each process added, so that a server that comes back empty, or was away, learns
-# from each process what it had spent. ARGV: ask (1) or not (0), the process, then amount, limit, milliseconds
-# to live and the process's own part of every total.
+# Adds to totals. A total is a hash with the part of each process: a restarted server has lost them, and each
+# process sends its own part again. KEYS: the totals. ARGV: whether limits are checked (1) or not (0), the
+# process, then for every total the amount, the limit, milliseconds to live and the process's own part.
 ADD = """
 local mine = {}
 for i, key in ipairs(KEYS) do

@@ -1,4 +1,4 @@
-"""The stores of one worker process, whichever kind they are."""
+"""Groups the stores of one worker process, in memory or in Redis."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from service.stores.memory import MemoryCache, MemoryEvents, MemoryMeters
 
 @dataclass(frozen=True)
 class Stores:
-    """Where answers, captions and events are kept, and limits watched.
+    """The stores of one worker process.
 
     Attributes:
-        cache: answers and captions, each for a limited time.
-        events: what users took since the bundle was made.
-        meters: meters of all workers, as far as they share a store.
-        local_meters: meters of this process, which has its part of every limit.
-        leases: leases that workers share; None for a worker that shares nothing.
-        shared: whether other workers see the same.
+        cache: cache of answers and captions.
+        events: items that users took since the bundle was made.
+        meters: meters that all workers share, or those of this process without a common store.
+        local_meters: meters of this process with its share of every limit, for when the shared ones fail.
+        leases: leases that workers share; None without a common store.
+        shared: whether other workers use the same stores.
     """
 
     cache: Cache
@@ -32,7 +32,7 @@ class Stores:
     def in_memory(
         cls, cache: Cache, meters: MemoryMeters | None = None, leases: Leases | None = None
     ) -> Stores:
-        """Returns the stores of a process by itself, with fresh memory for all that is not given."""
+        """Returns the stores of a process without a common store; new ones in memory where none is given."""
         meters = meters or MemoryMeters()
         return cls(cache, MemoryEvents(), meters, meters, leases=leases, shared=False)
 
@@ -50,6 +50,6 @@ def memory_stores(cache_bytes: int, share: float = 1.0) -> Stores:
 
     Args:
         cache_bytes: bytes that the cache's values may take.
-        share: this process's part of every limit, from 0 to 1.
+        share: part of every limit that this process may use, from 0 to 1.
     """
     return Stores.in_memory(MemoryCache(cache_bytes), MemoryMeters(share))

@@ -1,1 +1,1 @@
-"""Puts the parts together: the only package that picks classes. Benchmarks and tests build with it too."""
+"""Builds the service from the settings: the package that chooses classes. Benchmarks and tests use it too."""

@@ -1,4 +1,4 @@
-"""The whole service as one ASGI application. Importing this module opens nothing."""
+"""Makes the whole service as one ASGI application. Importing this module opens nothing."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from service.wiring.services import open_services
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Makes the application; what it needs is opened when it starts and closed when it stops."""
+    """Makes the application; its services are opened when it starts and closed when it stops."""
     metrics = Metrics()
     return make_app(settings, metrics, partial(open_services, settings, metrics))
 
 
 def create_app_from_environment() -> FastAPI:
-    """Makes the application of a worker process, with settings from ``MSR_…`` variables."""
+    """Makes the application of a worker process, with settings from the environment."""
     settings = read_settings()
     logs.configure(settings.log_level, settings.log_format)
     return create_app(settings)

@@ -1,4 +1,4 @@
-"""Opens what a request reads: the bundle, with a warmed-up candidate model for each of its backbones."""
+"""Opens a generation: the bundle, and a warmed-up candidate model for each of its backbones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def open_models(bundle: Bundle, settings: Settings, metrics: Metrics) -> dict[st
     models: dict[str, CandidateModel] = {}
     for name, backbone in bundle.backbones.items():
         model = open_backbone(backbone, settings.onnx_threads)
-        for length in {1, max(1, backbone.manifest.length)}:  # the first run of each shape plans its memory
+        # ONNX Runtime plans its memory at the first run of each shape, which no request should wait for.
+        for length in {1, max(1, backbone.manifest.length)}:
             model.top(None, [0] * length, 1, [])
         models[name] = model
         manifest = backbone.manifest
@@ -41,14 +42,14 @@ def open_models(bundle: Bundle, settings: Settings, metrics: Metrics) -> dict[st
 
 
 def default_backbone(bundle: Bundle, wanted: str) -> str:
-    """Returns the backbone that answers unless a request names one.
+    """Returns the name of the backbone that answers unless a request names one.
 
     Args:
-        bundle: whose backbones there are to choose from.
-        wanted: name of one; empty for the raw one with the best validation NDCG@5.
+        bundle: bundle with the backbones to choose from.
+        wanted: name of one of them; empty for the raw one with the best validation NDCG@5.
 
     Raises:
-        ConfigurationError: the wanted one is not there, or all are enhanced.
+        ConfigurationError: the bundle has no backbone of that name, or only enhanced ones.
     """
     if wanted:
         if wanted not in bundle.backbones:
@@ -65,5 +66,6 @@ def default_backbone(bundle: Bundle, wanted: str) -> str:
 
 
 def _validation_ndcg(manifest: BackboneManifest) -> float:
+    """Returns NDCG@5 on the validation items; 0 for a backbone that was exported without it."""
     found = manifest.metrics.get("validation", {}).get("N@5", 0.0)
     return float(found) if isinstance(found, int | float) else 0.0

@@ -1,4 +1,4 @@
-"""Sees whether settings, bundle and environment fit each other, before anything is started."""
+"""Checks that settings, bundle and environment fit each other, before anything is started."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def check(settings: Settings, bundle: Bundle) -> None:
         ConfigurationError: something does not fit; the message names the setting.
     """
     for provider in () if settings.replays else settings.providers.values():
-        if not provider.simulated or settings.simulator_url:  # else one is started beside the service
+        # Without an address a simulator is started beside the service later: nothing to check yet.
+        if not provider.simulated or settings.simulator_url:
             provider.check()
     default_backbone(bundle, settings.backbone)
     captioners = bundle.catalogue.captions
@@ -30,7 +31,7 @@ def check(settings: Settings, bundle: Bundle) -> None:
 
 
 def unpriced(settings: Settings) -> list[str]:
-    """Returns the models, as ``provider/model``, that the budget cannot count; none without a budget."""
+    """Returns the models without a price, as ``provider/model``; none where there is no budget."""
     if not budget_of(settings).limited:
         return []
     prices = Prices.read()

@@ -1,7 +1,6 @@
 """Builds the LVLM stage: the gateway to the providers, and around it pictures, captions and the answer cache.
 
-What to build comes as options, which are read from the settings or given: benchmarks and tests build the same
-parts with options of their own.
+The options of each part are made from the settings, or by a benchmark or test that builds the same parts.
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ from service.stores.stores import Stores
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """What a deployment chooses about calls.
+    """Options of the gateway.
 
     Attributes:
-        concurrency: calls under way at one model, at least 1; others wait.
-        adaptive: whether a smaller limit is looked for when a provider says that it is too much.
-        attempts: most attempts of one call, at least 1.
-        hedge: share of the calls that may be made twice when the first is slow to begin, from 0 to 1.
+        concurrency: calls under way at one model, at least 1; further calls wait.
+        adaptive: whether the concurrency limit shrinks when a provider refuses calls because of load.
+        attempts: attempts of one call at most, at least 1.
+        hedge: share of the calls that may have a second attempt beside a slow first one, from 0 to 1.
         limits: limits per minute by ``provider`` or ``provider/model``.
-        budget: US dollars that may be spent.
+        budget: US dollars that may be spent per hour and per day.
         unpriced: whether a model without a known price is called although there is a budget.
         simulators: names of providers whose calls cost nothing.
-        bill_simulated: whether simulated answers are billed as if they were real; for rehearsals.
+        bill_simulated: whether simulated answers are billed at real prices, to rehearse budgets.
     """
 
     concurrency: int = 256
@@ -57,7 +56,7 @@ class GatewayOptions:
 
     @classmethod
     def of(cls, settings: Settings) -> GatewayOptions:
-        """Returns what the settings say."""
+        """Returns the options that the settings name."""
         return cls(
             concurrency=settings.lvlm_concurrency,
             adaptive=settings.lvlm_adaptive,
@@ -76,15 +75,15 @@ class GatewayOptions:
 
 @dataclass(frozen=True, slots=True)
 class LvlmOptions:
-    """What a deployment chooses about the stage.
+    """Options of the stage and the parts around it.
 
     Attributes:
         stage: options of the stage itself.
-        lifetimes: how long answers are kept.
-        caption_seconds: how long captions are kept, in seconds.
-        captioner: which of the bundle's captioners to use; empty for the asking model's own.
+        lifetimes: lifetimes of cached answers.
+        caption_seconds: seconds for which a caption stays in the cache, more than 0.
+        captioner: captioner of the bundle to use; empty for that of the model that is asked.
         fill_captions: whether missing captions are asked for in the background.
-        thumbnail_bytes: bytes that scaled-down pictures may take in memory.
+        thumbnail_bytes: bytes that scaled-down pictures may take in memory, at least 0.
     """
 
     stage: StageOptions = field(default_factory=StageOptions)
@@ -96,7 +95,7 @@ class LvlmOptions:
 
     @classmethod
     def of(cls, settings: Settings) -> LvlmOptions:
-        """Returns what the settings say."""
+        """Returns the options that the settings name."""
         return cls(
             stage=StageOptions(
                 settings.lvlm_stream, settings.max_output_tokens, call_seconds=settings.lvlm_call_ms / 1000
@@ -111,7 +110,7 @@ class LvlmOptions:
 
 @dataclass(frozen=True)
 class Lvlm:
-    """The stage, which closes all of it, and the parts that are also used by themselves."""
+    """The open stage, whose ``close`` closes the other parts, and the parts that are also used alone."""
 
     stage: LvlmStage
     gateway: Gateway
@@ -157,12 +156,12 @@ def open_gateway(
     """Builds the gateway to these providers.
 
     Args:
-        options: its limits.
+        options: limits and retries of the gateway.
         providers: open providers by name.
-        stores: whose meters watch the limits.
-        metrics: where calls are counted.
-        prices: prices of the models; None for the price table.
-        clock: seconds, for the log of failures.
+        stores: stores with the meters of the limits.
+        metrics: metrics that count the calls.
+        prices: prices of the models; None for the built-in price table.
+        clock: monotonic clock in seconds, for the log of outages.
     """
     prices = prices or Prices.read()
     ledger = Ledger(prices, metrics, simulators=options.simulators, bill_simulated=options.bill_simulated)
@@ -180,7 +179,7 @@ def open_gateway(
 
 
 def open_quota(options: GatewayOptions, stores: Stores) -> Quota:
-    """Builds what grants calls under the limits per minute and the budget."""
+    """Builds the quota, which grants calls within the limits per minute and the budget."""
     return Quota(
         stores.meters,
         stores.local_meters,

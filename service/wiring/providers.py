@@ -1,4 +1,4 @@
-"""Opens the providers that the settings name; which kinds there are is in the registry of providers."""
+"""Opens the providers that the settings name, and their batch APIs; the registry lists the kinds."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ from service.settings import Settings
 def open_providers(
     settings: Settings, image_detail: ImageDetailOf, only: str | None = None
 ) -> dict[str, Provider]:
-    """Opens every configured provider, by name, or one of them.
+    """Opens every configured provider, by name, or only one of them.
 
-    The SDKs that they use are imported here and nowhere before; only the simulator's other wire format, which
-    hardly any request asks for, waits until it is asked.
+    This imports the SDKs that they use. The simulator's second wire format, which few requests ask for, is
+    opened by its first call.
+
+    Args:
+        settings: settings with keys and addresses.
+        image_detail: function that gives the detail with which a model is sent images.
+        only: name of the one provider to open; None for all.
 
     Raises:
         ConfigurationError: a key or a proxy on the way cannot be used, or a cassette cannot be read.
@@ -27,9 +32,9 @@ def open_providers(
     providers: dict[str, Provider] = {}
     configured = [each for name, each in settings.providers.items() if only in (None, name)]
     cassette = settings.cassette
-    if cassette and settings.replays:
-        played = Cassette.read(cassette)
-        return {each.name: Player(each.name, played) for each in configured}
+    if cassette and settings.replays:  # all answers come from the cassette, and no provider is opened
+        recorded = Cassette.read(cassette)
+        return {each.name: Player(each.name, recorded) for each in configured}
     for each in configured:
         opening = partial(each.open, image_detail)
         late = each.simulated and each.name not in (settings.provider, only)
@@ -43,7 +48,7 @@ def open_batches(settings: Settings, provider: Provider) -> Batches:
     """Opens the batch API of an open provider.
 
     Raises:
-        ConfigurationError: it has none, or calls are played from a cassette.
+        ConfigurationError: the provider has no batch API, or a cassette is set.
     """
     if settings.cassette:
         raise ConfigurationError("batches are not on cassettes: leave --batch or MSR_CASSETTE out")

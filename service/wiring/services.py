@@ -47,6 +47,6 @@ async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[S
             metrics,
             deadline=settings.deadline_ms / 1000,
         )
-        # Without a common store an event would be seen by the worker that took it, and by no other.
+        # Without a common store an event would be seen only by the worker that received it.
         events = stores.events if stores.shared or settings.workers == 1 else None
         yield Services(generation, recommender, histories, stores, events, metrics)

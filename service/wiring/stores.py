@@ -1,4 +1,4 @@
-"""Opens the stores that the settings name."""
+"""Opens the stores that the settings name: in Redis, or in memory without a URL."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     """Opens the stores, to be closed with the stack.
 
     Raises:
-        ConfigurationError: the URL is not one that Redis clients know.
+        ConfigurationError: the Redis client does not accept the URL.
     """
+    # Without a common store each worker gets an equal part of every limit.
     url, share = settings.redis_url.get_secret_value(), 1 / settings.workers
     if not url:
         return memory_stores(settings.memory_cache_bytes, share)

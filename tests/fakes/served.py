@@ -15,7 +15,7 @@ import uvicorn
 
 from service.settings import Settings
 from service.simulator import app as simulator
-from service.simulator.books.image_tokens import RULES
+from service.simulator.accounting.image_tokens import RULES
 from service.simulator.latency_profiles import Instant, Profile
 from service.simulator.wire.connection import BreakableProtocol
 from service.wiring.application import create_app

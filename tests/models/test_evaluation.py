@@ -13,11 +13,10 @@ from small_data import rows
 
 from models.errors import EvaluationError
 from models.evaluation import (
-    COCHRAN,
+    COHORT_SIZE,
     MISS,
     EvaluationProtocol,
     candidate_matrix,
-    cochran,
     cohort,
     evaluate,
     full_metrics,
@@ -205,9 +204,8 @@ def test_the_protocol_tells_everything_that_is_needed_to_draw_again() -> None:
     }
 
 
-def test_cochrans_formula_asks_for_385_users_which_the_paper_rounds_to_400() -> None:
-    assert cochran() == 385
-    assert cochran() <= COCHRAN == len(cohort(range(22_363)))
+def test_the_cohort_has_the_papers_400_users() -> None:
+    assert len(cohort(range(22_363))) == COHORT_SIZE == 400
 
 
 def test_a_cohort_is_seeded_and_ascending_and_without_repetition() -> None:

@@ -22,7 +22,7 @@ from service.logs import JsonFormatter, TextFormatter
 from service.lvlm.attempt import Ending
 from service.lvlm.providers.base import Call, FailureKind, Prompt, Text
 from service.metrics import Metrics
-from service.outages import CALM, FIRST_PAUSE, FORGOTTEN, LONGEST_PAUSE, Outage
+from service.outages import FIRST_PAUSE, LONGEST_PAUSE, NEW_OUTAGE_AFTER, RECOVERY_SECONDS, Outage
 from service.stores import redis as redis_stores
 from service.stores.base import StoreError
 from service.stores.redis import RedisCache, RedisConnection
@@ -86,7 +86,7 @@ def test_one_success_between_failures_ends_no_outage(
     for _ in range(50):
         outage.failed("it failed")
         outage.works()
-        ticking.now += CALM / 2
+        ticking.now += RECOVERY_SECONDS / 2
         outage.works()
     assert not any("again" in message for message in caplog.messages)
 
@@ -94,7 +94,7 @@ def test_one_success_between_failures_ends_no_outage(
 def test_a_new_outage_is_news(outage: Outage, ticking: Clock, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         outage.failed("it failed")
-        ticking.now += FORGOTTEN
+        ticking.now += NEW_OUTAGE_AFTER
         outage.works()
     assert caplog.messages == ["it failed", "it works again, after 300 s and 1 failures"] * 3
 

@@ -1,1 +1,1 @@
-"""Providers whose answers never end."""
+"""The benchmark of providers whose answers never end."""

@@ -1,9 +1,10 @@
 """Command ``endless``: measures the service's memory and its other answers while a provider never ends.
 
-For each kind of what is sent without end, four requests are under way on it, over both wire formats, in
-chunks and until the connection closes; each is made again when it ends. Beside them strategy `none` is asked
-all the time. Two limits hold for each kind: the service's resident memory above idle, and the median time of
-`none` above the quiet one. The first line is of good answers, for comparison.
+For each kind of endless answer four requests are under way: over both wire formats, in chunks and until the
+connection closes. Each is made again when it ends. Meanwhile strategy ``none`` is asked all the time. Two
+limits
+hold for each kind: the service's resident memory above idle, and by how much the median time of ``none`` is
+above the time without such requests. The first line of the page has good answers, for comparison.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Measures and prints; returns the exit code, 1 if a limit is broken.
 
     Raises:
-        BenchmarkError: a server does not start, a kind is not known, or the system does not tell memory.
+        BenchmarkError: a server does not start, a kind is not known, or memory cannot be read.
     """
     kinds = arguments.kinds.split(",") if arguments.kinds else list(KINDS)
     modes = arguments.modes.split(",")
     for name, known in (*((kind, KINDS) for kind in kinds), *((mode, MODES) for mode in modes)):
-        # Refused before any server is started.
+        # Checked before any server is started.
         if name not in known:
             raise BenchmarkError(f"there is no {name!r}; known are {', '.join(known)}")
     found: dict[tuple[str, str], KindResult] = {}
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     with tqdm(total=len(todo) + sum(map(len, todo.values())), unit="kind", disable=None) as bar:
         for mode, chosen in todo.items():
             left = [GOOD, *chosen]
-            while left:  # a service that broke a limit is replaced: what it did is no fault of the next kind
+            while left:  # a service that broke a limit is replaced, so that the next kind starts afresh
                 with ExitStack() as stack:
                     trial = Trial(stack, arguments.bundle, mode, catalogue)
                     results = asyncio.run(trial.run(left, arguments.seconds, bar.update))

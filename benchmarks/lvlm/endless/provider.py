@@ -1,9 +1,9 @@
-"""A provider that never ends its answers: ``python -m benchmarks.lvlm.endless.provider PORT``.
+"""Runs a provider that never ends its answers: ``python -m benchmarks.lvlm.endless.provider PORT``.
 
-It speaks OpenAI's and Anthropic's paths. A model ``KIND.FRAMING.anything`` chooses what is sent without end
-(`KINDS`), and whether in chunks or until the connection closes; `good` is a whole answer, for comparison. It
-writes as fast as the client reads, at a low priority, for a minute at most, and stops when the client leaves.
-``GET /`` returns the bytes sent and the connections being written to.
+It serves OpenAI's and Anthropic's paths. A model ``KIND.FRAMING.anything`` chooses what is sent without end
+(``KINDS``), and whether in chunks or until the connection closes; ``good`` is a whole answer, for comparison.
+It writes as fast as the client reads, at a low priority, for a minute at most, and stops when the client
+leaves. ``GET /`` returns the bytes sent and the number of connections that are being written to.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-BOUND = 60.0
-"""Seconds after which one answer is broken off, so that a service that never leaves ends too."""
+MAX_SECONDS = 60.0
+"""Seconds after which one answer is broken off, so that a service that would read it for ever goes on."""
 BLOCK = 16_384
-"""Bytes that are written at once, about."""
+"""Number of bytes, about, that are written at once."""
 INFLATED = 2**20
-"""Bytes that one compressed block inflates to."""
+"""Number of bytes that one compressed block inflates to."""
 NICE = 10
-"""Added to this process's niceness: the service and its clients come first."""
+"""Increment of this process's niceness, so that the service and its clients get the processor first."""
 
 SSE, JSON = "text/event-stream", "application/json"
 FRAMINGS = ("chunked", "close")
@@ -55,15 +55,15 @@ _ERROR = b'{"error": {"type": "api_error", "message": "'
 
 
 @dataclass(frozen=True)
-class Flow:
-    """What is sent: something to begin with, then the same block without end.
+class EndlessResponse:
+    """A response: some bytes at the beginning, then the same block without end.
 
     Attributes:
-        first: bytes to begin with.
-        block: bytes that are repeated; empty for an answer that ends.
-        content_type: of the response.
-        status: of the response.
-        encoding: ``Content-Encoding``; empty for none.
+        first: bytes at the beginning of the body.
+        block: bytes that are repeated; empty for a response that ends.
+        content_type: ``Content-Type`` of the response.
+        status: HTTP status of the response.
+        encoding: ``Content-Encoding`` of the response; empty for none.
         head: whether the block repeats before the body, as header lines or as responses of their own.
     """
 
@@ -75,36 +75,36 @@ class Flow:
     head: bool = False
 
 
-def _events(anthropic: bool, name: str) -> Flow:
+def _events(anthropic: bool, name: str) -> EndlessResponse:
     content = (_ANTHROPIC if anthropic else _OPENAI)[name]
     event = b"data: " + json.dumps(content).encode() + b"\n\n"
     if anthropic:
         event = f"event: {content['type']}\n".encode() + event
-    # Many events in one block: a write for each would be slower than the client reads.
-    return Flow(b"", event * (BLOCK // len(event)))
+    # Many events in one block: one write per event would be slower than the client.
+    return EndlessResponse(b"", event * (BLOCK // len(event)))
 
 
-def _body(anthropic: bool) -> Flow:
-    return Flow(_ANTHROPIC_BODY if anthropic else _OPENAI_BODY, b"x" * BLOCK, JSON)
+def _body(anthropic: bool) -> EndlessResponse:
+    return EndlessResponse(_ANTHROPIC_BODY if anthropic else _OPENAI_BODY, b"x" * BLOCK, JSON)
 
 
-def _compressed(flow: Flow) -> Flow:
-    """Compresses a flow as gzip.
+def _compressed(flow: EndlessResponse) -> EndlessResponse:
+    """Compresses the body as gzip.
 
-    After a full flush the compressor refers to nothing before it, so a compressed block can follow itself.
+    After a full flush the compressor refers to nothing before it, so a compressed block can be repeated.
     """
     packer = zlib.compressobj(level=9, wbits=31)  # 31: a gzip header and trailer
     # The head of the gzip stream and what comes once.
     first = packer.compress(flow.first) + packer.flush(zlib.Z_FULL_FLUSH)
     packed = packer.compress(flow.block * (INFLATED // len(flow.block))) + packer.flush(zlib.Z_FULL_FLUSH)
-    return Flow(first, packed, flow.content_type, flow.status, "gzip")
+    return EndlessResponse(first, packed, flow.content_type, flow.status, "gzip")
 
 
-def _error(status: int) -> Flow:
-    return Flow(_ERROR, b"x" * BLOCK, JSON, status)
+def _error(status: int) -> EndlessResponse:
+    return EndlessResponse(_ERROR, b"x" * BLOCK, JSON, status)
 
 
-def _good(anthropic: bool, stream: bool) -> Flow:
+def _good(anthropic: bool, stream: bool) -> EndlessResponse:
     """Makes a whole answer, with which the endless ones are compared."""
     usage = {"prompt_tokens": 100, "completion_tokens": 10}
     choice = {"index": 0, "finish_reason": "stop"}
@@ -126,23 +126,27 @@ def _good(anthropic: bool, stream: bool) -> Flow:
         blocks = [{"type": "text", "text": _ANSWER}]
         whole = {"id": "m", "type": "message", "content": blocks, "stop_reason": "end_turn", "usage": usage}
     if not stream:
-        return Flow(json.dumps(whole).encode(), b"", JSON)
-    return Flow(b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in said), b"")
+        return EndlessResponse(json.dumps(whole).encode(), b"", JSON)
+    return EndlessResponse(b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in said), b"")
 
 
-Kind = Callable[[bool, bool], Flow]
-"""Takes whether Anthropic's format is spoken and whether a stream was asked for; returns what is sent."""
+Kind = Callable[[bool, bool], EndlessResponse]
+"""Function from whether the format is Anthropic's, and whether a stream was asked for, to the response."""
 
 KINDS: Mapping[str, Kind] = {
     "text": lambda anthropic, _: _events(anthropic, "text"),
     "thoughts": lambda anthropic, _: _events(anthropic, "thoughts"),
     "events": lambda anthropic, _: _events(anthropic, "events"),
-    "event": lambda *_: Flow(b"data: ", b"x" * BLOCK),
-    "comments": lambda *_: Flow(b"", b": still at it\n\n" * (BLOCK // 15)),
+    "event": lambda *_: EndlessResponse(b"data: ", b"x" * BLOCK),
+    "comments": lambda *_: EndlessResponse(b"", b": still at it\n\n" * (BLOCK // 15)),
     # A status line and then header lines without end: the client never sees a body.
-    "head": lambda *_: Flow(b"HTTP/1.1 200 OK\r\n", b"x-more: more\r\n" * (BLOCK // 14), head=True),
+    "head": lambda *_: EndlessResponse(
+        b"HTTP/1.1 200 OK\r\n", b"x-more: more\r\n" * (BLOCK // 14), head=True
+    ),
     # 103 responses may come in any number before the final one (RFC 9110, section 15.2).
-    "informational": lambda *_: Flow(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * (BLOCK // 28), head=True),
+    "informational": lambda *_: EndlessResponse(
+        b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * (BLOCK // 28), head=True
+    ),
     "compressed": lambda anthropic, stream: _compressed(
         _events(anthropic, "text") if stream else _body(anthropic)
     ),
@@ -166,17 +170,17 @@ class Server:
         self.answering = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answers one request, until its client leaves or ``BOUND`` seconds have passed."""
+        """Answers one request, until its client leaves or ``MAX_SECONDS`` seconds have passed."""
         self.answering += 1
         try:
             with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 method, path, body = await _request(reader)
                 if method == "GET":
-                    self.answering -= 1  # not this one
-                    told = json.dumps({"sent": self.sent, "answering": self.answering}).encode()
+                    self.answering -= 1  # this connection is not counted
+                    state = json.dumps({"sent": self.sent, "answering": self.answering}).encode()
                     self.answering += 1
-                    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(told)}\r\nconnection: close\r\n\r\n"
-                    writer.write(head.encode() + told)
+                    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(state)}\r\nconnection: close\r\n\r\n"
+                    writer.write(head.encode() + state)
                     await writer.drain()
                     return
                 kind, framing, *_ = str(body.get("model")).split(".")
@@ -189,7 +193,7 @@ class Server:
             self.answering -= 1
             writer.transport.abort()  # what is still in the buffer would go on for a while
 
-    async def _flow(self, writer: asyncio.StreamWriter, flow: Flow, *, chunked: bool) -> None:
+    async def _flow(self, writer: asyncio.StreamWriter, flow: EndlessResponse, *, chunked: bool) -> None:
         if not flow.head:
             lines = [f"HTTP/1.1 {flow.status} Endless", f"content-type: {flow.content_type}"]
             lines += [f"content-encoding: {flow.encoding}"] if flow.encoding else []
@@ -202,7 +206,7 @@ class Server:
             writer.write(b"0\r\n\r\n" if chunked else b"")
             await writer.drain()
             return
-        block, end = _framed(flow.block, chunked), time.monotonic() + BOUND
+        block, end = _framed(flow.block, chunked), time.monotonic() + MAX_SECONDS
         while time.monotonic() < end:
             writer.write(block)
             await writer.drain()
@@ -225,7 +229,7 @@ async def _request(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, An
 
 async def main(port: int) -> None:
     """Serves until it is stopped."""
-    # It would otherwise take the core from the service that is measured.
+    # At normal priority it would take processor time from the service that is measured.
     os.nice(NICE)
     # The limit of the reader's buffer: a request's body holds pictures.
     server = await asyncio.start_server(Server().serve, "127.0.0.1", port, limit=2**24)

@@ -1,4 +1,4 @@
-"""Keeps requests under way on a provider that never ends, and measures the service meanwhile."""
+"""Keeps requests to an endless provider under way, and measures the service meanwhile."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ from service.catalogue.bundle import Catalogue
 
 MODES: Mapping[str, tuple[str, ...]] = {
     "stream": tuple(KINDS),
-    # A head has no mode, and what is not asked for comes no differently.
+    # The other kinds are sent in the same way whether a stream was asked for or not.
     "plain": ("text", "compressed", "plain", "error-500"),
 }
-"""How the service asks -> the kinds that are tried so."""
+"""Kinds that are tried, by whether the service asks for a stream."""
 WIRES = ("openai", "anthropic")
 PROVIDERS = {"openai": "endless", "anthropic": "anthropic"}
-"""Wire -> name of the provider that speaks it."""
+"""Name of the provider, by wire format."""
 UNDER_WAY = tuple((wire, framing) for wire in WIRES for framing in FRAMINGS)
 """Wire format and framing of the requests that are under way at one moment."""
-SPARE = 16
-"""Models of a kind, asked in turns: the circuit breaker leaves alone one that keeps failing."""
+MODELS_PER_KIND = 16
+"""Number of models of a kind, asked in turns: the circuit breaker opens for a model that keeps failing."""
 DEADLINE = 30.0
-"""Seconds that a request on the provider may take at most."""
+"""Seconds of a request's deadline at most."""
 K, HISTORY = 10, 10
 QUIET_SECONDS = 5
-"""For which `none` is asked alone, before anything is asked of the provider."""
+"""Seconds for which ``none`` is asked alone, before the provider gets any request."""
 NONE_PAUSE, AGAIN_PAUSE = 0.02, 0.05
-"""Seconds between two requests of `none`, and before a request that has ended is made again."""
-LEAVING = 10.0
-"""Seconds in which every call must have ended after its request; one that goes on is a problem."""
+"""Seconds between two requests of ``none``, and before a request that has ended is made again."""
+LEAVE_TIMEOUT = 10.0
+"""Seconds after the last request in which every call must end; one that goes on is a problem."""
 MEGABYTE = 10**6
 MOST_MEGABYTES, MOST_MS = 100.0, 10.0
-"""Limits: resident memory above idle in 10^6 bytes, and growth of the median of `none`."""
+"""Limits on resident memory above idle, in 10^6 bytes, and on the growth of the median of ``none``, in ms."""
 
-_HONEST = ("ok", "partial", "repaired", "fallback_deadline", "fallback_provider", "fallback_answer")
+_RIGHT_OUTCOMES = ("ok", "partial", "repaired", "fallback_deadline", "fallback_provider", "fallback_answer")
 
 
 @dataclass(frozen=True)
 class NoneLatencies:
-    """What requests of strategy `none` took.
+    """Times of requests with strategy ``none``.
 
     Attributes:
-        milliseconds: time of each request; None for one that was not answered with 200 at once.
+        milliseconds: time of each request in ms; None for one that was not answered with 200 at once.
     """
 
     milliseconds: tuple[float | None, ...]
@@ -74,16 +74,17 @@ class NoneLatencies:
 
 @dataclass(frozen=True)
 class KindResult:
-    """What came of one kind of endless answer.
+    """Measurements of one kind of endless answer.
 
     Attributes:
-        outcomes: number of requests on the provider by outcome.
+        outcomes: number of requests to the provider by outcome.
         slowest: seconds past its deadline of the latest answer; negative is early.
-        sent: bytes that the provider has written.
-        memory: peak resident bytes above idle.
-        beside: strategy `none` meanwhile.
-        quiet: strategy `none` before.
-        left: connections that the provider still wrote to ``LEAVING`` seconds after all requests had ended.
+        sent: number of bytes that the provider has written.
+        memory: peak resident memory above idle, in bytes.
+        beside: times of strategy ``none`` meanwhile.
+        quiet: times of strategy ``none`` before.
+        left: number of connections that the provider still wrote to ``LEAVE_TIMEOUT`` seconds after the last
+            request.
     """
 
     outcomes: Counter[str]
@@ -109,13 +110,13 @@ class KindResult:
             said.append(f"none is {self.slower:.1f} ms slower in the median, at most {MOST_MS:g}")
         if unanswered := len(self.beside.milliseconds) - len(self.beside.answered):
             said.append(f"{unanswered} of {len(self.beside.milliseconds)} requests of none got no answer")
-        # A fallback is right, and so is what had come by the deadline; an error is not.
-        if lost := sum(count for outcome, count in self.outcomes.items() if outcome not in _HONEST):
+        # A fallback or a partial answer is right; an error is not.
+        if lost := sum(count for outcome, count in self.outcomes.items() if outcome not in _RIGHT_OUTCOMES):
             said.append(f"{lost} requests on the provider did not end as a fallback or with what had come")
         if not self.outcomes or not self.sent:
             said.append("nothing was sent: nothing was tried")
         if self.left:
-            said.append(f"{self.left} calls go on {LEAVING:g} s after their requests")
+            said.append(f"{self.left} calls go on {LEAVE_TIMEOUT:g} s after their requests")
         return said
 
 
@@ -126,7 +127,7 @@ class Trial:
         """Starts both, until the stack is closed.
 
         Raises:
-            BenchmarkError: one does not start, or the system does not tell a process's memory.
+            BenchmarkError: a server does not start.
         """
         port = free_port()
         self._provider = url_of(port)
@@ -144,18 +145,18 @@ class Trial:
         Args:
             kinds: names in ``KINDS``, or the good one.
             seconds: time for each kind.
-            done: called when a kind is done.
+            done: function that is called when a kind is done.
         """
         found: dict[str, KindResult] = {}
         async with (
             ServiceClient(self._service.url, len(UNDER_WAY), 90.0) as asking,
             ServiceClient(self._service.url) as none,
         ):
-            await asking.until_ready()
+            await asking.wait_until_ready()
             await self._none(none, 1.0)  # the SDKs are loaded at the start; the candidate model is warm now
             idle = _known(self._service.resident_bytes())
             brief = min(QUIET_SECONDS, seconds)
-            # The same clients and the same machine, with nothing on the provider.
+            # The same clients on the same machine, without requests to the provider.
             quiet = await self._none(none, brief)
             for kind in kinds:
                 result = brief if kind == GOOD else seconds
@@ -174,7 +175,7 @@ class Trial:
         idle: int,
         quiet: NoneLatencies,
     ) -> KindResult:
-        self._service.forget_peak()
+        self._service.reset_peak()
         sent, outcomes = (await self._state())["sent"], Counter[str]()
         end, late = time.monotonic() + seconds, [float("-inf")]
 
@@ -183,10 +184,10 @@ class Trial:
                 left = end - time.monotonic()
                 if left <= 0:
                     return
-                # No request goes on past the end of its kind.
+                # The deadline of a request is at most the end of its kind.
                 deadline = min(DEADLINE, max(left, 0.1))
                 # The next model each turn: the breaker of the last one may be open.
-                model = f"{kind}.{framing}.{turn % SPARE}"
+                model = f"{kind}.{framing}.{turn % MODELS_PER_KIND}"
                 options = {
                     "strategy": "s3", "cache": "off", "provider": PROVIDERS[wire], "model": model,
                 }  # fmt: skip
@@ -202,7 +203,7 @@ class Trial:
                 group.create_task(client(number, wire, framing))
         beside = asked.result()
         peak = _known(self._service.peak_resident_bytes())
-        state = await self._gone()
+        state = await self._state_after_leaving()
         return KindResult(
             outcomes, max(late), state["sent"] - sent, peak - idle, beside, quiet, state["answering"]
         )
@@ -219,9 +220,9 @@ class Trial:
             await asyncio.sleep(NONE_PAUSE)
         return NoneLatencies(tuple(took))
 
-    async def _gone(self) -> dict[str, int]:
-        """Reads the provider's state once it writes to no connection, or as it is after ``LEAVING`` s."""
-        end = time.monotonic() + LEAVING
+    async def _state_after_leaving(self) -> dict[str, int]:
+        """Reads the provider's state once it writes to no connection, or after ``LEAVE_TIMEOUT`` seconds."""
+        end = time.monotonic() + LEAVE_TIMEOUT
         state = await self._state()
         while state["answering"] and time.monotonic() < end:
             await asyncio.sleep(0.1)
@@ -237,7 +238,10 @@ class Trial:
 
 def _settings(provider: str, mode: str) -> dict[str, str]:
     models = [
-        f"{kind}.{framing}.{n}" for kind in (GOOD, *KINDS) for framing in FRAMINGS for n in range(SPARE)
+        f"{kind}.{framing}.{n}"
+        for kind in (GOOD, *KINDS)
+        for framing in FRAMINGS
+        for n in range(MODELS_PER_KIND)
     ]
     compatible = {PROVIDERS["openai"]: {"base_url": f"{provider}/v1", "models": models}}
     return {
@@ -261,7 +265,7 @@ def _known(memory: int | None) -> int:
 
 
 def _outcome(reply: Reply) -> str:
-    """The outcome of a request, else what went wrong."""
+    """Returns the outcome of a request, else what went wrong."""
     return str(reply.body.get("outcome") or reply.error or reply.status)
 
 

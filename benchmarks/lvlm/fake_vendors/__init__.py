@@ -1,1 +1,1 @@
-"""Every behaviour of the fake vendors, which are programs of their own beside the repository."""
+"""Benchmarks with the fake vendors: servers that misbehave in known ways, programs outside the repository."""

@@ -1,7 +1,7 @@
 """Command ``behaviours``: tries every behaviour of the fake vendors in each mode, for JSON and for events.
 
-The fakes are programs of their own in a folder beside the repository (``--fakes``); where there are none,
-there is nothing to ask. What is right for which behaviour is in `expectations`.
+The fake vendors are programs in a folder beside the repository (``--fakes``); without it the command does
+nothing. The expected outcome of each behaviour is in ``expectations``.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class _Servers:
-    """The fakes by wire format, and the address of a service that asks them in one mode."""
+    """The fake vendors by wire format, and the address of a service that asks them in one mode."""
 
     fakes: Mapping[str, FakeVendor]
     url: str
@@ -105,7 +105,7 @@ class _Servers:
 def _provider(wire: str, behaviour: str) -> str:
     """Names the provider of a behaviour.
 
-    Each has its own where there can be several, since the service remembers what a provider has refused.
+    Each behaviour has its own provider if it can, since the service remembers what a provider has refused.
     """
     return ANTHROPIC if wire == ANTHROPIC else f"fake-{behaviour}"
 
@@ -126,7 +126,7 @@ def _settings(fakes: Mapping[str, FakeVendor], folder: Path, mode: str) -> dict[
         "MSR_ANTHROPIC_MODELS": ",".join(names[ANTHROPIC]),
         "MSR_LVLM_STREAM": str(mode == "stream").lower(),
         "MSR_LVLM_ATTEMPTS": str(ATTEMPTS),
-        "MSR_LVLM_HEDGE": "0",  # calls are counted: none beside one that is slow by chance
+        "MSR_LVLM_HEDGE": "0",  # calls are counted, and a call that is slow by chance must not be hedged
         "MSR_LOG_LEVEL": "error",
     }
 
@@ -151,10 +151,10 @@ async def _ask(
                 "model": cell.behaviour,
             }
             async with gate:
-                # The first request of a process may learn that a field is refused; the second one knows it.
+                # At the first request the service may learn that a field is refused; at the second it knows.
                 for with_events in (False, True):
                     body = {"history": draw.sample(pictured, HISTORY), "k": K}
-                    # One request of a behaviour is under way at a time, so the log's difference is its calls.
+                    # A behaviour has one request under way at a time: the log has grown by its calls alone.
                     before = fake.calls()[cell.behaviour]
                     reply = await client.recommend(body, options, with_events=with_events)
                     found[cell].append(
@@ -164,7 +164,7 @@ async def _ask(
 
         for mode in MODES:
             async with ServiceClient(servers[mode].url, at_once) as client:
-                await client.until_ready()
+                await client.wait_until_ready()
                 await asyncio.gather(*(one(cell, client) for cell in cells if cell.mode == mode))
     return found
 

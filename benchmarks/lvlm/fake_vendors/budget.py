@@ -1,10 +1,11 @@
 """Command ``budget``: makes many requests of every behaviour of the fake vendors, and checks the budget.
 
-Whatever a server sends, each call's reservation must be settled: afterwards no request was refused for the
-budget, and the budget's total is what the service's metrics of cost say (the books, on the page).
+Each call's reservation must be settled, whatever the server sends: no request may be refused because of the
+budget, and in the end the budget's total must equal the service's metrics of cost (the page calls them
+books).
 
 The service's gateway and providers run in this process, over real sockets; each behaviour has a price, so
-that each call reserves something.
+that each call reserves dollars.
 """
 
 from __future__ import annotations
@@ -54,25 +55,25 @@ from service.wiring.lvlm import GatewayOptions, open_gateway
 from service.wiring.providers import open_providers
 
 USD_PER_DAY = 1_000.0
-"""Far above what all requests cost: a refusal for the budget is a leak of reservations."""
+"""US dollars, far above the cost of all requests: a refusal means that reservations were not settled."""
 PRICED = ModelPrice(2.5, 1.25, 2.5, 10.0, UNKNOWN_FAMILY, None)
 """Price of every behaviour's model, in US dollars per million tokens: gpt-4o's."""
 USERS = 20
 """Number of users, whose prompts are sent in turns."""
 DEADLINE = 10.0
-"""Seconds that a request may take."""
+"""Seconds for one request; after them it ends without an answer."""
 PROVIDERS = {"openai": "fake", "anthropic": "anthropic"}
-"""Wire format -> name of the provider that speaks it."""
-NEAR = 1e-6
-"""US dollars by which sums of floats may differ."""
+"""Name of the provider, by wire format."""
+MAX_ROUNDING = 1e-6
+"""US dollars by which equal sums of floats may differ; a larger difference stays reserved."""
 
 
-class WatchedMeters(MemoryMeters):
-    """Meters in memory that also know what was drawn from all of them together and not given back.
+class RecordingMeters(MemoryMeters):
+    """Meters in memory that also record the sum of all amounts that were added and not given back.
 
     Attributes:
-        drawn: US dollars drawn now.
-        peak: most US dollars drawn at one moment.
+        drawn: US dollars in all totals now.
+        peak: highest value of ``drawn`` so far.
     """
 
     def __init__(self) -> None:
@@ -80,7 +81,7 @@ class WatchedMeters(MemoryMeters):
         self.drawn = self.peak = 0.0
 
     async def settle(self, sums: Sequence[Sum]) -> None:
-        """Adds without asking for the limit, and counts it."""
+        """Adds to all totals, even beyond their limits, and records the amounts."""
         self.drawn += sum(each.amount for each in sums)
         self.peak = max(self.peak, self.drawn)
         await super().settle(sums)
@@ -88,28 +89,28 @@ class WatchedMeters(MemoryMeters):
 
 @dataclass(frozen=True)
 class Spending:
-    """What the requests of a cell came to.
+    """Endings and costs of all requests of a cell.
 
     Attributes:
-        endings: number of requests by how they ended.
-        broken: number of requests that raised instead, by exception.
-        books: US dollars by the service's metrics.
-        drawn: US dollars drawn from the budget when all was over.
-        peak: most US dollars drawn at one moment.
-        calls: number of calls that the fake got.
+        endings: number of requests by their ending.
+        broken: number of requests that raised an exception, by its name.
+        metrics_usd: US dollars by the service's metrics.
+        drawn: US dollars drawn from the budget after the last request.
+        peak: highest number of US dollars drawn at one moment.
+        calls: number of calls that the fake vendor received.
     """
 
     endings: Counter[str]
     broken: Counter[str]
-    books: float
+    metrics_usd: float
     drawn: float
     peak: float
     calls: int
 
     @property
     def reserved(self) -> float:
-        """US dollars that are drawn and that no metric has: reservations that were not settled."""
-        return self.drawn - self.books
+        """US dollars that are drawn and in no metric: reservations that were not settled."""
+        return self.drawn - self.metrics_usd
 
     @property
     def problems(self) -> list[str]:
@@ -117,7 +118,7 @@ class Spending:
         said = [f"{count} requests raised {name}" for name, count in self.broken.items()]
         if self.endings[Ending.BUDGET]:
             said.append(f"{self.endings[Ending.BUDGET]} requests were refused for the budget")
-        if abs(self.reserved) > NEAR:
+        if abs(self.reserved) > MAX_ROUNDING:
             said.append(f"{self.reserved:.6f} US dollars stay reserved")
         # A cell whose calls reserve nothing would pass every other check.
         if not self.calls or not self.peak:
@@ -135,7 +136,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Asks, and prints what is left drawn; returns the exit code, 1 if anything is.
+    """Measures and prints; returns the exit code, 1 if dollars stay reserved or a request went wrong.
 
     Raises:
         BenchmarkError: a fake does not start.
@@ -151,7 +152,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _silent(logger: logging.Logger) -> Iterator[None]:
-    """Silences a logger while the block runs: thousands of failures are meant to happen."""
+    """Silences a logger while the block runs, in which thousands of failures are expected."""
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
     try:
@@ -176,7 +177,7 @@ async def _ask(
     found = {}
     with tqdm(total=len(cells) * arguments.requests, unit="request", disable=None) as bar:
         for cell in cells:
-            # One cell after the other: a gateway, its meters and metrics belong to one cell alone.
+            # One cell after the other, each with a gateway, meters and metrics of its own.
             found[cell] = await _spend(cell, fakes[cell.wire], calls, arguments.requests, arguments.at_once)
             bar.update(arguments.requests)
     return found
@@ -189,11 +190,11 @@ async def _spend(
     name = PROVIDERS[cell.wire]
     settings = _settings(cell, fake, name)
     prices = Prices({cell.behaviour: PRICED}, datetime.date.today())
-    metrics, meters = Metrics(), WatchedMeters()
+    metrics, meters = Metrics(), RecordingMeters()
     stores = Stores.in_memory(MemoryCache(0), meters)
     providers = open_providers(settings, prices.image_detail, only=name)
     gateway = open_gateway(GatewayOptions.of(settings), providers, stores, metrics, prices=prices)
-    # The fake keeps one log for all cells.
+    # The fake vendor has one log for all cells.
     before = fake.calls()[cell.behaviour]
     gate = asyncio.Semaphore(at_once)
 
@@ -202,12 +203,12 @@ async def _spend(
         async with gate:
             return (await gateway.call(name, asking, DEADLINE)).ending.value
 
-    # A few prompts over and over: what is looked for does not depend on them.
+    # A few prompts again and again: the settling does not depend on them.
     turns = itertools.islice(itertools.cycle(calls), requests)
     ended = await asyncio.gather(*map(one, turns), return_exceptions=True)
     try:
         await gateway.close()
-    except Exception as error:  # a failure to settle is what is looked for
+    except Exception as error:  # a failure to settle is a finding
         ended.append(error)
     return Spending(
         Counter(each for each in ended if isinstance(each, str)),
@@ -225,7 +226,7 @@ async def _spend(
 
 
 def _settings(cell: BehaviourCell, fake: FakeVendor, provider: str) -> Settings:
-    """Makes the settings of a service that knows this one model, whatever the environment says."""
+    """Makes the settings of a service with this one model, independent of the environment."""
     compatible = {}
     if cell.wire == "openai":
         compatible = {provider: CompatibleProvider(base_url=f"{fake.url}/v1", models=(cell.behaviour,))}
@@ -237,7 +238,7 @@ def _settings(cell: BehaviourCell, fake: FakeVendor, provider: str) -> Settings:
         anthropic_base_url=fake.url,
         anthropic_models=(cell.behaviour,),
         budget_usd_per_day=USD_PER_DAY,
-        # Whatever the environment says of budgets, limits and cassettes is overridden.
+        # The environment may set these.
         budget_usd_per_hour=None,
         lvlm_hedge=0,
         lvlm_limits={},
@@ -278,9 +279,9 @@ def _table(found: dict[BehaviourCell, Spending]) -> Table:
                 f"{cell.wire}, {cell.behaviour}, {cell.mode}",
                 ", ".join(f"{name} {count}" for name, count in (spent.endings + spent.broken).items()),
                 str(spent.calls),
-                f"{spent.books:.6f}",
+                f"{spent.metrics_usd:.6f}",
                 f"{spent.peak:.6f}",
-                f"{spent.reserved:.6f}" if abs(spent.reserved) > NEAR else "0",
+                f"{spent.reserved:.6f}" if abs(spent.reserved) > MAX_ROUNDING else "0",
             )
             for cell, spent in found.items()
         ),

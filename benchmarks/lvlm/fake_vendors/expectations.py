@@ -1,8 +1,9 @@
-"""Says what must come of each behaviour of the fake vendors, and why; checks answers against it.
+"""Lists the expected outcome of each behaviour of the fake vendors, with its reason, and checks answers.
 
-Three rules make the table. A whole ranking is served with one call, however it is wrapped. A field that the
-server refuses, by name, costs one more call in the life of a process. Everything else is the candidate order,
-under the name of what went wrong, and asked again only where the same call may succeed a moment later.
+The table follows three rules. A whole ranking is served with one call, in whatever form it comes. A field
+that the server refuses by name costs one more call in the life of a process. In all other cases the candidate
+order is served, with an outcome that says what went wrong; another attempt is made only if the same call may
+succeed a moment later.
 """
 
 from __future__ import annotations
@@ -16,78 +17,78 @@ from benchmarks.lab.service_client import Reply
 from benchmarks.lvlm.event_stream_checks import LVLM, event_problems
 
 STRATEGY, K = "s3", 3
-"""Strategy and items of every request; the fakes rank three labels."""
+"""Strategy and number of items of every request; the fake vendors rank three labels."""
 ATTEMPTS = 3
-"""Calls for one request at most, the first included (``MSR_LVLM_ATTEMPTS``)."""
-TOLD = {"input_tokens": 100, "output_tokens": 10}
-"""Usage that the fakes report, where they report one."""
+"""Number of calls for one request at most, the first included (``MSR_LVLM_ATTEMPTS``)."""
+REPORTED_USAGE = {"input_tokens": 100, "output_tokens": 10}
+"""Usage that the fake vendors report, in behaviours that report one."""
 
-Usage = Literal["told", "estimated", "any"]
-"""Whether an answer's tokens are the vendor's, or estimated and marked so."""
+UsageSource = Literal["reported", "estimated", "any"]
+"""Source of an answer's tokens: reported by the vendor, or estimated by the service and marked so."""
 
 _PICTURES = re.compile("image|picture", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What is right for a behaviour.
+    """The expected outcome of a behaviour.
 
     Attributes:
-        outcomes: outcomes of which any is right.
+        outcomes: outcomes, of which any is right.
         why: reason, for the page.
-        first: fewest and most calls for the first request of a process.
-        later: fewest and most calls for a later request.
-        usage: where the tokens of a request with one call come from.
-        blind: whether the server takes no pictures.
-        outcomes_with_events: outcomes of an event stream where they are others, since what it has sent as the
-            LVLM's stands; empty where they are not.
+        first: smallest and largest number of calls for the first request of a process.
+        later: smallest and largest number of calls for a later request.
+        usage: source of the tokens of a request with one call.
+        refuses_pictures: whether the server refuses pictures.
+        outcomes_with_events: outcomes of an event stream, if they differ because items that were already sent
+            stay; empty if they do not.
     """
 
     outcomes: tuple[str, ...]
     why: str
     first: tuple[int, int] = (1, 1)
     later: tuple[int, int] = (1, 1)
-    usage: Usage = "any"
-    blind: bool = False
+    usage: UsageSource = "any"
+    refuses_pictures: bool = False
     outcomes_with_events: tuple[str, ...] = ()
 
     @property
     def served(self) -> bool:
-        """Whether the LVLM orders the answer."""
+        """Whether the LVLM is expected to order the answer."""
         return "fallback" not in self.outcomes[0]
 
 
-def _whole(why: str, usage: Usage = "told", outcome: str = "ok") -> Expectation:
+def _whole(why: str, usage: UsageSource = "reported", outcome: str = "ok") -> Expectation:
     return Expectation((outcome,), why, usage=usage)
 
 
-def _refused(why: str, *, blind: bool = False) -> Expectation:
-    return Expectation(("ok",), why, first=(2, 2), blind=blind)
+def _refused(why: str, *, refuses_pictures: bool = False) -> Expectation:
+    return Expectation(("ok",), why, first=(2, 2), refuses_pictures=refuses_pictures)
 
 
 def _failed(why: str) -> Expectation:
-    """Expects a failure that may be over a moment later, so every attempt is made."""
+    """Expects a failure that may be over a moment later, so that all attempts are made."""
     return Expectation(("fallback_provider",), why, (ATTEMPTS, ATTEMPTS), (ATTEMPTS, ATTEMPTS))
 
 
 def _unusable(why: str) -> Expectation:
-    return Expectation(("fallback_answer",), why, usage="told")
+    return Expectation(("fallback_answer",), why, usage="reported")
 
 
 _OURS = "the ranking as it was asked for"
 _WRAPPED = "the ranking as it was asked for, with something around it that is no part of the answer"
 _UNFINISHED = "no finish reason, and the text is a complete ranking"
-_UNTOLD = "a whole ranking without usage: the tokens are estimated and marked"
+_NO_USAGE = "a whole ranking without usage: the tokens are estimated and marked"
 _OTHER_FORM = "a whole ranking in another form than the one asked for"
 _FIELD = "refused by the field's name: asked again without it, once in the life of the process"
 _ERROR = "an error told inside a success: tried again, then the candidate order"
 _BUSY = "the server may be back in a moment: tried again, then the candidate order"
 
-Table = Mapping[str, Expectation]
+Expectations = Mapping[str, Expectation]
 
 
-def _table(*lines: tuple[str, Expectation]) -> Table:
-    # Names with the same expectation share a line.
+def _table(*lines: tuple[str, Expectation]) -> Expectations:
+    # Behaviours with the same expectation share a line, separated by spaces.
     return {name: expected for names, expected in lines for name in names.split()}
 
 
@@ -95,7 +96,10 @@ _FIELDS = _table(
     ("no-schema no-max-tokens no-detail no-system", _refused(_FIELD)),
     (
         "no-images",
-        _refused("the server takes no pictures: asked again by title, and the answer says so", blind=True),
+        _refused(
+            "the server takes no pictures: asked again by title, and the answer says so",
+            refuses_pictures=True,
+        ),
     ),
     ("loading html-502", _failed(_BUSY)),
     (
@@ -127,7 +131,7 @@ _OPENAI_STREAM = _table(
     ("usage-floats", _whole("whole numbers written as floats", "any")),
     (
         "usage-null finish-in-content-chunk finish-odd delta-null bom two-choices utf8-split fenced lower",
-        _whole(_UNTOLD, "estimated"),
+        _whole(_NO_USAGE, "estimated"),
     ),
     (
         "list-parts tool-calls",
@@ -148,7 +152,7 @@ _OPENAI_STREAM = _table(
 _OPENAI_PLAIN = _table(
     ("good reasoning think", _whole(_OURS)),
     ("finish-null", _whole(_UNFINISHED)),
-    ("usage-null", _whole(_UNTOLD, "estimated")),
+    ("usage-null", _whole(_NO_USAGE, "estimated")),
     ("list-parts tool-calls", _whole("the ranking in a list of parts, or as a tool's arguments")),
     ("choices-empty", _failed("an answer without an answer in it: tried again, then the candidate order")),
     ("reasoning-only", _unusable("thoughts are no answer, and asking again would buy the same")),
@@ -161,12 +165,14 @@ _ANTHROPIC = _table(
     ("thinking redacted unknown-event", _whole(_WRAPPED)),
     ("two-text", _whole("the ranking in two blocks of text")),
     ("tool-use", _whole("the ranking as a tool's arguments")),
-    ("usage-null", _whole(_UNTOLD, "estimated")),
+    ("usage-null", _whole(_NO_USAGE, "estimated")),
     ("no-schema", _refused(_FIELD)),
     (
         "max-tokens",
         _whole(
-            "cut by the cap: what it placed is used, and the candidate order completes it", "told", "repaired"
+            "cut by the cap: what it placed is used, and the candidate order completes it",
+            "reported",
+            "repaired",
         ),
     ),
     ("refusal empty", _unusable("nothing to use, said in an orderly way: asking again would buy the same")),
@@ -194,8 +200,8 @@ NOT_IN_TABLE = Expectation(
 
 
 def expectation(wire: str, behaviour: str, mode: str) -> Expectation:
-    """Looks up what is right for a behaviour of a wire format's fake when the service asks in a mode."""
-    if wire == "anthropic":  # this fake streams, whatever was asked for
+    """Looks up the expectation for a behaviour of one fake vendor, asked in one mode."""
+    if wire == "anthropic":  # this fake vendor always streams
         return _ANTHROPIC.get(behaviour, NOT_IN_TABLE)
     if behaviour in _FIELDS:
         return _FIELDS[behaviour]
@@ -206,11 +212,11 @@ def expectation(wire: str, behaviour: str, mode: str) -> Expectation:
 
 @dataclass(frozen=True)
 class CountedReply:
-    """A reply, with the calls that it took.
+    """A reply, with the number of calls that it took.
 
     Attributes:
-        reply: what the service answered.
-        calls: number of calls that the fake got for it.
+        reply: reply of the service.
+        calls: number of calls that the fake vendor received for it.
         with_events: whether an event stream was asked for.
     """
 
@@ -220,14 +226,14 @@ class CountedReply:
 
     @property
     def outcome(self) -> str:
-        """The outcome of the answer; without one the status or what went wrong."""
+        """Outcome of the answer; without one the status, or that there was no answer."""
         if self.reply.status not in (200, None):
             return str(self.reply.status)
         return str(self.reply.body.get("outcome", "no answer"))
 
 
 def problems_with(right: Expectation, asked: Sequence[CountedReply]) -> list[str]:
-    """Lists what is wrong with the answers of a behaviour, a sentence each; the first request comes first."""
+    """Returns a sentence for everything that is wrong with the answers of a behaviour, in their order."""
     said: dict[str, list[str]] = {}
     # The first request of a process may cost a call more.
     for number, one in enumerate(asked):
@@ -253,7 +259,7 @@ def _reply_problems(right: Expectation, one: CountedReply, calls: tuple[int, int
     if one.outcome not in outcomes:
         yield f"outcome {one.outcome} instead of {' or '.join(outcomes)}"
     placed = sum(item["source"] == LVLM for item in body["items"])
-    # Served says whose order it is; an answer with one item of the LVLM is the LVLM's.
+    # An answer with at least one item that the LVLM placed is served by the strategy, else by none.
     if (body["served"] == STRATEGY) != bool(placed):
         yield f"served {body['served']} with {placed} items of the LVLM"
     if not calls[0] <= one.calls <= calls[1]:
@@ -265,18 +271,22 @@ def _reply_problems(right: Expectation, one: CountedReply, calls: tuple[int, int
 def _lvlm_problems(
     right: Expectation, one: CountedReply, lvlm: Mapping[str, Any], warnings: Sequence[str]
 ) -> Iterator[str]:
-    if not all(type(lvlm[name]) is int and lvlm[name] >= 0 for name in TOLD):
+    if not all(type(lvlm[name]) is int and lvlm[name] >= 0 for name in REPORTED_USAGE):
         yield f"tokens are whole numbers, not {tokens(lvlm)}"
     if right.usage == "estimated" and not (lvlm["estimated"] and lvlm["input_tokens"] > 0):
         yield f"usage was not told, and the answer says {tokens(lvlm)}"
-    if right.usage == "told" and one.calls == 1 and (lvlm["estimated"] or not TOLD.items() <= lvlm.items()):
+    if (
+        right.usage == "reported"
+        and one.calls == 1
+        and (lvlm["estimated"] or not REPORTED_USAGE.items() <= lvlm.items())
+    ):
         yield f"usage was told, and the answer says {tokens(lvlm)}"
     images = lvlm["shown"]["images"]
     # A warning about a price names the model, and a model here is called no-images.
     warned = any(_PICTURES.search(each) for each in warnings if "price" not in each)
-    if right.blind and (images or not warned):
+    if right.refuses_pictures and (images or not warned):
         yield f"no pictures were seen; the answer says {images} and warns {'too' if warned else 'of nothing'}"
-    if right.served and not right.blind and not images:
+    if right.served and not right.refuses_pictures and not images:
         yield "the pictures were left out"
 
 

@@ -1,7 +1,7 @@
-"""Starts the fake vendors: programs of their own, whose behaviour the model's name chooses.
+"""Starts the fake vendors, programs whose behaviour the model's name chooses, and reads their logs.
 
-They are in a folder with ``fake_openai.py`` and ``fake_anthropic.py``, each run as ``program PORT``. The
-behaviours are the names that its source compares the model with; each request is a line of its log.
+They are ``fake_openai.py`` and ``fake_anthropic.py`` in one folder, each run as ``program PORT``. The names
+of the behaviours are read from the source of a program; each request is one line of its log.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from benchmarks.lab import machine
 from benchmarks.lab.servers import free_port, started, url_of
 
 FOLDER = machine.ROOT.parent / "shared" / "faults"
-"""Folder of the fakes unless ``--fakes`` names one: beside the repository, where there is one."""
+"""Folder of the fake vendors unless ``--fakes`` names another; it may be missing."""
 
 GOOD = "good"
-"""The behaviour of a vendor with which nothing is wrong."""
+"""Name of the behaviour of a healthy vendor."""
 PROGRAMS = {"openai": "fake_openai.py", "anthropic": "fake_anthropic.py"}
-"""Wire format -> file name of the program that speaks it."""
+"""File name of the program, by wire format."""
 MODES = ("plain", "stream")
-"""How the service asks the provider (``MSR_LVLM_STREAM``)."""
+"""Whether the service asks for a plain answer or a stream (``MSR_LVLM_STREAM``)."""
 
-# As the sources of the fakes ask: a case of a match, or a comparison of the model.
+# The sources name a behaviour in a case of a match, or in a comparison of the model.
 _NAMED = re.compile(r'(?:case|get\("model"\) ==) "([a-z0-9-]+)"')
-# One of them logs lines of text, the other JSON.
+# One program logs lines of text, the other JSON.
 _LOGGED = re.compile(r"POST \S+ HTTP/1\.1 (\S+) ")
 
 
 @dataclass(frozen=True)
 class BehaviourCell:
-    """One behaviour of one fake, as the service asks it in one mode.
+    """One behaviour of one fake vendor, asked in one mode.
 
     Attributes:
         wire: wire format, a key of ``PROGRAMS``.
@@ -56,11 +56,11 @@ class BehaviourCell:
 
 @dataclass(frozen=True)
 class FakeVendor:
-    """A running fake.
+    """A fake vendor that is running.
 
     Attributes:
-        wire: wire format that it speaks.
-        url: its address without a path.
+        wire: wire format of the program.
+        url: address of the program, without a path.
         log: file with a line for each of its requests.
     """
 
@@ -69,25 +69,25 @@ class FakeVendor:
     log: Path
 
     def calls(self) -> Counter[str]:
-        """Counts its requests so far, by behaviour."""
+        """Counts the requests so far, by behaviour."""
         # Read anew each time: the program appends while it runs.
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return Counter(model for line in lines if (model := _model(line)))
 
 
 def present(folder: Path) -> bool:
-    """Whether both programs are there."""
+    """Returns whether the folder has both programs."""
     return all((folder / name).is_file() for name in PROGRAMS.values())
 
 
 def behaviours(folder: Path, wire: str) -> tuple[str, ...]:
-    """Lists every model name that the program's source asks for, in its order, the good one first."""
+    """Lists the behaviours that the program's source names, in its order, the good one first."""
     source = (folder / PROGRAMS[wire]).read_text(encoding="utf-8")
     return tuple(dict.fromkeys([GOOD, *_NAMED.findall(source)]))
 
 
 def add_fake_vendor_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares where the fakes are, and which of their behaviours are tried."""
+    """Declares the options for the folder of the fake vendors and for the behaviours that are tried."""
     parser.add_argument(
         "--fakes", type=Path, default=FOLDER, help="folder of the fakes (default: %(default)s)"
     )
@@ -95,7 +95,7 @@ def add_fake_vendor_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def cells_of(arguments: argparse.Namespace) -> list[BehaviourCell]:
-    """Lists every behaviour of both fakes in both modes, or those that ``--only`` names."""
+    """Lists every behaviour of both fake vendors in both modes, or those that ``--only`` names."""
     wanted = set(arguments.only.split(",")) if arguments.only else None
     return [
         BehaviourCell(wire, behaviour, mode)
@@ -107,7 +107,7 @@ def cells_of(arguments: argparse.Namespace) -> list[BehaviourCell]:
 
 
 def missing(arguments: argparse.Namespace) -> bool:
-    """Whether there are no fakes to ask; if so, says it on stderr."""
+    """Returns whether the fake vendors are missing, and then says so on standard error."""
     if present(arguments.fakes):
         return False
     sys.stderr.write(f"no fake vendors in {arguments.fakes}: name their folder with --fakes\n")
@@ -116,7 +116,7 @@ def missing(arguments: argparse.Namespace) -> bool:
 
 @contextmanager
 def running_fake_vendors(folder: Path) -> Iterator[Mapping[str, FakeVendor]]:
-    """Runs both fakes, by wire format, on free ports until the block ends.
+    """Runs both fake vendors on free ports until the block ends, and yields them by wire format.
 
     Raises:
         BenchmarkError: one does not start.
@@ -128,11 +128,11 @@ def running_fake_vendors(folder: Path) -> Iterator[Mapping[str, FakeVendor]]:
 
 @contextmanager
 def running_fake_vendor(folder: Path, wire: str, logs: Path) -> Iterator[FakeVendor]:
-    """Runs one fake on a free port until the block ends.
+    """Runs one fake vendor on a free port until the block ends.
 
     Args:
         folder: folder of the program.
-        wire: wire format that it speaks.
+        wire: wire format of the program.
         logs: folder for its log.
 
     Raises:

@@ -1,1 +1,1 @@
-"""The fault matrix: every fault of the simulator, for every strategy, wire format and mode."""
+"""The fault matrix: tries every fault of the simulator, for every strategy, wire format and mode."""

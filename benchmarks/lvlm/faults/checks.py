@@ -1,6 +1,6 @@
 """Checks the answers, attempts, refused fields and repairs of a cell of the fault matrix.
 
-The checks are pure; each yields a sentence for everything that is wrong.
+The checks are pure functions; each yields a sentence for everything that is wrong.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from service.lvlm.calls.circuit_breaker import MIN_ATTEMPTS
 from service.simulator.faults import NO_SCHEMA
 
 BROKEN_HALFWAY = ("reset_midstream", "error_in_stream", "error_text", "truncated", "no_finish_half")
-"""Faults that break a call off when a part of the ranking has come."""
+"""Faults that break a call off after a part of the ranking."""
 
 REPAIR_KINDS = ("invented", "duplicated", "missing")
+"""Kinds of repairs, as the answer and the service's metrics name them."""
 REPAIRS: Mapping[str, tuple[int, int, int]] = {
     "duplicate": (0, 1, 1),
     "missing": (0, 0, K // 2),
     "unknown": (1, 0, 1),
     "half_label": (0, 0, K // 2 + 1),  # half of them are named, and the last of those only by half
 }
-"""Fault -> number of items repaired in an answer, in the order of ``REPAIR_KINDS``; 0 for other faults."""
+"""Number of items repaired in an answer, by fault, in the order of ``REPAIR_KINDS``; 0 for other faults."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Exchange:
     """One request of a cell and its reply.
 
     Attributes:
-        pool: item ids that were to be ranked.
-        reply: what the service answered.
+        pool: ids of the items to rank.
+        reply: reply of the service.
         with_events: whether an event stream was asked for.
     """
 
@@ -45,7 +46,7 @@ class Exchange:
 
 
 def answer_problems(cell: FaultCell, asked: Iterable[Exchange]) -> Iterator[str]:
-    """Finds answers that are not, at once, a 200 with K different items of the pool and the right outcome."""
+    """Finds answers that are not a 200, at the first attempt, with K different items and a right outcome."""
     for one in asked:
         reply = one.reply
         if reply.attempts != 1:
@@ -63,9 +64,9 @@ def answer_problems(cell: FaultCell, asked: Iterable[Exchange]) -> Iterator[str]
 
 def _outcome_problems(cell: FaultCell, body: Mapping[str, Any], with_events: bool) -> Iterator[str]:
     outcome, lvlm = body["outcome"], body["lvlm"]
-    # What an event stream has said stands when the attempt that it is from breaks off.
-    told = ("partial",) if with_events and cell.fault in BROKEN_HALFWAY else ()
-    if outcome not in EXPECTED[cell.fault][cell.mode] + told:
+    # Items that an event stream has already sent stay when the attempt breaks off.
+    streamed = ("partial",) if with_events and cell.fault in BROKEN_HALFWAY else ()
+    if outcome not in EXPECTED[cell.fault][cell.mode] + streamed:
         yield f"outcome {outcome}"
     if body["served"] != ("none" if outcome.startswith("fallback") else cell.strategy):
         yield f"served {body['served']} with {outcome}"
@@ -78,36 +79,36 @@ def _outcome_problems(cell: FaultCell, body: Mapping[str, Any], with_events: boo
 
 
 def attempt_problems(cell: FaultCell, asks: int, rows: Sequence[LedgerRow], retries: float) -> Iterator[str]:
-    """Compares the simulator's calls and the service's counter of retries with what the fault calls for.
+    """Compares the simulator's calls and the service's counter of retries with those expected of the fault.
 
     Args:
-        cell: cell that they belong to.
+        cell: cell of the calls.
         asks: number of requests that could not be answered without a call.
-        rows: the cell's calls in the simulator's ledger.
-        retries: retries as the service counted them.
+        rows: calls of the cell in the simulator's ledger.
+        retries: number of retries that the service counted.
     """
     least, most = _attempts(cell, asks)
     if not least <= len(rows) <= most:
         wanted = f"{least}" if least == most else f"{least} to {most}"
         yield f"{len(rows)} attempts for {asks} requests, not {wanted}"
-    # A retry that the breaker stops at the last moment is counted and not made.
+    # A retry that the breaker stops after it was counted is not made.
     if not max(0, len(rows) - asks) <= retries <= (cell.attempts - 1) * asks:
         yield f"{len(rows)} attempts for {asks} requests, and {retries:g} counted as retries"
 
 
 def refusal_problems(cell: FaultCell, refused: int) -> Iterator[str]:
-    """Checks that a field was refused once in the life of a process where that is the fault, else never."""
+    """Checks that a field was refused once in the life of a process if that is the fault, else never."""
     wanted = int(cell.fault == NO_SCHEMA)
     if refused != wanted:
         yield f"a field was refused {refused} times, not {wanted}"
 
 
 def _attempts(cell: FaultCell, asks: int) -> tuple[int, int]:
-    """The fewest and the most calls; they differ only where a circuit breaker may be open for a request."""
+    """Returns the smallest and largest number of calls, which differ only if a circuit breaker may open."""
     most = cell.attempts * asks
-    if cell.fault == "401":  # a refused key opens it at once, and for how long is a matter of the clock
+    if cell.fault == "401":  # a refused key opens the breaker at once, for a time
         return 1, most
-    if cell.fault in (*REFUSALS, *BREAKS) and cell.fault != "429":  # too many requests is no failure
+    if cell.fault in (*REFUSALS, *BREAKS) and cell.fault != "429":  # the breaker does not count a 429
         return min(most, MIN_ATTEMPTS), most
     return most, most
 
@@ -115,16 +116,16 @@ def _attempts(cell: FaultCell, asks: int) -> tuple[int, int]:
 def repair_problems(
     cell: FaultCell, asked: Iterable[Exchange], counted: Mapping[str, float]
 ) -> Iterator[str]:
-    """Compares the service's counter of repairs, by kind, with what the answers say.
+    """Compares the service's counter of repairs, by kind, with the numbers in the answers.
 
-    Faults that hang are left out: the call goes on past its answer, which says less than came.
+    Faults that hang are left out: the call goes on after its answer, and may be repaired more.
     """
     if cell.fault in HANGING:
         return
     bodies = [one.reply.body for one in asked]
-    # What failed or was refused has nothing that could be repaired.
-    told = [b["lvlm"] for b in bodies if b.get("outcome") in ("ok", "repaired", "fallback_answer")]
+    # Only an answer that came can be repaired.
+    usable = [b["lvlm"] for b in bodies if b.get("outcome") in ("ok", "repaired", "fallback_answer")]
     for kind in REPAIR_KINDS:
-        answered = 0 if cell.fault == "refusal" else sum(each[kind] for each in told)
+        answered = 0 if cell.fault == "refusal" else sum(each[kind] for each in usable)
         if answered != counted.get(kind, 0):
             yield f"{answered} {kind} answered, {counted.get(kind, 0):g} counted"

@@ -1,8 +1,8 @@
 """Command ``faults``: tries every fault of the simulator, for every strategy, wire format and mode.
 
-Whatever the provider does, the answer must be a 200 with ``k`` different items of the pool, in time, with the
-right outcome; and afterwards the service's metrics must agree with the simulator's ledger. What is right for
-which fault is in `cells` and `checks`.
+With every fault the answer must be a 200 with ``k`` different items of the pool, in time, with the right
+outcome. Afterwards the service's metrics must agree with the simulator's ledger. What is right for each fault
+is in ``cells`` and ``checks``.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from benchmarks.lvlm.faults.cells import (
     HANGING,
     HANGING_DEADLINE,
     MODES,
-    POOL,
+    POOL_SIZE,
     WIRES,
     FaultCell,
     K,
 )
 from benchmarks.lvlm.faults.findings import Findings
-from benchmarks.lvlm.faults.ledgers import NO_CALLS, TOKEN_KINDS, Comparison, Totals
+from benchmarks.lvlm.faults.ledgers import NO_CALLS, TOKEN_KINDS, CallTotals, LedgerComparison
 from benchmarks.lvlm.faults.matrix import Matrix, Observed
 
 STRATEGIES = ("s1", "s3", "s4", "s5")
 MOST_SHOWN = 40
-"""Sentences about single cells; with more, the page counts them by fault instead."""
+"""Number of sentences about single cells that the page shows at most; more are counted by fault instead."""
 _DICTS = re.compile(r"\{.*?\}")
 _CELL = re.compile(r"^\S+@(\w+)-s\d-(?:stream|plain)")
 LATENESS_LIMIT = Limit("worst median lateness in ms", most=50)
@@ -93,7 +93,7 @@ def _page(
             + f"{rounds} rounds, {cells * rounds} answers and the healthy ones "
             + f"once more, {arguments.at_once} at a time\n"
             + f"- deadline {1000 * DEADLINE:.0f} ms, {1000 * HANGING_DEADLINE:.0f} ms for "
-            + f"{', '.join(HANGING)}; k = {K} of {POOL} candidates\n"
+            + f"{', '.join(HANGING)}; k = {K} of {POOL_SIZE} candidates\n"
             + f"- command: `{arguments.command_line}`\n",
             _outcome_table(findings, faults).markdown(),
             "Attempts per answer: the least and the largest mean of a cell (Anthropic's Retry-After is in "
@@ -110,10 +110,10 @@ def _page(
 
 
 def shown(problems: Sequence[str]) -> list[str]:
-    """Lists what is wrong, cell by cell; above ``MOST_SHOWN`` sentences it counts them by fault."""
+    """Returns the problems cell by cell, or above ``MOST_SHOWN`` of them their counts by fault."""
     if len(problems) <= MOST_SHOWN:
         return list(problems)
-    # The numbers in a sentence differ from cell to cell; without them equal sentences can be counted.
+    # The dicts in a sentence differ from cell to cell; without them equal sentences can be counted.
     counted = Counter(_DICTS.sub("{…}", _CELL.sub(r"\1", sentence)) for sentence in problems)
     return [f"{sentence} ({count} times)" for sentence, count in counted.most_common(2 * MOST_SHOWN)]
 
@@ -134,7 +134,7 @@ def _outcome_table(findings: Findings, faults: Sequence[str]) -> Table:
     )
 
 
-def _ledger_table(comparisons: Mapping[tuple[str, str], Comparison]) -> Table:
+def _ledger_table(comparisons: Mapping[tuple[str, str], LedgerComparison]) -> Table:
     rows = []
     for (wire, mode), each in comparisons.items():
         rows.append((f"service: {wire}, {mode}", *_figures(each.ours), "yes" if each.equal else "NO"))
@@ -149,17 +149,17 @@ def _ledger_table(comparisons: Mapping[tuple[str, str], Comparison]) -> Table:
 
 
 def limit_checks(
-    worst: float, comparisons: Mapping[tuple[str, str], Comparison]
+    worst: float, comparisons: Mapping[tuple[str, str], LedgerComparison]
 ) -> list[tuple[str, Limit, Ratio | None]]:
-    """Lists what the matrix is held to: what is measured, the limit, and the ratio to the simulator's figure.
+    """Returns what is measured, its limit and the ratio to the simulator's figure, for each limit.
 
     Args:
-        worst: milliseconds past the deadline, of the latest cell.
-        comparisons: the service's and the simulator's totals, by wire and mode.
+        worst: milliseconds past the deadline of the latest cell.
+        comparisons: totals of the service and of the simulator, by wire format and mode.
     """
     ours = sum((each.ours for each in comparisons.values()), NO_CALLS)
     theirs = sum((each.theirs for each in comparisons.values()), NO_CALLS)
-    # Judged by themselves: among all tokens an error of the estimate would hardly show.
+    # Checked separately: among all tokens an error of the estimates would hardly show.
     ours_cut, theirs_cut = _without_usage(comparisons.values())
     return [
         # One figure and no rounds: median and extremes are the same.
@@ -171,7 +171,7 @@ def limit_checks(
     ]
 
 
-def _without_usage(comparisons: Iterable[Comparison]) -> tuple[Totals, Totals]:
+def _without_usage(comparisons: Iterable[LedgerComparison]) -> tuple[CallTotals, CallTotals]:
     """Adds up the cells in which some usage never arrived: the service's totals and the simulator's."""
     comparisons = list(comparisons)
     return sum((each.cut[0] for each in comparisons), NO_CALLS), sum(
@@ -179,7 +179,7 @@ def _without_usage(comparisons: Iterable[Comparison]) -> tuple[Totals, Totals]:
     )
 
 
-def _tokens(totals: Totals) -> float:
+def _tokens(totals: CallTotals) -> float:
     return totals.tokens["input"] + totals.tokens["output"]
 
 
@@ -187,7 +187,7 @@ def _share(ours: float, theirs: float) -> Ratio | None:
     return Ratio(ours / theirs, ours / theirs, ours / theirs) if theirs else None
 
 
-def _figures(totals: Totals) -> tuple[str, ...]:
+def _figures(totals: CallTotals) -> tuple[str, ...]:
     return (
         f"{totals.calls:.0f}",
         *(f"{totals.tokens[kind]:.0f}" for kind in TOKEN_KINDS),

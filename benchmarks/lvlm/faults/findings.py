@@ -1,4 +1,4 @@
-"""Judges a run of the fault matrix: finds what is wrong, and computes the figures of its tables."""
+"""Evaluates a run of the fault matrix: finds what is wrong, and computes the figures of its tables."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from benchmarks.lvlm.faults.checks import answer_problems, attempt_problems, ref
 from benchmarks.lvlm.faults.ledgers import (
     NO_CALLS,
     TOKEN_KINDS,
-    Comparison,
-    Totals,
+    CallTotals,
+    LedgerComparison,
     refused_field,
     totals_problems,
     without_usage,
@@ -22,11 +22,11 @@ from benchmarks.lvlm.faults.matrix import Observed
 
 
 class Findings:
-    """The answers, the service's metrics and the simulator's ledger of one run, held against each other.
+    """Compares the answers, the service's metrics and the simulator's ledger of one run.
 
     Attributes:
-        problems: a sentence for everything that is not as it must be, cell by cell.
-        comparisons: the service's totals and the simulator's, by wire and mode.
+        problems: sentences about everything that is wrong, cell by cell.
+        comparisons: totals of the service and of the simulator, by wire format and mode.
     """
 
     def __init__(self, observed: Observed) -> None:
@@ -36,7 +36,7 @@ class Findings:
         self._rows: defaultdict[str, list[LedgerRow]] = defaultdict(list)
         self._refused: Counter[str] = Counter()
         for row in observed.ledger:
-            # The call without the field follows at once and is the attempt that counts.
+            # The call without the field follows at once, and is the one that counts as an attempt.
             if refused_field(row):
                 self._refused[row["model"]] += 1
             else:
@@ -45,14 +45,14 @@ class Findings:
         self.comparisons = {(wire, mode): self._compare(wire, mode) for wire in WIRES for mode in MODES}
 
     def attempts(self, fault: str) -> str:
-        """Attempts per answer, as text: the means of the cells with the fewest and with the most."""
+        """Returns the attempts per answer as text: the smallest and the largest mean of a cell."""
         cells = [cell for cell in self._cells if cell.fault == fault]
         means = [len(self._rows[cell.model]) / len(self._asked[cell]) for cell in cells]
         low, high = f"{min(means):.1f}", f"{max(means):.1f}"
         return low if low == high else f"{low}–{high}"
 
     def lateness(self, fault: str) -> float:
-        """Milliseconds past the deadline: the worst cell's median over rounds; negative is early."""
+        """Returns the milliseconds past the deadline, the worst cell's median; negative is early."""
         return max(
             1000 * (median([one.reply.seconds for one in self._asked[cell]]) - cell.deadline)
             for cell in self._cells
@@ -60,7 +60,7 @@ class Findings:
         )
 
     def outcomes(self, fault: str, wire: str, mode: str) -> str:
-        """All outcomes of a fault on one wire format in one mode, as text."""
+        """Returns all outcomes of a fault on one wire format in one mode, as text."""
         found = Counter(
             str(one.reply.body.get("outcome"))
             for cell in self._cells
@@ -70,7 +70,7 @@ class Findings:
         return ", ".join(found)
 
     def _unasked_calls(self) -> Iterator[str]:
-        # The warm-up's calls are not among them: the ledger was cleared after it.
+        # The ledger was cleared after the warm-up, so it has no other calls.
         for model in self._rows.keys() - {cell.model for cell in self._cells}:
             yield f"{model}: {len(self._rows[model])} calls that no cell asked for"
 
@@ -108,24 +108,24 @@ class Findings:
             if fallbacks != counted:
                 yield f"{mode}: fallbacks answered {dict(fallbacks)}, counted {counted}"
 
-    def _compare(self, wire: str, mode: str) -> Comparison:
+    def _compare(self, wire: str, mode: str) -> LedgerComparison:
         cells = [cell for cell in self._cells if (cell.wire, cell.mode) == (wire, mode)]
-        # Whole cells, since the metrics do not tell single calls apart.
+        # Whole cells are compared, since the metrics have no single calls.
         of_cut = [cell for cell in cells if without_usage(self._rows[cell.model])]
         equal = not any(sentence for cell in cells for sentence in self._totals_problems(cell))
-        return Comparison(*self._both(cells), equal, self._both(of_cut))
+        return LedgerComparison(*self._both(cells), equal, self._both(of_cut))
 
-    def _both(self, cells: Sequence[FaultCell]) -> tuple[Totals, Totals]:
+    def _both(self, cells: Sequence[FaultCell]) -> tuple[CallTotals, CallTotals]:
         """Adds up cells: the service's totals, and the simulator's."""
-        theirs = (Totals.of(self._rows[cell.model]) for cell in cells)
+        theirs = (CallTotals.of(self._rows[cell.model]) for cell in cells)
         return sum(map(self._ours, cells), NO_CALLS), sum(theirs, NO_CALLS)
 
-    def _ours(self, cell: FaultCell) -> Totals:
+    def _ours(self, cell: FaultCell) -> CallTotals:
         calls = self._sums(cell, "call_duration_seconds", "provider", sample="count")
         tokens = self._sums(cell, "tokens", "direction")
         dollars = self._sums(cell, "cost_usd", "provider")
         by_kind = {kind: tokens.get(kind, 0.0) for kind in TOKEN_KINDS}
-        return Totals(sum(calls.values()), by_kind, sum(dollars.values()))
+        return CallTotals(sum(calls.values()), by_kind, sum(dollars.values()))
 
     def _sums(self, cell: FaultCell, metric: str, label: str, sample: str = "total") -> dict[str, float]:
         """Adds up a metric of the LVLM stage in a cell, by the values of a label."""

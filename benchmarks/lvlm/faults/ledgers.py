@@ -1,7 +1,7 @@
-"""Compares what calls took by the service's metrics and by the simulator's ledger.
+"""Compares the calls, tokens and dollars of the service's metrics with those of the simulator's ledger.
 
-Where a call's usage arrived, both must be equal to the token; otherwise the service estimates, and says so.
-Pages call both sides books.
+For a call whose usage arrived, both must be equal to the token; for another one the service estimates, and
+marks the estimate. Pages call metrics and ledger books.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _BILLED = {
     "cached_input": "cached_input_tokens",
     "image": "image_tokens",
 }
-"""Kind of tokens -> the ledger's field."""
+"""Field of the ledger, by kind of tokens."""
 
 
 @dataclass(frozen=True)
-class Totals:
-    """What calls took, as the service's metrics or the simulator's ledger have it.
+class CallTotals:
+    """Sums over calls, from the service's metrics or the simulator's ledger.
 
     Attributes:
         calls: number of calls.
-        tokens: tokens by kind: input, output, cached_input and image.
-        dollars: US dollars.
+        tokens: number of tokens by kind: input, output, cached_input and image.
+        dollars: cost in US dollars.
     """
 
     calls: float
@@ -38,7 +38,7 @@ class Totals:
     dollars: float
 
     @classmethod
-    def of(cls, rows: Iterable[LedgerRow]) -> Totals:
+    def of(cls, rows: Iterable[LedgerRow]) -> CallTotals:
         """Adds up rows of the simulator's ledger; tokens of calls that are not billed are left out."""
         rows = list(rows)
         # A call that was refused or broke before any work costs nothing.
@@ -46,58 +46,62 @@ class Totals:
         tokens = {kind: float(sum(row[name] for row in billed)) for kind, name in _BILLED.items()}
         return cls(float(len(rows)), tokens, sum(row["cost_usd"] for row in rows))
 
-    def __add__(self, other: Totals) -> Totals:
+    def __add__(self, other: CallTotals) -> CallTotals:
         tokens = {kind: self.tokens[kind] + other.tokens[kind] for kind in TOKEN_KINDS}
-        return Totals(self.calls + other.calls, tokens, self.dollars + other.dollars)
+        return CallTotals(self.calls + other.calls, tokens, self.dollars + other.dollars)
 
 
-NO_CALLS = Totals(0.0, dict.fromkeys(TOKEN_KINDS, 0.0), 0.0)
+NO_CALLS = CallTotals(0.0, dict.fromkeys(TOKEN_KINDS, 0.0), 0.0)
 
 
 def refused_field(row: LedgerRow) -> bool:
-    """Whether a call was refused for a field and then made without it, which is no attempt of its own."""
+    """Returns whether a call was refused for a field and then repeated without it: both are one attempt."""
     return bool(row["fault"] == NO_SCHEMA and row["outcome"] == "rejected")
 
 
 def without_usage(rows: Iterable[LedgerRow]) -> list[LedgerRow]:
-    """Selects the calls that are billed although the service never got their usage."""
+    """Selects the calls that are billed although their usage never reached the service."""
     return [row for row in rows if row["billed_input_tokens"] and not row["usage_sent"]]
 
 
-def totals_problems(ours: Totals, estimated: Mapping[str, float], rows: Sequence[LedgerRow]) -> Iterator[str]:
+def totals_problems(
+    ours: CallTotals, estimated: Mapping[str, float], rows: Sequence[LedgerRow]
+) -> Iterator[str]:
     """Compares the service's totals of a cell with the simulator's; yields a sentence for each difference.
 
     Args:
-        ours: totals by the service's metrics, estimates included.
+        ours: totals of the service's metrics, estimates included.
         estimated: tokens by kind that the service estimated.
-        rows: the cell's calls in the simulator's ledger.
+        rows: calls of the cell in the simulator's ledger.
     """
     if ours.calls != len(rows):
         yield f"we count {ours.calls:g} calls, the simulator {len(rows)}"
-    untold = without_usage(rows)
-    if bool(untold) != any(estimated.values()):
-        yield f"usage did not arrive for {len(untold)} calls, and we estimate {dict(estimated)}"
-    told = Totals.of(row for row in rows if row["usage_sent"])
-    # The service's metrics hold told and estimated tokens together, and the estimated ones once more.
-    ours_told = {kind: ours.tokens[kind] - estimated.get(kind, 0.0) for kind in TOKEN_KINDS}
-    if ours_told != told.tokens:
-        yield f"told tokens are {ours_told} in our books, {dict(told.tokens)} in the simulator's"
-    if not untold and abs(ours.dollars - told.dollars) > 1e-9:  # what adding floats in another order may make
-        yield f"US dollars are {ours.dollars:.9f} in our books, {told.dollars:.9f} in the simulator's"
+    unreported = without_usage(rows)
+    if bool(unreported) != any(estimated.values()):
+        yield f"usage did not arrive for {len(unreported)} calls, and we estimate {dict(estimated)}"
+    reported = CallTotals.of(row for row in rows if row["usage_sent"])
+    # The service's metrics hold reported and estimated tokens together, and the estimated ones once more.
+    ours_reported = {kind: ours.tokens[kind] - estimated.get(kind, 0.0) for kind in TOKEN_KINDS}
+    if ours_reported != reported.tokens:
+        yield f"told tokens are {ours_reported} in our books, {dict(reported.tokens)} in the simulator's"
+    if (
+        not unreported and abs(ours.dollars - reported.dollars) > 1e-9
+    ):  # what adding floats in another order may make
+        yield f"US dollars are {ours.dollars:.9f} in our books, {reported.dollars:.9f} in the simulator's"
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The service's totals and the simulator's, of one wire format in one mode.
+class LedgerComparison:
+    """The totals of the service and of the simulator, for one wire format in one mode.
 
     Attributes:
-        ours: totals by the service's metrics.
-        theirs: totals by the simulator's ledger.
-        equal: whether they are the same wherever usage arrived.
-        cut: both totals of the cells in which some usage never arrived.
+        ours: totals of the service's metrics.
+        theirs: totals of the simulator's ledger.
+        equal: whether they are equal for all calls whose usage arrived.
+        cut: both totals, of the cells in which the usage of some call never arrived.
     """
 
-    ours: Totals
-    theirs: Totals
+    ours: CallTotals
+    theirs: CallTotals
     equal: bool
-    cut: tuple[Totals, Totals]
+    cut: tuple[CallTotals, CallTotals]

@@ -1,4 +1,4 @@
-"""Sends the requests of the fault matrix to services whose simulator fails, and keeps what comes of them."""
+"""Sends the requests of the fault matrix to services whose simulator fails, and collects the results."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from benchmarks.lab.prometheus import Samples, added, samples
 from benchmarks.lab.servers import running_service
 from benchmarks.lab.service_client import Reply, ServiceClient
 from benchmarks.lab.simulator_control import LedgerRow, SimulatorControl, running_simulator
-from benchmarks.lvlm.faults.cells import ATTEMPTS, HEALTHY, MODES, POOL, WIRES, FaultCell, K
+from benchmarks.lvlm.faults.cells import ATTEMPTS, HEALTHY, MODES, POOL_SIZE, WIRES, FaultCell, K
 from benchmarks.lvlm.faults.checks import Exchange
 from service.catalogue.bundle import Catalogue
 
 HISTORY = 10
-"""Items in the history of every request."""
+"""Number of items in the history of every request."""
 CALL_SECONDS = 8.0
-"""Seconds that a call may take, also when its request has been answered (``MSR_LVLM_CALL_MS``)."""
-PACE = ("--ttft", "0.05", "--tokens-per-second", "400")
+"""Seconds after which a call is ended, also if its request was answered before (``MSR_LVLM_CALL_MS``)."""
+SIMULATOR_OPTIONS = ("--ttft", "0.05", "--tokens-per-second", "400")
 """Options of the simulator: quick, so that a healthy answer is far within the deadline."""
 METRICS = ("msr_lvlm_", "msr_fallbacks_")
 """Prefixes of the service's metrics that are compared with the answers and the simulator's ledger."""
@@ -33,14 +33,14 @@ METRICS = ("msr_lvlm_", "msr_fallbacks_")
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that one run of the matrix left behind.
+    """All results of one run of the matrix.
 
     Attributes:
-        cells: every cell that was asked.
+        cells: cells that were asked.
         rounds: number of times that each cell was asked; a healthy one was asked twice as often.
         asked: requests and replies by cell.
-        ledger: every call in the simulator's ledger, after the last one ended.
-        metrics: what the service of each mode added to its metrics, by mode.
+        ledger: calls in the simulator's ledger, after the last one ended.
+        metrics: increases of the service's metrics, by the mode of the service.
     """
 
     cells: Sequence[FaultCell]
@@ -51,7 +51,7 @@ class Observed:
 
 
 class Matrix:
-    """All cells, and the servers they are tried on: one simulator, and a service for each mode."""
+    """All cells, with the servers that they are tried on: one simulator, and a service for each mode."""
 
     def __init__(
         self,
@@ -60,13 +60,13 @@ class Matrix:
         services: Mapping[str, str],
         catalogue: Catalogue,
     ) -> None:
-        """Asks nothing yet.
+        """Chooses the items of histories; sends no request.
 
         Args:
             cells: cells to try.
             simulator: simulator behind both services.
-            services: mode -> address of a service.
-            catalogue: catalogue that they serve.
+            services: address of the service, by mode.
+            catalogue: catalogue of both services.
 
         Raises:
             BenchmarkError: too few items have captions.
@@ -89,8 +89,8 @@ class Matrix:
             BenchmarkError: one does not start, or too few items have captions.
         """
         with ExitStack() as stack:
-            simulator = stack.enter_context(running_simulator(*PACE, "--prompt-cache"))
-            # By model: all faults play side by side on one simulator.
+            simulator = stack.enter_context(running_simulator(*SIMULATOR_OPTIONS, "--prompt-cache"))
+            # Each cell has a model of its own, so that one simulator has all faults at once.
             script = {cell.model: cell.script for cell in cells if cell.fault != HEALTHY}
             simulator.set_faults({"by_model": script})
             services = {
@@ -130,7 +130,7 @@ class Matrix:
 
     async def _warm_up(self, client: ServiceClient) -> None:
         """Lets both SDKs load and connect before anything is timed."""
-        await client.until_ready()
+        await client.wait_until_ready()
         for wire in WIRES:
             await self._send(client, _warm(wire), self._body(30.0))
 
@@ -172,14 +172,14 @@ class Matrix:
         others = [item for item in self._items if item not in history]
         return {
             "history": history,
-            "candidates": self._draw.sample(others, min(POOL, len(others))),
+            "candidates": self._draw.sample(others, min(POOL_SIZE, len(others))),
             "k": K,
             "deadline_ms": round(1000 * deadline),
         }
 
 
 def _warm(wire: str) -> FaultCell:
-    """A cell for warming up, which no page shows."""
+    """Makes a cell for the warm-up, which is on no page."""
     return FaultCell(HEALTHY, "s3", wire, "warm")
 
 
@@ -203,9 +203,9 @@ def _settings(cells: Sequence[FaultCell], mode: str, simulator: str) -> dict[str
         "MSR_CAPTIONER": "",
         "MSR_LVLM_STREAM": str(mode == "stream").lower(),
         "MSR_LVLM_ATTEMPTS": str(ATTEMPTS),
-        "MSR_LVLM_HEDGE": "0",  # attempts are counted: none beside one that is slow by chance
+        "MSR_LVLM_HEDGE": "0",  # attempts are counted, and one that is slow by chance must not be hedged
         "MSR_LVLM_CALL_MS": str(round(1000 * CALL_SECONDS)),
-        # Simulated calls are free otherwise, and there would be no dollars to compare.
+        # Without this, simulated calls are free, and there would be no dollars to compare.
         "MSR_SIMULATOR_BILLS": "true",
         "MSR_LOG_LEVEL": "error",
         "OPENAI_API_KEY": "rehearsal",
@@ -219,10 +219,10 @@ def _settings(cells: Sequence[FaultCell], mode: str, simulator: str) -> dict[str
 
 
 def _described(catalogue: Catalogue) -> list[str]:
-    """Finds ids of items for histories: a missing caption would be asked for in a call beside the answer's.
+    """Lists ids of items for histories: those with a caption, since a missing one would cause a further call.
 
     Raises:
-        BenchmarkError: there are too few.
+        BenchmarkError: the catalogue has too few of them.
     """
     captioned = {row for captions in catalogue.captions.values() for row in captions}
     items = catalogue.items

@@ -1,10 +1,10 @@
-"""Makes the demo data set: an invented shop whose right answers are known in advance.
+"""Makes the demo data set: an invented shop for which it is known which information helps a recommender.
 
-Every product has attributes that only its title says (brand, feature), attributes that only its picture shows
-for certain (colour, pattern, material; a title names some of them), and a kind that both tell. Shoppers have
-tastes over brand, feature, colour and pattern, which drift, and buy what goes with their last purchase. So a
-recommender that reads titles and sees pictures must beat one that does either alone, and captions of the
-pictures must help one that only reads.
+Every product has attributes that only its title names (brand, feature), attributes that only its picture
+shows for certain (colour, pattern, material; a title names some of them), and a kind that both show. Shoppers
+prefer certain brands, features, colours and patterns, change one preference half-way, and buy what goes with
+their last purchase. So a recommender that reads titles and pictures must beat one that reads either alone,
+and captions of the pictures must help one that reads text alone.
 
 The same seed gives the same records and the same pixels on every machine: random numbers come from
 ``random.Random.random`` alone, whose sequence Python guarantees, and pictures are drawn with integer or
@@ -24,7 +24,7 @@ from models.data.demo.pictures import picture
 from models.data.demo.products import Product, make_products
 from models.data.demo.shoppers import make_histories
 
-SEED = 7
+SEED = 7  # of the committed demo bundle, as the two numbers below
 PRODUCTS = 600
 SHOPPERS = 2000
 
@@ -35,7 +35,7 @@ def generate(pictures: Path, seed: int = SEED, products: int = PRODUCTS, shopper
     Args:
         pictures: existing folder; one 128 × 128 PNG per product is written there.
         seed: seed of everything random.
-        products: number of products; they are the first of a larger shop with the same seed.
+        products: number of products; a larger shop with the same seed begins with the same ones.
         shoppers: number of users.
     """
     stock = make_products(products, seed)

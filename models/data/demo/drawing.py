@@ -1,7 +1,7 @@
-"""Draws with masks: shapes, painted with colours, shades, patterns and the look of materials.
+"""Draws shapes as masks and fills them with colours, shades, patterns and the look of materials.
 
 Everything is drawn twice as large and averaged down. All arithmetic is on integers or exactly rounded by IEEE
-754 (no sines, no drawing library), so the pixels are the same on every machine and with every Pillow.
+754 (no sines, no drawing library), so the pixels do not depend on the machine or on Pillow's version.
 
 Coordinates are pixels of the finished picture, (0, 0) at the top left.
 """
@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 Colour = tuple[int, int, int]
 
 _STEPS = (np.arange(SIZE * SCALE) + 0.5) / SCALE
-X, Y = _STEPS[None, :], _STEPS[:, None]
+X, Y = _STEPS[None, :], _STEPS[:, None]  # coordinates of all points, [1, 256] and [256, 1]
 _SHAPE = (SIZE * SCALE, SIZE * SCALE)
 _COLUMNS, _ROWS = np.arange(SIZE * SCALE)[None, :], np.arange(SIZE * SCALE)[:, None]
 
@@ -50,7 +50,7 @@ def polygon(*points: tuple[float, float]) -> Mask:
 
 
 def turned(middle: float, *profile: tuple[float, float]) -> Mask:
-    """Makes a body turned on a wheel: (y, half width) from top to bottom around the line x = middle."""
+    """Makes a shape symmetric to the line x = middle, such as a vase, from (y, half width), top to bottom."""
     left = [(middle - width, y) for y, width in profile]
     right = [(middle + width, y) for y, width in reversed(profile)]
     return polygon(*left, *right)
@@ -76,15 +76,15 @@ def shrunk(mask: Mask, by: float) -> Mask:
 
 
 class Canvas:
-    """Holds a picture in the making: a colour and a brightness for every point."""
+    """A picture that is being drawn: a colour and a brightness for every point."""
 
     def __init__(self, background: Colour) -> None:
         self._colours = [background]
-        self._paint = np.zeros(_SHAPE, dtype=np.uint8)
-        self._light = np.full(_SHAPE, 100, dtype=np.int16)
+        self._paint = np.zeros(_SHAPE, dtype=np.uint8)  # index into the colours
+        self._light = np.full(_SHAPE, 100, dtype=np.int16)  # per cent, 0 black to 200 white
 
     def fill(self, mask: Mask, colour: Colour) -> None:
-        """Paints over everything below."""
+        """Paints over what was drawn before, at a brightness of 100 %."""
         if colour not in self._colours:
             self._colours.append(colour)
         self._paint[mask] = self._colours.index(colour)
@@ -104,7 +104,7 @@ class Canvas:
         points = shades.take(self._paint * np.intp(201) + self._light, axis=0)
         rows = points[0::SCALE] + points[1::SCALE]
         means = (rows[:, 0::SCALE] + rows[:, 1::SCALE]) // (SCALE * SCALE)
-        # Steps of eight keep a picture below 256 colours, and the eye does not see them.
+        # Steps of eight are not visible, and keep a picture below 256 colours, the limit of a palette.
         return (means // 8 * 8 + 4).astype(np.uint8)
 
 

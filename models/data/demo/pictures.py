@@ -1,4 +1,4 @@
-"""Draws a product of every kind."""
+"""Draws the picture of a product, with one function for each kind of product."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COLOURS: dict[str, Colour] = {
     "black": (44, 44, 50),
     "white": (252, 252, 250),
 }
-SECOND_COLOUR = {"yellow": DARK, "white": (96, 104, 116), "pink": PALE}
+SECOND_COLOUR = {"yellow": DARK, "white": (96, 104, 116), "pink": PALE}  # of a pattern; PALE on the others
 
 
 class Painting:

@@ -1,4 +1,4 @@
-"""Invents the products of the demo shop: what is true of each, and which part of it the title tells."""
+"""Invents the products of the demo shop: the attributes of each, and a title that names some of them."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Kind:
 
     Attributes:
         name: name in the singular, as in a title.
-        categories: two of them, from general to specific.
+        categories: two categories, from general to specific.
         materials: materials that a picture can show.
-        sizes: sizes, told by the title alone.
+        sizes: sizes, which only titles name.
         goes_with: name of the kind that shoppers like to buy next.
     """
 
@@ -63,7 +63,19 @@ KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One product with everything that is true of it; ``title`` tells a part, the picture another."""
+    """One product with all its attributes, some of which the title names and some the picture shows.
+
+    Attributes:
+        item_id: public id, ``D0001`` and up.
+        title: title in the catalogue.
+        kind: kind of product.
+        brand: brand, which only the title names.
+        feature: feature, which only the title names.
+        colour: main colour in the picture.
+        pattern: pattern in the picture.
+        material: material in the picture.
+        slim: whether the shape in the picture is the narrower one.
+    """
 
     item_id: str
     title: str
@@ -91,7 +103,7 @@ def _make_product(item_id: str, kind: Kind, random: Random) -> Product:
     brand, feature = pick(random, BRANDS), pick(random, FEATURES)
     colour, pattern = pick(random, COLOURS), pick(random, PATTERNS)
     material, size = pick(random, kind.materials), pick(random, kind.sizes)
-    # What a picture shows a title may name, each on its own; one in three does.
+    # Of the attributes in the picture the title names each with a probability of one third.
     named = [word for word in (colour, pattern, material) if random.random() < 1 / 3]
     return Product(
         item_id=item_id,

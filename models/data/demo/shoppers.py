@@ -1,4 +1,4 @@
-"""Invents the shoppers of the demo shop: their tastes, and what they buy one after the other."""
+"""Invents the shoppers of the demo shop: their preferences, and what they buy one after the other."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from models.data.dataset import Rows
 from models.data.demo.products import BRANDS, COLOURS, FEATURES, PATTERNS, Product, pick
 
 SHORTEST = 5
-"""Purchases of the user with the fewest."""
+"""Number of purchases of a shopper at least."""
 
 LONGEST = 16
-"""Purchases of the user with the most."""
+"""Number of purchases of a shopper at most."""
 
-# How many times likelier a purchase becomes. Text only: brand, feature. Picture only: colour, pattern.
+# Factors of a purchase's weight. Brand and feature are in the text alone, colour and pattern in the picture.
 LIKED_BRAND = 10.0
 LIKED_FEATURE = 3.0
 LIKED_COLOUR = 10.0
@@ -42,11 +42,12 @@ class Shop:
         self.pattern = column(lambda product: product.pattern)
         self.kind = column(lambda product: product.kind.name)
         self.goes_with = column(lambda product: product.kind.goes_with)
-        # A product's own appeal: of two with equal attributes one may sell three times as often.
+        # A factor of each product, 0.5 to 1.5: of two with equal attributes one may sell three times as
+        # often.
         self.appeal = np.array([0.5 + random.random() for _ in products])
 
     def liked(self, brands: set[str], feature: str, colours: set[str], pattern: str) -> Weights:
-        """Weighs every product by a taste: float64 [products], higher is likelier to be bought."""
+        """Weighs every product by preferences: float64 [products], higher is likelier to be bought."""
         weights = self.appeal.copy()
         weights[np.isin(self.brand, list(brands))] *= LIKED_BRAND
         weights[self.feature == feature] *= LIKED_FEATURE
@@ -75,7 +76,7 @@ def make_histories(products: Sequence[Product], n: int, seed: int) -> tuple[Rows
 def _history(shop: Shop, after: Sequence[Weights], random: Random) -> Rows:
     """Makes the history of one shopper, who likes two brands, a feature, a pattern and two colours.
 
-    One of the colours changes half-way, so that the newest items tell more than the oldest.
+    One of the colours changes half-way, so that the newest items predict the next one better than the oldest.
     """
     brands, feature, pattern = _some(random, BRANDS, 2), pick(random, FEATURES), pick(random, PATTERNS)
     old, kept, new = _some(random, COLOURS, 3)

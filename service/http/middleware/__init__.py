@@ -1,1 +1,1 @@
-"""Around every request: identity and metrics, the API key, the size of the body. Pure ASGI."""
+"""ASGI middleware around every request: observation (id, metrics, log), API key, limit of the body."""

@@ -10,14 +10,15 @@ from service.errors import UnauthorizedError
 from service.http.problems import problem
 
 OPEN_PATHS = frozenset({"/", "/metrics", "/health/live", "/health/ready"})
-"""Paths that are answered without a key: probes, Prometheus and the page's markup have none to show."""
+"""Paths that are answered without a key: probes, Prometheus and browsers that load the page send none."""
 
 
 class ApiKeyAuth:
-    """Answers 401 to a request that shows another key than the deployment's, or none.
+    """Answers 401 to a request with another key than the deployment's, or without one.
 
     Args:
-        api_key: the key, as ``MSR_API_KEY`` has it.
+        app: application that is protected.
+        api_key: key of the deployment (``MSR_API_KEY``).
     """
 
     def __init__(self, app: ASGIApp, api_key: str) -> None:
@@ -45,5 +46,5 @@ class ApiKeyAuth:
     def _is_authorised(self, headers: dict[bytes, bytes]) -> bool:
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         given = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
-        # Takes as long for a wrong key as for a right one.
+        # The time does not depend on how much of the key is right, so it cannot be guessed byte by byte.
         return hmac.compare_digest(given, self._api_key)

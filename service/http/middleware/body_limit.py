@@ -11,7 +11,11 @@ from service.http.problems import problem
 
 
 class BodyLimit:
-    """Answers 413 to a request whose body has more than ``max_bytes`` bytes."""
+    """Answers 413 to a request whose body has more than ``max_bytes`` bytes.
+
+    A body of announced length is refused unread; a chunked one is read whole, up to the limit, before the
+    route is called.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
@@ -48,11 +52,11 @@ class BodyLimit:
         await answer(scope, receive, send)
 
     async def _read(self, receive: Receive) -> bytes | None:
-        """The whole chunked body; None when it is over the limit."""
+        """Reads a chunked body whole; returns None once it is over the limit."""
         body = bytearray()
         while True:
             message = await receive()
-            if message["type"] != "http.request":
+            if message["type"] != "http.request":  # the client has left
                 return bytes(body)
             body += message.get("body", b"")
             if len(body) > self._max_bytes:
@@ -62,7 +66,7 @@ class BodyLimit:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that brings a body which was read already, and after it what comes next."""
+    """Returns a ``receive`` that gives a body which was read already, then what the server sends next."""
     sent = False
 
     async def replayed() -> Message:

@@ -17,20 +17,20 @@ from service.metrics import NONE, Metrics
 
 RECOMMEND_PATH = "/recommend"
 REQUEST_ID = b"x-request-id"
-GONE = 499
-"""The status of a request whose client left before its answer was there (nginx's number for it)."""
+CLIENT_CLOSED_REQUEST = 499
+"""Status, in the histogram and the log, of a request whose client left before the answer (as in nginx)."""
 
-_ACCEPTABLE = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_ACCEPTABLE = re.compile(rb"[A-Za-z0-9._:-]{1,64}")  # a client's request id that is kept
 
 logger = logging.getLogger("service.requests")
 
 
 class Observation:
-    """Observes requests; failed and slow ones like all others.
+    """Gives requests an id and observes their duration and status, those of failed ones too.
 
-    It sets ``request_id`` in ``scope["state"]``; a route may leave ``labels`` there for the histogram, and
-    ``left`` if the client did not read the answer to its end. Pure ASGI: Starlette's ``BaseHTTPMiddleware``
-    costs a task per request.
+    It sets ``request_id`` in ``scope["state"]``. A route may set ``labels`` there, for the histogram, and
+    ``left`` if the client did not read the answer to its end. Pure ASGI, because Starlette's
+    ``BaseHTTPMiddleware`` starts a task per request.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -38,7 +38,7 @@ class Observation:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on and observes what comes of it; other connections are only passed on."""
+        """Passes a request on and observes its response; other connections are only passed on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -47,7 +47,7 @@ class Observation:
         request_id = _request_id(scope)
         state["request_id"] = request_id
         token = logs.REQUEST_ID.set(request_id)
-        status = GONE
+        status = CLIENT_CLOSED_REQUEST
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -56,23 +56,23 @@ class Observation:
                 message["headers"] = [*message.get("headers", ()), (REQUEST_ID, request_id.encode())]
             await send(message)
 
-        recommending = scope["path"] == RECOMMEND_PATH and scope["method"] == "POST"
-        if recommending:
+        is_recommend = scope["path"] == RECOMMEND_PATH and scope["method"] == "POST"
+        if is_recommend:
             self._metrics.inflight_requests.inc()
         try:
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             pass
-        except Exception:  # answered in here, where the request id and the histogram see it
+        except Exception:  # answered here: Starlette's own error handler is outside of this middleware
             logger.exception("unexpected error")
-            if status == GONE:
+            if status == CLIENT_CLOSED_REQUEST:  # no response has begun
                 answer = problem(500, "Internal error", "an unexpected error; the log has it", request_id)
                 await answer(scope, receive, send_with_id)
         finally:
-            if recommending:
+            if is_recommend:
                 self._metrics.inflight_requests.dec()
                 left = bool(state.get("left"))
-                self._observe(time.perf_counter() - started, GONE if left else status, state)
+                self._observe(time.perf_counter() - started, CLIENT_CLOSED_REQUEST if left else status, state)
             logs.REQUEST_ID.reset(token)
 
     def _observe(self, seconds: float, status: int, state: dict[str, object]) -> None:
@@ -99,7 +99,7 @@ class Observation:
 
 
 def _request_id(scope: Scope) -> str:
-    """The client's id if a log line can safely hold it, else a random one of 32 hexadecimal digits."""
+    """Returns the client's id if a log line can safely hold it, else 32 random hexadecimal digits."""
     for name, value in scope["headers"]:
         if name == REQUEST_ID and _ACCEPTABLE.fullmatch(value):
             return str(value.decode())

@@ -1,1 +1,1 @@
-"""The routes, one module for each group."""
+"""Routes of the HTTP API, one module for each group, and how they read requests."""

@@ -1,4 +1,4 @@
-"""What routes declare as parameters: the open services, and the generation that the request reads."""
+"""Provides FastAPI dependencies: the open services, and the generation that the request reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from service.http.services import Services
 
 
 async def services_of(request: Request) -> Services:
-    """Returns what the lifespan opened; async, since FastAPI runs plain functions in its thread pool."""
+    """Returns the services that the lifespan opened."""
+    # Both are async: FastAPI would run a plain function in its thread pool.
     return cast(Services, request.app.state.services)
 
 
@@ -19,7 +20,7 @@ ServicesOf = Annotated[Services, Depends(services_of)]
 
 
 async def generation_of(services: ServicesOf) -> Generation:
-    """Returns what this request reads to its end, whatever is swapped in meanwhile."""
+    """Returns the generation that this request reads to its end, even if another is swapped in meanwhile."""
     return services.generation.get()
 
 

@@ -1,4 +1,4 @@
-"""``POST /events``: what users took since the bundle was made."""
+"""Serves ``POST /events``, which adds items to users' histories after the bundle was made."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from fastapi import APIRouter
 
-from service.catalogue.histories import name_some
+from service.catalogue.histories import list_ids
 from service.errors import InvalidRequestError, UnavailableError
 from service.http.routers.dependencies import GenerationOf, ServicesOf
 from service.http.schemas import EventsAnswer, EventsBody, Problem
@@ -27,7 +27,7 @@ async def post_events(body: EventsBody, services: ServicesOf, generation: Genera
         )
     unknown = [event.item_id for event in body.events if event.item_id not in generation.catalogue.rows]
     if unknown:
-        raise InvalidRequestError(f"nothing was stored; unknown items: {name_some(unknown)}")
+        raise InvalidRequestError(f"nothing was stored; unknown items: {list_ids(unknown)}")
     item_ids = defaultdict(list)
     for event in sorted(body.events, key=lambda event: event.timestamp):
         item_ids[event.user_id].append(event.item_id)

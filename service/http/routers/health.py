@@ -1,4 +1,4 @@
-"""For probes and Prometheus: ``/health/live``, ``/health/ready`` and ``/metrics``."""
+"""Serves ``/health/live`` and ``/health/ready`` for probes, and ``/metrics`` for Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/items`` and ``/users``: what the bundle holds, in pages."""
+"""Serves ``/items`` and ``/users``: the bundle's items, images and users, in pages, and their histories."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 422: {"mo
 
 router = APIRouter(tags=["catalogue"])
 
-Limit = Annotated[int, Query(ge=1, le=100)]
+PageLimit = Annotated[int, Query(ge=1, le=100)]
 After = Annotated[str | None, Query(max_length=256, description="The `next` of the page before")]
 
 
@@ -26,7 +26,7 @@ After = Annotated[str | None, Query(max_length=256, description="The `next` of t
 async def list_items(
     generation: GenerationOf,
     q: Annotated[str, Query(max_length=256, description="Words that the item's name must hold")] = "",
-    limit: Limit = 20,
+    limit: PageLimit = 20,
     after: After = None,
 ) -> ItemsAnswer:
     """Items in catalogue order."""
@@ -39,7 +39,7 @@ async def list_items(
     words = q.casefold().split()
     rows = range(start, len(catalogue.items))
     matching = (row for row in rows if _matches(catalogue.items[row].name.casefold(), words))
-    page = list(islice(matching, limit + 1))
+    page = list(islice(matching, limit + 1))  # one more, which shows that there is a next page
     items = [item_answer(catalogue, row) for row in page[:limit]]
     return ItemsAnswer(items=items, next=items[-1].item_id if len(page) > limit else None)
 
@@ -63,7 +63,7 @@ async def get_item(item_id: Annotated[str, Path(max_length=256)], generation: Ge
 
 
 @router.get("/users", responses={422: {"model": Problem}})
-async def list_users(generation: GenerationOf, limit: Limit = 20, after: After = None) -> UsersAnswer:
+async def list_users(generation: GenerationOf, limit: PageLimit = 20, after: After = None) -> UsersAnswer:
     """Users of the bundle, with the length of their stored history."""
     histories = generation.catalogue.histories
     start = 0
@@ -96,7 +96,7 @@ async def user_history(
 
 
 def item_answer(catalogue: Catalogue, row: int) -> ItemAnswer:
-    """One item as JSON says it."""
+    """Returns one item as it is answered."""
     item = catalogue.items[row]
     return ItemAnswer(
         item_id=item.item_id,

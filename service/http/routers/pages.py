@@ -1,4 +1,4 @@
-"""``GET /``: one page to try the service by hand."""
+"""Serves ``GET /``, one page to try the service by hand."""
 
 from __future__ import annotations
 

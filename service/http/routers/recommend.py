@@ -1,4 +1,4 @@
-"""``POST /recommend``: one recommendation, as JSON or as events while it is made."""
+"""Serves ``POST /recommend``: one recommendation, as JSON or as server-sent events while it is made."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from service.http.answer import answer, labels
 from service.http.event_stream import MEDIA_TYPE, EventStream
 from service.http.routers.dependencies import services_of
-from service.http.routers.request_parsing import described, read_body, read_query
+from service.http.routers.request_parsing import openapi_operation, read_body, read_query
 from service.http.schemas import Problem, RecommendAnswer, RecommendBody, RecommendQuery
 from service.recommender import Recommendation, RecommendationRequest
 from service.strategies import STRATEGIES
@@ -21,7 +21,7 @@ router = APIRouter(tags=["recommend"])
 @router.post(
     "/recommend",
     response_model=RecommendAnswer,
-    openapi_extra=described(RecommendQuery, RecommendBody),
+    openapi_extra=openapi_operation(RecommendQuery, RecommendBody),
     responses={
         200: {
             "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
@@ -40,19 +40,19 @@ async def recommend(request: Request) -> Response:
     """
     state, services = request.scope["state"], await services_of(request)
     query = read_query(request, RecommendQuery)
-    state["labels"] = {"strategy": query.strategy}
-    asked = request_of(await read_body(request, RecommendBody), query)
+    state["labels"] = {"strategy": query.strategy}  # of a request that is refused from here on
+    recommendation_request = to_recommendation_request(await read_body(request, RecommendBody), query)
     if MEDIA_TYPE in request.headers.get("accept", ""):
-        return await _watched(request, asked)
+        return await _streamed(request, recommendation_request)
     generation = services.generation.get()
-    recommendation = await services.recommender.recommend(asked, generation)
+    recommendation = await services.recommender.recommend(recommendation_request, generation)
     state["labels"] = labels(recommendation)
     content = answer(recommendation, state["request_id"])
     return Response(orjson.dumps(content), media_type="application/json")
 
 
-def request_of(body: RecommendBody, query: RecommendQuery) -> RecommendationRequest:
-    """Returns what a client asked for in the recommender's own words."""
+def to_recommendation_request(body: RecommendBody, query: RecommendQuery) -> RecommendationRequest:
+    """Returns the request of the recommender that query and body ask for."""
     return RecommendationRequest(
         strategy=STRATEGIES[query.strategy],
         user_id=body.user_id,
@@ -73,23 +73,23 @@ def request_of(body: RecommendBody, query: RecommendQuery) -> RecommendationRequ
     )
 
 
-async def _watched(request: Request, asked: RecommendationRequest) -> Response:
+async def _streamed(request: Request, recommendation_request: RecommendationRequest) -> Response:
     state, services = request.scope["state"], await services_of(request)
 
-    def rescued(recommendation: Recommendation) -> None:
+    def count_rescue(recommendation: Recommendation) -> None:
         services.metrics.fallbacks.labels(str(recommendation.outcome)).inc()
         state["labels"] = labels(recommendation)
 
     generation = services.generation.get()
-    stream = EventStream(state["request_id"], rescued)
+    stream = EventStream(state["request_id"], count_rescue)
 
     async def recommending() -> Recommendation:
-        recommendation = await services.recommender.recommend(asked, generation, stream)
+        recommendation = await services.recommender.recommend(recommendation_request, generation, stream)
         state["labels"] = labels(recommendation)
         return recommendation
 
-    await stream.begin(recommending())
-    # Proxies that buffer would turn the stream into a plain answer.
+    await stream.start(recommending())
+    # The header x-accel-buffering keeps nginx from collecting the events until the answer is complete.
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
     return _EventResponse(stream, headers)
 

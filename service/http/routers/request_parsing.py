@@ -1,7 +1,8 @@
 """Reads query and body of a request straight into pydantic models, and describes them to OpenAPI.
 
-FastAPI's own parameter handling costs several times what validation itself does; on the hot path the models
-read query and body themselves. The description is made from the same models, so the two cannot differ.
+FastAPI's own handling of parameters takes several times as long as the validation itself, so the route that
+is called most gives query and body to the models directly. Its OpenAPI description is made from the same
+models, so the two cannot differ.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from pydantic import BaseModel, ValidationError
 M = TypeVar("M", bound=BaseModel)
 
 MAX_FIELDS = 32
-"""Parameters that a query string may have: more than any operation has; more are refused unread."""
+"""Parameters that a query string may have, more than any route takes; a longer one is refused unparsed."""
 
 
-def described(query: type[BaseModel], body: type[BaseModel]) -> dict[str, Any]:
+def openapi_operation(query: type[BaseModel], body: type[BaseModel]) -> dict[str, Any]:
     """Returns the OpenAPI parameters and request body of an operation."""
     schema = query.model_json_schema()
     required = schema.get("required", ())
@@ -37,7 +38,7 @@ def described(query: type[BaseModel], body: type[BaseModel]) -> dict[str, Any]:
 
 
 def read_query(request: Request, model: type[M]) -> M:
-    """Returns the query string as a frozen model.
+    """Returns the query string as a model, which must be frozen: equal query strings share one object.
 
     Raises:
         RequestValidationError: a value is wrong, unknown or given twice.
@@ -68,7 +69,7 @@ async def read_body(request: Request, model: type[M]) -> M:
     """Returns the JSON body as a model.
 
     Raises:
-        RequestValidationError: it is not JSON, or a value is wrong or unknown.
+        RequestValidationError: the body is not JSON, or a value is wrong or unknown.
     """
     try:
         return model.model_validate_json(await request.body())
@@ -77,5 +78,6 @@ async def read_body(request: Request, model: type[M]) -> M:
 
 
 def _located(part: str, error: ValidationError) -> RequestValidationError:
+    """Returns FastAPI's form of an error, with ``query`` or ``body`` before the location of each fault."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     return RequestValidationError([{**problem, "loc": (part, *problem["loc"])} for problem in problems])

@@ -1,1 +1,1 @@
-"""The simulated model: it parses the prompt, then ranks, describes, or answers badly on purpose."""
+"""The simulated model: parses prompts, ranks candidates, describes pictures and malforms answers."""

@@ -10,7 +10,7 @@ from service.simulator.answers.prompt_parser import ParsedPrompt, PromptForm
 
 PROSE = "The user seems to like plain, useful things, so I would look at those first.\n"
 _LISTS = {PromptForm.LABEL: "ranking", PromptForm.PAPER: "recommendations"}
-_UNKNOWN = "ZZ"  # no prompt has as many as 702 candidates, so that no label is ZZ
+_UNKNOWN = "ZZ"  # a label that no prompt has: it would be that of candidate 702
 _ENDLESS = 2_000  # entries of a list that never closes
 
 
@@ -51,6 +51,7 @@ def _up_to_half(proposal: Mapping[str, Any], key: str) -> str:
     return text + last[:2]
 
 
+# Faults that change the text of any answer.
 _TEXTS: Mapping[str, Callable[[str], str]] = {
     "refusal": lambda text: "",
     "empty": lambda text: "",
@@ -69,6 +70,7 @@ def _thoughts(entries: list[str], prompt: ParsedPrompt) -> str:
 
 
 def _one_based(entries: list[str], prompt: ParsedPrompt) -> str:
+    """Writes positions in the prompt, from 1, instead of labels."""
     positions = {candidate.name: position for position, candidate in enumerate(prompt.candidates, start=1)}
     return json.dumps({"ranking": [positions[entry] for entry in entries]})
 
@@ -115,6 +117,7 @@ def _half_label(entries: list[str], prompt: ParsedPrompt) -> list[str]:
     return [*others[: len(half) - 1], double]
 
 
+# Faults that change the entries of the ranking alone.
 _ENTRIES: Mapping[str, Callable[[list[str], ParsedPrompt], Any]] = {
     "duplicate": lambda entries, _: [entries[0], *entries][: len(entries)],
     "missing": _half,

@@ -1,4 +1,4 @@
-"""The simulated model: describes the pictures of a request, ranks its candidates and writes the answer."""
+"""Simulates a model: describes the pictures of a request, ranks its candidates and writes the answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.simulator.vision.description_cache import CachedDescriber
 from service.simulator.vision.picture_cells import count_items
 
 ANSWER_PREFIX = "Simulated answer:"
-"""Begins every explanation and every answer to a chat, so that none is taken for a real model's."""
+"""Beginning of every explanation and every answer to a chat, so that none is taken for a real model's."""
 
 _CHAT_ANSWER = (
     f"{ANSWER_PREFIX} this simulator ranks candidates and describes pictures; the prompt holds neither a "
@@ -28,7 +28,7 @@ class SimulatedModel:
     Not safe for several threads at once.
 
     Args:
-        seed: breaks ties between equal candidates.
+        seed: seed that breaks ties between equal candidates.
     """
 
     def __init__(self, seed: int) -> None:

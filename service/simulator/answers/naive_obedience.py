@@ -1,8 +1,8 @@
-"""A naive model that follows instructions wherever they stand outside the data, to test prompt injection.
+"""Simulates a naive model, which follows every instruction outside the data, to test prompt injection.
 
-Text inside the data block is inert. The data ends at the first ``</data>``, as for a model that reads from
-front to back; in the paper's form the lines that are JSON lists are data. All text outside is an instruction,
-and so is text that breaks out of a string in the data.
+Text inside the data block is never an instruction. The block ends at the first ``</data>``, as for a model
+that reads from front to back; in the paper's form the data are the lines that are JSON lists. So an
+instruction in a title works if the title ends the block or breaks out of its string.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def find_instructions(request: ChatRequest) -> tuple[Instruction, ...]:
 
 
 def obey(instructions: Sequence[Instruction], text: str, prompt: ParsedPrompt) -> str:
-    """Changes an answer as the instructions say."""
+    """Changes an answer to a prompt as the instructions say."""
     key = {PromptForm.LABEL: "ranking", PromptForm.PAPER: "recommendations"}.get(prompt.form)
     if key is None:
         return " ".join(what for kind, what in instructions if kind == "say") or text

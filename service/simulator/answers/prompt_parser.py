@@ -38,8 +38,8 @@ class HistoryItem:
     """An item of the history.
 
     Attributes:
-        title: empty when the prompt has none.
-        caption: empty when the prompt has none.
+        title: title; empty when the prompt has none.
+        caption: caption; empty when the prompt has none.
         pictured: whether one of the pictures, or a cell of the only one, shows it.
     """
 
@@ -53,8 +53,8 @@ class Candidate:
     """An item to rank.
 
     Attributes:
-        name: what the answer calls it: its label, or its title in the paper form.
-        title: empty when the prompt has none.
+        name: name of the item in the answer: its label, or its title in the paper form.
+        title: title; empty when the prompt has none.
     """
 
     name: str
@@ -63,14 +63,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class ParsedPrompt:
-    """What a prompt asks.
+    """What a prompt asks for.
 
     Attributes:
         form: form of the prompt.
         history: items that the user took, oldest first.
-        candidates: items to rank, as shown.
+        candidates: items to rank, in the order of the prompt.
         ranked: whether the order of the candidates is the candidate model's, rather than shuffled.
-        top: names that the answer gives, 1 to the number of candidates; 0 when nothing is ranked.
+        top: number of names that the answer gives, 1 to the number of candidates; 0 when nothing is ranked.
         explain: whether the answer has an explanation.
     """
 

@@ -19,9 +19,9 @@ from service.simulator.vision.colours import FAMILIES
 from service.simulator.vision.description import Description
 
 _RECENCY = 0.85  # weight of an item of the history relative to the next newer one
-_CAPTION_WEIGHT = 0.7  # captions are longer than titles: a word in one says less
-_PICTURE_WEIGHT = 0.8
-_PRIOR_WEIGHT = 0.6  # trust in a shown order, relative to the best content match
+_CAPTION_WEIGHT = 0.7  # of a word of a caption, relative to one of a title: captions have more words
+_PICTURE_WEIGHT = 0.8  # of a word that describes a picture, relative to one of a title
+_PRIOR_WEIGHT = 0.6  # of the first rank in a shown order, relative to the best content match
 _WORD = re.compile(r"[^\W\d_]{3,}")  # letters of any script; sizes and units are not tastes
 _STOP_WORDS = frozenset(
     ("and", "are", "background", "for", "from", "into", "its", "object", "pack", "set", "that", "the", "this",
@@ -33,7 +33,7 @@ Weights = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """An order of the candidates, and why its first is first.
+    """An order of the candidates, and the words that put the first one there.
 
     Attributes:
         order: positions of the candidates in the prompt, from 0, best first.
@@ -49,15 +49,15 @@ def rank(prompt: ParsedPrompt, descriptions: Sequence[Description], seed: int) -
 
     Args:
         prompt: history and candidates.
-        descriptions: what the pictures show, in the order of the pictured items of the history.
-        seed: breaks ties, so that equal candidates do not keep the order in which they were shown.
+        descriptions: descriptions of the pictures, in the order of the pictured items of the history.
+        seed: seed of the tie breaker: equal candidates do not keep the order in which they were shown.
     """
     titles = [_words(candidate.title) for candidate in prompt.candidates]
     rarity = _rarity([*titles, *(_words(item.title) for item in prompt.history)])
     profile = _weigh(_profile(prompt.history, descriptions), rarity)
     vectors = [_weigh(dict(Counter(words)), rarity) for words in titles]
     content = _scaled([_cosine(profile, vector) for vector in vectors])
-    # The discount of NDCG: of a shown order, the difference between first and second says most.
+    # The discount of NDCG (Järvelin & Kekäläinen 2002): the first ranks of a shown order count most.
     prior = [_PRIOR_WEIGHT / log2(rank + 2) if prompt.ranked else 0.0 for rank in range(len(content))]
     scores = [match + trust for match, trust in zip(content, prior, strict=True)]
     ties = [_tie_breaker(seed, candidate.title, candidate.name) for candidate in prompt.candidates]

@@ -1,4 +1,4 @@
-"""Makes the reply to a request that was read, whether it came alone or in a batch."""
+"""Makes the reply to a request that was read, whether it came as a single call or in a batch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 import time
 from concurrent.futures import Executor
 
+from service.simulator.accounting import text_tokens
+from service.simulator.accounting.ledger import Ledger, LedgerEntry
 from service.simulator.answers.malformed import malform
 from service.simulator.answers.model import SimulatedModel
 from service.simulator.answers.naive_obedience import find_instructions, obey
 from service.simulator.answers.prompt_parser import parse_prompt
-from service.simulator.books import text_tokens
-from service.simulator.books.ledger import Ledger, LedgerEntry
 from service.simulator.contracts import ChatRequest, RejectedError, Reply
 from service.simulator.faults import MALFORMED_ANSWERS, Fault, FaultInjector
 from service.simulator.vision.picture_cells import BrokenPictureError
@@ -21,10 +21,10 @@ class Replier:
     """Asks the model, malforms the answer as a fault asks, cuts it at its cap and enters it into the ledger.
 
     Args:
-        model: writes the answers.
-        executor: runs the model; of one thread.
-        ledger: keeps the pictures of requests.
-        faults: says whether the model obeys instructions.
+        model: model that writes the answers.
+        executor: executor with one thread, in which the model runs.
+        ledger: ledger that keeps the pictures of requests.
+        faults: injector whose script has the switch for obedience to instructions.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Replier:
         pieces = text_tokens.split(text)
         # The cap counts output tokens, as the vendors do.
         cut = request.max_tokens is not None and request.max_tokens < len(pieces)
-        # Both faults end in the middle of the list, as an answer does that its cap ended.
+        # Both faults end in the middle of the list, as if the cap had ended the answer.
         half = bool(fault and fault.name in ("half_label", "endless"))
         reply = Reply(
             request_id,

@@ -1,4 +1,4 @@
-"""Structured output: which JSON schemas the vendors accept, and values that satisfy a schema."""
+"""Checks which JSON schemas the vendors accept for structured output, and makes values that satisfy one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ANTHROPIC_REFUSES = (
 
 
 def objection(schema: Schema) -> str | None:
-    """Says why no answer can be made for a schema, strict or not; None if one can."""
+    """Returns why no answer can be made for a schema, strict or not; None if one can."""
     try:
         # Making a value follows every reference that is required, and listing the nodes visits the rest.
         fit(schema, {})
@@ -28,7 +28,7 @@ def objection(schema: Schema) -> str | None:
 
 
 def openai_objection(schema: Schema) -> str | None:
-    """Says why OpenAI's strict mode refuses a schema; None if it does not."""
+    """Returns why OpenAI's strict mode refuses a schema; None if it does not."""
     if broken := objection(schema):
         return broken
     if schema.get("type") != "object":
@@ -52,7 +52,7 @@ def openai_objection(schema: Schema) -> str | None:
 
 
 def anthropic_objection(schema: Schema) -> str | None:
-    """Says why Anthropic's structured output refuses a schema; None if it does not."""
+    """Returns why Anthropic's structured output refuses a schema; None if it does not."""
     if broken := objection(schema):
         return broken
     for _, node in _nodes(schema):
@@ -122,6 +122,7 @@ def _fit_array(schema: Schema, proposal: Any, root: Schema) -> list[Any]:
 
 
 def _admits(schema: Schema, value: Any) -> bool:
+    """Returns whether a value has the type of a schema or is in its enum; its members are not checked."""
     if "enum" in schema:
         return value in schema["enum"]
     kind = _PYTHON_TYPES.get(schema.get("type", ""))
@@ -142,6 +143,7 @@ def _resolve(schema: Schema, root: Schema) -> Schema:
 
 
 def _nodes(schema: Schema, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Schema]]:
+    """Iterates over a schema and all schemas inside it, each with its path from the root."""
     yield path, schema
     for group in ("properties", "$defs"):
         for name, node in schema.get(group, {}).items():

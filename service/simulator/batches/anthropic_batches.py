@@ -26,7 +26,7 @@ from service.simulator.wire.request_body import MAX_BATCH_BODY, read_body
 
 _PATH = "/v1/messages/batches"
 _MAX_REQUESTS = 100_000  # Anthropic's limit; beyond, 400
-_MAX_PAGE = 1_000  # batches
+_MAX_PAGE = 1_000  # batches on a page; a larger limit is refused
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _OUTCOMES = ("succeeded", "errored", "canceled", "expired")
 
@@ -70,7 +70,7 @@ class AnthropicBatches:
     """Keeps all batches of the Anthropic wire, and serves the calls about them.
 
     Args:
-        calls: makes the calls of a batch.
+        calls: maker of the calls of a batch.
         seconds: seconds from a batch's creation to its end.
     """
 

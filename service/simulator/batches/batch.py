@@ -1,4 +1,4 @@
-"""A batch of requests from its creation to its end, alike for both vendors, and the store of batches."""
+"""Runs a batch of requests from its creation to its end, alike for both vendors, and stores batches."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ COMPLETION_WINDOW = 86_400  # seconds in which both vendors promise to answer; a
 
 @dataclass(kw_only=True)
 class Batch:
-    """A batch; the vendors' day passes in ``seconds``.
+    """A batch, which takes ``seconds`` where a vendor takes up to a day.
 
     Attributes:
-        id: id that the client knows it by.
+        id: id that the client was given.
         seconds: seconds from its creation to its end.
-        total: requests in it; 0 until they are counted.
-        counts: requests by outcome, once they have one.
-        created_at: seconds since the epoch.
-        cancelling_at: seconds since the epoch when it was cancelled; None until then.
-        ended_at: seconds since the epoch; None until then.
+        total: number of its requests; 0 until they are counted.
+        counts: numbers of requests by outcome, once they have one.
+        created_at: time of its creation in seconds since the epoch.
+        cancelling_at: time of its cancellation in seconds since the epoch; None until then.
+        ended_at: time of its end in seconds since the epoch; None until then.
     """
 
     id: str
@@ -49,7 +49,7 @@ class Batch:
 
         Args:
             requests: custom ids and parameters, ``total`` of them.
-            calls: makes the calls.
+            calls: maker of the calls.
         """
         for position, (custom_id, params) in enumerate(requests, 1):
             # Calls are spread evenly: the k-th of n begins at k / (n + 1) of the time.
@@ -65,7 +65,7 @@ class Batch:
         """Waits until a share (0 to 1) of the batch's seconds has passed, or until it is cancelled."""
         wait = self._began + share * self.seconds - time.monotonic()
         if wait <= 0 or self._cancelled.is_set():
-            await asyncio.sleep(0)  # a late batch yields to other calls between its own
+            await asyncio.sleep(0)  # a batch that is late still yields to other calls between its own
             return
         with suppress(TimeoutError):
             await asyncio.wait_for(self._cancelled.wait(), wait)

@@ -6,9 +6,9 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from service.simulator.accounting.accounts import Accounts
+from service.simulator.accounting.ledger import LedgerEntry
 from service.simulator.answers.replier import Replier
-from service.simulator.books.books import Books
-from service.simulator.books.ledger import LedgerEntry
 from service.simulator.contracts import RejectedError, Wire
 from service.simulator.faults import CONNECTION_FAULTS, REJECTIONS, Fault, FaultInjector
 
@@ -21,7 +21,7 @@ class BatchResult:
 
     Attributes:
         custom_id: id that the client gave the request.
-        outcome: one of `Outcome`, in Anthropic's words.
+        outcome: one of ``Outcome``, named as by Anthropic.
         request_id: id that the simulator gave the call.
         status: HTTP status that a single call would have had; None when the request was not executed.
         body: JSON of the answer or the error; None when the request was not executed.
@@ -35,23 +35,23 @@ class BatchResult:
 
 
 class BatchCalls:
-    """Makes the calls of one vendor's batches, without limits per minute and capacity.
+    """Makes the calls of one vendor's batches, to which limits per minute and capacity do not apply.
 
     A scripted rejection becomes the error of the request that meets it, and a fault of answers malforms its
     answer. ``black_hole`` makes a request expire, and every other fault of a connection becomes a 500. A
     request without an answer is not billed.
     """
 
-    def __init__(self, wire: Wire, replier: Replier, faults: FaultInjector, books: Books) -> None:
+    def __init__(self, wire: Wire, replier: Replier, faults: FaultInjector, accounts: Accounts) -> None:
         self._wire = wire
         self._replier = replier
         self._faults = faults
-        self._books = books
+        self._accounts = accounts
 
     async def make(self, batch: str, custom_id: str, params: dict[str, Any]) -> BatchResult:
         """Makes a call of a batch; ``params`` is the JSON that the body of a single call would be."""
         request_id = f"req_{uuid.uuid4().hex}"
-        with self._books.ledger.record(self._wire.name, batch) as entry:
+        with self._accounts.ledger.record(self._wire.name, batch) as entry:
             try:
                 body = await self._answer(params, entry, request_id)
             except RejectedError as error:
@@ -61,7 +61,7 @@ class BatchCalls:
             if body is None:
                 entry.outcome = "expired"
                 return BatchResult(custom_id, "expired", request_id)
-            self._books.biller.bill(entry, entry.output_tokens)
+            self._accounts.biller.bill(entry, entry.output_tokens)
             return BatchResult(custom_id, "succeeded", request_id, 200, body)
 
     def skip(self, custom_id: str) -> BatchResult:
@@ -80,7 +80,7 @@ class BatchCalls:
             raise RejectedError(
                 400, "invalid_request_error", "stream: not supported in a batch", param="stream"
             )
-        # A call that never ends is one that the vendor's day ends.
+        # A call that never ends expires at the end of the vendor's day.
         if fault and fault.name == "black_hole":
             return None
         self._refuse(fault)

@@ -23,7 +23,7 @@ from service.simulator.wire import request_checks
 from service.simulator.wire.openai.errors import refused
 from service.simulator.wire.request_body import read_body
 
-_MAX_PAGE = 100  # batches
+_MAX_PAGE = 100  # batches on a page; a larger limit is refused
 # OpenAI's API reference, "metadata".
 _MAX_METADATA, _MAX_KEY, _MAX_VALUE = 16, 64, 512  # pairs, characters, characters
 # Outcome: error code and message of a request that was not executed.
@@ -44,8 +44,8 @@ class OpenAIBatch(Batch):
         input_file_id: id of the file of requests.
         metadata: pairs that the client gave; None without any.
         errors: mistakes of the input, any of which fails the whole batch.
-        in_progress_at: seconds since the epoch when the input was checked; None until then.
-        finalizing_at: seconds since the epoch when the last call was made; None until then.
+        in_progress_at: time at which the input was checked, in seconds since the epoch; None until then.
+        finalizing_at: time at which the last call was made, in seconds since the epoch; None until then.
         output_file_id: id of the file of answers; None without any.
         error_file_id: id of the file of errors; None without any.
     """
@@ -60,7 +60,7 @@ class OpenAIBatch(Batch):
 
     @property
     def status(self) -> str:
-        """Status in OpenAI's words; the batch has expired when one of its requests has."""
+        """Status as OpenAI names it; the batch has expired when one of its requests has."""
         if self.ended_at is not None:
             if self.errors:
                 return "failed"
@@ -109,7 +109,7 @@ class OpenAIBatches:
 
     Args:
         files: files of requests and of answers.
-        calls: makes the calls of a batch.
+        calls: maker of the calls of a batch.
         seconds: seconds from a batch's creation to its end.
     """
 

@@ -21,7 +21,7 @@ from service.simulator.wire.request_body import MAX_BATCH_BODY, limit_body
 
 INPUT, OUTPUT = "batch", "batch_output"
 _MAX_BYTES = 200 * 2**20  # of an input file, OpenAI's limit; beyond, 413
-_KEPT = 30 * 86_400  # seconds until a file expires, by its description; the simulator deletes none by itself
+_KEPT = 30 * 86_400  # seconds until a file expires, as its description says; the simulator deletes none
 _MAX_FIELDS = 10  # of an upload's form; beyond, 400
 
 
@@ -33,8 +33,8 @@ class File:
         name: name that the client gave, ending in ``.jsonl``.
         purpose: ``batch`` for requests, ``batch_output`` for answers and errors.
         content: bytes of the file.
-        id: ``file-`` and 32 hexadecimal digits.
-        created_at: seconds since the epoch.
+        id: id of the file, ``file-`` and 32 hexadecimal digits.
+        created_at: time of its creation in seconds since the epoch.
     """
 
     name: str

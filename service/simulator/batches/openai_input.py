@@ -10,7 +10,7 @@ from service.simulator.wire import request_checks
 
 ENDPOINT = "/v1/chat/completions"
 _MAX_REQUESTS = 50_000  # OpenAI's limit; beyond, the batch fails
-_MAX_ERRORS = 100  # reported; a file may hold nothing but mistakes
+_MAX_ERRORS = 100  # mistakes that are reported of one file; further ones are left out
 
 
 class BatchInput:

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.simulator.books.rate_limit import RateLimit
+from service.simulator.accounting.rate_limit import RateLimit
 from service.simulator.contracts import RejectedError, Wire
 from service.simulator.faults import FILES_AND_BATCHES, REJECTIONS, FaultInjector
 from service.simulator.wire.connection import reset_connection
@@ -27,8 +27,8 @@ class BatchRoutes:
 
     Args:
         wire: format of the vendor.
-        faults: decides which fault a call meets.
-        rate_limit: limits that the headers report; these calls do not count.
+        faults: injector that decides which fault a call meets.
+        rate_limit: limits that the headers report; these calls do not count towards them.
     """
 
     def __init__(self, wire: Wire, faults: FaultInjector, rate_limit: RateLimit) -> None:

@@ -1,4 +1,4 @@
-"""Colour names: the nearest named colour in CIELAB, and the few colours that pixels consist of."""
+"""Names colours by the nearest named one in CIELAB, and groups pixels into a few colours."""
 
 from __future__ import annotations
 

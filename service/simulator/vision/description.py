@@ -1,7 +1,7 @@
 """Describes what pixels show: colours, pattern, outline and background of one object.
 
-The description rests on image statistics and recognises no things: a mug is a round or a tall object, never a
-mug.
+The description is made from image statistics, without a model that recognises things: a mug is described as a
+round or a tall object.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from service.simulator.vision.picture_cells import Pixels
 from service.simulator.vision.silhouettes import Mask, background, erode, outline, silhouette
 
 _RIM = 2  # pixels at the edge of the object that blend into the background
-_SPECK = 0.01  # share of the picture's pixels below which there is no object
-_VISIBLE_SHARE = 0.05  # of the object's pixels; rarer colours are not the marks of a pattern
-_LARGE_SHARE = 0.2  # of the object's pixels, from which on a part of another colour is named
+_SPECK = 0.01  # share of the picture's pixels below which the picture counts as one without an object
+_VISIBLE_SHARE = 0.05  # of the object's pixels; rarer colours are not taken for the marks of a pattern
+_LARGE_SHARE = 0.2  # of the object's pixels, above which a part of another colour is named
 _CONTRAST = 35.0  # CIELAB distance of marks from their ground; light and shade on one colour differ by less
 
 

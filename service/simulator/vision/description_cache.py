@@ -1,9 +1,9 @@
-"""Remembers what pictures show, so that each is described once.
+"""Caches the descriptions of pictures, so that each picture is described once.
 
 A service sends the same histories and the same item images again and again, while a description takes
-milliseconds of a core. Both whole pictures and their cells are remembered by SHA-256. A cell is often the
-same to the last bit in another picture: cells are a multiple of JPEG's blocks, and lines and numbers are cut
-off.
+milliseconds of a core. Whole pictures and their cells are cached by SHA-256. The cell of an item often has
+the same pixels in another picture: the side of a cell is a multiple of JPEG's blocks, and lines and numbers
+are cut off.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from service.simulator.vision.picture_cells import Pixels, item_pixels
 
 Value = TypeVar("Value")
 
-_MAX_REMEMBERED = 16_384  # pictures, and as many cells, about a kilobyte each; beyond, the oldest goes
+_MAX_REMEMBERED = 16_384  # pictures, and as many cells, of about 1 kB each; beyond, the oldest is dropped
 
 
 class CachedDescriber:

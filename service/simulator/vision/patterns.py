@@ -6,8 +6,8 @@ import numpy as np
 
 from service.simulator.vision.silhouettes import Mask, window_sums
 
-_MIN_CHANGES = 3.5  # between marks and ground along a row: fewer are one part of another colour, or shade
-_ALIKE = 0.4  # disagreement along stripes relative to that across them, below which they are stripes
+_MIN_CHANGES = 3.5  # between marks and ground along a row; fewer are a part of another colour, or shade
+_ALIKE = 0.4  # disagreement in one direction relative to the other, below which the marks are stripes
 _CHECKED = 0.32  # share of the surface covered by marks, from which on they are checks and not dots
 _WINDOW = 0.17  # share of the picture's side: a pattern has marks and gaps in every window of this size
 
@@ -39,7 +39,7 @@ def find_pattern(marks: Mask, surface: Mask) -> str:
 
 
 def _mixed(marks: Mask, surface: Mask) -> Mask:
-    """Finds where marks and gaps are near each other; a clock's white face is not part of its pattern."""
+    """Finds where marks and gaps are near each other; large parts of one colour are no part of a pattern."""
     reach = max(2, round(_WINDOW * min(marks.shape) / 2))
     # Share of marks in the window around each pixel; near 0 or 1 there is no pattern [height, width].
     density = window_sums(marks & surface, reach) / np.maximum(window_sums(surface, reach), 1)

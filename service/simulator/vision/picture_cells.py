@@ -20,7 +20,7 @@ _NUMBER = 0.25  # share of a cell's side, from its top left corner, in which its
 
 
 class BrokenPictureError(Exception):
-    """Raised for a picture whose header is sound and whose pixels cannot be decoded."""
+    """The header of a picture is sound, and its pixels cannot be decoded."""
 
 
 def item_pixels(picture: bytes, items: int) -> list[Pixels]:

@@ -1,4 +1,4 @@
-"""Finds the object of a product picture, which is all that the background encloses, and its outline."""
+"""Finds the object of a product picture, which is what the background encloses, and names its outline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Mask = npt.NDArray[np.bool_]
 _DIFFERENT = 5.0  # CIELAB distance from a background without noise at which a pixel belongs to the object
 _EVEN = 12.0  # CIELAB distance within which the edge of a picture has one colour
 _SHADOW = 15.0  # CIELAB lightness below the background up to which a grey pixel is a shadow on it
-_ALONE = 3  # pixels of a 3 × 3 window that differ from the background; so few are noise of the compression
+_ALONE = 3  # pixels of a 3 × 3 window that differ from the background; up to so many are compression noise
 _SLIVER = 0.04  # share of a row or column; those with less of the object do not count for its outline
 _EDGE = 2  # pixels, width of the frame from which the background is read
 
@@ -60,7 +60,7 @@ def _edge(colours: Floats) -> Floats:
 
 
 def erode(mask: Mask, width: int) -> Mask:
-    """Erodes a mask by so many pixels: the edge, where the object blends into the background, goes."""
+    """Erodes a mask by so many pixels, which removes the edge where the object blends into the background."""
     inner = mask.copy()
     for _ in range(width):
         rim = inner.copy()

@@ -1,4 +1,4 @@
-"""The server's side of a connection: the response under way, and ways to break it off."""
+"""Sends a response piece by piece, and breaks connections off as faults ask."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def reset_connection(scope: Scope) -> None:
     transport: asyncio.Transport = scope["state"][_TRANSPORT]
     connection = transport.get_extra_info("socket")
     if connection is not None:
-        # To linger for 0 seconds makes the kernel send RST and drop what was not sent (socket(7), SO_LINGER).
+        # Lingering for 0 seconds makes the kernel send RST and drop what was not sent (socket(7), SO_LINGER).
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
 
@@ -64,5 +64,5 @@ class OpenResponse:
         reset_connection(self._scope)
 
     def close(self) -> None:
-        """Closes the connection, whatever is missing of the body."""
+        """Closes the connection, even if a part of the body is missing."""
         close_connection(self._scope)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from service.simulator.books import text_tokens
+from service.simulator.accounting import text_tokens
 from service.simulator.contracts import Picture
 
 

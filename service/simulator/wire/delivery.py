@@ -1,26 +1,26 @@
-"""Sends a finished answer at its pace, or breaks off as a fault asks."""
+"""Sends a finished answer, each token when it is due, or breaks off as a fault asks."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from service.simulator.books.ledger import LedgerEntry
+from service.simulator.accounting.ledger import LedgerEntry
 from service.simulator.contracts import Reply, Wire
 from service.simulator.faults import Fault
 from service.simulator.latency_profiles import Schedule, Timing
 from service.simulator.wire.connection import OpenResponse
 from service.simulator.wire.reply_writer import reply_writer
 
-_FOREVER = 86_400.0  # seconds; no client waits as long
-_FLUSH = 0.01  # seconds; written bytes go out before the connection breaks
+_FOREVER = 86_400.0  # seconds that a black hole waits, longer than any client
+_FLUSH = 0.01  # seconds before a connection is broken, in which the kernel sends what was written
 
 _ERRORS = ("error_in_stream", "error_text")
 _CUT_AT_HALF = ("reset_midstream", *_ERRORS, "truncated", "drip")
 
 
 class BrokenOffError(Exception):
-    """Raised when a fault ends an answer before its end."""
+    """A fault has broken an answer off before its end."""
 
 
 class Delivery:
@@ -35,7 +35,7 @@ class Delivery:
         entry: entry of the call in the ledger.
 
     Attributes:
-        unbilled: whether the vendor reports its own fault, and bills nothing.
+        unbilled: whether the call is not billed, because the vendor itself reports an error.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Delivery:
         self.unbilled = False
 
     async def run(self, headers: Mapping[str, str]) -> None:
-        """Sends the answer, as far as the fault lets.
+        """Sends the answer, as far as the fault allows.
 
         Args:
-            headers: all but the content type and length.
+            headers: headers of the response besides the content type and length.
 
         Raises:
             BrokenOffError: the fault ended it before its end.
@@ -70,7 +70,7 @@ class Delivery:
         if self._fault == "reset":
             self._response.reset()
             raise BrokenOffError
-        # Headers go out before any token: a client learns at once who answers.
+        # Headers are sent before the first token is due, as vendors do.
         if self._reply.request.stream and not self._writer.at_once:
             await self._response.start({"content-type": "text/event-stream; charset=utf-8", **headers})
             await self._stream()

@@ -1,4 +1,4 @@
-"""One vendor's endpoint for single calls, plain or streamed."""
+"""Serves one vendor's endpoint for single calls, plain or streamed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
+from service.simulator.accounting.accounts import Accounts
+from service.simulator.accounting.ledger import LedgerEntry
+from service.simulator.accounting.prompt_cache import PromptCache
 from service.simulator.answers.replier import Replier
-from service.simulator.books.books import Books
-from service.simulator.books.ledger import LedgerEntry
-from service.simulator.books.prompt_cache import PromptCache
 from service.simulator.contracts import SIMULATOR_HEADER, ChatRequest, RejectedError, Reply, Wire
 from service.simulator.faults import NO_SCHEMA, REJECTIONS, Fault, FaultInjector
 from service.simulator.latency_profiles import Profile, Schedule, Timing
@@ -29,11 +29,11 @@ class Endpoint:
 
     Args:
         wire: format of the vendor.
-        profile: decides how long answers take.
-        replier: makes the answers.
-        faults: decides which fault a call meets.
-        books: accounts of the calls.
-        cache: prompts that came before; None where none is billed as cached.
+        profile: latency profile of the answers.
+        replier: maker of the answers.
+        faults: injector that decides which fault a call meets.
+        accounts: accounts of the calls.
+        cache: cache of prompts that came before; None to bill no prompt as cached.
     """
 
     def __init__(
@@ -42,26 +42,26 @@ class Endpoint:
         profile: Profile,
         replier: Replier,
         faults: FaultInjector,
-        books: Books,
+        accounts: Accounts,
         cache: PromptCache | None,
     ) -> None:
         self._wire = wire
         self._profile = profile
         self._replier = replier
         self._faults = faults
-        self._books = books
+        self._accounts = accounts
         self._cache = cache
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one call and keeps its entry in the ledger up to date."""
         started = asyncio.get_running_loop().time()
         request_id = f"req_{uuid.uuid4().hex}"
-        with self._books.ledger.record(self._wire.name) as entry:
+        with self._accounts.ledger.record(self._wire.name) as entry:
             try:
                 reply, fault = await self._accept(Request(scope, receive), request_id, entry)
             except RejectedError as error:
                 entry.outcome, entry.status, entry.error = "rejected", error.status, error.message
-                rate_limits = self._books.rate_limit.status()
+                rate_limits = self._accounts.rate_limit.status()
                 await refusal(self._wire, error, request_id, rate_limits)(scope, receive, send)
                 return
             except ClientDisconnect:
@@ -92,7 +92,7 @@ class Endpoint:
             entry.cached_input_tokens = self._cache.tokens(request)
             reply = replace(reply, cached_tokens=entry.cached_input_tokens)
         # Refused requests spend nothing of the minute.
-        self._books.rate_limit.spend(request.input_tokens + len(reply.tokens))
+        self._accounts.rate_limit.spend(request.input_tokens + len(reply.tokens))
         return reply, fault
 
     async def _deliver(
@@ -100,7 +100,7 @@ class Endpoint:
     ) -> None:
         """Sends a reply until its end, a fault or the client ends it, and bills it."""
         clock = asyncio.get_running_loop().time
-        rate_limits = self._books.rate_limit.status()
+        rate_limits = self._accounts.rate_limit.status()
         headers = {
             **self._wire.replies.headers(reply.request_id, clock() - started, rate_limits),
             **SIMULATOR_HEADER,
@@ -111,13 +111,14 @@ class Endpoint:
             entry.outcome = "broken"
         else:
             if finished:
-                if self._cache and entry.usage_sent:  # a client without usage cannot learn of a discount
+                # Without the usage a client could not know of the discount, and the two bills would differ.
+                if self._cache and entry.usage_sent:
                     self._cache.remember(reply.request)
                 entry.outcome = "length" if reply.cut else "ok"
             else:
                 entry.outcome, entry.disconnected = "disconnected", True
         if not delivery.unbilled:
-            self._books.biller.bill(entry, delivery.made(clock()))
+            self._accounts.biller.bill(entry, delivery.made(clock()))
 
     def _refuse(self, request: ChatRequest, fault: Fault | None) -> None:
         """Refuses what the vendor would before any work: faults, too many calls in flight, spent limits.
@@ -131,16 +132,16 @@ class Endpoint:
             raise self._wire.errors.no_schema()
         # This call is in flight already.
         capacity = self._faults.script.capacity
-        if capacity is not None and self._books.ledger.in_flight > capacity:
+        if capacity is not None and self._accounts.ledger.in_flight > capacity:
             raise self._wire.errors.fault("429", 1.0)
-        wait = self._books.rate_limit.exhausted(request.input_tokens)
+        wait = self._accounts.rate_limit.exhausted(request.input_tokens)
         if wait is not None:
             raise self._wire.errors.fault("429", wait)
 
     def _timing(self, reply: Reply, fault: Fault | None) -> Timing:
         timing = self._profile.timing(reply.request.model, reply.request.strategy, len(reply.tokens))
         # Every other call in flight slows this one, as a server does that batches requests.
-        late = self._faults.script.slow_per_call * max(0, self._books.ledger.in_flight - 1)
+        late = self._faults.script.slow_per_call * max(0, self._accounts.ledger.in_flight - 1)
         if fault and fault.name == "straggler":
             late += fault.delay
         return Timing(timing.first + late, timing.each)
@@ -158,7 +159,7 @@ async def _until_disconnect(work: Coroutine[Any, Any, None], receive: Receive) -
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
     finally:
         watching.cancel()
-        # A disconnect must stop the work at once: what is sent on is billed.
+        # A disconnect must stop the work at once, since every further token is billed.
         working.cancel()
         await asyncio.gather(working, watching, return_exceptions=True)
     if working.cancelled():

@@ -1,4 +1,4 @@
-"""Rewrites of replies by which a server only resembles a vendor, alike for both vendors."""
+"""Rewrites the usage of replies as servers do that only resemble a vendor, alike for both vendors."""
 
 from __future__ import annotations
 

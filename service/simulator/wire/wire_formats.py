@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.simulator.books.image_tokens import ImageRule
+from service.simulator.accounting.image_tokens import ImageRule
 from service.simulator.contracts import Wire
 from service.simulator.wire.anthropic.errors import AnthropicErrors
 from service.simulator.wire.anthropic.lookalikes import ANTHROPIC_LOOKALIKES
@@ -18,7 +18,7 @@ def openai_wire(image_rule: ImageRule) -> Wire:
     """Makes OpenAI's wire format.
 
     Args:
-        image_rule: bills pictures of models of no known family.
+        image_rule: rule that bills pictures of models of no known family.
     """
     return Wire(
         name="openai",

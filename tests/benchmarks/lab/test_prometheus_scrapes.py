@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab.prometheus import Total, histogram_total
+from benchmarks.lab.prometheus import HistogramTotal, histogram_total
 
 
 @pytest.fixture
@@ -28,14 +28,14 @@ def text() -> str:
 
 
 def test_only_series_with_exactly_the_label_value_are_summed(text: str) -> None:
-    assert histogram_total(text, "msr_request_duration_seconds", {"strategy": "s1"}) == Total(4.0, 2)
+    assert histogram_total(text, "msr_request_duration_seconds", {"strategy": "s1"}) == HistogramTotal(4.0, 2)
     assert histogram_total(
         text, "msr_request_duration_seconds", {"strategy": "s1", "status": "500"}
-    ) == Total(3.0, 1)
+    ) == HistogramTotal(3.0, 1)
 
 
 def test_a_label_value_that_was_never_seen_is_zero(text: str) -> None:
-    assert histogram_total(text, "msr_request_duration_seconds", {"strategy": "s5"}) == Total(0.0, 0)
+    assert histogram_total(text, "msr_request_duration_seconds", {"strategy": "s5"}) == HistogramTotal(0.0, 0)
 
 
 def test_a_missing_histogram_is_an_error_and_not_zero(text: str) -> None:
@@ -50,11 +50,11 @@ def test_text_in_another_format_is_an_error() -> None:
 
 
 def test_the_difference_of_two_scrapes_has_its_own_mean() -> None:
-    added = Total(10.0, 4).since(Total(4.0, 1))
+    added = HistogramTotal(10.0, 4).since(HistogramTotal(4.0, 1))
     assert added.mean == 2.0
-    assert math.isnan(Total(1.0, 1).since(Total(1.0, 1)).mean)
+    assert math.isnan(HistogramTotal(1.0, 1).since(HistogramTotal(1.0, 1)).mean)
 
 
 def test_counters_that_went_back_mean_a_restart() -> None:
     with pytest.raises(BenchmarkError, match="restarted"):
-        Total(1.0, 1).since(Total(4.0, 2))
+        HistogramTotal(1.0, 1).since(HistogramTotal(4.0, 2))

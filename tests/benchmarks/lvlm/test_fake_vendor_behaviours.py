@@ -43,9 +43,9 @@ def test_answers_as_the_table_says_have_nothing_wrong() -> None:
     assert problems_with(REFUSED, [asked(calls=2), asked()]) == []
     untold = expectation("openai", "usage-null", "stream")
     assert problems_with(untold, [asked(estimated=True, input_tokens=1_250)]) == []
-    blind = asked(calls=2, images=0)
-    blind.reply.body["warnings"].append("the server takes no images: items are shown by title")
-    assert problems_with(expectation("openai", "no-images", "plain"), [blind]) == []
+    refuses_pictures = asked(calls=2, images=0)
+    refuses_pictures.reply.body["warnings"].append("the server takes no images: items are shown by title")
+    assert problems_with(expectation("openai", "no-images", "plain"), [refuses_pictures]) == []
 
 
 @pytest.mark.parametrize(

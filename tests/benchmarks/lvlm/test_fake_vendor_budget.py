@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.lvlm.fake_vendors.budget import Spending, WatchedMeters
+from benchmarks.lvlm.fake_vendors.budget import RecordingMeters, Spending
 from service.stores.base import Sum
 
-GOOD = Spending(Counter(finished=200), Counter(), books=0.07, drawn=0.07, peak=0.0726, calls=200)
+GOOD = Spending(Counter(finished=200), Counter(), metrics_usd=0.07, drawn=0.07, peak=0.0726, calls=200)
 
 
 def spent(**other: object) -> Spending:
@@ -38,7 +38,7 @@ def test_what_stays_reserved_or_breaks_is_told(found: Spending, said: str) -> No
 
 
 async def test_watched_meters_know_what_is_drawn_and_not_given_back() -> None:
-    meters = WatchedMeters()
+    meters = RecordingMeters()
     draw = Sum("usd:1", 0.5, limit=1.0, ttl=60)
     assert await meters.add([draw])
     assert not await meters.add([Sum("usd:1", 0.6, limit=1.0, ttl=60)])

@@ -19,7 +19,13 @@ from benchmarks.lvlm.faults.checks import (
     repair_problems,
 )
 from benchmarks.lvlm.faults.command import ESTIMATE_LIMIT, MOST_SHOWN, limit_checks, shown
-from benchmarks.lvlm.faults.ledgers import TOKEN_KINDS, Comparison, Totals, refused_field, totals_problems
+from benchmarks.lvlm.faults.ledgers import (
+    TOKEN_KINDS,
+    CallTotals,
+    LedgerComparison,
+    refused_field,
+    totals_problems,
+)
 from service.simulator.faults import NAMES
 
 POOL = frozenset(f"I{row}" for row in range(30))
@@ -41,10 +47,10 @@ def answered(
     return Exchange(POOL, Reply(200, content, 0.1, attempts, None))
 
 
-def row(*, told: bool = True, **other: Any) -> dict[str, Any]:
+def row(*, reported: bool = True, **other: Any) -> dict[str, Any]:
     """A call in the simulator's ledger."""
     return {
-        "usage_sent": told,
+        "usage_sent": reported,
         "billed_input_tokens": 800,
         "billed_output_tokens": 40,
         "cached_input_tokens": 0,
@@ -54,7 +60,7 @@ def row(*, told: bool = True, **other: Any) -> dict[str, Any]:
     }
 
 
-REFUSED = row(told=False, billed_input_tokens=0, billed_output_tokens=0, image_tokens=0, cost_usd=0.0)
+REFUSED = row(reported=False, billed_input_tokens=0, billed_output_tokens=0, image_tokens=0, cost_usd=0.0)
 
 
 def test_a_good_answer_has_nothing_wrong() -> None:
@@ -93,13 +99,13 @@ def test_a_watched_answer_must_not_take_back_what_was_told() -> None:
     )
     for rank, item in enumerate(good.reply.body["items"], start=1):
         item["rank"] = rank
-    told = dataclasses.replace(good.reply, events=(*events, ("answer", good.reply.body)))
-    watched = dataclasses.replace(good, reply=told, with_events=True)
+    streamed = dataclasses.replace(good.reply, events=(*events, ("answer", good.reply.body)))
+    watched = dataclasses.replace(good, reply=streamed, with_events=True)
     assert list(answer_problems(cell(), [watched])) == []
     body = answered("fallback_provider", (0, 0, K)).reply.body
     for rank, item in enumerate(body["items"], start=1):
         item["rank"] = rank
-    failed = dataclasses.replace(told, body=body, events=(*events, ("answer", body)))
+    failed = dataclasses.replace(streamed, body=body, events=(*events, ("answer", body)))
     found = list(answer_problems(cell("500"), [dataclasses.replace(watched, reply=failed)]))
     assert found == ["10 items were told as the LVLM's, and the answer takes them back"]
 
@@ -175,38 +181,45 @@ def test_what_failed_or_was_refused_has_no_repairs() -> None:
     assert list(repair_problems(cell("empty"), [answered("fallback_answer", nothing)], {})) != []
 
 
-TOLD, ESTIMATED = Totals.of([row()]), Totals.of([row(told=False)])
+REPORTED, ESTIMATED = CallTotals.of([row()]), CallTotals.of([row(reported=False)])
 NO_ESTIMATE = dict.fromkeys(TOKEN_KINDS, 0.0)
 
 
 @pytest.mark.parametrize(
     ("ours", "estimated", "rows", "said"),
     [
-        (TOLD, NO_ESTIMATE, [row()], None),
-        (TOLD, NO_ESTIMATE, [row(), REFUSED], "we count 1 calls, the simulator 2"),
-        (TOLD, ESTIMATED.tokens, [row()], "usage did not arrive for 0 calls"),
-        (ESTIMATED, NO_ESTIMATE, [row(told=False)], "usage did not arrive for 1 calls"),
-        (ESTIMATED, ESTIMATED.tokens, [row(told=False)], None),
-        (TOLD + ESTIMATED, ESTIMATED.tokens, [row(), row(told=False)], None),
+        (REPORTED, NO_ESTIMATE, [row()], None),
+        (REPORTED, NO_ESTIMATE, [row(), REFUSED], "we count 1 calls, the simulator 2"),
+        (REPORTED, ESTIMATED.tokens, [row()], "usage did not arrive for 0 calls"),
+        (ESTIMATED, NO_ESTIMATE, [row(reported=False)], "usage did not arrive for 1 calls"),
+        (ESTIMATED, ESTIMATED.tokens, [row(reported=False)], None),
+        (REPORTED + ESTIMATED, ESTIMATED.tokens, [row(), row(reported=False)], None),
         # An estimate somewhere excuses nothing that was told.
-        (TOLD + ESTIMATED, ESTIMATED.tokens, [row(billed_output_tokens=41), row(told=False)], "told tokens"),
-        (TOLD, NO_ESTIMATE, [row(cached_input_tokens=1)], "told tokens"),
-        (TOLD, NO_ESTIMATE, [row(cost_usd=0.0025)], "US dollars"),
+        (
+            REPORTED + ESTIMATED,
+            ESTIMATED.tokens,
+            [row(billed_output_tokens=41), row(reported=False)],
+            "told tokens",
+        ),
+        (REPORTED, NO_ESTIMATE, [row(cached_input_tokens=1)], "told tokens"),
+        (REPORTED, NO_ESTIMATE, [row(cost_usd=0.0025)], "US dollars"),
     ],
 )
 def test_books_are_equal_to_the_token_where_usage_arrived(
-    ours: Totals, estimated: Mapping[str, float], rows: list[dict[str, Any]], said: str | None
+    ours: CallTotals, estimated: Mapping[str, float], rows: list[dict[str, Any]], said: str | None
 ) -> None:
     found = list(totals_problems(ours, estimated, rows))
     assert any(said in sentence for sentence in found) if said else found == []
 
 
 def test_estimates_of_cut_calls_are_not_hidden_among_those_that_were_told() -> None:
-    many = dataclasses.replace(TOLD, tokens={kind: 100 * value for kind, value in TOLD.tokens.items()})
+    many = dataclasses.replace(
+        REPORTED, tokens={kind: 100 * value for kind, value in REPORTED.tokens.items()}
+    )
     wrong = dataclasses.replace(
         ESTIMATED, tokens={**ESTIMATED.tokens, "input": 1.05 * ESTIMATED.tokens["input"]}
     )
-    side = Comparison(many + wrong, many + ESTIMATED, True, (wrong, ESTIMATED))
+    side = LedgerComparison(many + wrong, many + ESTIMATED, True, (wrong, ESTIMATED))
     limits = limit_checks(0.0, {("openai", "stream"): side})
     assert [(what, limit) for what, limit, ratio in limits if limit.broken_by(ratio)] == [
         ("input and output", ESTIMATE_LIMIT)

@@ -11,7 +11,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.lab.cases import Cohort
 from benchmarks.lab.rounds import Limit
 from benchmarks.lvlm import stage_time
-from benchmarks.lvlm.stage_time import BareSdk, EmptiedCache, Round, limit_checks, one_round
+from benchmarks.lvlm.stage_time import BareSdk, EmptiedCache, StageRound, limit_checks, one_round
 from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import open_bundle
 from service.lvlm.cost.prices import Prices
@@ -27,7 +27,7 @@ async def test_every_answer_is_looked_up_missed_and_written_while_the_clock_runs
         bare = BareSdk("simulator", settings)
         async with open_stage(bundle.catalogue, [provider], cache=cache) as opened:
 
-            async def measure() -> Round:
+            async def measure() -> StageRound:
                 return await one_round(opened.stage.stage, opened.metrics, bare, bundle, cases, "s3")
 
             for rounds in (1, 2):
@@ -43,7 +43,7 @@ async def test_every_answer_is_looked_up_missed_and_written_while_the_clock_runs
 
 
 def test_the_worst_strategy_and_wire_are_held_to_the_limits() -> None:
-    quick, slow = Round(0.001, 0.010, 0.010), Round(0.006, 0.013, 0.010)
+    quick, slow = StageRound(0.001, 0.010, 0.010), StageRound(0.006, 0.013, 0.010)
     found = {("s3", "simulator"): [quick, quick, slow], ("s5", "simulator"): [quick, slow, slow]}
     assert [limit.broken_by(ratio) for limit, ratio in limit_checks(found)] == [True, True]
     found["s5", "simulator"] = [quick, quick, slow]

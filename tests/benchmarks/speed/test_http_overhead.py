@@ -11,7 +11,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.lab.load_generator import LoadResult
 from benchmarks.lab.servers import free_port, running
 from benchmarks.lab.tables import NO_VALUE
-from benchmarks.speed.http_overhead import BARE, OURS, Comparison, comparison_table, verdicts
+from benchmarks.speed.http_overhead import BARE, OURS, ServerComparison, comparison_table, verdicts
 
 
 def test_both_servers_are_loaded_and_compared_on_the_same_items(
@@ -57,7 +57,7 @@ def test_a_backbone_that_does_not_exist_is_one_sentence(
 
 def test_ratios_are_ours_by_the_bare_apps() -> None:
     ours, bare = LoadResult(1.0, (0.2,) * 6, 0), LoadResult(1.0, (0.1,) * 10, 1)
-    table = comparison_table([Comparison(32, {OURS: [ours], BARE: [bare]})])
+    table = comparison_table([ServerComparison(32, {OURS: [ours], BARE: [bare]})])
     assert table.rows == (
         ("bare app", "32", "10", "100.00", "100.00", "1", "1", NO_VALUE, "1", NO_VALUE),
         ("service", "32", "6", "200.00", "200.00", "0", "0.60", "0.60–0.60", "2.00", "2.00–2.00"),
@@ -67,7 +67,9 @@ def test_ratios_are_ours_by_the_bare_apps() -> None:
 def test_the_limits_are_judged_at_32_connections() -> None:
     slow, fast = LoadResult(1.0, (0.2,) * 5, 0), LoadResult(1.0, (0.1,) * 10, 0)
     good, bad = {OURS: [fast], BARE: [fast]}, {OURS: [slow], BARE: [fast]}
-    met, lost = (verdicts([Comparison(1, a), Comparison(32, b)]) for a, b in ((bad, good), (good, bad)))
+    met, lost = (
+        verdicts([ServerComparison(1, a), ServerComparison(32, b)]) for a, b in ((bad, good), (good, bad))
+    )
     assert met.count(", met") == 2
     assert "not met" not in met
     assert lost.count("not met") == 2

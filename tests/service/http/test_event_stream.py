@@ -156,7 +156,7 @@ async def test_a_quiet_stream_says_that_it_is_still_there() -> None:
         await asyncio.sleep(60)
         raise AssertionError
 
-    await stream.begin(recommending())
+    await stream.start(recommending())
     events = stream.read()
     assert (await anext(events)).startswith(b"event: candidates")
     assert (await anext(events)).startswith(b": ")

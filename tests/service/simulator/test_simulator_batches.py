@@ -28,7 +28,9 @@ from simulator_prompts import BLUE, RED, encoded, product
 pytestmark = pytest.mark.usefixtures("clock")
 
 
-PRICES = tomllib.loads(Path(REPOSITORY / "service/simulator/books/prices.toml").read_text("utf-8"))["models"]
+PRICES = tomllib.loads(Path(REPOSITORY / "service/simulator/accounting/prices.toml").read_text("utf-8"))[
+    "models"
+]
 
 
 async def test_every_request_of_a_batch_is_answered_as_a_plain_call_would_be(vendor: Vendor) -> None:

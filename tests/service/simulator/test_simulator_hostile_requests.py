@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from simulator_prompts import RED, encoded, image_block, image_part, product
 
+from service.simulator.accounting.image_tokens import RULES
 from service.simulator.answers.model import SimulatedModel
 from service.simulator.answers.prompt_parser import parse_prompt
 from service.simulator.batches.openai_input import ENDPOINT, BatchInput
-from service.simulator.books.image_tokens import RULES
 from service.simulator.contracts import RejectedError, Wire
 from service.simulator.vision.picture_cells import BrokenPictureError
 from service.simulator.wire.request_checks import inspect_picture

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.simulator.accounting import text_tokens
+from service.simulator.accounting.image_tokens import RULES, anthropic_image_tokens, openai_image_tokens
+from service.simulator.accounting.ledger import Ledger
 from service.simulator.answers import structured_output
-from service.simulator.books import text_tokens
-from service.simulator.books.image_tokens import RULES, anthropic_image_tokens, openai_image_tokens
-from service.simulator.books.ledger import Ledger
 from service.simulator.contracts import Picture
 
 PROSE = (

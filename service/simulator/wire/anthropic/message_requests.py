@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from service.simulator.accounting import text_tokens
+from service.simulator.accounting.image_tokens import anthropic_image_tokens
 from service.simulator.answers import structured_output
-from service.simulator.books import text_tokens
-from service.simulator.books.image_tokens import anthropic_image_tokens
 from service.simulator.contracts import ChatRequest, Picture, RejectedError
 from service.simulator.wire import request_checks
 from service.simulator.wire.anthropic.errors import refused

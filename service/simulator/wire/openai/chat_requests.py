@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from service.simulator.accounting.image_tokens import ImageRule, openai_image_tokens
 from service.simulator.answers import structured_output
-from service.simulator.books.image_tokens import ImageRule, openai_image_tokens
 from service.simulator.contracts import ChatRequest, Picture, RejectedError
 from service.simulator.wire import request_checks
 from service.simulator.wire.conversation import Conversation
@@ -23,7 +23,7 @@ class OpenAIRequests:
     """Reads requests for chat completions.
 
     Args:
-        image_rule: bills pictures of models whose family is not known.
+        image_rule: rule that bills pictures of models of no known family.
     """
 
     def __init__(self, image_rule: ImageRule) -> None:
@@ -54,7 +54,7 @@ class OpenAIRequests:
         model = fields.get("model")
         if not isinstance(model, str) or not model:
             raise refused("you must provide a model parameter")
-        _check_parameters(fields, model)
+        _check_parameters(fields)
         said = self._read_messages(fields, model)
         metadata = fields.get("metadata") or {}
         return ChatRequest(
@@ -150,7 +150,7 @@ class OpenAIRequests:
         return Picture(data, media_type, width, height, billed)
 
 
-def _check_parameters(fields: dict[str, Any], model: str) -> None:
+def _check_parameters(fields: dict[str, Any]) -> None:
     for name in _UNSUPPORTED:
         if fields.get(name):
             raise refused(

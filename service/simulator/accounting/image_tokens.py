@@ -1,4 +1,4 @@
-"""Image tokens that each model family bills for a picture of a given size.
+"""Counts the image tokens that each model family bills for a picture of a given size.
 
 Sources: the vendors' vision guides (tiles of 512 pixels, patches of 32 or 28 pixels), checked against
 published token counts of real calls: 512×512 is 308 and 1024×1024 is 1,229 tokens for the patch models; 256,
@@ -23,7 +23,7 @@ class ImageRule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """A base price, and except at low detail a price per tile of 512 × 512 pixels.
+    """Bills a base price and, except at low detail, a price per tile of 512 × 512 pixels.
 
     The picture is first shrunk to 2,048 pixels at the longer and 768 at the shorter side (OpenAI's vision
     guide).
@@ -49,13 +49,13 @@ class Tiles:
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """A price per patch; larger pictures are shrunk until both the side and the patch limit hold.
+    """Bills a price per patch; larger pictures are shrunk until both their side and the patches fit a limit.
 
     Attributes:
-        side: pixels of a patch's side.
+        side: side of a patch in pixels.
         factor: tokens per patch.
-        low: longest side in pixels and most patches, at low detail.
-        high: longest side in pixels and most patches, at any other detail.
+        low: limits at low detail: pixels of the longer side, and patches.
+        high: limits at any other detail: pixels of the longer side, and patches.
     """
 
     side: int
@@ -78,7 +78,7 @@ class Patches:
         return ceil(round(width) / self.side) * ceil(round(height) / self.side) or 1
 
 
-_UNLIMITED = (65_535, 10**9)
+_UNLIMITED = (65_535, 10**9)  # pixels of the longer side, patches
 _PATCHES_1_2 = Patches(32, 1.2, low=(512, 256), high=(2048, 2500))
 # Anthropic's vision guide: 28 pixel patches; longest side 1,568 pixels, 2,576 from 4.7 on.
 _CLAUDE = Patches(28, 1.0, low=(1568, 1568), high=(1568, 1568))

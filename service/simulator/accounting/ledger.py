@@ -1,4 +1,4 @@
-"""The ledger: one entry per call that the simulator got, to be compared with the service's own accounts."""
+"""Keeps the ledger, one entry per call that the simulator received, to compare the service's bills with."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from service.simulator.contracts import Picture
 
-_MAX_ENTRIES = 10_000  # beyond, the oldest entry goes
-_MAX_PICTURES = 50  # beyond, the oldest picture goes
+_MAX_ENTRIES = 10_000  # beyond, the oldest entry is dropped
+_MAX_PICTURES = 50  # beyond, the oldest picture is dropped
 
 
 @dataclass(slots=True)
@@ -20,10 +20,10 @@ class LedgerEntry:
     """One call; its fields are the JSON of ``GET /ledger``.
 
     Attributes:
-        number: counts from 1 since the start; ``DELETE /ledger`` does not reset it.
+        number: number of the call since the start, from 1; ``DELETE /ledger`` does not reset it.
         wire: name of the wire format, ``openai`` or ``anthropic``.
         batch: id of the batch that the request came in; None for a call that is not in a batch.
-        time: seconds since the epoch when the call arrived.
+        time: time of its arrival in seconds since the epoch.
         model: model that was asked for; None when the request could not be read.
         strategy: strategy that the request's metadata names.
         kind: form of the prompt: ``label``, ``paper``, ``caption`` or ``chat``.
@@ -43,8 +43,8 @@ class LedgerEntry:
         billed_input_tokens: input tokens that the vendor would bill, cached ones included.
         billed_output_tokens: output tokens that the vendor would bill.
         cached_input_tokens: input tokens billed at the price of the prompt cache.
-        cost_usd: US dollars; None for a model without a price in ``prices.toml``.
-        seconds: seconds from arrival to the end; None while it runs.
+        cost_usd: price in US dollars; None for a model without a price in ``prices.toml``.
+        seconds: seconds from its arrival to its end; None while it runs.
     """
 
     number: int
@@ -74,7 +74,12 @@ class LedgerEntry:
 
 
 class Ledger:
-    """Entries of calls, and the pictures of the last ones; used on the event loop only."""
+    """Keeps the entries of calls and the last pictures; used on the event loop only.
+
+    Attributes:
+        in_flight: number of single calls under way.
+        peak_in_flight: highest number of them since the start or the last ``clear``.
+    """
 
     def __init__(self) -> None:
         self._calls: deque[LedgerEntry] = deque(maxlen=_MAX_ENTRIES)
@@ -85,7 +90,7 @@ class Ledger:
 
     @contextmanager
     def record(self, wire: str, batch: str | None = None) -> Iterator[LedgerEntry]:
-        """Enters a call for as long as it runs; one of a batch has no connection and is not in flight."""
+        """Enters a call, and notes its end when the context ends. A call of a batch is not in flight."""
         self._count += 1
         call = LedgerEntry(self._count, wire, batch)
         self._calls.append(call)
@@ -100,7 +105,7 @@ class Ledger:
             call.seconds = time.perf_counter() - started
 
     def keep_pictures(self, call: LedgerEntry, pictures: tuple[Picture, ...]) -> None:
-        """Keeps the pictures of a call exactly as they arrived; the oldest ones go."""
+        """Keeps the pictures of a call exactly as they arrived; drops the oldest beyond ``_MAX_PICTURES``."""
         for index, picture in enumerate(pictures):
             self._pictures[call.number, index] = picture
         while len(self._pictures) > _MAX_PICTURES:

@@ -1,8 +1,8 @@
 """Bills a call as the vendor would.
 
 A refused call costs nothing, and a finished answer its input and output. An answer that breaks off, or whose
-client leaves, costs its input and the output made until then: the tokens sent of a stream, the tokens due by
-then of a plain answer. A request of a batch pays the batch's share of the price.
+client leaves, costs its input and the output made until then: of a stream the tokens that were sent, of a
+plain answer the tokens that were due. A request in a batch costs a share of the ordinary price.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from service.simulator.books.ledger import LedgerEntry
+from service.simulator.accounting.ledger import LedgerEntry
 
 PRICES = Path(__file__).with_name("prices.toml")
+"""Price table of the simulator, kept apart from the service's own, which it serves to check."""
+
 _MILLION = 1_000_000
 
 

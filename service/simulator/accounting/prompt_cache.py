@@ -1,4 +1,4 @@
-"""The prompt cache: which prompts OpenAI would bill as cached."""
+"""Remembers prompts, to bill those as cached that OpenAI would."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from service.simulator.contracts import ChatRequest
 # guide "Prompt caching").
 _KEPT = 300.0  # seconds
 _MIN_TOKENS, _STEP = 1_024, 128
-_MAX_PROMPTS = 10_000  # beyond, the oldest goes
+_MAX_PROMPTS = 10_000  # beyond, the oldest is dropped
 
 
 class PromptCache:
-    """Counts the cached tokens of a prompt that came before as a whole; a common beginning does not count."""
+    """Counts the cached tokens of prompts that came before.
+
+    Only whole prompts are compared, where OpenAI also finds a common beginning.
+    """
 
     def __init__(self) -> None:
         self._seen: OrderedDict[bytes, float] = OrderedDict()

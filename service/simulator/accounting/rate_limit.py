@@ -1,4 +1,4 @@
-"""Limits of requests and tokens per minute, as the vendors report them in headers and enforce them."""
+"""Counts requests and tokens per minute against limits, which the vendors report in headers and enforce."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TOKEN_LIMIT = 30_000_000.0  # per minute, unless a script sets another
 
 
 class RateLimit:
-    """Counts requests and tokens in windows of a minute; a request after the last begins the next."""
+    """Counts requests and tokens in windows of a minute; the first request after a window begins the next."""
 
     def __init__(self) -> None:
         self._window_start = 0.0
@@ -47,7 +47,7 @@ class RateLimit:
         )
 
     def exhausted(self, tokens: int) -> float | None:
-        """Computes the seconds until so many input tokens are allowed; None if they are allowed now."""
+        """Computes the seconds until a request of so many input tokens is allowed; None if it is so now."""
         now, end = time.time(), self._window_start + _WINDOW
         # The window is over, and the next begins with this request.
         if now >= end:

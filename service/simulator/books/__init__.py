@@ -1,1 +1,0 @@
-"""Accounts of calls: the ledger, bills, tokens, limits per minute and the prompt cache."""
