@@ -91,7 +91,7 @@ class Reranker(Protocol):
         self,
         request: StageRequest,
         catalogue: Catalogue,
-        placed: Callable[[Sequence[int]], None] | None = None,
+        on_prefix: Callable[[Sequence[int]], None] | None = None,
     ) -> StageResult:
         """Orders a pool of the catalogue's rows; never raises for what a provider does."""
         ...

@@ -206,8 +206,8 @@ class RankingCall:
         """
         mixed = None
         if self.streamed:
-            kept = self.streamed.keep(answer, self.top)
-            answer, mixed = kept.answer, kept.warning
+            final = self.streamed.final_answer(answer, self.top)
+            answer, mixed = final.answer, final.warning
         request, responder, parsed = self.request, answer.responder, answer.parsed
         if not responder.provider:
             responder = replace(responder, provider=request.provider, model=request.model)

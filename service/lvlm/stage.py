@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from service.catalogue.bundle import Catalogue
-from service.lvlm.answer.streamed_prefix import OnPlaced, StreamedPrefix
+from service.lvlm.answer.streamed_prefix import OnPrefix, StreamedPrefix
 from service.lvlm.answer_cache import AnswerCache, StoredAnswer
 from service.lvlm.attempt import Ending
 from service.lvlm.bill import Bill
@@ -78,14 +78,14 @@ class LvlmStage:
         self._singleflight: Singleflight[Ranked] = Singleflight()
 
     async def rerank(
-        self, request: StageRequest, catalogue: Catalogue, placed: OnPlaced | None = None
+        self, request: StageRequest, catalogue: Catalogue, on_prefix: OnPrefix | None = None
     ) -> StageResult:
         """Ranks the pool, whatever happens, by the request's deadline.
 
         Args:
             request: what to rank, and until when.
             catalogue: catalogue whose rows the request names.
-            placed: called with what the LVLM has placed so far while it goes on.
+            on_prefix: callback that gets the rows ranked so far while the answer is streamed; None for none.
 
         Raises:
             ValueError: the pool is empty or the strategy asks no LVLM; a fault of the caller.
@@ -99,7 +99,7 @@ class LvlmStage:
         if stored:
             ranking.cache, ranking.renews = "stale", True
             return self._hit(ranking, stored)
-        return await self._await(ranking, shared, placed)
+        return await self._await(ranking, shared, on_prefix)
 
     async def prompt(self, request: StageRequest, catalogue: Catalogue) -> Call:
         """Returns the call that would be made for a request, without making it.
@@ -237,16 +237,16 @@ class LvlmStage:
         await self._answers.make_do(key, stored if finished else None, len(ranking.pool))
 
     async def _await(
-        self, ranking: RankingCall, shared: SharedCall[Ranked] | None, on_placed: OnPlaced | None
+        self, ranking: RankingCall, shared: SharedCall[Ranked] | None, on_prefix: OnPrefix | None
     ) -> StageResult:
         """Waits for the call as long as the request can."""
         if shared is None:
             return self._fallback(ranking, Outcome.FALLBACK_DEADLINE)
         began, built = time.perf_counter(), ranking.seconds.get("prompt", 0.0)
         watcher = None
-        if on_placed:
-            ranking.streamed = StreamedPrefix(ranking.pool, ranking.candidates, ranking.request.k, on_placed)
-            watcher = partial(ranking.streamed.look, shared.progress)
+        if on_prefix:
+            ranking.streamed = StreamedPrefix(ranking.pool, ranking.candidates, ranking.request.k, on_prefix)
+            watcher = partial(ranking.streamed.update, shared.progress)
         until = asyncio.get_running_loop().time() + max(0.0, ranking.time_left)
         try:
             there = await shared.wait(until, watcher)

@@ -13,7 +13,7 @@ from typing import Any
 from scripted_server import AnthropicScript, OpenAIScript
 
 from service.catalogue.bundle import Catalogue
-from service.lvlm.answer.streamed_prefix import OnPlaced
+from service.lvlm.answer.streamed_prefix import OnPrefix
 from service.lvlm.answer_cache import Lifetimes
 from service.lvlm.calls.gateway import Gateway
 from service.lvlm.captions import Captions, Found
@@ -56,8 +56,8 @@ class StageOfCatalogue:
     stage: LvlmStage
     catalogue: Catalogue
 
-    async def rerank(self, request: StageRequest, placed: OnPlaced | None = None) -> StageResult:
-        return await self.stage.rerank(request, self.catalogue, placed)
+    async def rerank(self, request: StageRequest, on_prefix: OnPrefix | None = None) -> StageResult:
+        return await self.stage.rerank(request, self.catalogue, on_prefix)
 
     async def prompt(self, request: StageRequest) -> Call:
         return await self.stage.prompt(request, self.catalogue)

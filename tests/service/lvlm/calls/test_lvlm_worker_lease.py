@@ -1,4 +1,4 @@
-"""Workers that share a store do not make the same call twice, and one that dies does not hold the others up for long."""
+"""Workers that share a store do not make the same call twice, nor wait long for one that has died."""
 
 from __future__ import annotations
 
