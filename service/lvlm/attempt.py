@@ -160,7 +160,7 @@ class Attempt:
     @property
     def sent(self) -> Call:
         """The call as it was made."""
-        return self.call.blind if self.blind else self.call
+        return self.call.text_only if self.blind else self.call
 
     @property
     def outcome(self) -> str:

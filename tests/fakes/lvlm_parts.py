@@ -44,9 +44,9 @@ def connect(wire: str, url: str) -> Provider:
             api_key="k",
             image_detail=Prices.read().image_detail,
             base_url=f"{url}/v1",
-            tell_strategy=True,
+            send_context=True,
         )
-    return AnthropicMessages(wire, api_key="k", base_url=url, tell_strategy=True)
+    return AnthropicMessages(wire, api_key="k", base_url=url, send_context=True)
 
 
 @dataclass(frozen=True)
