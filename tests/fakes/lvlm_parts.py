@@ -16,7 +16,7 @@ from service.catalogue.bundle import Catalogue
 from service.lvlm.answer.streamed_prefix import OnPrefix
 from service.lvlm.answer_cache import Lifetimes
 from service.lvlm.calls.gateway import Gateway
-from service.lvlm.captions import Captions, Found
+from service.lvlm.captions import Captions, FoundCaptions
 from service.lvlm.contracts import StageOptions, StageRequest, StageResult
 from service.lvlm.cost.budgets_and_quotas import Budget, RateLimit
 from service.lvlm.cost.prices import Prices
@@ -74,7 +74,7 @@ class CaptionsOfCatalogue:
     captions: Captions
     catalogue: Catalogue
 
-    async def read(self, rows: Sequence[int], provider: str, model: str) -> Found:
+    async def read(self, rows: Sequence[int], provider: str, model: str) -> FoundCaptions:
         return await self.captions.read(self.catalogue, rows, provider, model)
 
     async def close(self) -> None:
