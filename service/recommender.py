@@ -92,14 +92,14 @@ class Reranker(Protocol):
         self,
         request: StageRequest,
         catalogue: Catalogue,
-        placed: Callable[[Sequence[int]], None] | None = None,
+        on_prefix: Callable[[Sequence[int]], None] | None = None,
     ) -> StageResult:
         """Orders the pool of the request. A provider's failure is an outcome of the result, not an exception.
 
         Args:
             request: history and pool, as rows of the catalogue.
             catalogue: catalogue that the rows belong to.
-            placed: called with all rows placed so far, best first, while the answer streams in.
+            on_prefix: called with all rows placed so far, best first, while the answer streams in.
         """
         ...
 

@@ -12,7 +12,7 @@ from service.captioning.submissions import Submission, Submissions
 from service.lvlm.attempt import Ending
 from service.lvlm.bill import Bill
 from service.lvlm.calls.gateway import Gateway
-from service.lvlm.cost.budgets_and_quotas import CAUTION, Quota, Reservation
+from service.lvlm.cost.budgets_and_quotas import SAFETY_FACTOR, Quota, Reservation
 from service.lvlm.cost.prices import Prices
 from service.lvlm.providers.base import Call, FailureKind, ProviderError, Text
 
@@ -104,7 +104,7 @@ class BatchSubmitter:
             except NoCaptionError as error:
                 self._backlog.fail(rows, error)
                 continue
-            committed_usd += CAUTION * (self._expected(call).cost_usd or 0.0)
+            committed_usd += SAFETY_FACTOR * (self._expected(call).cost_usd or 0.0)
             if self._budget is not None and self._backlog.progress.cost_usd + committed_usd > self._budget:
                 self.over_budget = True
                 break

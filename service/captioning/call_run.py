@@ -11,7 +11,7 @@ from service.lvlm.attempt import Ending
 from service.lvlm.calls.gateway import Gateway
 from service.lvlm.captions import CALL_TIMEOUT, caption_of
 from service.lvlm.completion import Completion
-from service.lvlm.cost.budgets_and_quotas import CAUTION
+from service.lvlm.cost.budgets_and_quotas import SAFETY_FACTOR
 from service.lvlm.providers.base import Call, FailureKind
 
 MAX_OUTAGE = 300.0
@@ -114,7 +114,9 @@ class CallRun:
         backlog, item_id = self._backlog, self._backlog.item_id(rows)
         call = await backlog.call(rows)
         # An estimate can be too low, and the budget must hold: it is reserved with a margin.
-        expected_usd = CAUTION * (self._gateway.expected(backlog.captioner.provider, call).cost_usd or 0.0)
+        expected_usd = SAFETY_FACTOR * (
+            self._gateway.expected(backlog.captioner.provider, call).cost_usd or 0.0
+        )
         if not await self._affordable(expected_usd):
             self.stopping = self.over_budget = True
             return

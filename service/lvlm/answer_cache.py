@@ -1,8 +1,8 @@
-"""Answers kept for the next equal request. A broken cache is a miss and a counter, never an error.
+"""Caches answers for equal requests. A cache that fails is a miss and counted, never an error.
 
-A good answer is fresh for a while; after that it is still given, while a new one is fetched (RFC 5861,
-stale-while-revalidate). An unusable one is remembered for a moment, so that not every request pays for it
-anew.
+A good answer is fresh for some time; after that it is still given for a while, and a new one is fetched (RFC
+5861, stale-while-revalidate). An unusable answer is cached briefly, so that not every equal request pays for
+another one.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from service.stores.base import Cache, StoreError
 log = logging.getLogger(__name__)
 
 CACHE = "answers"
-"""The label of this cache in the metrics."""
+"""Label of this cache in the metrics."""
 
-_PREFIX = "answer:2:"  # the number changes with the layout of the record
+_PREFIX = "answer:2:"  # of all keys; the number changes with the layout of the record
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """An answer and its age.
+    """An answer and the time when it was stored.
 
     Attributes:
-        answer: the answer; its order refers to the pool as shown.
-        at: seconds since the epoch when it was stored.
+        answer: answer; its order has positions in the pool as the prompt showed it.
+        at: time when it was stored, in seconds since the epoch.
     """
 
     answer: JudgedAnswer
@@ -42,18 +42,18 @@ class StoredAnswer:
 
     @property
     def good(self) -> bool:
-        """Whether it is a complete answer."""
+        """Whether a whole answer could be used."""
         return self.answer.outcome.good
 
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """How long answers are kept, in seconds.
+    """How long answers are cached, in seconds; all at least 0.
 
     Attributes:
-        fresh: seconds for which a good answer is given as it is.
-        stale: seconds after that for which it is given while a new one is fetched.
-        negative: seconds for which an unusable one is remembered; 0 for not at all.
+        fresh: seconds for which a good answer is given without a new call.
+        stale: seconds after those for which it is given while a new one is fetched.
+        negative: seconds for which an unusable or provisional answer is cached; 0 for not at all.
     """
 
     fresh: float = 86_400
@@ -62,7 +62,13 @@ class Lifetimes:
 
 
 class AnswerCache:
-    """Keeps answers by everything that decides them (`answer_key`)."""
+    """Caches answers under a key of everything that decides them (``answer_key``).
+
+    Args:
+        cache: store of the records; workers may share it.
+        lifetimes: seconds for which answers are cached.
+        metrics: counters of hits, misses and errors.
+    """
 
     def __init__(self, cache: Cache, lifetimes: Lifetimes, metrics: Metrics) -> None:
         self._cache = cache
@@ -71,7 +77,12 @@ class AnswerCache:
         self._damage = Outage("the answer cache", log)
 
     async def get(self, key: str, pool_size: int) -> StoredAnswer | None:
-        """Returns the answer under a key if there is one that fits a pool of this size, and counts it."""
+        """Returns the answer under a key, fresh or stale, and counts the result; None for a miss.
+
+        Args:
+            key: key of the answer.
+            pool_size: number of items in the pool; a record that does not fit it counts as damaged.
+        """
         try:
             stored = await self._read(key, pool_size)
         except StoreError:
@@ -80,8 +91,11 @@ class AnswerCache:
         self.count("miss" if stored is None else self._kind(stored))
         return stored
 
-    async def look(self, key: str, pool_size: int) -> StoredAnswer | None:
-        """Returns a fresh answer to a request that waits for one; counts nothing, and a stale one is none."""
+    async def find_fresh(self, key: str, pool_size: int) -> StoredAnswer | None:
+        """Returns a fresh answer under a key, without counting; None if there is none, or a stale one.
+
+        For a request that waits for another worker's answer and asks again and again.
+        """
         try:
             stored = await self._read(key, pool_size)
         except StoreError:
@@ -89,15 +103,21 @@ class AnswerCache:
         return None if stored is None or self.stale(stored) else stored
 
     def stale(self, stored: StoredAnswer) -> bool:
-        """Tells whether a new answer should be fetched."""
+        """Tells whether a good answer is no longer fresh, so that a new one should be fetched."""
         return stored.good and time.time() - stored.at > self._lifetimes.fresh
 
     async def put(self, key: str, stored: StoredAnswer, *, briefly: bool = False) -> None:
-        """Keeps an answer; an unusable one, or one that is second best, for a moment."""
+        """Stores an answer, an unusable one for ``Lifetimes.negative`` alone.
+
+        Args:
+            key: key of the answer.
+            stored: answer to store.
+            briefly: whether to store a good answer no longer than an unusable one.
+        """
         lifetimes = self._lifetimes
         long = stored.good and not briefly
         ttl = lifetimes.fresh + lifetimes.stale if long else lifetimes.negative
-        # A lifetime of 0 turns the remembering of unusable answers off.
+        # A lifetime of 0 means that unusable answers are not cached.
         if ttl <= 0:
             return
         try:
@@ -107,16 +127,16 @@ class AnswerCache:
         else:
             self.count("stored" if stored.good else "stored_negative")
 
-    async def make_do(self, key: str, stored: StoredAnswer | None, pool_size: int) -> None:
-        """Bridges the time to the next try, now that no whole answer of the model itself came.
+    async def put_provisional(self, key: str, stored: StoredAnswer | None, pool_size: int) -> None:
+        """Stores an answer until the next call, after a call that gave no whole answer of the model asked.
 
-        A good answer that is there is worth more than what came; a stale one is given for a moment longer
-        before the next try to renew it (RFC 5861, stale-if-error). Otherwise what came is kept briefly.
+        A good answer that is already stored stays; if it is stale, the next call to renew it is put off for
+        ``Lifetimes.negative`` seconds (RFC 5861, stale-if-error). Otherwise the new answer is stored briefly.
 
         Args:
             key: key of the answer that was wanted.
-            stored: what came instead: unusable, cut off, or another model's; None for nothing.
-            pool_size: number of items in the pool that it is about.
+            stored: answer that came instead: unusable, cut off, or of another model; None for none.
+            pool_size: number of items in the pool.
         """
         try:
             old = await self._read(key, pool_size)
@@ -124,7 +144,7 @@ class AnswerCache:
             return
         if old is not None and old.good:
             if self.stale(old):
-                # Dated so that it becomes stale again when an unusable answer would be forgotten.
+                # Dated back, so that it becomes stale again when an unusable answer would expire.
                 at = time.time() - self._lifetimes.fresh + self._lifetimes.negative
                 await self.put(key, replace(old, at=at))
         elif stored is not None:
@@ -150,18 +170,18 @@ class AnswerCache:
 
 
 def answer_key(facts: Mapping[str, Any]) -> str:
-    """Returns the key for everything that changes an answer: SHA-256 over its canonical JSON."""
+    """Returns the key for the facts that decide an answer: a SHA-256 over their canonical JSON."""
     # Sorted, compact and ASCII: equal facts give equal bytes in every worker and version of Python.
     canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return _PREFIX + hashlib.sha256(canonical.encode()).hexdigest()
 
 
-# The layout is flat and older than the records that it is made of. Workers of two versions may share a store,
-# so each must be able to read what the other writes; another layout needs another number in ``_PREFIX``.
+# The layout of a record is flat, unlike JudgedAnswer. It stays so because workers of two versions of the
+# service may share a store and read each other's records; another layout needs another number in _PREFIX.
 
 
 def dump(stored: StoredAnswer) -> bytes:
-    """Writes an answer down as JSON."""
+    """Encodes an answer as JSON."""
     answer, responder = stored.answer, stored.answer.responder
     record = {
         "answer": asdict(answer.parsed),
@@ -177,10 +197,14 @@ def dump(stored: StoredAnswer) -> bytes:
 
 
 def load(value: bytes, pool_size: int) -> StoredAnswer:
-    """Reads an answer back.
+    """Decodes an answer.
+
+    Args:
+        value: record as ``dump`` wrote it.
+        pool_size: number of items in the pool.
 
     Raises:
-        ValueError: it is damaged or made for another pool.
+        ValueError: the record is damaged, or made for another pool.
     """
     try:
         record = json.loads(value)
@@ -199,7 +223,7 @@ def load(value: bytes, pool_size: int) -> StoredAnswer:
         stored = StoredAnswer(answer, float(record["at"]))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"a stored answer is damaged: {error!r}") from error
-    # The key holds the pool, so that this is a damaged record or another program's.
+    # The key depends on the pool, so that a misfit is a damaged record or one of another program.
     if len(set(order)) != len(order) or not set(order) <= set(range(pool_size)):
         raise ValueError("a stored answer does not fit the pool")
     return stored

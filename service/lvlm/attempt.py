@@ -1,4 +1,4 @@
-"""One attempt at a provider: what has arrived of it so far, and how it ended."""
+"""One attempt at a provider: the events that have arrived so far, and how it ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ from service.lvlm.providers.base import (
 
 
 class Ending(StrEnum):
-    """How an attempt, or a call made of attempts, ended."""
+    """How an attempt, or a call made of attempts, ended.
+
+    ``deadline``: it was cut when its time was over. ``provider``: the provider failed, or is not called since
+    it kept failing. ``limit``: no permit or no turn of the quota per minute came in time. ``budget``: the
+    dollars of the hour or day are spent.
+    """
 
     FINISHED = "finished"
     DEADLINE = "deadline"
@@ -29,23 +34,26 @@ class Ending(StrEnum):
 
 
 class Attempt:
-    """What is known so far about one attempt.
+    """One request to a provider, with what has arrived of its answer.
 
     Args:
         provider: configured name of the provider.
-        call: what to ask.
-        hedge: whether it is made beside one that is slow to begin.
+        call: call that the attempt is made for.
+        hedge: whether it is made beside an attempt that is slow to begin.
 
     Attributes:
-        ending: how it ended; None while it runs, and for one that its caller cancelled.
-        failure: why it failed; with ``Ending.PROVIDER`` alone.
-        retry_after: seconds that the provider asked to wait after the failure.
-        finish: the provider's last event; None for an answer that was cut.
-        usage: tokens as the provider told them last; None before.
-        first_text: seconds until the first piece of the answer.
-        heard: whether the provider has sent anything but its response's head, if only a sign of life.
-        begun: whether it was made; one that is cancelled before is not, and costs nothing.
-        source: the model that answers, as far as the provider has said it.
+        provider: configured name of the provider.
+        call: call that the attempt is made for.
+        hedge: whether it is made beside an attempt that is slow to begin.
+        ending: how it ended; None while it runs, and for one that was cancelled.
+        failure: kind of failure, if the ending is ``provider``; None otherwise.
+        retry_after: seconds that the provider asked to wait after the failure; None if it did not say.
+        finish: the provider's last event; None for an answer without a finish reason.
+        usage: tokens as the provider reported them last; None before any report.
+        first_text: seconds from the attempt's begin until its first text; None before.
+        event_received: whether any event but the response's head has come, if only a sign of life.
+        begun: whether a request was sent; an attempt that is cancelled before that costs nothing.
+        source: the provider's first event, with the model that answers; None before it.
     """
 
     def __init__(self, provider: str, call: Call, *, hedge: bool = False) -> None:
@@ -58,7 +66,7 @@ class Attempt:
         self.finish: Finish | None = None
         self.usage: Usage | None = None
         self.first_text: float | None = None
-        self.heard = False
+        self.event_received = False
         self.begun = False
         self.source: Source | None = None
         # Whether usage came after the last piece of text, and so is of the whole answer: see billed.
@@ -67,9 +75,9 @@ class Attempt:
         self._began = time.perf_counter()
 
     def take(self, event: Event) -> None:
-        """Adds what the provider sent next."""
-        # A response's head is no word from the model: a server may send it and then nothing.
-        self.heard = self.heard or not isinstance(event, Source)
+        """Adds the next event."""
+        # The head of a response is not counted: a server may send it and then nothing.
+        self.event_received = self.event_received or not isinstance(event, Source)
         match event:
             case TextDelta(text):
                 if self.first_text is None:
@@ -85,18 +93,23 @@ class Attempt:
                 self.finish = event
 
     def end(self) -> None:
-        """Ends it, now that the provider sends no more; without a finish the answer was truncated."""
+        """Ends the attempt after the last event; without a finish reason the answer was truncated."""
         if self.finish is None:
             self.fail(FailureKind.TRUNCATED)
         else:
             self.ending = Ending.FINISHED
 
     def cut(self) -> None:
-        """Ends it at its deadline; an answer whose text is complete by then has come in time."""
+        """Ends the attempt at its deadline; an answer whose text is complete by then counts as finished."""
         self.ending = Ending.FINISHED if self.complete else Ending.DEADLINE
 
     def fail(self, kind: FailureKind, retry_after: float | None = None) -> None:
-        """Ends it with a failure, which changes nothing after a complete answer."""
+        """Ends the attempt with a failure; an answer whose text is complete by then counts as finished.
+
+        Args:
+            kind: kind of failure.
+            retry_after: seconds that the provider asked to wait; None if it did not say.
+        """
         if self.complete:
             self.ending = Ending.FINISHED
         else:
@@ -104,63 +117,66 @@ class Attempt:
 
     @property
     def text(self) -> str:
-        """Everything that has arrived of the answer."""
+        """The text of the answer that has arrived."""
         return "".join(self._pieces)
 
     @property
     def seconds(self) -> float:
-        """Seconds since it began."""
+        """Seconds since the attempt was created."""
         return time.perf_counter() - self._began
 
     @property
     def answering(self) -> bool:
-        """Whether a piece of the answer is there."""
+        """Whether any text of the answer has arrived."""
         return bool(self._pieces)
 
     @property
     def started(self) -> bool:
-        """Whether the model began to answer."""
+        """Whether the model began to work, by any text or any report of usage."""
         return bool(self._pieces) or self.usage is not None
 
     @property
     def complete(self) -> bool:
-        """Whether the text alone shows that the answer is there to its end."""
-        # For servers that end a stream without a finish reason, or never end it.
+        """Whether the text alone shows that the answer is complete.
+
+        It is needed for servers that end a stream without a finish reason, or never end it.
+        """
         return bool(self._pieces) and self.call.complete is not None and self.call.complete(self.text)
 
     @property
     def billed(self) -> bool:
-        """Whether the usage is of the whole answer: some vendors also tell what it is at the beginning."""
-        # Anthropic tells the input's usage in message_start, and the output's in message_delta at the end.
+        """Whether the reported usage is of the whole answer."""
+        # Anthropic reports the input's tokens in message_start, and the output's at the end, in
+        # message_delta.
         ended = self.finish is not None or (self.ending is Ending.FINISHED and self._usage_is_last)
         return self.usage is not None and ended
 
     @property
     def reason(self) -> FinishReason | None:
-        """Why the answer ended: as the provider said, else ``STOP`` for one whose text is complete."""
+        """Why the answer ended: the provider's reason, or ``STOP`` for a complete text; None for neither."""
         if self.finish is not None:
             return self.finish.reason
         return FinishReason.STOP if self.ending is Ending.FINISHED else None
 
     @property
     def responder(self) -> Responder:
-        """The model that was asked, with what its server said of itself."""
+        """The model that was asked, with what is known of the server behind it."""
         return Responder(self.provider, self.call.model, self.simulated, self.blind)
 
     @property
     def simulated(self) -> bool:
-        """Whether the simulator said that it answers."""
-        return any(said is not None and said.simulated for said in (self.finish, self.source))
+        """Whether an event says that the simulator answers."""
+        return any(event is not None and event.simulated for event in (self.finish, self.source))
 
     @property
     def blind(self) -> bool:
-        """Whether the server was sent no pictures, since it takes none."""
+        """Whether the pictures were left out, since the server accepts none."""
         return self.source is not None and self.source.blind
 
     @property
     def sent(self) -> Call:
-        """The call as it was made."""
-        return self.call.blind if self.blind else self.call
+        """The call as it was sent: without pictures if the server accepts none."""
+        return self.call.text_only if self.blind else self.call
 
     @property
     def outcome(self) -> str:

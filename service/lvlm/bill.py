@@ -1,4 +1,4 @@
-"""What a call to a provider took: tokens and US dollars."""
+"""The bill of an attempt or a call: tokens and US dollars."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from service.lvlm.providers.base import Usage
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What an attempt, or several together, took.
+    """Tokens and US dollars of an attempt, or the sum over several.
 
     Attributes:
         usage: tokens.
-        cost_usd: US dollars; None if a model's price is not known.
-        estimated: whether the provider left out a part of the usage, which was estimated.
+        cost_usd: US dollars, at least 0; None if the price of any model is unknown.
+        estimated: whether any part of the usage is estimated, since the provider did not report it.
     """
 
     usage: Usage = field(default_factory=Usage)
@@ -30,6 +30,6 @@ class Bill:
         )
 
     def mean(self, count: int) -> Bill:
-        """Divides a total over ``count`` calls; token counts are rounded."""
+        """Returns the mean of a total over ``count`` calls, at least 1; token counts are rounded."""
         usage = Usage(*(round(getattr(self.usage, f) / count) for f in Usage.__slots__))
         return Bill(usage, None if self.cost_usd is None else self.cost_usd / count, self.estimated)

@@ -1,7 +1,7 @@
-"""Captions of item images for prompts: from the bundle, else from the cache, else made in the background.
+"""Finds captions of item images for prompts: in the bundle, else in the cache, else they are made for later.
 
-No request waits for a caption to be made: its item is shown by its title, and a later request finds the
-caption in the cache.
+No request waits for a caption to be made. A missing one is made in the background: this request shows the
+item by its title, and a later one finds the caption in the cache.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ CACHE = "captions"
 """Label of this cache in the metrics."""
 
 MAX_PENDING = 64
-"""Captions being made or waiting to be; beyond that a missing one is left to a later request."""
+"""Captions that are being made or queued at most; beyond it a missing one is left to a later request."""
 
 MAX_CONCURRENT_CALLS = 2
-"""Background calls at a time, few because they share the provider with requests; others wait their turn."""
+"""Background calls at a time; others are queued. Few, since they share the provider with requests."""
 
 CALL_TIMEOUT = 60.0
-"""Seconds after which a call for a caption is given up."""
+"""Seconds after which a call for a caption is cut; its caption counts as failed."""
 
 FAILED_TTL = 300.0
-"""Seconds for which an image whose caption failed is not tried again."""
+"""Seconds for which no new call is made for an image whose caption failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Captions that exist for some items.
+class FoundCaptions:
+    """The captions that exist for some items.
 
     Attributes:
-        captions: item row -> caption.
-        begun: background calls begun for missing captions; they are paid for like all others.
+        captions: captions by item row.
+        begun: number of background calls begun for missing captions; they cost money like all calls.
     """
 
     captions: Mapping[int, str]
@@ -65,8 +65,8 @@ class Captions:
         metrics: counters of the cache's hits and misses.
         ttl: seconds for which the cache keeps a caption.
         max_output_tokens: cap on the length of a caption.
-        captioner: name of the bundle's captioner to use alone. Empty: the ranking model's own captions, and
-            for items that it has not described those of the first other captioner by name.
+        captioner: name of the only captioner of the bundle to use. Empty: the ranking model's own captions,
+            and for items without one those of the first other captioner by name.
         fill: whether missing captions are made in the background.
         leases: leases that keep two workers from making the same caption; None for a single process.
     """
@@ -93,18 +93,20 @@ class Captions:
         self._captioner = captioner
         self._fill = fill
         self._leases = leases
-        self._owner = uuid.uuid4().hex
+        self._owner = uuid.uuid4().hex  # of leases, to tell this process from other workers
         self._pending: dict[str, asyncio.Task[None]] = {}  # cache key -> the task that makes the caption
         self._semaphore = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
 
-    async def read(self, catalogue: Catalogue, rows: Sequence[int], provider: str, model: str) -> Found:
-        """Finds the captions that exist, and begins to make those that do not.
+    async def read(
+        self, catalogue: Catalogue, rows: Sequence[int], provider: str, model: str
+    ) -> FoundCaptions:
+        """Finds the captions that exist, and begins to make the missing ones.
 
         Args:
             catalogue: catalogue with the items and the bundle's captions.
             rows: item rows.
-            provider: provider of the ranking model; it makes the missing captions too.
-            model: name of the ranking model.
+            provider: configured name of the ranking model's provider, which makes missing captions too.
+            model: the provider's name for the ranking model.
         """
         begun, found = 0, self._bundled(catalogue, rows, provider, model)
         # Keyed by the image's digest: items of the same image share a caption, and a new image gets its own.
@@ -119,7 +121,7 @@ class Captions:
                 found |= {row: caption for row, caption in cached.items() if caption}
                 wanted = {row: key for row, key in missing.items() if row not in cached}
                 begun = self._begin(catalogue, wanted, provider, model)
-        return Found(found, begun)
+        return FoundCaptions(found, begun)
 
     async def close(self) -> None:
         """Cancels the background calls."""
@@ -146,7 +148,7 @@ class Captions:
             values = await self._cache.get_many(list(keys.values()))
         except StoreError:
             self._count("error", len(keys))
-            return None  # not a miss: a caption that cannot be kept would be paid for at every request
+            return None  # not a miss: a caption that cannot be cached would be paid for at every request
         found = {
             row: value.decode("utf-8", "replace")
             for row, value in zip(keys, values, strict=True)
@@ -157,7 +159,7 @@ class Captions:
         return found
 
     def _begin(self, catalogue: Catalogue, keys: Mapping[int, str], provider: str, model: str) -> int:
-        """Begins to make captions that are not pending yet, up to the limit, and returns how many."""
+        """Begins to make captions that are not pending yet, up to ``MAX_PENDING``, and returns how many."""
         begun = 0
         for row, key in keys.items():
             if not self._fill or key in self._pending or len(self._pending) >= MAX_PENDING:
@@ -172,7 +174,7 @@ class Captions:
         del self._pending[key]
 
     async def _make(self, catalogue: Catalogue, row: int, key: str, provider: str, model: str) -> None:
-        """Asks for one caption and puts it into the cache."""
+        """Asks the model for one caption and stores it in the cache."""
         async with self._semaphore:
             image = await self._pictures.item(catalogue, row)
             if image is None or not await self._lease(key):
@@ -187,7 +189,8 @@ class Captions:
             return
         caption = caption_of(completion)
         try:
-            if caption is None:  # noted as an empty text, so that a bad image is not paid for again and again
+            # A failure is stored as an empty text, so that a bad image is not paid for at every request.
+            if caption is None:
                 await self._cache.set(key, b"", min(FAILED_TTL, self._ttl))
                 return
             await self._cache.set(key, caption.encode(), self._ttl)
@@ -197,40 +200,46 @@ class Captions:
             self._count("stored")
 
     async def _lease(self, key: str) -> bool:
-        """Takes the lease on a caption; False if another worker has it, or if leases cannot be taken.
+        """Takes the lease on a caption; False if another worker has it, or if the store is down.
 
-        It is not given back: it ends by itself, and until then other workers find the caption, or the note
-        of its failure, in the cache.
+        The lease is never released: it ends by itself, and until then other workers find the caption, or the
+        empty text of a failure, in the cache.
         """
         if self._leases is None:
             return True
         try:
             return await self._leases.take(key, self._owner, CALL_TIMEOUT)
         except StoreError:
-            return False  # the cache is most likely away too, and the caption could not be kept
+            return False  # the cache is most likely down too, and the caption would be lost
 
     def _count(self, result: str, times: int = 1) -> None:
         self._metrics.cache_events.labels(CACHE, result).inc(times)
 
 
 def caption_call(image: Image, model: str, max_output_tokens: int) -> Call:
-    """Makes the call that asks what one image shows."""
+    """Returns the call that asks a model what one image shows.
+
+    Args:
+        image: image to describe.
+        model: the provider's name for the model.
+        max_output_tokens: tokens of the caption at most.
+    """
     context = {"strategy": "caption"}
     return Call(caption_prompt(image), model, max_output_tokens, stream=False, context=context)
 
 
 def caption_of(completion: Completion) -> str | None:
-    """The caption in a completion; None unless the call finished and the model ended its answer."""
+    """Returns the caption in a completion; None unless the call finished and the model ended its answer."""
     return caption_in(completion.text, completion.reason) if completion.ending is Ending.FINISHED else None
 
 
 def caption_in(text: str, reason: FinishReason | None) -> str | None:
-    """The caption in a model's text, cleaned and capped; None if it is blank or was cut off or refused."""
+    """Returns the caption in a model's text, cleaned and capped; None for a blank, cut or refused one."""
     return (clean(text, CAPTION_CAP) or None) if reason is FinishReason.STOP else None
 
 
 def captioner_name(provider: str, model: str) -> str:
-    """The captioner's name for a model: safe in a file name, ``[A-Za-z0-9._-]`` alone."""
+    """Returns the captioner's name for a model, which is safe in a file name: only ``[A-Za-z0-9._-]``."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{provider}-{model}").strip(".-")
 
 

@@ -1,4 +1,4 @@
-"""What came of one call through the gateway."""
+"""The completion: the result of one call through the gateway."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from service.lvlm.providers.base import FailureKind, FinishReason
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The text of a call, how the call ended and what it took.
+    """The text of a call's answer, how the call ended, and its bill.
 
     Attributes:
-        ending: how it ended.
-        text: everything received, also when the call was cut; empty if the provider failed.
-        reason: why the model stopped; None unless it came to an end.
-        failure: the kind of failure when the ending is ``provider``; None if the circuit breaker was open.
-        responder: the model that answered, or was asked last.
-        bill: what all attempts together took, over all models asked.
+        ending: how the call ended.
+        text: text received, also of a call that was cut; empty if the provider failed.
+        reason: why the model's answer ended; None unless it came to an end.
+        failure: kind of failure if the ending is ``provider``; None then if the circuit breaker was open.
+        responder: model that answered, or was asked last.
+        bill: sum of the bills of all attempts, at all models that were asked.
     """
 
     ending: Ending

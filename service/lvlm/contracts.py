@@ -1,4 +1,4 @@
-"""The records that go into the LVLM stage and come out of it."""
+"""Defines the records that go into the LVLM stage and come out of it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ CacheUse = Literal["use", "refresh", "off"]
 CacheResult = Literal["hit", "stale", "negative", "coalesced", "miss", "refresh", "off"]
 """What the answer cache did for a request.
 
-``stale`` was answered from it while a new answer is fetched, ``negative`` is an answer known to be unusable,
-and ``coalesced`` came of a call that another request or another worker had begun.
+``hit``: a fresh answer. ``stale``: an older answer, while a new one is fetched. ``negative``: an answer that
+is known to be unusable. ``coalesced``: the answer of a call that another request or worker had begun.
+``miss``, ``refresh`` and ``off``: a call of its own; with ``off`` its answer was not kept.
 """
 
 HISTORY_SHOWN = 10
-"""Latest items of the history that a prompt shows, whatever the backbone reads (the paper's setting)."""
+"""Latest items of the history that a prompt shows; older ones are left out (the paper's setting)."""
 
 
 class Outcome(StrEnum):
@@ -31,22 +32,22 @@ class Outcome(StrEnum):
 
     OK = "ok"
     REPAIRED = "repaired"  # something was invented, repeated, missing or in another form
-    PARTIAL = "partial"  # the deadline came, and a prefix of the ranking was there
-    FALLBACK_DEADLINE = "fallback_deadline"
-    FALLBACK_PROVIDER = "fallback_provider"
-    FALLBACK_ANSWER = "fallback_answer"  # the model said nothing that can be used, or refused
-    FALLBACK_LIMIT = "fallback_limit"  # no permit or turn came free in time
-    FALLBACK_BUDGET = "fallback_budget"
+    PARTIAL = "partial"  # the deadline came, and the beginning of the ranking had arrived
+    FALLBACK_DEADLINE = "fallback_deadline"  # the deadline came before any usable text
+    FALLBACK_PROVIDER = "fallback_provider"  # the provider failed, or is not called since it kept failing
+    FALLBACK_ANSWER = "fallback_answer"  # the answer holds no ranking, or the model refused
+    FALLBACK_LIMIT = "fallback_limit"  # no permit, or no turn of the quota per minute, came in time
+    FALLBACK_BUDGET = "fallback_budget"  # the dollars of the hour or day are spent
 
     @property
     def good(self) -> bool:
-        """Whether a complete answer was given: only these are worth keeping."""
+        """Whether a whole answer could be used; only such answers are cached for long."""
         return self in (Outcome.OK, Outcome.REPAIRED)
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """How many of the history's items the prompt showed by title, by image and by caption."""
+    """Numbers of the history's items that a prompt showed by title, by image and by caption."""
 
     titles: int = 0
     images: int = 0
@@ -55,16 +56,24 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class StageRequest:
-    """One ranking asked of an LVLM.
+    """A request for one ranking by an LVLM.
 
     Attributes:
+        strategy: strategy that decides the task and the view of the history.
         history: item rows, oldest first.
-        pool: rows to rank, in the candidate model's order; at least one, no duplicates.
-        k: number of items that the caller will show; the LVLM is asked for no more.
-        modality: what the raw view shows of an item; the enhanced view ignores it.
-        deadline: seconds from now until the answer is needed.
+        pool: item rows to rank, in the candidate model's order; at least one, without duplicates.
+        k: number of items that the client will be shown, at least 1; in the label form the LVLM is asked for
+            no more.
+        provider: configured name of the provider.
+        model: the provider's name for the model.
+        modality: parts of an item that the raw view shows; the enhanced view ignores it.
+        image_mode: arrangement of the history's pictures.
+        form: form of the prompt and the answer.
+        cache: use of the answer cache.
+        explain: whether to ask for an explanation.
+        deadline: seconds from now until the answer is needed, above 0.
         backbone_version: version of the backbone that ordered the pool.
-        alternatives: providers and models that may answer instead if the first one cannot, in this order.
+        alternatives: providers and models to ask in this order if the first one cannot answer.
     """
 
     strategy: Strategy
@@ -85,14 +94,15 @@ class StageRequest:
 
 @dataclass(frozen=True, slots=True)
 class StageOptions:
-    """What a deployment chooses for all its requests.
+    """The deployment's options, which hold for all requests.
 
     Attributes:
-        stream: whether to ask for server-sent events, so that a deadline finds a prefix of the ranking.
-        max_output_tokens: cap on an answer; generous, since models that think bill their thoughts here.
-        call_seconds: seconds for which a call may go on, for the cache, after its request's deadline.
-        closing_seconds: seconds for which calls under way may go on when the service stops: they are paid
-            for.
+        stream: whether to ask for server-sent events, so that a deadline finds the beginning of a ranking.
+        max_output_tokens: tokens of an answer at most; far more than a ranking has, since the thoughts of
+            reasoning models count too.
+        call_seconds: seconds for which a call may go on after its request's deadline, to fill the cache.
+        closing_seconds: seconds for which running calls may go on when the service stops, since they are
+            paid for.
     """
 
     stream: bool = True
@@ -103,15 +113,15 @@ class StageOptions:
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """What a model's text says, as far as it can be used.
+    """The usable part of a model's text, with counts of what was wrong with it.
 
     Attributes:
-        order: positions in the pool as shown, best first, without duplicates.
+        order: positions in the pool as the prompt showed it, from 0, best first, without duplicates.
         invented: number of entries that are not in the pool.
         duplicated: number of entries that repeat an earlier one.
-        missing: number of items asked for and not answered.
-        explanation: words about this very order; cleaned, capped and HTML-escaped; None without any.
-        form: whether it came in another form than the one asked for.
+        missing: number of items that were asked for and not answered.
+        explanation: explanation of this order, cleaned, capped and HTML-escaped; None without one.
+        form: whether the text was in another form than the one asked for.
     """
 
     order: tuple[int, ...]
@@ -123,19 +133,19 @@ class ParsedAnswer:
 
     @property
     def repaired(self) -> bool:
-        """Whether anything had to be left out, filled in or understood."""
+        """Whether anything was wrong with the text that the parser repaired."""
         return bool(self.invented or self.duplicated or self.missing or self.form)
 
 
 @dataclass(frozen=True, slots=True)
 class Responder:
-    """The model that answered, or that was asked last; empty names before any is asked.
+    """The model that answered, or that was asked last.
 
     Attributes:
-        provider: configured name of the provider.
-        model: the provider's name for the model.
-        simulated: whether the simulator said that it answers, whatever the provider is called.
-        blind: whether the server takes no pictures and was sent none.
+        provider: configured name of the provider; empty before any model is asked.
+        model: the provider's name for the model; empty before any model is asked.
+        simulated: whether the simulator answered, whatever the provider is called.
+        blind: whether the pictures were left out, since the server accepts none.
     """
 
     provider: str = ""
@@ -145,21 +155,19 @@ class Responder:
 
     @property
     def reported_as(self) -> str:
-        """The provider's name in answers: the simulator's whenever it answered."""
+        """The provider's name in answers; the simulator's name whenever it answered."""
         return SIMULATOR if self.simulated else self.provider
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedAnswer:
-    """The one record of an answer: what was said, by whom, to which prompt, and what it is worth.
-
-    The answer cache keeps it, equal requests share it, and a result holds it.
+    """An answer with its outcome: the record that the cache keeps, equal requests share, and a result holds.
 
     Attributes:
-        parsed: what the text says; its order is empty if nothing of it can be used.
-        outcome: what it is worth.
-        shown: what the prompt showed of the history; None if it was not built.
-        responder: the model that gave it.
+        parsed: usable part of the text; its order is empty if nothing can be used.
+        outcome: outcome of the stage with this answer.
+        shown: numbers of items that the prompt showed; None if no prompt was built.
+        responder: model that answered.
     """
 
     parsed: ParsedAnswer
@@ -170,20 +178,20 @@ class JudgedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What the LVLM said about the pool, and what it took.
+    """The LVLM's order of a pool, the answer behind it, and the bill.
 
     Attributes:
-        order: rows that the LVLM placed, best first: a subset of the pool without duplicates, empty on a
+        order: item rows that the LVLM ranked, best first: a subset of the pool without duplicates, empty on a
             fallback. The caller continues with the candidate model's order.
-        answer: the answer behind the order. Where no model was asked, its responder has the names of the one
+        answer: answer behind the order. Where no model was asked, its responder has the names of the one
             that the request wanted. It has an explanation only if the request wanted one.
         cache: what the answer cache did.
-        bill: what this request's own attempts took; nothing for an answer from the cache, nor for one that
-            another request's call gave.
-        caption_calls: number of calls begun in the background for captions that are missing; their usage is
-            in no answer, but in the metrics and the budgets.
-        warnings: sentences for the caller.
-        seconds: time spent per step: ``prompt``, ``cache``, ``lvlm``.
+        bill: bill of this request's own attempts; empty for an answer from the cache or from another
+            request's call.
+        caption_calls: number of background calls begun for missing captions; their usage is in no answer,
+            but in the metrics and the budgets.
+        warnings: sentences for the client.
+        seconds: seconds per step: ``prompt``, ``cache``, ``lvlm``.
     """
 
     order: tuple[int, ...]
@@ -201,5 +209,5 @@ class StageResult:
 
     @property
     def shown(self) -> Shown:
-        """What the prompt showed of the history; nothing if it was not built."""
+        """Numbers of items that the prompt showed; zeros if no prompt was built."""
         return self.answer.shown or Shown()

@@ -1,4 +1,4 @@
-"""One request on its way through the LVLM stage: what it asks, and what its answer is worth."""
+"""One request in the LVLM stage: builds its cache key and its call, and turns the answer into a result."""
 
 from __future__ import annotations
 
@@ -31,39 +31,40 @@ from service.lvlm.contracts import (
 )
 from service.lvlm.prompt import history_picture, prompts
 from service.lvlm.prompt.history_view import view_history, without_pictures
-from service.lvlm.prompt.item_pictures import Pictured, Pictures
+from service.lvlm.prompt.item_pictures import HistoryPictures, Pictures
 from service.lvlm.providers.base import Call, FinishReason, Prompt
 from service.lvlm.stage_warnings import model_warnings, view_warnings
 from service.strategies import Task
 
 MARGIN = 0.02
-"""Seconds between the provider's deadline and the request's: time to read the answer and to fall back."""
+"""Seconds before the request's deadline at which its call is cut, to read the answer or to fall back."""
 
 
 class RankingCall:
-    """One request and its call.
+    """The state of one request from its arrival in the stage to its result.
 
     Args:
-        request: what to rank, and until when.
-        catalogue: the items.
-        pictures: the pictures of the history's items.
-        options: what the deployment chooses.
+        request: pool to rank, and the deadline.
+        catalogue: catalogue whose rows the request names.
+        pictures: maker of the pictures of the history's items.
+        options: options of the deployment.
 
     Attributes:
+        request: pool to rank, and the deadline.
         catalogue: catalogue whose rows the request names.
-        pool: rows in the order shown to the LVLM.
-        history: rows shown, oldest first.
-        captions: captions by row, in the enhanced view.
-        caption_calls: number of calls begun in the background for captions that are missing.
-        shown: what the prompt shows of the history; None before it is built.
+        pool: item rows in the order in which the prompt shows them.
+        history: item rows that the prompt shows, oldest first.
+        captions: captions by item row; empty in the raw view.
+        caption_calls: number of background calls begun for missing captions.
+        shown: numbers of items that the prompt shows; None before it is built.
         own: whether the call, and so its bill, is this request's own.
-        cache: what the answer cache did for it.
-        renews: whether it has a stale answer, for which a new one is fetched.
-        streamed: the beginning of the answer that it was shown; None for a request that does not watch.
-        seconds: time spent per step.
+        cache: what the answer cache did for the request.
+        renews: whether the request was answered by a stale answer, and its call renews it.
+        streamed: first items of the answer, which the request was shown; None without streaming.
+        seconds: seconds per step.
 
     Raises:
-        ValueError: the pool is empty or the strategy asks no LVLM; a fault of the caller.
+        ValueError: the pool is empty or the strategy asks no LVLM, both errors of the caller.
     """
 
     def __init__(
@@ -88,17 +89,17 @@ class RankingCall:
 
     @property
     def top(self) -> int:
-        """Number of items that the LVLM is asked for."""
+        """Number of items that the LVLM is asked for; in the paper's form the whole pool."""
         return len(self.pool) if self.request.form == "paper" else min(self.request.k, len(self.pool))
 
     @property
     def time_left(self) -> float:
-        """Seconds that the provider may take; negative once they are over."""
+        """Seconds that are left for the call; negative once they are over."""
         return self.request.deadline - (time.perf_counter() - self._began) - MARGIN
 
     @property
     def candidates(self) -> Candidates:
-        """The pool as the prompt shows it; made when an answer is first read, if one is."""
+        """The pool's items as an answer names them; computed when an answer is first read."""
         if self._candidates is None:
             names = prompts.shown_names([self.catalogue.items[row].name for row in self.pool])
             self._candidates = Candidates(names, self.request.form)
@@ -106,7 +107,7 @@ class RankingCall:
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Adds what happens inside to a step's seconds."""
+        """Adds the time of the context to a step's seconds."""
         began = time.perf_counter()
         try:
             yield
@@ -114,14 +115,15 @@ class RankingCall:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - began
 
     def key(self, provider: str, model: str) -> str:
-        """Returns the key of the answer that a model would give: everything that changes it."""
+        """Returns the cache key of a model's answer to this request: a hash of everything that decides it."""
         request, items = self.request, self.catalogue.items
         raw = request.strategy.view == "raw"
         shows_images = raw and "image" in request.modality
         return answer_key(
             {
                 "catalogue": self.catalogue.version,
-                # What the LVLM does not see is None: requests that differ in it alone share an answer.
+                # A fact that the prompt does not show is None, so that requests which differ only in it share
+                # an answer.
                 "backbone": request.backbone_version if request.strategy.task is Task.RERANK else None,
                 "task": request.strategy.task,
                 "view": request.strategy.view,
@@ -145,17 +147,18 @@ class RankingCall:
         """Builds the call to a provider, with its prompt and pictures.
 
         Args:
-            wanted: tells whether the pictures are still wanted when their turn comes.
+            wanted: function that tells whether a request still waits, asked when a thread is free for the
+                pictures.
 
         Raises:
-            TimeoutError: they were not.
+            TimeoutError: no request waited any more.
         """
         request = self.request
-        pictured = Pictured()
+        pictured = HistoryPictures()
         if request.strategy.view == "raw" and "image" in request.modality:
             pictured = await self._pictures.history(self.catalogue, self.history, request.image_mode, wanted)
         prompt, self.shown = self._prompt(pictured)
-        # Made only when a server turns out to take no pictures.
+        # Called only if the server turns out to accept no pictures.
         if pictured.images:
             prompt = replace(prompt, without_images=lambda: self._prompt(None)[0])
         return Call(
@@ -167,8 +170,8 @@ class RankingCall:
             complete=self._is_complete,
         )
 
-    def _prompt(self, pictured: Pictured | None) -> tuple[Prompt, Shown]:
-        """The prompt with these pictures, or the one for a server that takes none."""
+    def _prompt(self, pictured: HistoryPictures | None) -> tuple[Prompt, Shown]:
+        """The prompt with these pictures, or with None the one for a server that accepts no pictures."""
         request, items = self.request, self.catalogue.items
         view = view_history(self.catalogue, request, self.history, self.captions, pictured)
         content = prompts.PromptContent(
@@ -184,14 +187,14 @@ class RankingCall:
         return prompts.ranking_prompt(content), view.shown
 
     def judge(self, completion: Completion) -> JudgedAnswer:
-        """Reads what came of the call, and tells what it is worth."""
+        """Parses the text of a completion, and judges the outcome."""
         if completion.responder.blind and self.shown:
             self.shown = without_pictures(self.shown, self.history)
         parsed, outcome = self._read(completion)
         return JudgedAnswer(parsed, outcome, self.shown, completion.responder)
 
-    def nothing(self, outcome: Outcome, shown: Shown | None = None) -> JudgedAnswer:
-        """Returns the answer of a request that was answered nothing."""
+    def no_answer(self, outcome: Outcome, shown: Shown | None = None) -> JudgedAnswer:
+        """Returns the answer record of a request that got no answer."""
         return JudgedAnswer(self._no_items(), outcome, shown)
 
     def result(
@@ -200,17 +203,18 @@ class RankingCall:
         """Makes the result of an answer.
 
         Args:
-            answer: the answer; what was shown of it before stays first.
-            bill: what its call took.
-            price_warning: tells what to say about the price of a provider's model; None for nothing.
+            answer: answer of the call; items that the request was shown before stay first.
+            bill: bill of the call; left out of the result if the call is not this request's own.
+            price_warning: function from provider and model to a warning about its price; None for none.
         """
-        mixed = None
+        prefix_warning = None
         if self.streamed:
-            kept = self.streamed.keep(answer, self.top)
-            answer, mixed = kept.answer, kept.warning
+            final = self.streamed.final_answer(answer, self.top)
+            answer, prefix_warning = final.answer, final.warning
         request, responder, parsed = self.request, answer.responder, answer.parsed
         if not responder.provider:
             responder = replace(responder, provider=request.provider, model=request.model)
+        # Answers in the paper's form always explain, and some models do so unasked.
         if parsed.explanation and not request.explain:
             parsed = replace(parsed, explanation=None)
         answer = replace(answer, parsed=parsed, responder=responder)
@@ -221,7 +225,7 @@ class RankingCall:
             cache=self.cache,
             bill=bill if self.own else Bill(),
             caption_calls=self.caption_calls,
-            warnings=(*warnings, mixed) if mixed else tuple(warnings),
+            warnings=(*warnings, prefix_warning) if prefix_warning else tuple(warnings),
             seconds=self.seconds,
         )
 
@@ -230,7 +234,7 @@ class RankingCall:
             return self._no_items(), _NO_ANSWER[completion.ending]
         if completion.reason is FinishReason.REFUSAL:
             return self._no_items(), Outcome.FALLBACK_ANSWER
-        # A text that is complete by itself counts as whole, also if the deadline cut its stream.
+        # A text that is complete by itself counts as whole, even if the deadline cut its stream.
         whole = completion.reason is FinishReason.STOP or self._is_complete(completion.text)
         parsed = read_answer(completion.text, self.candidates, self.top, finished=whole)
         if completion.ending is Ending.DEADLINE and not whole:
@@ -251,12 +255,16 @@ class RankingCall:
             yield price_warning
         if answer.outcome.good:
             yield from model_warnings(self.request, responder)
-        if self.history and answer.shown is not None:  # else there is nothing to show, or no prompt was built
+        # Without a history there is nothing to show, and without a prompt nothing was shown.
+        if self.history and answer.shown is not None:
             yield from view_warnings(self.request, responder, answer.shown, len(self.history))
 
 
 def shown_pool(request: StageRequest, catalogue: Catalogue) -> tuple[int, ...]:
-    """Returns the rows of a request's pool in the order in which they are shown to the LVLM.
+    """Returns the item rows of a request's pool in the order in which the prompt shows them.
+
+    For the task ``rerank`` that is the candidate model's order. Otherwise it is a shuffle, seeded by pool and
+    history alone.
 
     Raises:
         ValueError: the pool is empty or the strategy asks no LVLM.
@@ -265,8 +273,9 @@ def shown_pool(request: StageRequest, catalogue: Catalogue) -> tuple[int, ...]:
         raise ValueError("the LVLM stage needs candidates and a strategy that asks an LVLM")
     if request.strategy.task is Task.RERANK:
         return request.pool
-    # Sorted first and seeded by nothing else: neither the request's order nor the candidate model's
-    # reaches the LVLM, and an equal request is shown the same pool again.
+    # Sorted by item id and shuffled with a seed from the same facts: neither the request's order nor the
+    # candidate model's reaches the LVLM, and an equal request gets the same prompt, and so the same cache
+    # key.
     items = catalogue.items
     pool = sorted(request.pool, key=lambda row: items[row].item_id)
     history = request.history[-HISTORY_SHOWN:]

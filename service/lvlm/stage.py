@@ -1,4 +1,9 @@
-"""The LVLM stage: a history and a pool go in, an LVLM's order comes out in time, or the reason why not."""
+"""The LVLM stage: a history and a pool go in; an LVLM's order comes out in time, or why there is none.
+
+Here is the way of a request: look the answer up in the cache, join a call or begin one, wait for it, store
+the answer. What one request asks, and how its answer is read, is in ``ranking_call``; how calls are made, in
+``calls``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from service.catalogue.bundle import Catalogue
-from service.lvlm.answer.streamed_prefix import OnPlaced, StreamedPrefix
+from service.lvlm.answer.streamed_prefix import OnPrefix, StreamedPrefix
 from service.lvlm.answer_cache import AnswerCache, StoredAnswer
 from service.lvlm.attempt import Ending
 from service.lvlm.bill import Bill
@@ -27,17 +32,17 @@ from service.metrics import Metrics
 from service.stores.base import store_read_timeout
 
 MAX_BACKGROUND = 256
-"""Calls under way at which none is begun any more for the cache alone, without a request that waits."""
+"""Running calls from which on no call is begun for the cache alone; stale answers are then not renewed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
-    """What came of a shared call, for all requests that waited.
+class SharedAnswer:
+    """The result of a shared call, for all requests that wait for it.
 
     Attributes:
-        answer: the answer.
-        bill: what the call took; None if this worker made none, since another worker answered or the wait
-            was over before the call.
+        answer: answer of the call.
+        bill: bill of the call; None if this worker made no call, since another worker had the answer or no
+            request waited any more.
     """
 
     answer: JudgedAnswer
@@ -45,16 +50,16 @@ class Ranked:
 
 
 class LvlmStage:
-    """Reranks pools, each of the catalogue that its request reads.
+    """Orders pools by an LVLM, each of the catalogue that its request reads.
 
     Args:
-        gateway: makes the calls.
-        pictures: the items' pictures.
-        captions: the items' captions.
-        answers: keeps answers for equal requests.
-        lease: keeps workers from making the same call twice.
-        metrics: counts fallbacks and repairs.
-        options: what the deployment chooses.
+        gateway: gateway that makes the calls.
+        pictures: maker of the items' pictures.
+        captions: finder of the items' captions.
+        answers: cache of answers for equal requests.
+        lease: lease that keeps workers from making the same call twice.
+        metrics: counters of fallbacks and repairs.
+        options: options of the deployment.
     """
 
     def __init__(
@@ -75,20 +80,21 @@ class LvlmStage:
         self._lease = lease
         self._metrics = metrics
         self._options = options
-        self._singleflight: Singleflight[Ranked] = Singleflight()
+        self._singleflight: Singleflight[SharedAnswer] = Singleflight()
 
     async def rerank(
-        self, request: StageRequest, catalogue: Catalogue, placed: OnPlaced | None = None
+        self, request: StageRequest, catalogue: Catalogue, on_prefix: OnPrefix | None = None
     ) -> StageResult:
-        """Ranks the pool, whatever happens, by the request's deadline.
+        """Ranks the pool by the request's deadline; no failure of a provider or a store raises.
 
         Args:
-            request: what to rank, and until when.
+            request: pool to rank, and the deadline.
             catalogue: catalogue whose rows the request names.
-            placed: called with what the LVLM has placed so far while it goes on.
+            on_prefix: callback that gets the rows shared_answer so far while the answer is streamed; None for
+            none.
 
         Raises:
-            ValueError: the pool is empty or the strategy asks no LVLM; a fault of the caller.
+            ValueError: the pool is empty or the strategy asks no LVLM, both errors of the caller.
         """
         ranking = RankingCall(request, catalogue, self._pictures, self._options)
         key, stored = await self._look_up(ranking)
@@ -99,7 +105,7 @@ class LvlmStage:
         if stored:
             ranking.cache, ranking.renews = "stale", True
             return self._hit(ranking, stored)
-        return await self._await(ranking, shared, placed)
+        return await self._wait_for(ranking, shared, on_prefix)
 
     async def prompt(self, request: StageRequest, catalogue: Catalogue) -> Call:
         """Returns the call that would be made for a request, without making it.
@@ -114,14 +120,14 @@ class LvlmStage:
         return await ranking.build(lambda: True)
 
     async def close(self) -> None:
-        """Lets calls under way end and be kept, and stops everything that runs in the background."""
+        """Waits for running calls to end and be cached, then stops everything that runs in the background."""
         await self._singleflight.close(self._options.closing_seconds)
         await self._captions.close()
         await self._gateway.close()
         self._pictures.close()
 
     async def _look_up(self, ranking: RankingCall) -> tuple[str, StoredAnswer | None]:
-        """The key of the answer, and what the cache has; a cache that is slow has nothing."""
+        """The key of the answer, and the cached answer; a cache that is too slow counts as a miss."""
         request = ranking.request
         until = asyncio.get_running_loop().time() + store_read_timeout(request.deadline)
         with ranking.timed("cache"):
@@ -142,60 +148,62 @@ class LvlmStage:
                 self._answers.count("error")
                 return key, None
 
-    def _join_or_begin(self, ranking: RankingCall, key: str, *, waits: bool) -> SharedCall[Ranked] | None:
-        """The call that answers this request: one under way, or its own; None if there is to be none.
+    def _join_or_begin(
+        self, ranking: RankingCall, key: str, *, waits: bool
+    ) -> SharedCall[SharedAnswer] | None:
+        """Returns the call that answers this request: a running one, or its own; None if none is to be made.
 
         Args:
-            ranking: the request.
-            key: key of its answer.
-            waits: whether it waits for the call; otherwise the call is for the cache alone.
+            ranking: request that needs an answer.
+            key: key of the answer.
+            waits: whether the request waits for the call; otherwise the call is for the cache alone.
         """
         now = asyncio.get_running_loop().time()
-        alone = ranking.request.cache == "off"  # a measurement: it shares no call and fills no cache
-        # Longer than this request waits: the answer is paid for, and the next equal request finds it.
-        budget = max(0.0, ranking.time_left) + (0.0 if alone else self._options.call_seconds)
+        measured = ranking.request.cache == "off"  # a measurement: it shares no call and fills no cache
+        # The call may last longer than the request waits: it is paid for, and its answer is cached.
+        budget = max(0.0, ranking.time_left) + (0.0 if measured else self._options.call_seconds)
         until = now + (ranking.time_left if waits else 0.0)
-        if not waits and (alone or len(self._singleflight) >= MAX_BACKGROUND):
+        if not waits and (measured or len(self._singleflight) >= MAX_BACKGROUND):
             return None
-        shared = None if alone else self._singleflight.join(key, until, awaited=waits)
+        shared = None if measured else self._singleflight.join(key, until, awaited=waits)
         if shared:
             ranking.own, ranking.cache = False, "coalesced"
             self._answers.count("coalesced")
             return shared
         return self._singleflight.begin(
-            None if alone else key,
+            None if measured else key,
             until,
             now + budget,
-            lambda shared: self._fly(ranking, key, shared),
+            lambda shared: self._find_answer(ranking, key, shared),
             awaited=waits,
         )
 
-    async def _fly(self, ranking: RankingCall, key: str, shared: SharedCall[Ranked]) -> None:
-        """Finds out the answer and keeps it, as a task of its own."""
+    async def _find_answer(self, ranking: RankingCall, key: str, shared: SharedCall[SharedAnswer]) -> None:
+        """Finds the answer of a shared call in its task: another worker's in the cache, or by a call."""
         if ranking.request.cache != "use":
-            await self._ask(ranking, key, shared)
+            await self._make_call(ranking, key, shared)
             return
         clock = asyncio.get_running_loop().time
         try:
             async with self._lease.claim(
                 key,
-                look=lambda: self._answers.look(key, len(ranking.pool)),
-                waited_for=lambda: clock() < shared.progress.until,
+                find=lambda: self._answers.find_fresh(key, len(ranking.pool)),
+                still_wanted=lambda: clock() < shared.progress.until,
             ) as found:
                 if found:
                     self._answers.count("coalesced")
-                    shared.resolve(Ranked(found.answer, bill=None))
+                    shared.resolve(SharedAnswer(found.answer, bill=None))
                 else:
-                    await self._ask(ranking, key, shared)
+                    await self._make_call(ranking, key, shared)
         except TimeoutError:
             self._give_up(ranking, shared)
 
-    def _give_up(self, ranking: RankingCall, shared: SharedCall[Ranked]) -> None:
-        """Ends a shared call before it is made, since no request waits for it any more."""
-        shared.resolve(Ranked(ranking.nothing(Outcome.FALLBACK_DEADLINE, Shown()), bill=None))
+    def _give_up(self, ranking: RankingCall, shared: SharedCall[SharedAnswer]) -> None:
+        """Resolves a shared call that is not made, since no request waits for it any more."""
+        shared.resolve(SharedAnswer(ranking.no_answer(Outcome.FALLBACK_DEADLINE, Shown()), bill=None))
 
-    async def _ask(self, ranking: RankingCall, key: str, shared: SharedCall[Ranked]) -> None:
-        """Makes the call, gives its answer to the requests that wait, and keeps it."""
+    async def _make_call(self, ranking: RankingCall, key: str, shared: SharedCall[SharedAnswer]) -> None:
+        """Makes the call, gives its answer to the requests that wait, and stores it."""
         request, progress, clock = ranking.request, shared.progress, asyncio.get_running_loop().time
         try:
             with ranking.timed("prompt"):
@@ -215,57 +223,57 @@ class LvlmStage:
         )
         answer = ranking.judge(completion)
         self._count_repairs(completion, answer)
-        shared.resolve(Ranked(answer, completion.bill))
+        shared.resolve(SharedAnswer(answer, completion.bill))
         await self._keep(ranking, key, completion, answer)
 
     async def _keep(
         self, ranking: RankingCall, key: str, completion: Completion, answer: JudgedAnswer
     ) -> None:
-        """Remembers a whole answer of the model that was asked, and anything less for a moment."""
+        """Stores a whole answer of the model that was asked, and any other answer briefly."""
         request, finished = ranking.request, completion.ending is Ending.FINISHED
         if request.cache == "off" or not (finished or ranking.renews):
             return
         stored, responder = StoredAnswer(answer), answer.responder
-        # An answer that the token cap cut off is used, and is not worth keeping for long.
+        # An answer that the token cap cut off is used, but not stored for long.
         whole = finished and stored.good and completion.reason is FinishReason.STOP
         if whole and (responder.provider, responder.model) == (request.provider, request.model):
             await self._answers.put(key, stored)
             return
-        # Another model answered: its answer is good for requests that ask that model.
+        # A whole answer of another model is stored for requests that ask that model.
         if whole:
             await self._answers.put(ranking.key(responder.provider, responder.model), stored)
-        await self._answers.make_do(key, stored if finished else None, len(ranking.pool))
+        await self._answers.put_provisional(key, stored if finished else None, len(ranking.pool))
 
-    async def _await(
-        self, ranking: RankingCall, shared: SharedCall[Ranked] | None, on_placed: OnPlaced | None
+    async def _wait_for(
+        self, ranking: RankingCall, shared: SharedCall[SharedAnswer] | None, on_prefix: OnPrefix | None
     ) -> StageResult:
-        """Waits for the call as long as the request can."""
+        """Waits for the call until the request's deadline, and makes the result of what is there by then."""
         if shared is None:
-            return self._fallback(ranking, Outcome.FALLBACK_DEADLINE)
+            return self._without_answer(ranking, Outcome.FALLBACK_DEADLINE)
         began, built = time.perf_counter(), ranking.seconds.get("prompt", 0.0)
         watcher = None
-        if on_placed:
-            ranking.streamed = StreamedPrefix(ranking.pool, ranking.candidates, ranking.request.k, on_placed)
-            watcher = partial(ranking.streamed.look, shared.progress)
+        if on_prefix:
+            ranking.streamed = StreamedPrefix(ranking.pool, ranking.candidates, ranking.request.k, on_prefix)
+            watcher = partial(ranking.streamed.update, shared.progress)
         until = asyncio.get_running_loop().time() + max(0.0, ranking.time_left)
         try:
             there = await shared.wait(until, watcher)
         except asyncio.CancelledError:
-            if ranking.request.cache == "off":  # no other request waits for it, and nothing would keep it
+            if ranking.request.cache == "off":  # no other request waits for it, and its answer is not cached
                 shared.cancel()
             raise
-        # The prompt of an own call is built while this waits, and has a step of its own.
+        # An own call's prompt is built while this request waits; those seconds count as the step "prompt".
         own = ranking.seconds.get("prompt", 0.0) - built if ranking.own else 0.0
         ranking.seconds["lvlm"] = max(0.0, time.perf_counter() - began - own)
-        if there and shared.result.cancelled():  # our own fault, and it is in the log; or the service stops
-            return self._fallback(ranking, Outcome.FALLBACK_PROVIDER)
+        if there and shared.result.cancelled():  # by a bug of ours, which is logged, or the service's stop
+            return self._without_answer(ranking, Outcome.FALLBACK_PROVIDER)
         if there:
-            ranked = shared.result.result()
-            if ranked.bill is None:
+            shared_answer = shared.result.result()
+            if shared_answer.bill is None:
                 ranking.own, ranking.cache = False, "coalesced"
-            return self._result(ranking, ranked.answer, ranked.bill or Bill())
+            return self._result(ranking, shared_answer.answer, shared_answer.bill or Bill())
         completion = self._gateway.completion(shared.progress, _ENDINGS[shared.progress.step])
-        # The call may go on for the cache; this request gets what is there, and an estimate of the bill.
+        # The call goes on for the cache; this request gets the text so far, and an estimate of the bill.
         ranking.shown = shared.progress.shown
         return self._result(ranking, ranking.judge(completion), completion.bill)
 
@@ -273,8 +281,8 @@ class LvlmStage:
         ranking.own = False
         return self._result(ranking, stored.answer, Bill())
 
-    def _fallback(self, ranking: RankingCall, outcome: Outcome) -> StageResult:
-        return self._result(ranking, ranking.nothing(outcome, ranking.shown), Bill())
+    def _without_answer(self, ranking: RankingCall, outcome: Outcome) -> StageResult:
+        return self._result(ranking, ranking.no_answer(outcome, ranking.shown), Bill())
 
     def _result(self, ranking: RankingCall, answer: JudgedAnswer, bill: Bill) -> StageResult:
         result = ranking.result(answer, bill, self._gateway.price_warning)
@@ -296,4 +304,4 @@ _ENDINGS = {
     Step.ASKING: Ending.DEADLINE,
     Step.PAUSING: Ending.PROVIDER,
 }
-"""How a call ends for a request that leaves it in the middle of a step."""
+"""Ending of a call for a request whose deadline comes while the call is in this step."""

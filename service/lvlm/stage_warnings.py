@@ -1,4 +1,4 @@
-"""Sentences that warn the caller of what an answer of the LVLM stage lacks."""
+"""Writes the sentences that warn a client of what an answer of the LVLM stage lacks."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from service.lvlm.contracts import Responder, Shown, StageRequest
 
 
 def model_warnings(request: StageRequest, responder: Responder) -> Iterator[str]:
-    """Warns if another model answered than the one that was asked for."""
+    """Yields a warning if another model answered than the one that the request names."""
     provider, model = responder.provider, responder.model
     if (provider, model) != (request.provider, request.model) and provider:
         yield f"{request.provider}/{request.model} could not answer: {provider}/{model} did"
 
 
 def view_warnings(request: StageRequest, responder: Responder, shown: Shown, length: int) -> Iterator[str]:
-    """Warns of a view of the history that lacks its modality.
+    """Yields a warning if the prompt lacked captions or images that the request asked for.
 
     Args:
-        request: says which view.
-        responder: the model that was asked.
-        shown: what the prompt showed of the history.
-        length: number of items of the history that were to be shown.
+        request: request, which names the view and the modality.
+        responder: model that was asked.
+        shown: numbers of items that the prompt showed.
+        length: number of the history's items that were to be shown, at least 1.
     """
     if request.strategy.view == "enhanced":
         bare = length - shown.captions

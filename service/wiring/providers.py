@@ -9,7 +9,7 @@ from service.lvlm.providers.base import Provider
 from service.lvlm.providers.batches import Batches
 from service.lvlm.providers.cassettes import Cassette, CassetteWriter, Player, Recorder
 from service.lvlm.providers.configured_provider import ImageDetailOf
-from service.lvlm.providers.lazy_provider import LateProvider
+from service.lvlm.providers.lazy_provider import LazyProvider
 from service.settings import Settings
 
 
@@ -38,7 +38,7 @@ def open_providers(
     for each in configured:
         opening = partial(each.open, image_detail)
         late = each.simulated and each.name not in (settings.provider, only)
-        providers[each.name] = LateProvider(each.name, opening) if late else opening()
+        providers[each.name] = LazyProvider(each.name, opening) if late else opening()
         if cassette:
             providers[each.name] = Recorder(providers[each.name], CassetteWriter(cassette))
     return providers

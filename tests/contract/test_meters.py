@@ -7,7 +7,7 @@ import pytest
 from redis_process import RedisServer
 
 from service.lvlm.bill import Bill
-from service.lvlm.cost.budgets_and_quotas import CAUTION, Budget, Quota, Reservation
+from service.lvlm.cost.budgets_and_quotas import SAFETY_FACTOR, Budget, Quota, Reservation
 from service.stores.base import BURST, Flow, Meters, StoreError, Sum
 from service.stores.memory import MemoryMeters
 from service.stores.redis import PAUSE_AFTER_FAILURE, RedisConnection, RedisLeases, RedisMeters
@@ -126,7 +126,7 @@ def quota_of_a_worker(connection: RedisConnection, share: float) -> Quota:
 
 async def spends(worker: Quota, dollars: float) -> bool:
     """Whether the worker may draw what it then spends to the cent."""
-    bill = Bill(cost_usd=dollars / CAUTION)
+    bill = Bill(cost_usd=dollars / SAFETY_FACTOR)
     grant = await worker.reserve("fake", "model", bill, asyncio.get_running_loop().time())
     if isinstance(grant, Reservation):
         await worker.settle(grant, Bill(cost_usd=dollars))

@@ -30,7 +30,7 @@ from service.lvlm.providers.base import (
     TextDelta,
     Usage,
 )
-from service.lvlm.providers.lazy_provider import LateProvider
+from service.lvlm.providers.lazy_provider import LazyProvider
 from service.lvlm.providers.openai.chat import OpenAIChat
 from service.lvlm.providers.wire.dialect import Dialect
 
@@ -62,7 +62,7 @@ def anthropic_messages(url: str, **options: Any) -> Provider:
 
 
 def late(url: str, **options: Any) -> Provider:
-    return LateProvider("mine", lambda: openai_chat(url, **options))
+    return LazyProvider("mine", lambda: openai_chat(url, **options))
 
 
 class Wire:
@@ -116,7 +116,7 @@ def usage_of(events: list[Event]) -> Usage:
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
 async def test_the_simulator_answers_through_the_real_sdk(wire: Wire, simulator: str, stream: bool) -> None:
     events = await collect(
-        wire.connect(simulator, tell_strategy=True), call(stream=stream, model="sim-gpt-4o")
+        wire.connect(simulator, send_context=True), call(stream=stream, model="sim-gpt-4o")
     )
     assert json.loads(text_of(events)) == {"ranking": ["B", "A"]}
     finish = events[-1]
@@ -355,7 +355,7 @@ async def sent(
 
 async def test_the_strategy_is_told_to_the_simulator_alone(wire: Wire) -> None:
     assert "metadata" not in await sent(wire.connect, wire)
-    assert "s3" in str((await sent(wire.connect, wire, tell_strategy=True))["metadata"])
+    assert "s3" in str((await sent(wire.connect, wire, send_context=True))["metadata"])
 
 
 async def test_the_schema_is_sent_unless_switched_off(wire: Wire) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 from scripted_server import AnthropicScript, OpenAIScript
 
 from service.catalogue.bundle import Catalogue
-from service.lvlm.answer.streamed_prefix import OnPlaced
+from service.lvlm.answer.streamed_prefix import OnPrefix
 from service.lvlm.answer_cache import Lifetimes
 from service.lvlm.calls.gateway import Gateway
-from service.lvlm.captions import Captions, Found
+from service.lvlm.captions import Captions, FoundCaptions
 from service.lvlm.contracts import StageOptions, StageRequest, StageResult
 from service.lvlm.cost.budgets_and_quotas import Budget, RateLimit
 from service.lvlm.cost.prices import Prices
@@ -44,9 +44,9 @@ def connect(wire: str, url: str) -> Provider:
             api_key="k",
             image_detail=Prices.read().image_detail,
             base_url=f"{url}/v1",
-            tell_strategy=True,
+            send_context=True,
         )
-    return AnthropicMessages(wire, api_key="k", base_url=url, tell_strategy=True)
+    return AnthropicMessages(wire, api_key="k", base_url=url, send_context=True)
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class StageOfCatalogue:
     stage: LvlmStage
     catalogue: Catalogue
 
-    async def rerank(self, request: StageRequest, placed: OnPlaced | None = None) -> StageResult:
-        return await self.stage.rerank(request, self.catalogue, placed)
+    async def rerank(self, request: StageRequest, on_prefix: OnPrefix | None = None) -> StageResult:
+        return await self.stage.rerank(request, self.catalogue, on_prefix)
 
     async def prompt(self, request: StageRequest) -> Call:
         return await self.stage.prompt(request, self.catalogue)
@@ -74,7 +74,7 @@ class CaptionsOfCatalogue:
     captions: Captions
     catalogue: Catalogue
 
-    async def read(self, rows: Sequence[int], provider: str, model: str) -> Found:
+    async def read(self, rows: Sequence[int], provider: str, model: str) -> FoundCaptions:
         return await self.captions.read(self.catalogue, rows, provider, model)
 
     async def close(self) -> None:

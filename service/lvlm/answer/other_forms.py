@@ -1,7 +1,9 @@
-"""Rankings in other forms than the one that was asked for: which of them a text holds, if any.
+"""Finds a ranking in another form than the JSON that was asked for, and decides whether it is the answer.
 
-Prose mentions candidates too, and some models repeat what they were asked. So of several listings the last
-one counts only if all that was asked for is in it, and the prompt's own list of candidates never does.
+In: a text without thoughts and marks. Out: one ranking, or None. ``listings`` finds the forms; here is the
+choice among them. Prose mentions candidates too, and some models repeat the prompt: so of several listings
+the last one counts only if all that was asked for is in it, and the prompt's own list of candidates never
+counts.
 """
 
 from __future__ import annotations
@@ -29,65 +31,73 @@ from service.lvlm.answer.positions import parse_entries
 from service.lvlm.answer.prefaces import is_offered, last_refusal
 from service.lvlm.contracts import ParsedAnswer
 
-MAX_SAID = 16_384
-"""Characters at the end of a text in which other forms are looked for; what stands before is not read."""
+MAX_TAIL = 16_384
+"""Characters at the end of a text in which other forms are looked for; the text before them is not read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedText:
-    """An answer as it stands in a text.
+    """An answer that was found in a text.
 
     Attributes:
-        answer: what the text says.
-        closed: whether the text shows that the answer has come to its end.
+        answer: order and counts of faults.
+        closed: whether the text shows that the answer is whole, as a closed bracket does.
     """
 
     answer: ParsedAnswer
     closed: bool = False
 
 
-def read_form(said: str, candidates: Candidates, asked: int, *, finished: bool) -> ParsedText | None:
-    """Reads a ranking in another form than JSON under its key; None if no form has one."""
-    said = said[-MAX_SAID:]
-    found = list(structures(said))
-    bare = [each for each in found if not name_before(said, each)]
-    # From what can hardly be anything else to what is often prose; later kinds are read only if needed.
+def read_form(text: str, candidates: Candidates, asked: int, *, finished: bool) -> ParsedText | None:
+    """Returns the ranking that a text holds in another form than JSON under the key; None without one.
+
+    Args:
+        text: the model's text, without thoughts and marks.
+        candidates: candidates as the prompt showed them.
+        asked: number of candidates that the prompt asked for.
+        finished: whether the text is the model's whole answer, so that its last label is whole too.
+    """
+    text = text[-MAX_TAIL:]
+    found = list(structures(text))
+    bare = [each for each in found if not name_before(text, each)]
+    # Ordered from the kind that is hardly ever prose to the one that often is. Each is a function, so that
+    # later kinds are looked for only if the earlier ones are not there.
     kinds: tuple[Callable[[], list[Listing]], ...] = (
-        lambda: listings.arrays(said, bare, plain=True),
-        lambda: _other_keys(said, found),
-        lambda: listings.chains(said, candidates, finished=finished),
-        lambda: listings.numbered(said, candidates, finished=finished),
-        lambda: listings.arrays(said, bare, plain=False),
-        lambda: listings.enumeration(said, candidates, finished=finished),
+        lambda: listings.arrays(text, bare, plain=True),
+        lambda: _other_keys(text, found),
+        lambda: listings.chains(text, candidates, finished=finished),
+        lambda: listings.numbered(text, candidates, finished=finished),
+        lambda: listings.arrays(text, bare, plain=False),
+        lambda: listings.enumeration(text, candidates, finished=finished),
     )
-    parsed = (_chosen(kind(), candidates, asked) for kind in kinds)
+    parsed = (_choose(kind(), candidates, asked) for kind in kinds)
     return next(filter(None, parsed), None)
 
 
-def _other_keys(said: str, found: Iterable[Structure]) -> list[Listing]:
-    """Arrays under names that mean a ranking too."""
+def _other_keys(text: str, found: Iterable[Structure]) -> list[Listing]:
+    """The last arrays under names like ``order`` or ``recommendations``, which mean a ranking too."""
     last: deque[tuple[Structure, Array]] = deque(maxlen=MAX_LISTINGS)
-    refused = last_refusal(said)
+    refused = last_refusal(text)
     for structure in found:
         if refused >= structure.end:
             continue
-        held = list(deep_members(structure.value, _is_other_key))
-        if _is_other_key(name_before(said, structure)):
-            held.append(Member(structure.value))
-        for each in held:
-            if (
-                isinstance(each.value, Array) and not _numbers(each.value) and offers(said, structure)
-            ):  # those may be scores
-                last.append((structure, each.value))
+        found_members = list(deep_members(structure.value, _is_other_key))
+        if _is_other_key(name_before(text, structure)):
+            found_members.append(Member(structure.value))
+        for member in found_members:
+            array = member.value
+            # Numbers under such a name may be scores or ratings.
+            if isinstance(array, Array) and not _numbers(array) and is_offered_structure(text, structure):
+                last.append((structure, array))
     return [
-        Listing(array.entries, alone=True, closed=structure.value.closed, rest=not is_last(said, structure))
+        Listing(array.entries, alone=True, closed=structure.value.closed, rest=not is_last(text, structure))
         for structure, array in last
     ]
 
 
-def offers(said: str, structure: Structure) -> bool:
-    """Tells whether a structure under a ranking's name is given as the answer."""
-    return is_offered(said, structure.start, structure.end, closed=structure.value.closed, named=True)
+def is_offered_structure(text: str, structure: Structure) -> bool:
+    """Tells whether JSON under a name that means a ranking is given as the answer (``prefaces``)."""
+    return is_offered(text, structure.start, structure.end, closed=structure.value.closed, named=True)
 
 
 def _numbers(array: Array) -> bool:
@@ -98,19 +108,19 @@ def _is_other_key(name: str) -> bool:
     return _OTHER_KEY.fullmatch(name) is not None
 
 
-def _chosen(found: Sequence[Listing], candidates: Candidates, asked: int) -> ParsedText | None:
-    """The last listing if it has all that was asked for, or if it is the only one and stands alone."""
-    # More invented items than real ones make it a list of something else.
+def _choose(found: Sequence[Listing], candidates: Candidates, asked: int) -> ParsedText | None:
+    """The last listing, if all that was asked for is in it, or if it is the only one and stands alone."""
     usable = []
     for listing in found:
         answer = parse_entries(listing.entries, candidates, asked)
+        # With more invented items than real ones it is a list of something else.
         plausible = answer.order and len(answer.order) >= answer.invented
         if plausible and not _is_echo(listing, answer.order, candidates, asked):
             usable.append((listing, answer))
     if not usable:
         return None
     listing, answer = usable[-1]
-    # A listing that is repeated, as in a summary at the end, is one.
+    # A listing that is repeated, as in a summary at the end, counts as one.
     only = all(other.order == answer.order for _, other in usable)
     if answer.missing and not (listing.alone and only):
         return None
@@ -119,9 +129,9 @@ def _chosen(found: Sequence[Listing], candidates: Candidates, asked: int) -> Par
 
 
 def _is_echo(listing: Listing, order: Sequence[int], candidates: Candidates, asked: int) -> bool:
-    """Whether it repeats the prompt's list of candidates: titles, in the order shown, to the end of the list.
+    """Whether a listing repeats the prompt's list of candidates: with titles, in the order shown.
 
-    More than were asked for, or a list that was cut off, are enough to tell.
+    It must go to the end of the prompt's list, hold more items than were asked for, or be cut off.
     """
     if candidates.size < 2 or list(order) != list(range(len(order))):
         return False
@@ -134,10 +144,11 @@ def _is_echo(listing: Listing, order: Sequence[int], candidates: Candidates, ask
 def _is_titled(entry: Value, candidates: Candidates) -> bool:
     if isinstance(entry, Object):
         return any(name.casefold() in ("title", "name") for name, _ in entry.members)
-    heading = candidates.heading(entry) if isinstance(entry, str) else None
-    return heading is not None and heading.titled
+    item = candidates.leading_item(entry) if isinstance(entry, str) else None
+    return item is not None and item.titled
 
 
+# Names that models give to a ranking instead of the one that was asked for.
 _OTHER_KEY = re.compile(
     r"(?:final_?)?(?:rank\w*|order\w*|recommend\w*|answers?|results?|output)",
     re.IGNORECASE,

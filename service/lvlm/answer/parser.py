@@ -1,11 +1,13 @@
-"""Parses a model's text into an order of the pool. Pure, tolerant, and never given the target.
+"""Parses a model's text into an order of the pool's candidates.
 
-Whatever the text is, the result is a list of different pool positions with counts of what was wrong.
+In: a text and the candidates as the prompt showed them. Out: distinct pool positions, best first, and counts
+of what was wrong. No text raises an error, nothing is fetched, and the item that the user took next is never
+known here.
 
-What is asked for is one JSON object. If the text begins with it (after thoughts and a fence), that object is
-the answer, whatever follows: then the items may be shown while it is still written. Otherwise the last usable
-one in the text is, since a model may think aloud before it answers, or else one of the forms that models use
-instead (``answer_forms``).
+The prompt asks for one JSON object. If the text begins with it (after thoughts and a code fence), that object
+is the answer, whatever follows: its items can then be shown while the rest is still streamed. Otherwise the
+last usable object in the text counts, since a model may reason aloud before it answers, or else one of the
+other forms that models use (``other_forms``).
 """
 
 from __future__ import annotations
@@ -30,98 +32,109 @@ from service.lvlm.answer.loose_json import (
     read_structure,
     structures,
 )
-from service.lvlm.answer.other_forms import ParsedText, offers, read_form
+from service.lvlm.answer.other_forms import ParsedText, is_offered_structure, read_form
 from service.lvlm.answer.positions import parse_entries
 from service.lvlm.answer.prefaces import last_refusal
-from service.lvlm.answer.thoughts import answer_start, spoken, unmarked
+from service.lvlm.answer.thoughts import answer_start, without_marks, without_thoughts
 from service.lvlm.contracts import Form, ParsedAnswer
 from service.lvlm.prompt.prompts import clean
 
 MAX_TEXT = 65_536
-"""Characters of an answer that are read, thoughts left out; what follows them is ignored."""
+"""Characters of an answer that are read, its thoughts left out; what comes after them is ignored."""
 
-MAX_WATCHED = 8_192
-"""Characters of an answer that are read while it is still written; nothing beyond is shown before its end."""
+MAX_STREAMED = 8_192
+"""Characters of an answer that are read while it is streamed; items after them are shown only at its end."""
 
 MAX_EXPLANATION = 600
-"""Characters of an explanation that are kept."""
+"""Characters of an explanation that are kept; the rest is cut off."""
 
 KEYS: dict[Form, str] = {"label": "ranking", "paper": "recommendations"}
-"""Member of the JSON object asked for that holds the ranking, by the form of the prompt."""
+"""Name of the JSON member that holds the ranking, by the form of the prompt (``prompts``)."""
 
 
 def read_answer(text: str, candidates: Candidates, asked: int, *, finished: bool = True) -> ParsedAnswer:
-    """Reads an answer in the form of the candidates.
+    """Parses a text into an order of the candidates; never raises.
 
     Args:
         text: the model's text, or any prefix of it.
-        candidates: the pool as the prompt showed it.
-        asked: number of candidates asked for.
-        finished: whether the text is all that the model said, so that a chain's last label is whole.
+        candidates: candidates as the prompt showed them.
+        asked: number of candidates that the prompt asked for, at least 1.
+        finished: whether the text is the model's whole answer. If not, a label at its very end may be the
+            beginning of a longer one and is left out.
+
+    Returns:
+        The order and the counts of what was wrong; an empty order if the text holds no ranking.
     """
     return _read(text, candidates, asked, finished=finished).answer
 
 
 def is_complete(text: str, candidates: Candidates, asked: int) -> bool:
-    """Tells whether a text shows by itself that it is a complete ranking.
+    """Tells whether a text alone shows that it is a complete ranking.
 
-    Its JSON must be closed, and every item asked for be there; arguments as for ``read_answer``.
+    Its JSON must be closed, and every item asked for must be there; arguments as for ``read_answer``.
     """
     parsed = _read(text, candidates, asked, finished=False)
     return parsed.closed and bool(parsed.answer.order) and not parsed.answer.missing
 
 
 @dataclass(frozen=True, slots=True)
-class UnderWay:
-    """What is certain of an answer that is still written.
+class CertainPrefix:
+    """The part of a streamed answer's order that no later text can change.
 
     Attributes:
-        order: positions in the pool so far; empty while the answer may yet turn out otherwise.
-        over: whether nothing more will be certain before the end.
+        order: pool positions, best first; empty while the answer may still take another form.
+        final: whether later text adds nothing to this order until the answer has ended.
     """
 
     order: tuple[int, ...] = ()
-    over: bool = False
+    final: bool = False
 
 
-def under_way(text: str, candidates: Candidates) -> UnderWay:
-    """Reads an answer while it is written.
+def certain_prefix(text: str, candidates: Candidates) -> CertainPrefix:
+    """Reads the beginning of an answer that is still streamed; never raises.
 
-    The order is a prefix of the one that ``read_answer`` finds in this text and in all that begin with it.
+    Args:
+        text: everything received so far.
+        candidates: candidates as the prompt showed them.
+
+    Returns:
+        An order that is a prefix of the one that ``read_answer`` finds in this text and in every text that
+        begins with it.
     """
-    structure = _answer_object(text, MAX_WATCHED)
+    structure = _answer_object(text, MAX_STREAMED)
     if structure is None:
-        return UnderWay()
-    # The first member of that name alone: read_answer prefers it if any of it can be used.
+        return CertainPrefix()
+    # Of several members of that name only the first: read_answer takes it if any of its entries is usable.
     first = next(iter(members(structure.value, _is_key(candidates.form))), None)
-    over = structure.value.closed or structure.end >= MAX_WATCHED
+    final = structure.value.closed or structure.end >= MAX_STREAMED
     if first is None:
-        return UnderWay(over=over)
+        return CertainPrefix(final=final)
     if not isinstance(first.value, Array):
-        return UnderWay(over=True)
-    # Objects may be sorted by a rank that they hold, and numbers count only if all entries are numbers.
+        return CertainPrefix(final=True)
+    # Only strings are certain: objects may yet be sorted by a rank that they hold, and numbers count only if
+    # all entries are numbers.
     strings = list(takewhile(lambda entry: isinstance(entry, str), first.value.entries))
     order = parse_entries(strings, candidates, len(strings), numbers=False).order
-    return UnderWay(order, over or first.value.closed)
+    return CertainPrefix(order, final or first.value.closed)
 
 
 def _read(text: str, candidates: Candidates, asked: int, *, finished: bool = True) -> ParsedText:
     if structure := _answer_object(text):
-        for held in members(structure.value, _is_key(candidates.form)):
-            parsed = _held(held, structure, candidates, asked)
+        for member in members(structure.value, _is_key(candidates.form)):
+            parsed = _parse_member(member, structure, candidates, asked)
             if parsed.answer.order:
                 return parsed
     # Not what was asked for: look for the last ranking under the key, then for other forms.
-    said = spoken(text)[:MAX_TEXT]
+    answer = without_thoughts(text)[:MAX_TEXT]
     return (
-        _last_held(said, candidates, asked)
-        or read_form(unmarked(said), candidates, asked, finished=finished)
+        _last_member(answer, candidates, asked)
+        or read_form(without_marks(answer), candidates, asked, finished=finished)
         or ParsedText(ParsedAnswer((), 0, 0, asked))
     )
 
 
 def _answer_object(text: str, limit: int = MAX_TEXT) -> Structure | None:
-    """The object that the text begins with, after thoughts and a fence."""
+    """The object that a text begins with, after thoughts and a code fence; None if it begins otherwise."""
     start = answer_start(text)
     return read_structure(text[start : start + limit], 0) if text.startswith("{", start) else None
 
@@ -133,42 +146,44 @@ def _is_key(form: Form) -> Callable[[str], bool]:
     return lambda name: name.casefold() == KEYS[form]
 
 
-def _held(held: Member, structure: Structure, candidates: Candidates, asked: int) -> ParsedText:
-    entries, plain = _entries(held.value, candidates)
+def _parse_member(member: Member, structure: Structure, candidates: Candidates, asked: int) -> ParsedText:
+    """Parses the member under the key; ``structure`` is the text's outermost object around it."""
+    entries, plain = _entries(member.value, candidates)
     answer = parse_entries(entries, candidates, asked)
     if structure.loose or not plain:
         answer = replace(answer, form=True)
-    if answer.order and held.object is not None:
-        answer = replace(answer, explanation=_explanation(held.object))
+    if answer.order and member.object is not None:
+        answer = replace(answer, explanation=_explanation(member.object))
     return ParsedText(answer, structure.value.closed)
 
 
-def _last_held(said: str, candidates: Candidates, asked: int) -> ParsedText | None:
-    """The last usable ranking under the key; None if nothing stands under it."""
+def _last_member(text: str, candidates: Candidates, asked: int) -> ParsedText | None:
+    """The last usable ranking under the key, anywhere in a text; None if the key is nowhere."""
     best: tuple[ParsedText, Structure] | None = None
     is_key = _is_key(candidates.form)
     # A ranking that a refusal follows is not the answer.
-    refused = last_refusal(said)
-    for structure in structures(said):
+    refused = last_refusal(text)
+    for structure in structures(text):
         if refused >= structure.end:
             continue
-        held = list(deep_members(structure.value, is_key))
-        if not held and is_key(name_before(said, structure)):
-            held = [Member(structure.value)]
-        if held and not offers(said, structure):
+        found = list(deep_members(structure.value, is_key))
+        if not found and is_key(name_before(text, structure)):
+            found = [Member(structure.value)]
+        if found and not is_offered_structure(text, structure):
             continue
-        for each in held:
-            parsed = _held(each, structure, candidates, asked)
+        for member in found:
+            parsed = _parse_member(member, structure, candidates, asked)
+            # An unusable ranking counts only while there is no usable one: its faults are then reported.
             if parsed.answer.order or best is None or not best[0].answer.order:
                 best = parsed, structure
     if best is None:
         return None
     parsed, structure = best
-    return replace(parsed, closed=parsed.closed and is_last(said, structure))
+    return replace(parsed, closed=parsed.closed and is_last(text, structure))
 
 
 def _entries(value: Value, candidates: Candidates) -> tuple[Sequence[Value], bool]:
-    """The entries of a ranking, and whether it is an array as it was asked for."""
+    """The entries of a ranking, and whether it is an array as the prompt asked for."""
     if isinstance(value, Array):
         return value.entries, True
     if isinstance(value, Object):  # {"1": "C", "2": "A"}
@@ -177,15 +192,17 @@ def _entries(value: Value, candidates: Candidates) -> tuple[Sequence[Value], boo
             return [entry for _, entry in value.members], False
     if isinstance(value, str):
         chains = listings.chains(value, candidates, finished=True)
-        found = chains or listings.enumeration(value, candidates, finished=True)
+        found = chains or listings.enumeration(value, candidates, finished=True)  # "C > A > B", "C, A, B"
         if len(found) == 1:
             return found[0].entries, False
     return (), False
 
 
 def _explanation(value: Object) -> str | None:
-    for at, (name, said) in enumerate(value.members, start=1):
-        ended = value.closed or at < len(value.members)  # half a sentence explains nothing
-        if name.strip().casefold() == "explanation" and isinstance(said, str) and ended:
-            return html.escape(clean(said, MAX_EXPLANATION)) or None
+    """The explanation beside a ranking, safe to show in HTML; None without a whole one."""
+    for number, (name, member) in enumerate(value.members, start=1):
+        # The last member of an object that is not closed may be cut off in the middle of a sentence.
+        ended = value.closed or number < len(value.members)
+        if name.strip().casefold() == "explanation" and isinstance(member, str) and ended:
+            return html.escape(clean(member, MAX_EXPLANATION)) or None
     return None

@@ -1,4 +1,8 @@
-"""Turns the entries of an answer into positions in the pool, with counts of what was wrong with them."""
+"""Turns the entries of an answer into distinct pool positions, and counts what was wrong with them.
+
+In: the entries of one ranking, already found in the text. Out: a ``ParsedAnswer``. Where a ranking is found
+in a text is the matter of ``parser``, ``other_forms`` and ``listings``.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from service.lvlm.answer.entries import Candidates, number
 from service.lvlm.answer.loose_json import Object, Value
 from service.lvlm.contracts import ParsedAnswer
 
+# Names under which entries that are objects hold their label and their rank, in the order of preference.
 _LABEL_KEYS = ("label", "id", "letter", "candidate", "item", "option", "key", "title", "name")
 _RANK_KEYS = ("rank", "position", "place")
 
@@ -15,35 +20,36 @@ _RANK_KEYS = ("rank", "position", "place")
 def parse_entries(
     entries: Sequence[Value], candidates: Candidates, asked: int, *, numbers: bool = True
 ) -> ParsedAnswer:
-    """Reads entries in their order.
+    """Turns entries into pool positions in the order in which they stand; never raises.
 
     Args:
         entries: labels, titles, objects that hold them, or numbers that count the candidates from 1.
-        candidates: the pool as the prompt showed it.
-        asked: number of candidates asked for.
-        numbers: whether numbers count, which they do only where nothing else is there; False where more
-            entries may follow.
+        candidates: candidates as the prompt showed them.
+        asked: number of candidates that the prompt asked for.
+        numbers: whether numbers may stand for candidates, which they do only if all entries are numbers;
+            False where more entries may follow, so that this is not known yet.
     """
-    entries, form = _texts(entries)
+    entries, form = _labels(entries)
     counted = _counted(entries, candidates) if numbers else None
     if counted is not None:
         form = True
-        if 0 in counted:  # some count from 0, and nothing tells which
+        # Some models count from 0; which of them does is not known, so all entries count as invented.
+        if 0 in counted:
             return ParsedAnswer((), len(entries), 0, asked, form=True)
-    order: dict[int, None] = {}
+    order: dict[int, None] = {}  # a dict as an ordered set
     invented = duplicated = 0
-    for at, entry in enumerate(entries):
-        meant: Sequence[int] = ()
+    for index, entry in enumerate(entries):
+        possible: Sequence[int] = ()
         if counted is not None:
-            meant = (counted[at] - 1,) if 1 <= counted[at] <= candidates.size else ()
+            possible = (counted[index] - 1,) if 1 <= counted[index] <= candidates.size else ()
         elif isinstance(entry, str):
-            meant, as_asked = _meant(entry, candidates)
+            possible, as_asked = _positions(entry, candidates)
             form |= not as_asked
         # Items of the same title: the first entry means the first of them, the second the next.
-        free = [position for position in meant if position not in order]
+        free = [position for position in possible if position not in order]
         if free:
             order[free[0]] = None
-        elif meant:
+        elif possible:
             duplicated += 1
         else:
             invented += 1
@@ -51,29 +57,30 @@ def parse_entries(
 
 
 def _counted(entries: Sequence[Value], candidates: Candidates) -> list[int] | None:
-    """The numbers that entries are; None if not all of them are, or if one is a title."""
+    """The numbers of entries that are all numbers; None if one is not, or if one is a candidate's title."""
     counted = [count for entry in entries if (count := _number(entry)) is not None]
     if not counted or len(counted) < len(entries):
         return None
-    titled = any(isinstance(entry, str) and candidates.titled(entry) for entry in entries)
+    # A product may be called "300": then a number is a title and counts nothing.
+    titled = any(isinstance(entry, str) and candidates.positions_of_title(entry) for entry in entries)
     return None if titled else counted
 
 
-def _meant(entry: str, candidates: Candidates) -> tuple[Sequence[int], bool]:
-    """The positions that an entry can mean, and whether it is nothing but a label or a title."""
-    if found := candidates.meant(entry):
+def _positions(entry: str, candidates: Candidates) -> tuple[Sequence[int], bool]:
+    """The positions that an entry can mean, and whether it is in the form asked for or names no candidate."""
+    if found := candidates.positions(entry):
         return found, True
-    heading = candidates.heading(entry)
-    found = candidates.meant(heading.entry) if heading and heading.short else ()
+    item = candidates.leading_item(entry)  # "C: the blue mug"
+    found = candidates.positions(item.entry) if item and item.short else ()
     return found, not found
 
 
-def _texts(entries: Sequence[Value]) -> tuple[Sequence[Value], bool]:
-    """Entries, of objects their labels, by the ranks that they hold; and whether there are objects."""
+def _labels(entries: Sequence[Value]) -> tuple[Sequence[Value], bool]:
+    """Entries, with their labels in place of objects, sorted by the ranks in them; and whether any is one."""
     objects = [entry for entry in entries if isinstance(entry, Object)]
     if not objects:
         return entries, False
-    # Objects that hold the ranks 1 to n count in that order, however they stand.
+    # Objects that hold the ranks 1 to n are taken in the order of the ranks; other ranks change nothing.
     if len(objects) == len(entries):
         ranks = [_member(entry, _RANK_KEYS, (int,)) for entry in objects]
         if sorted(ranks, key=str) == sorted(range(1, len(ranks) + 1), key=str):
@@ -87,13 +94,14 @@ def _texts(entries: Sequence[Value]) -> tuple[Sequence[Value], bool]:
 
 def _member(value: Object, names: Iterable[str], kinds: tuple[type, ...]) -> Value:
     """The first member that has one of the names, by the order of the names, and is of one of the kinds."""
+    # Reversed, so that of two members with one name the first stays.
     members = {name.strip().casefold(): member for name, member in reversed(value.members)}
     found = (members.get(name) for name in names)
     return next((each for each in found if isinstance(each, kinds) and not isinstance(each, bool)), None)
 
 
 def _number(entry: Value) -> int | None:
-    if isinstance(entry, bool):
+    if isinstance(entry, bool):  # bool is a subclass of int
         return None
     if isinstance(entry, float):
         return int(entry) if entry.is_integer() else None

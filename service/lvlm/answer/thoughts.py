@@ -1,8 +1,8 @@
-"""Takes out what a model thinks aloud before it answers, which is no part of the answer.
+"""Removes the thoughts of reasoning models, and marks around answers, from a model's text.
 
-Models that reason write their thoughts between tags: ``<think>`` of DeepSeek and Qwen, ``[THINK]`` of
-Mistral, ``◁think▷`` of Kimi, the channels of gpt-oss. Where the chat template has begun the thoughts, the
-closing tag stands alone.
+Reasoning models write their thoughts between tags, and servers that do not parse them pass them on:
+``<think>`` of DeepSeek and Qwen, ``[THINK]`` of Mistral, ``◁think▷`` of Kimi, the channels of gpt-oss. Where
+the chat template itself opens the thoughts, the text has only the closing tag.
 """
 
 from __future__ import annotations
@@ -26,26 +26,25 @@ _MARK = re.compile(
     r"|<\|[\w ]{1,30}\|>|\\boxed(?=\{)",
     re.IGNORECASE,
 )
-"""What some models put around their answers, and special tokens that a server let through."""
+"""Tags that some models put around their answers, and special tokens that a server failed to remove."""
 
 _BOXED = re.compile(r"\\boxed\{([^{}:]*+)\}")
-"""A box around something that is no JSON object."""
+"""LaTeX's box around something that is no JSON object; models trained on mathematics use it for answers."""
 
 _SPACE = re.compile(r"[\s\ufeff]*+")
 _FENCE = re.compile(r"```[a-z0-9]*+", re.IGNORECASE)
 
 
 def answer_start(text: str) -> int:
-    """Returns the offset at which an answer begins after thoughts, a fence and marks.
+    """Returns the offset at which the answer begins, after thoughts, a code fence and marks.
 
-    It is the end of a text that is all thoughts.
-
-    A brace that stands there stays the beginning, however the text goes on.
+    For a text that is all thoughts it is the text's length. Once a brace stands at the offset, no later text
+    changes it; ``parser.certain_prefix`` relies on that.
     """
     at = 0
     while True:
         at = _end(_SPACE, text, at) or at
-        if text.startswith("{", at):
+        if text.startswith("{", at):  # before any look at closing tags further on, which may be in strings
             return at
         if opening := _OPEN.match(text, at):
             closing = _CLOSE.search(text, opening.end())
@@ -61,8 +60,8 @@ def answer_start(text: str) -> int:
         at = after
 
 
-def spoken(text: str) -> str:
-    """Returns a text without its thoughts, closed or not."""
+def without_thoughts(text: str) -> str:
+    """Returns a text without its thoughts, whether their closing tag has come or not."""
     pieces: list[str] = []
     at, thinking = 0, False
     for tag in _TAG.finditer(text):
@@ -72,7 +71,7 @@ def spoken(text: str) -> str:
             thinking = True
         else:
             # Thoughts are not nested: the first closing tag ends them.
-            if not thinking:  # a closing tag alone: all before it were thoughts
+            if not thinking:  # a closing tag alone: all text before it was thoughts
                 pieces.clear()
             thinking = False
         at = tag.end()
@@ -81,11 +80,12 @@ def spoken(text: str) -> str:
     return "\n".join(pieces)
 
 
-def unmarked(text: str) -> str:
-    """Returns a text without the marks that some models put around their answers."""
+def without_marks(text: str) -> str:
+    """Returns a text in which line ends replace the tags and boxes that some models put around answers."""
     return _MARK.sub("\n", _BOXED.sub(r"\n\1\n", text))
 
 
 def _end(pattern: re.Pattern[str], text: str, at: int) -> int | None:
+    """The offset after a pattern that begins at ``at``; None if it does not begin there."""
     found = pattern.match(text, at)
     return found.end() if found else None

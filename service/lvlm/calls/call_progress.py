@@ -1,4 +1,4 @@
-"""A call under way as the requests see it that wait for it."""
+"""The progress of a call that is being made, as the requests that wait for it see it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,25 @@ from service.lvlm.contracts import Shown
 class Step(StrEnum):
     """What a call is doing."""
 
-    PREPARING = "preparing"
-    WAITING = "waiting"
-    ASKING = "asking"
-    PAUSING = "pausing"
+    PREPARING = "preparing"  # its prompt is being built
+    WAITING = "waiting"  # for a permit of the concurrency limit or a reservation of the quota
+    ASKING = "asking"  # an attempt is running
+    PAUSING = "pausing"  # before a retry
 
 
 @dataclass(slots=True)
 class CallProgress:
-    """What a call is doing, and what has come of it.
+    """What a call is doing, and what has arrived of its answer. Read and changed on the event loop alone.
 
     Attributes:
-        until: event loop's time until which a request waits for it: no further attempt begins after it.
+        until: event loop's time, in seconds, until which a request waits; no further attempt begins after it.
         awaited: whether a request waits, or ever did; a call in the background leaves permits to others.
-        step: what it is doing.
-        attempt: the attempt whose answer counts: the one under way, or the last; of two, the first to answer.
-        running: attempts under way.
-        settled: bills of attempts that have ended.
-        alone: whether it is a measurement, to which nothing is done that would make it faster than the
-            provider is.
-        shown: what the prompt shows of the history; None before it is built.
+        step: what the call is doing.
+        attempt: attempt whose answer counts: the running or last one, and of two the first to answer.
+        running: attempts that have begun and not ended, at most two.
+        settled: sum of the bills of attempts that have ended.
+        measured: whether the call measures the provider, so that it is never hedged.
+        shown: what the prompt shows of the history; None before the prompt is built.
     """
 
     until: float
@@ -42,12 +41,12 @@ class CallProgress:
     attempt: Attempt | None = None
     running: list[Attempt] = field(default_factory=list)
     settled: Bill = field(default_factory=Bill)
-    alone: bool = False
+    measured: bool = False
     shown: Shown | None = None
     _watchers: set[asyncio.Event] = field(default_factory=set)
 
     def begin(self, attempt: Attempt) -> None:
-        """Adds an attempt; what an ended one said counts no more."""
+        """Adds an attempt; the text of an ended one counts no more."""
         # Of two attempts side by side the first one counts until the other answers first.
         if self.attempt not in self.running:
             self.attempt = attempt
@@ -55,24 +54,25 @@ class CallProgress:
         self.step = Step.ASKING
 
     def settle(self, attempt: Attempt, bill: Bill) -> None:
-        """Takes an attempt out that has ended, and adds its bill."""
+        """Removes an attempt that has ended, and adds its bill."""
         self.settled += bill
         self.running.remove(attempt)
-        # One of two has failed without a word of the answer: the other one counts now.
+        # One of two attempts has failed without any text: the other one counts now.
         if self.running and attempt is self.attempt and not attempt.answering:
             self.attempt = self.running[0]
 
-    def arrived(self, attempt: Attempt) -> None:
+    def notify(self, attempt: Attempt) -> None:
         """Wakes the watchers after an event of an attempt."""
+        # The first of two attempts to answer counts from now on.
         if self.attempt is not None and attempt.answering and not self.attempt.answering:
             self.attempt = attempt
         for watcher in self._watchers:
             watcher.set()
 
     def watch(self, watcher: asyncio.Event) -> None:
-        """Sets an event from now on whenever more has arrived."""
+        """Registers an event that is set whenever more has arrived."""
         self._watchers.add(watcher)
 
     def unwatch(self, watcher: asyncio.Event) -> None:
-        """Stops setting it."""
+        """Removes an event that was registered."""
         self._watchers.discard(watcher)

@@ -1,4 +1,4 @@
-"""The limit of simultaneous calls to one model, which adapts to refusals."""
+"""Limits the simultaneous attempts at one model, and adapts the limit to refusals for too many of them."""
 
 from __future__ import annotations
 
@@ -11,58 +11,58 @@ from service.lvlm.attempt import Attempt, Ending
 from service.lvlm.providers.base import FailureKind
 
 DECREASE = 0.85
-"""Factor by which a refusal shrinks the limit."""
+"""Factor, between 0 and 1, by which a refusal shrinks the limit."""
 
 INCREASE = 4.0
-"""Calls by which the limit grows once as many good answers have come as it allows calls."""
+"""Permits by which the limit grows for as many good answers as it has permits."""
 
 _TOO_MUCH = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED})
 
 
 class ConcurrencyLimit:
-    """Hands out permits to call, and adjusts their number to how calls end.
+    """Hands out permits for attempts, and adjusts their number to how attempts end.
 
-    Additive increase, multiplicative decrease (Chiu and Jain 1989, as in TCP). The limit starts at the
-    ceiling. A refusal for too many calls takes it to 85 % of what was under way, once for all calls that had
-    already begun; good answers win it back. When less than half of the limit was under way, the number of
-    calls cannot have been the reason (a quota per minute was), and the limit alone shrinks. Permits go to
-    waiting calls in the order of their coming.
+    Additive increase, multiplicative decrease (Chiu and Jain, 1989; as in TCP). The limit starts at the
+    ceiling. A refusal for too many calls sets it to 85 % of the permits in use, once for all attempts that
+    had begun by then; good answers raise it again. If less than half of the limit was in use, the number of
+    attempts cannot have been the reason (a quota per minute was), and 85 % of the limit itself is taken.
+    Waiting calls get permits in the order of their arrival.
 
     Args:
-        ceiling: largest limit, in calls under way.
-        adaptive: whether the limit moves; False keeps it at the ceiling.
+        ceiling: largest number of permits, at least 1.
+        adaptive: whether the limit changes; False keeps it at the ceiling.
     """
 
     def __init__(self, ceiling: int, *, adaptive: bool = True) -> None:
         self._ceiling = ceiling
         self._adaptive = adaptive
-        self._limit = float(ceiling)
+        self._limit = float(ceiling)  # a fraction of a permit is added per answer
         self._in_use = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._shrunk_at = 0.0
+        self._waiting: deque[asyncio.Future[None]] = deque()  # a future is done once it has a permit
+        self._shrunk_at = 0.0  # by time.perf_counter, as an attempt's seconds are
 
     @property
     def limit(self) -> int:
-        """Calls that may be under way now; the metric ``msr_lvlm_places`` shows it."""
+        """Number of permits, at least 1; the metric ``msr_lvlm_places`` shows it."""
         return max(1, int(self._limit))
 
     @property
     def in_use(self) -> int:
-        """Permits handed out and not given back."""
+        """Number of permits that were acquired and not released; above the limit after it shrank."""
         return self._in_use
 
     def try_acquire(self) -> bool:
-        """Takes a permit if one is free now and no earlier call waits for it."""
+        """Acquires a permit if one is free now and no earlier call waits for it; tells whether it did."""
         free = self._in_use < self.limit and not self._waiting
         self._in_use += free
         return free
 
     async def acquire(self, until: Callable[[], float]) -> bool:
-        """Takes a permit; returns False if none came free in time.
+        """Acquires a permit, perhaps after waiting for one; returns False if none came free in time.
 
         Args:
-            until: tells the event loop's time at which to stop waiting. It is asked anew after each wait,
-                since a request that joins the call may have more time.
+            until: function that returns the event loop's time, in seconds, at which to stop waiting. It is
+                called after each wait, since a request that joins the call may have more time.
         """
         if self.try_acquire():
             return True
@@ -77,7 +77,8 @@ class ConcurrencyLimit:
                     return False
                 await asyncio.wait({permit}, timeout=left)
         except asyncio.CancelledError:
-            if permit.done():  # handed over in the very moment of the cancellation: the next in line gets it
+            # Cancelled after the permit was handed over: without a release it would be lost.
+            if permit.done():
                 self.release()
             else:
                 self._waiting.remove(permit)
@@ -85,12 +86,12 @@ class ConcurrencyLimit:
         return True
 
     def release(self) -> None:
-        """Gives a permit back."""
+        """Returns a permit; the call that has waited longest gets it."""
         self._in_use -= 1
         self._hand_out()
 
     def learn(self, attempt: Attempt) -> None:
-        """Adjusts the limit to how an attempt ended."""
+        """Takes an attempt that has ended into account."""
         if not self._adaptive:
             return
         now = time.perf_counter()
@@ -102,7 +103,7 @@ class ConcurrencyLimit:
                 self._limit = max(1.0, shrunk)
                 self._shrunk_at = now
         elif attempt.ending is Ending.FINISHED and self._limit < self._ceiling:
-            self._limit = min(self._ceiling, self._limit + INCREASE / self._limit)
+            self._limit = min(self._ceiling, self._limit + INCREASE / self._limit)  # additive per round
             self._hand_out()
 
     def _hand_out(self) -> None:

@@ -1,8 +1,10 @@
-"""The gateway between the LVLM stage and the providers.
+"""The gateway makes calls to providers for the LVLM stage and for captioning.
 
-A call never raises what happened at a provider: it ends as a Completion that says how. Each matter has a
-class of its own: when to try again (`retries`), when to stop calling a model (`breaker`), how many calls at
-once (`places`), how much per minute and for how many dollars (`allowance`), and the books (`accounts`).
+In: a call, a deadline and alternatives. Out: a Completion, for whatever happens at a provider; a gateway
+raises no ProviderError. Each decision is in a module of its own: when to try again (``retries``), when to
+send a second attempt (``hedging``), when to stop calling a model (``circuit_breaker``), how many attempts at
+once (``concurrency_limit``), how many per minute and for how many dollars (``cost.budgets_and_quotas``), and
+what attempts took (``cost.ledger``).
 """
 
 from __future__ import annotations
@@ -33,18 +35,18 @@ log = logging.getLogger(__name__)
 
 
 class Gateway:
-    """Makes calls.
+    """Makes calls to providers.
 
     Args:
         providers: providers by their configured names.
-        ledger: books what attempts take.
-        quota: grants attempts within the limits per minute and the budgets.
-        metrics: counts hedges, retries and calls in flight.
-        concurrency: calls under way at one model, at most; others wait for a permit until their deadline.
-        adaptive: whether to find a smaller limit when the provider says that it is too much.
-        retries: how often to try again.
-        hedge: share of the calls that may be made twice when the first attempt is slow to begin, 0 to 1.
-        clock: monotonic seconds for the log, which says how long a provider has been failing.
+        ledger: ledger that records what attempts take.
+        quota: quota that reserves requests, tokens and dollars for attempts.
+        metrics: counters of hedges, retries and attempts in flight.
+        concurrency: simultaneous attempts at one model at most, at least 1; others wait for a permit.
+        adaptive: whether the concurrency limit shrinks when a provider refuses attempts as too many.
+        retries: policy of retries; None for the default.
+        hedge: hedges per attempt at most, from 0 (none) to 1.
+        clock: clock in monotonic seconds for the log, which says for how long a provider has been failing.
     """
 
     def __init__(
@@ -80,39 +82,44 @@ class Gateway:
 
         Args:
             provider: configured name of the provider.
-            call: what to ask.
-            deadline: seconds from now at which the call is cut; what has arrived by then is returned.
-            alternatives: providers and models to ask in turn if the first one cannot answer. While there is
-                another one, half of the time is spent on waiting for a first event.
-            progress: where to watch it; its ``until`` bounds waiting and trying again, but not the attempt
-                under way. A call that is not awaited takes no permit that others may need.
+            call: call to make.
+            deadline: seconds from now at which the call is cut; the text that has arrived by then counts.
+            alternatives: providers and models to ask in turn if the first one cannot answer. While another
+                one is left, at most half of the remaining time is spent on waiting for a first event.
+            progress: record of the call that others watch. Its ``until`` bounds waiting and trying again, but
+                not a running attempt. A call that is not awaited takes no permit that others may need.
         """
         clock = asyncio.get_running_loop().time
-        hard = clock() + deadline
-        progress = progress or CallProgress(hard)
+        call_end = clock() + deadline
+        progress = progress or CallProgress(call_end)
         # A request without time must not take a permit or a reservation.
         if deadline <= 0:
             return self.completion(progress, Ending.DEADLINE)
         ending = Ending.DEADLINE
         asked = ((provider, call.model), *alternatives)
         for number, (name, model) in enumerate(asked, start=1):
-            limits = TimeLimits(hard, progress, last=number == len(asked))
+            limits = TimeLimits(call_end, progress, last=number == len(asked))
             state, asking = self.state(name, model), replace(call, model=model)
             ending = await ModelCall(self._backend, state, name, asking, limits, progress).ask()
-            # A spent budget is spent for the other models too, and after a deadline there is no time for one.
-            if ending not in (Ending.PROVIDER, Ending.LIMIT) or clock() >= min(hard, progress.until):
+            # A budget holds for all models together, and after a deadline no time is left for another one.
+            if ending not in (Ending.PROVIDER, Ending.LIMIT) or clock() >= min(call_end, progress.until):
                 break
         return self.completion(progress, ending)
 
     def completion(self, progress: CallProgress, ending: Ending) -> Completion:
-        """Returns what has come of a call, now that it ends or that a request waits for it no longer."""
+        """Returns the completion of a call that ends, or of one that a request no longer waits for.
+
+        Args:
+            progress: progress of the call.
+            ending: how the call ends, for this request.
+        """
         attempt, bill = progress.attempt, progress.settled
         if attempt is None:
             return Completion(ending)
-        # Read while attempts are under way: what they have taken so far is estimated.
+        # A request may leave while attempts run: what they have taken so far is estimated.
         for running in progress.running:
-            bill += self._backend.ledger.so_far(running)
-        # The beginning of an answer that failed is not passed on: another attempt may say something else.
+            bill += self._backend.ledger.bill(running)
+        # The beginning of a failed answer is not passed on: the next attempt may answer otherwise.
         asked = ending in (Ending.FINISHED, Ending.DEADLINE)
         return Completion(
             ending,
@@ -124,16 +131,16 @@ class Gateway:
         )
 
     def price_warning(self, provider: str, model: str) -> str | None:
-        """Returns what an answer of this model must say about its price; None for nothing."""
+        """Returns the warning that an answer of this model must carry about its price; None for none."""
         refused = self._backend.quota.refuses_unpriced(provider)
         return self._backend.ledger.price_warning(provider, model, refused=refused)
 
     def expected(self, provider: str, call: Call) -> Bill:
-        """Estimates what one attempt will take, before it is made."""
+        """Estimates the bill of one attempt before it is made."""
         return self._backend.ledger.expected(provider, call)
 
     def state(self, provider: str, model: str) -> ModelState:
-        """Returns what is remembered about one model of one provider."""
+        """Returns the state of one model of one provider, made at its first call."""
         state = self._states.get((provider, model))
         if state is None:
             name = f"{provider}/{model}"
@@ -146,7 +153,7 @@ class Gateway:
         return state
 
     async def close(self) -> None:
-        """Finishes the books and closes all providers."""
+        """Waits until all reservations are settled, and closes the providers."""
         await self._backend.quota.close()
         for provider in self._backend.providers.values():
             await provider.close()

@@ -1,4 +1,4 @@
-"""Attempts at the same call, of which the first to begin its answer goes on alone."""
+"""Runs attempts at the same call side by side, and keeps the first one that begins its answer."""
 
 from __future__ import annotations
 
@@ -10,63 +10,67 @@ from service.lvlm.calls.call_progress import CallProgress
 
 
 class Race:
-    """Lets attempts run side by side; when it is left, none is running any more.
+    """Runs attempts side by side, as a context manager; at its exit none of them runs any more.
 
     Args:
-        progress: the call's progress, which wakes the race when a piece of an answer arrives.
+        progress: progress of the call, which wakes the race when text of an attempt arrives.
     """
 
     def __init__(self, progress: CallProgress) -> None:
         self._progress = progress
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._tasks: dict[Attempt, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Race:
-        self._progress.watch(self._news)
+        self._progress.watch(self._changed)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.unwatch(self._news)
-        await self._end(list(self._tasks.values()))
+        self._progress.unwatch(self._changed)
+        await self._cancel(list(self._tasks.values()))
 
-    def enter(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
-        """Lets an attempt that is under way take part."""
+    def add(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
+        """Adds an attempt that is running in a task."""
         self._tasks[attempt] = task
-        task.add_done_callback(lambda _: self._news.set())
+        task.add_done_callback(lambda _: self._changed.set())
 
     @property
     def decided(self) -> bool:
-        """Whether one has begun its answer, or all have failed."""
-        return self._ahead() is not None or all(task.done() for task in self._tasks.values())
+        """Whether an attempt has begun its answer, or all have ended."""
+        return self._leader() is not None or all(task.done() for task in self._tasks.values())
 
     async def wait(self, seconds: float | None = None) -> bool:
-        """Waits until it is decided; returns False if it is not after so many seconds."""
+        """Waits until the race is decided; returns False if it is not after so many seconds."""
         try:
             async with asyncio.timeout(seconds):
                 while not self.decided:
-                    self._news.clear()
-                    await self._news.wait()
+                    self._changed.clear()
+                    await self._changed.wait()
         except TimeoutError:
             return False
         return True
 
-    async def won(self) -> Attempt:
-        """Ends all attempts but the one ahead, waits for its end and returns it; the last if all failed."""
-        await self.wait()
-        ahead = self._progress.attempt = self._ahead() or next(reversed(self._tasks))
-        await self._end([task for attempt, task in self._tasks.items() if attempt is not ahead])
-        await self._tasks[ahead]
-        return ahead
+    async def winner(self) -> Attempt:
+        """Cancels all attempts but the leading one, waits for its end and returns it.
 
-    def _ahead(self) -> Attempt | None:
-        leader = self._progress.attempt  # whose answer the watchers have seen
+        If all have failed, the attempt that was added last is returned.
+        """
+        await self.wait()
+        leader = self._progress.attempt = self._leader() or next(reversed(self._tasks))
+        await self._cancel([task for attempt, task in self._tasks.items() if attempt is not leader])
+        await self._tasks[leader]
+        return leader
+
+    def _leader(self) -> Attempt | None:
+        # The attempt whose text the waiting requests were shown stays the leader.
+        leader = self._progress.attempt
         if leader in self._tasks and leader.answering:
             return leader
         return next((each for each in self._tasks if each.ending is Ending.FINISHED), None)
 
-    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+    async def _cancel(self, tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,8 @@
-"""One call at one model: its attempts, their retries, and the hedge beside a slow one."""
+"""Makes a call at one model: its attempts, their retries, and the hedge beside a slow attempt.
+
+Permits: the call holds one for all of its attempts, and a hedge one of its own. Reservations: every attempt
+has one, which is settled or released exactly once, also when the call is cancelled at any point.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +30,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What all calls of one gateway share.
+    """The parts that all calls of one gateway share.
 
     Attributes:
         providers: providers by their configured names.
-        ledger: books what attempts take.
-        quota: grants attempts within the limits per minute and the budgets.
-        retries: decides when to try again.
-        metrics: counts hedges, retries and calls in flight.
+        ledger: ledger that records what attempts take.
+        quota: quota that reserves requests, tokens and dollars for attempts.
+        retries: policy of retries.
+        metrics: counters of hedges, retries and attempts in flight.
     """
 
     providers: Mapping[str, Provider]
@@ -44,15 +48,15 @@ class Backend:
 
 
 class ModelCall:
-    """Asks one model, as often as its retries, its limits and the time allow.
+    """Makes attempts at one model, as often as retries, limits and time allow.
 
     Args:
-        backend: what it is made with.
-        state: what is remembered about the model.
+        backend: parts that all calls of the gateway share.
+        state: state of the model.
         provider: configured name of the provider.
-        call: what to ask.
-        limits: how long to wait at this model.
-        progress: what the waiting requests see of it.
+        call: call to make.
+        limits: time limits at this model.
+        progress: progress that the waiting requests see.
     """
 
     def __init__(
@@ -74,7 +78,7 @@ class ModelCall:
         self._labels = (provider, call.model)
 
     async def ask(self) -> Ending:
-        """Asks the model and returns how that ended; what was answered is in the progress."""
+        """Asks the model and returns how that ended; the answer is in the progress."""
         concurrency, progress = self._state.concurrency, self._progress
         if self._state.breaker.refuses:  # before queueing for a permit that could not be used
             return Ending.PROVIDER
@@ -85,23 +89,24 @@ class ModelCall:
         if not await concurrency.acquire(lambda: self._limits.until):
             return Ending.LIMIT
         try:
-            return await self._try()
+            return await self._attempts()
         finally:
             concurrency.release()
 
-    async def _try(self) -> Ending:
-        """Makes attempts until one counts."""
+    async def _attempts(self) -> Ending:
+        """Makes attempts until one succeeds or no other makes sense."""
         made = 0
         while True:
             self._progress.step = Step.WAITING
             reservation = await self._reserve(self._limits.until)
             if isinstance(reservation, Ending):
                 return reservation
-            if not self._state.breaker.admit():  # it opened while the call waited for its turn
+            # Asked last, since an admitted attempt must be made: the breaker may wait for it as its probe.
+            if not self._state.breaker.admit():
                 await self._backend.quota.release(reservation)
                 return Ending.PROVIDER
-            attempt = await self._answered(Attempt(self._provider, self._call), reservation)
-            # A hedge is part of the attempt that it was sent beside, and is not counted.
+            attempt = await self._attempt(Attempt(self._provider, self._call), reservation)
+            # A hedge belongs to the attempt that it was sent beside, and is not counted.
             made += 1
             pause = self._backend.retries.pause(attempt, made)
             if pause is None or _now() + pause >= self._limits.until:
@@ -113,63 +118,64 @@ class ModelCall:
             await asyncio.sleep(pause)
 
     async def _reserve(self, until: float) -> Reservation | Ending:
+        """Reserves what an attempt is expected to take; returns the call's ending if the quota refuses."""
         expected = self._backend.ledger.expected(self._provider, self._call)
         return await self._backend.quota.reserve(self._provider, self._call.model, expected, until)
 
-    async def _answered(self, first: Attempt, reservation: Reservation) -> Attempt:
+    async def _attempt(self, first: Attempt, reservation: Reservation) -> Attempt:
         """Makes an attempt, and a hedge if it is slow to begin; returns the one that counts."""
         progress = self._progress
-        after = self._state.hedging.after() if progress.awaited and not progress.alone else None
+        after = self._state.hedging.after() if progress.awaited and not progress.measured else None
         if after is None:
             progress.begin(first)
             try:
                 await self._stream(first)
-            finally:  # also when cancelled: the tokens are spent
-                self._close_books(first, reservation)
+            finally:  # also when cancelled: the provider bills the tokens so far
+                self._settle(first, reservation)
             return first
         async with Race(progress) as race:
-            race.enter(first, self._begin(first, reservation))
+            race.add(first, self._start(first, reservation))
             if not await race.wait(after):
                 await self._hedge(race)
-            won = await race.won()
-        if won is not first:
+            winner = await race.winner()
+        if winner is not first:
             self._metrics.lvlm_hedges.labels(*self._labels, "won").inc()
-        return won
+        return winner
 
     async def _hedge(self, race: Race) -> None:
-        """Sends a second attempt if a permit and all that it takes are to be had at once."""
+        """Sends a second attempt, if a permit and a reservation are to be had at once."""
         concurrency = self._state.concurrency
-        hedge = Attempt(self._provider, self._call, hedge=True)  # its seconds include the reservation's
+        hedge = Attempt(self._provider, self._call, hedge=True)  # its time begins before its reservation
         if self._state.breaker.open or not concurrency.try_acquire():
             return
         reservation: Reservation | Ending = Ending.LIMIT
         try:
             reservation = await self._reserve(_now())
         finally:  # also when cancelled
-            if isinstance(reservation, Ending):
+            if isinstance(reservation, Ending):  # refused, or cancelled while waiting for it
                 concurrency.release()
         if isinstance(reservation, Ending):
             return
         self._state.hedging.spend()
-        task = self._begin(hedge, reservation)
+        task = self._start(hedge, reservation)
         task.add_done_callback(lambda _: concurrency.release())
-        race.enter(hedge, task)
+        race.add(hedge, task)
 
-    def _begin(self, attempt: Attempt, reservation: Reservation) -> asyncio.Task[None]:
-        """Makes an attempt in a task; its books are closed also when it is cancelled before it has run."""
+    def _start(self, attempt: Attempt, reservation: Reservation) -> asyncio.Task[None]:
+        """Starts an attempt in a task; a callback settles it, even if the task is cancelled before that."""
         self._progress.begin(attempt)
         task = asyncio.create_task(self._stream(attempt))
-        task.add_done_callback(lambda _: self._close_books(attempt, reservation))
+        task.add_done_callback(lambda _: self._settle(attempt, reservation))
         return task
 
-    def _close_books(self, attempt: Attempt, reservation: Reservation) -> None:
-        """Books what an attempt took and settles its reservation; one that was never made took nothing."""
+    def _settle(self, attempt: Attempt, reservation: Reservation) -> None:
+        """Records an ended attempt and settles its reservation; releases that of one that never began."""
         quota = self._backend.quota
         if attempt.begun:
             try:
-                bill = self._enter(attempt)
-            except Exception:  # a fault of ours must not keep what was drawn from the budgets
-                log.exception("the books of a call to %s/%s broke", *self._labels)
+                bill = self._record(attempt)
+            except Exception:  # a bug of ours must not leave the reservation open for ever
+                log.exception("the bill of a call to %s/%s cannot be made", *self._labels)
                 bill = reservation.expected
             self._progress.settle(attempt, bill)
             quota.settle_soon(reservation, bill)
@@ -179,41 +185,42 @@ class ModelCall:
         if attempt.hedge:
             self._state.hedging.refund()
 
-    def _enter(self, attempt: Attempt) -> Bill:
+    def _record(self, attempt: Attempt) -> Bill:
+        """Takes an attempt into account for the model's later calls, and returns its bill."""
         state = self._state
         state.learn(attempt)
         self._metrics.lvlm_breaker_open.labels(*self._labels).set(state.breaker.open)
         self._metrics.lvlm_places.labels(*self._labels).set(state.concurrency.limit)
-        return self._backend.ledger.enter(attempt)
+        return self._backend.ledger.record(attempt)
 
     async def _stream(self, attempt: Attempt) -> None:
         """Streams an attempt's answer from its provider until it ends; a failure is noted, never raised."""
-        call, hard, state = attempt.call, self._limits.hard, self._state
+        call, call_end, state = attempt.call, self._limits.call_end, self._state
         provider = self._backend.providers[self._provider]
         attempt.begun = True
         if attempt.hedge:
             self._metrics.lvlm_hedges.labels(*self._labels, "made").inc()
         self._metrics.lvlm_inflight.inc()
-        silence = longest_silence(call, otherwise=hard)
+        silence = longest_silence(call, otherwise=call_end)
         try:
             async with (
                 # The provider has no timeout of its own: this one is moved with every event.
-                asyncio.timeout_at(min(hard, _now() + silence, self._limits.first_event)) as limit,
+                asyncio.timeout_at(min(call_end, _now() + silence, self._limits.first_event)) as limit,
                 aclosing(provider.stream(call)) as events,  # type: ignore[type-var]
             ):
-                heard = SilenceLimit(limit, hard, silence).heard
+                restart = SilenceLimit(limit, call_end, silence).restart
                 async for event in events:
                     attempt.take(event)
-                    self._progress.arrived(attempt)
-                    heard(event)
+                    self._progress.notify(attempt)
+                    restart(event)
             attempt.end()
             if attempt.failure is None:
                 state.outage.works()
             else:
                 state.outage.failed("a call to %s/%s was cut off", *self._labels)
         except TimeoutError:
-            # Cut by its deadline, or given up because nothing came: the same exception.
-            if _now() >= hard:
+            # Either the deadline or the silence limit: both raise the same exception.
+            if _now() >= call_end:
                 attempt.cut()
             else:
                 attempt.fail(FailureKind.SILENT)
@@ -221,7 +228,7 @@ class ModelCall:
         except ProviderError as error:
             state.outage.failed("a call to %s/%s failed: %s", *self._labels, error)
             attempt.fail(error.kind, error.retry_after)
-        except Exception as error:  # our fault or an SDK's: the request still gets the candidate order
+        except Exception as error:  # a bug of ours or of an SDK: the request falls back on the candidates
             state.faults.failed("a call to %s/%s broke", *self._labels, error=error)
             attempt.fail(FailureKind.SERVER)
         finally:

@@ -1,4 +1,4 @@
-"""What the gateway remembers about one model of one provider, from call to call."""
+"""Holds what the gateway has learned about one model of one provider, from call to call."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from service.outages import Outage
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """The limits of one model, which learn from its attempts, and the log's memory of its failures.
+    """The limits of one model, which adapt to its attempts, and its outages for the log.
 
     Attributes:
-        outage: logs when the provider begins and ends to fail.
-        faults: logs failures of the adapter or of its SDK, which are ours to mend.
+        concurrency: limit of simultaneous attempts.
+        hedging: decision when to send a second attempt.
+        outage: log of when the provider begins and ends to fail.
+        faults: log of failures of the adapter or its SDK, which are bugs of ours.
+        breaker: circuit breaker.
     """
 
     concurrency: ConcurrencyLimit
@@ -27,7 +30,7 @@ class ModelState:
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
 
     def learn(self, attempt: Attempt) -> None:
-        """Takes an attempt that ended into account."""
+        """Takes an attempt that has ended into account."""
         self.breaker.record(attempt)
         self.concurrency.learn(attempt)
         self.hedging.learn(attempt)

@@ -1,4 +1,4 @@
-"""When to try again: a pause with backoff and jitter, or the one that the provider asked for."""
+"""Decides whether and when a failed attempt is repeated: after a backoff with jitter, or a Retry-After."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from service.lvlm.attempt import Attempt, Ending
 
 FIRST_PAUSE = 0.1
-"""Seconds of the longest pause before the second attempt; the bound doubles with every attempt."""
+"""Seconds of the longest pause before the second attempt; this bound doubles with every further attempt."""
 
 LONGEST_PAUSE = 2.0
-"""Seconds beyond which that bound does not grow."""
+"""Seconds beyond which the bound does not grow; a provider's Retry-After may be longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Retries:
     """Decides how often and how soon a failed attempt is followed by another.
 
     Attributes:
-        attempts: attempts per call and model, at most, the first included.
+        attempts: attempts per call and model at most, with the first one; at least 1.
     """
 
     attempts: int = 3
@@ -27,13 +27,13 @@ class Retries:
     def pause(self, attempt: Attempt, made: int) -> float | None:
         """Returns the seconds to wait before the next attempt; None if another makes no sense.
 
-        If the provider does not ask for a pause, it is drawn evenly from 0 to a bound that doubles ("full
-        jitter", Brooker, AWS Architecture Blog 2015), so that calls that failed together do not come back
-        together; a ``Retry-After`` is kept to, plus a little for the same reason.
+        Without a ``Retry-After`` the pause is drawn uniformly from 0 to a bound that doubles ("full jitter",
+        Brooker, AWS Architecture Blog, 2015), so that calls that failed together are not repeated together.
+        A ``Retry-After`` is obeyed, plus up to ``FIRST_PAUSE`` for the same reason.
 
         Args:
-            attempt: the one that ended last.
-            made: number of attempts so far.
+            attempt: attempt that ended last.
+            made: number of attempts so far, at least 1.
         """
         if attempt.ending is not Ending.PROVIDER or attempt.failure is None:
             return None

@@ -1,6 +1,7 @@
-"""Singleflight: identical concurrent requests of one process wait for one call, which outlives them all.
+"""Singleflight: identical concurrent requests of one process share one call, which outlives each of them.
 
-The name and the idea are those of Go's ``golang.org/x/sync/singleflight``.
+Name and idea are those of Go's ``golang.org/x/sync/singleflight``. Across processes ``worker_lease`` does the
+same.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ T = TypeVar("T")
 
 
 class SharedCall(Generic[T]):
-    """One call under way, and the requests that wait for it.
+    """A call that is being made, for all requests that wait for it.
 
     Args:
-        until: event loop's time until which a request waits.
-        end: event loop's time at which the call is cut, whether or not a request waits.
-        awaited: whether a request waits for it at all.
+        until: event loop's time, in seconds, until which a request waits.
+        end: event loop's time, in seconds, at which the call is cut, whether or not a request waits.
+        awaited: whether any request waits for it.
 
     Attributes:
-        end: the same.
-        progress: what the call is doing.
-        result: its result; there before the task is over, which may still have to write it down.
-        task: the work.
+        end: event loop's time at which the call is cut.
+        progress: progress of the call.
+        result: future of the result. It is done before the task ends, which then writes to the cache.
+        task: task that makes the call; None until it is started.
     """
 
     def __init__(self, until: float, end: float, *, awaited: bool = True) -> None:
@@ -41,43 +42,43 @@ class SharedCall(Generic[T]):
         self.result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
     def resolve(self, result: T) -> None:
-        """Gives the result to all requests that wait; a second one is ignored."""
+        """Gives the result to all requests that wait; a second result is ignored."""
         if not self.result.done():
             self.result.set_result(result)
 
     def cancel(self) -> None:
-        """Ends the call, whose result is not wanted any more."""
+        """Cancels the call, whose result is not wanted any more."""
         if self.task is not None:
             self.task.cancel()
 
     async def wait(self, until: float, watcher: Callable[[], None] | None = None) -> bool:
-        """Waits for the result and tells whether it is there; leaving early does the call no harm.
+        """Waits for the result and tells whether it is there; the call goes on if it is not.
 
         Args:
-            until: event loop's time at which to leave.
-            watcher: called whenever more of the answer has arrived.
+            until: event loop's time, in seconds, at which to stop waiting.
+            watcher: callback for whenever more of the answer has arrived.
         """
         if watcher is None:
             await asyncio.wait({self.result}, timeout=max(0.0, until - asyncio.get_running_loop().time()))
             return self.result.done()
-        news = asyncio.Event()
-        self.result.add_done_callback(lambda _: news.set())
-        self.progress.watch(news)
+        changed = asyncio.Event()
+        self.result.add_done_callback(lambda _: changed.set())
+        self.progress.watch(changed)
         try:
             async with asyncio.timeout_at(until):
                 while not self.result.done():
-                    await news.wait()
-                    news.clear()
+                    await changed.wait()
+                    changed.clear()
                     watcher()
         except TimeoutError:
             pass
         finally:
-            self.progress.unwatch(news)
+            self.progress.unwatch(changed)
         return self.result.done()
 
 
 class Singleflight(Generic[T]):
-    """All shared calls of one process, by what they ask."""
+    """Holds the shared calls of one process, by key."""
 
     def __init__(self) -> None:
         self._by_key: dict[str, SharedCall[T]] = {}
@@ -88,15 +89,20 @@ class Singleflight(Generic[T]):
         return len(self._tasks)
 
     def join(self, key: str, until: float, *, awaited: bool = True) -> SharedCall[T] | None:
-        """Returns the call that is under way for a key, which goes on at least until then.
+        """Returns the running call for a key, for a request that waits for it; None if there is none.
 
-        None if there is none, or none that can go on for so long.
+        A call that is cut before the request's time ends is not returned: with a call of its own the request
+        may get an answer.
+
+        Args:
+            key: key of the call.
+            until: event loop's time, in seconds, until which the request waits.
+            awaited: whether the request waits for the call.
         """
         shared = self._by_key.get(key)
-        # A call that is cut before this request's deadline would take an answer from it that it has time for.
         if shared is None or until > shared.end:
             return None
-        # Retries and queueing go by the most patient request.
+        # Waiting and retries go on for the request that has the most time.
         shared.progress.until = max(shared.progress.until, until)
         shared.progress.awaited |= awaited
         return shared
@@ -110,26 +116,26 @@ class Singleflight(Generic[T]):
         *,
         awaited: bool = True,
     ) -> SharedCall[T]:
-        """Begins a call in a task of its own, so that no request's leaving ends it.
+        """Starts a call in a task of its own, so that it goes on when a request leaves.
 
         Args:
-            key: key under which other requests may join; None for a call that is not shared.
-            until: event loop's time until which a request waits.
-            end: event loop's time at which the call is cut.
-            work: makes the call and resolves it.
-            awaited: whether a request waits for it at all.
+            key: key under which other requests may join; None for a measurement, which is never shared.
+            until: event loop's time, in seconds, until which a request waits.
+            end: event loop's time, in seconds, at which the call is cut.
+            work: function that makes the call and resolves the shared call.
+            awaited: whether any request waits for it.
         """
         shared: SharedCall[T] = SharedCall(until, end, awaited=awaited)
-        shared.progress.alone = key is None
+        shared.progress.measured = key is None
         task = shared.task = asyncio.create_task(work(shared))
         if key is not None:
             self._by_key[key] = shared
         self._tasks.add(task)
-        task.add_done_callback(partial(self._over, key, shared))
+        task.add_done_callback(partial(self._ended, key, shared))
         return shared
 
     async def close(self, grace: float) -> None:
-        """Gives the calls a number of seconds to end by themselves, then cancels them."""
+        """Waits for all calls for ``grace`` seconds, then cancels those that still run."""
         tasks = set(self._tasks)
         if not tasks:
             return
@@ -138,9 +144,9 @@ class Singleflight(Generic[T]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _over(self, key: str | None, shared: SharedCall[T], task: asyncio.Task[None]) -> None:
+    def _ended(self, key: str | None, shared: SharedCall[T], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        # A later call under the same key, begun since this one could not go on for long enough, stays.
+        # Another call may have begun under the same key meanwhile, for a request with more time (see join).
         if key is not None and self._by_key.get(key) is shared:
             del self._by_key[key]
         error = None if task.cancelled() else task.exception()

@@ -1,4 +1,7 @@
-"""Leases on answers: of the workers that want the same, one makes the call, and the others read the cache."""
+"""Leases in the shared store: of the workers that want one answer, one makes the call and the others wait.
+
+They find the answer in the shared cache. Within a process ``singleflight`` does the same.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,17 @@ from service.stores.base import Leases, StoreError
 T = TypeVar("T")
 
 LEASE = 6.0
-"""Seconds after which the work of a worker that was killed may be taken over; a living one renews in time."""
+"""Seconds after which a lease ends that is not renewed, so that another worker takes over after a crash."""
 
-FIRST_LOOK, LAST_LOOK = 0.02, 0.1
-"""Seconds between looks into the cache: short at first, then longer by half each time."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.1
+"""Seconds between two reads of the cache: at first, and at most; each pause is longer by half."""
 
 
 class WorkLease:
     """Keeps workers that share a store from making the same call twice.
 
     Args:
-        leases: leases of the shared store; None for a single process, which has no other to wait for.
+        leases: leases of the shared store; None for a single process, which never waits.
     """
 
     def __init__(self, leases: Leases | None) -> None:
@@ -31,27 +34,28 @@ class WorkLease:
 
     @asynccontextmanager
     async def claim(
-        self, key: str, look: Callable[[], Awaitable[T | None]], waited_for: Callable[[], bool]
+        self, key: str, find: Callable[[], Awaitable[T | None]], still_wanted: Callable[[], bool]
     ) -> AsyncIterator[T | None]:
         """Holds the lease on a key, or waits for the result of the worker that holds it.
 
         Args:
             key: key of the work.
-            look: finds its result in the shared cache.
-            waited_for: tells whether it still makes sense to wait.
+            find: function that reads the result from the shared cache; None if it is not there.
+            still_wanted: function that tells whether a request still waits for the result.
 
         Yields:
-            The result if another worker has brought it; else None, and inside the context the work is ours.
+            The result if another worker has made it. Otherwise None: inside the context this worker holds
+            the lease, or the store is down, and it must do the work.
 
         Raises:
-            TimeoutError: another worker holds the lease, and it makes no more sense to wait.
+            TimeoutError: another worker holds the lease, and the result is no longer wanted.
         """
         if self._leases is None:
             yield None
             return
         # A new owner for each claim: a claim must not renew the lease of an earlier one of the same worker.
         owner = uuid.uuid4().hex
-        found = await self._wait(self._leases, key, owner, look, waited_for)
+        found = await self._take_or_find(self._leases, key, owner, find, still_wanted)
         if found is not None:
             yield found
             return
@@ -63,35 +67,36 @@ class WorkLease:
             with suppress(StoreError):
                 await self._leases.release(key, owner)
 
-    async def _wait(
+    async def _take_or_find(
         self,
         leases: Leases,
         key: str,
         owner: str,
-        look: Callable[[], Awaitable[T | None]],
-        waited_for: Callable[[], bool],
+        find: Callable[[], Awaitable[T | None]],
+        still_wanted: Callable[[], bool],
     ) -> T | None:
-        pause = FIRST_LOOK
+        pause = FIRST_PAUSE
         while True:
             try:
                 ours = await leases.take(key, owner, LEASE)
             except StoreError:  # without the store each worker makes its own calls
                 return None
-            # Looked for also when it is ours: the worker that held it may have finished just now.
-            found = await look()
+            # Read also with the lease: the worker that held it before may have written the result just now.
+            found = await find()
             if found is not None and ours:
                 with suppress(StoreError):
                     await leases.release(key, owner)
             if found is not None or ours:
                 return found
-            if not waited_for():
+            if not still_wanted():
                 raise TimeoutError
             await asyncio.sleep(pause)
-            pause = min(LAST_LOOK, 1.5 * pause)
+            pause = min(LONGEST_PAUSE, 1.5 * pause)
 
     async def _renew(self, leases: Leases, key: str, owner: str) -> None:
+        """Renews a lease until it is cancelled."""
         while True:
-            # Two renewals may fail before the lease ends.
+            # A third of the lease, so that two renewals may fail before it ends.
             await asyncio.sleep(LEASE / 3)
             with suppress(StoreError):
                 await leases.take(key, owner, LEASE)

@@ -1,6 +1,8 @@
-"""The quota: requests and tokens per minute, US dollars per hour and day, over all workers.
+"""The quota limits requests and tokens per minute, and US dollars per hour and day, over all workers.
 
-An attempt reserves what it is expected to take before it is made, and settles for what it took.
+An attempt reserves what it is expected to take before it is made, and afterwards its reservation is settled
+for what it took, or released if it was not made. The meters themselves are in ``stores``; while the shared
+ones are down, those of this process hold its part of the limits.
 """
 
 from __future__ import annotations
@@ -17,16 +19,23 @@ from service.stores.base import Flow, Meters, StoreError, Sum
 from service.stores.memory import MemoryMeters
 
 HOUR, DAY = 3_600, 86_400
-"""Seconds of the windows over which dollars are summed, from their beginning by the clock in UTC."""
+"""Seconds of the windows over which dollars are summed; windows begin with the full hour or day in UTC."""
 
-CAUTION = 1.5
-"""Dollars reserved for each expected one until the bill is there: estimates may be low, and a hundred calls
-at once must not pass the budget together."""
+SAFETY_FACTOR = 1.5
+"""Dollars reserved per expected dollar until the bill is known.
+
+Estimates may be low, and many simultaneous calls must not exceed the budget together.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """Requests and tokens per minute that one provider, or one model of it, allows; None for no limit."""
+    """Limits of one provider, or of one of its models, each above 0; None for no limit.
+
+    Attributes:
+        requests_per_minute: requests per minute.
+        tokens_per_minute: input and output tokens per minute.
+    """
 
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
@@ -34,27 +43,34 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """US dollars that may be spent, by the clock in UTC; None for no limit."""
+    """US dollars that may be spent, over all providers; None for no limit.
+
+    Attributes:
+        usd_per_hour: US dollars per full hour in UTC.
+        usd_per_day: US dollars per day in UTC.
+    """
 
     usd_per_hour: float | None = None
     usd_per_day: float | None = None
 
     @property
     def limited(self) -> bool:
-        """Whether there is a limit at all."""
+        """Whether there is any limit."""
         return self.usd_per_hour is not None or self.usd_per_day is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What was drawn from the limits for one attempt that may be made.
+    """The amounts that were drawn from the limits for one attempt.
+
+    It must be settled or released exactly once.
 
     Attributes:
-        expected: what the attempt was expected to take.
-        flows: amounts drawn from limits per minute.
-        sums: US dollars added to budgets.
-        meters: meters where it was drawn; None if there are no limits.
-        wait: seconds until the attempt's turn.
+        expected: bill that was expected of the attempt.
+        flows: amounts drawn from the limits per minute.
+        sums: US dollars added to the budgets' totals.
+        meters: meters that hold the amounts, shared or local; None if there are no limits.
+        wait: seconds until the attempt's turn by the limits per minute; at least 0.
     """
 
     expected: Bill
@@ -69,12 +85,12 @@ class Quota:
 
     Args:
         meters: meters that all workers share.
-        local: this process's own meters, with its part of the limits, for while the shared ones are away;
-            also its memory of what it has spent.
-        limits: limits per minute by ``provider`` or ``provider/model``.
-        budget: US dollars per hour and day.
-        unpriced: whether to allow what has no price, which a budget cannot count.
-        free_providers: names of providers whose calls cost nothing, with a price or without.
+        local: meters of this process with its part of the limits, used while the shared ones are down. They
+            also hold this process's share of the totals, in case the shared ones are lost.
+        limits: limits per minute by ``provider`` or ``provider/model``; None for none.
+        budget: US dollars per hour and day; None for no limit.
+        unpriced: whether to allow calls without a price while a budget is set, which cannot count them.
+        free_providers: names of providers whose calls cost nothing, whether they have a price or not.
     """
 
     def __init__(
@@ -93,33 +109,34 @@ class Quota:
         self._budget = budget or Budget()
         self._unpriced = unpriced
         self._free = frozenset(free_providers)
-        self._settling: set[asyncio.Task[None]] = set()
+        self._settling: set[asyncio.Task[None]] = set()  # held, since the event loop's references are weak
 
     def refuses_unpriced(self, provider: str) -> bool:
-        """Tells whether a call of this provider needs a price, for a budget could not count it otherwise."""
+        """Tells whether calls of a provider are refused for models without a price."""
         return self._budget.limited and not (self._unpriced or provider in self._free)
 
     async def reserve(self, provider: str, model: str, expected: Bill, until: float) -> Reservation | Ending:
-        """Draws what an attempt will take, and waits for its turn.
+        """Draws from the limits what an attempt will take, and waits for the attempt's turn.
 
         Args:
             provider: configured name of the provider.
             model: the provider's name for the model.
-            expected: what the attempt will take.
-            until: event loop's time at which waiting makes no more sense; nothing stays drawn then.
+            expected: bill that is expected of the attempt.
+            until: event loop's time, in seconds, by which the turn must come; otherwise nothing is drawn.
 
         Returns:
-            The reservation; or ``Ending.LIMIT`` or ``Ending.BUDGET`` for why there is none.
+            The reservation; without one ``Ending.LIMIT`` or ``Ending.BUDGET``, for the limit that refused.
         """
         if expected.cost_usd is None and self.refuses_unpriced(provider):
             return Ending.BUDGET
         flows, sums = self._flows(provider, model, expected), self._sums(expected)
-        # Without limits no store is asked, so that none can slow a call down.
+        # Without limits no store is asked, so that a slow one cannot delay calls.
         if not flows and not sums:
             return Reservation(expected)
         patience = max(0.0, until - asyncio.get_running_loop().time())
-        # A task of its own: after a draw that was cut on its way it would not be known whether it was made.
-        drawing = asyncio.create_task(self._draw_somewhere(expected, flows, sums, patience))
+        # In a task of its own: if a draw on its way to the store were cancelled, it would not be known
+        # whether it was made.
+        drawing = asyncio.create_task(self._draw_with_fallback(expected, flows, sums, patience))
         try:
             drawn = await asyncio.shield(drawing)
             if isinstance(drawn, Reservation):
@@ -131,33 +148,35 @@ class Quota:
         return drawn
 
     async def settle(self, reservation: Reservation, bill: Bill) -> None:
-        """Corrects what was drawn by what the attempt really took."""
+        """Corrects the amounts of a reservation to the bill of its attempt."""
         if reservation.meters is None:
             return
-        # The difference alone, which is negative for an attempt that took less than expected.
+        # Only the difference, which is negative for an attempt that took less than expected.
         tokens = _tokens(bill) - _tokens(reservation.expected)
         dollars = bill.cost_usd or 0.0
         flows = [
             Flow(flow.key, tokens, flow.per_minute) for flow in reservation.flows if _counts_tokens(flow)
         ]
         await self._correct(
-            reservation.meters, flows, [self._by(each, dollars - each.amount) for each in reservation.sums]
+            reservation.meters,
+            flows,
+            [self._correction(each, dollars - each.amount) for each in reservation.sums],
         )
 
     async def release(self, reservation: Reservation) -> None:
-        """Gives back all that was drawn for an attempt that is not made."""
+        """Returns all amounts of a reservation whose attempt is not made."""
         if reservation.meters is not None:
             flows = [Flow(each.key, -each.amount, each.per_minute) for each in reservation.flows]
             await self._correct(
-                reservation.meters, flows, [self._by(each, -each.amount) for each in reservation.sums]
+                reservation.meters, flows, [self._correction(each, -each.amount) for each in reservation.sums]
             )
 
     def settle_soon(self, reservation: Reservation, bill: Bill | None) -> None:
-        """Settles in the background, so that an answer does not wait for the meters.
+        """Settles or releases a reservation in the background, so that no answer waits for the meters.
 
         Args:
-            reservation: what was drawn.
-            bill: what the attempt took; None if it was not made, so that all that was drawn goes back.
+            reservation: reservation of the attempt.
+            bill: bill of the attempt; None if it was not made, so that the reservation is released.
         """
         if reservation.meters:
             task = asyncio.create_task(self.settle(reservation, bill) if bill else self.release(reservation))
@@ -165,26 +184,26 @@ class Quota:
             task.add_done_callback(self._settling.discard)
 
     async def close(self) -> None:
-        """Waits until everything is settled."""
+        """Waits until all reservations given to ``settle_soon`` are settled."""
         await asyncio.gather(*self._settling)
 
     async def _correct(self, meters: Meters, flows: Sequence[Flow], sums: Sequence[Sum]) -> None:
         try:
-            with suppress(StoreError):  # a meter that is away keeps the estimate
+            with suppress(StoreError):  # a store that is down keeps the estimate
                 await meters.correct(flows)
                 await meters.settle(sums)
         finally:
-            await self._remember(meters, sums)
+            await self._add_locally(meters, sums)
 
-    def _by(self, drawn: Sum, amount: float) -> Sum:
+    def _correction(self, drawn: Sum, amount: float) -> Sum:
         return replace(drawn, amount=amount, own=self._local.total(drawn.key))
 
-    async def _remember(self, meters: Meters, sums: Sequence[Sum]) -> None:
-        """Adds to this process's own totals too, for while the shared ones are away or lost."""
+    async def _add_locally(self, meters: Meters, sums: Sequence[Sum]) -> None:
+        """Adds amounts to this process's own totals too, in case the shared ones are down or lost."""
         if meters is not self._local:
             await self._local.settle(sums)
 
-    async def _draw_somewhere(
+    async def _draw_with_fallback(
         self, expected: Bill, flows: tuple[Flow, ...], sums: tuple[Sum, ...], patience: float
     ) -> Reservation | Ending:
         try:
@@ -195,16 +214,17 @@ class Quota:
     async def _draw(
         self, meters: Meters, expected: Bill, flows: tuple[Flow, ...], sums: tuple[Sum, ...], patience: float
     ) -> Reservation | Ending:
+        # The budgets first: unlike a limit per minute they cannot be waited for.
         if sums and not await meters.add(sums):
             return Ending.BUDGET
-        await self._remember(meters, sums)
+        await self._add_locally(meters, sums)
         reservation = Reservation(expected, (), sums, meters)
         try:
             wait = await meters.draw(flows, patience) if flows else 0.0
         except StoreError:
             await self.release(reservation)
             raise
-        # The turn would come too late: what the sums hold already goes back as well.
+        # The turn would come too late, and the dollars that were added already are returned.
         if wait is None:
             await self.release(reservation)
             return Ending.LIMIT
@@ -222,13 +242,13 @@ class Quota:
         return tuple(flows)
 
     def _sums(self, expected: Bill) -> tuple[Sum, ...]:
-        cost = CAUTION * (expected.cost_usd or 0.0)
+        cost = SAFETY_FACTOR * (expected.cost_usd or 0.0)
         windows = ((HOUR, self._budget.usd_per_hour), (DAY, self._budget.usd_per_day))
         now = int(time.time())
         # Windows begin with the full hour or day in UTC, so that all workers add to the same key.
         keys = {f"usd:{seconds}:{now // seconds}": (seconds, limit) for seconds, limit in windows}
         return tuple(
-            # Kept for one window more, so that an attempt that began in this one is still settled in it.
+            # Kept for one more window, so that an attempt of this window can be settled after its end.
             Sum(key, cost, limit, ttl=2 * seconds, own=self._local.total(key))
             for key, (seconds, limit) in keys.items()
             if limit is not None and expected.cost_usd

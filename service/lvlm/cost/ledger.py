@@ -1,4 +1,4 @@
-"""The ledger: tokens, US dollars and seconds of every attempt, also of those that failed or were cut."""
+"""The ledger records tokens, US dollars and seconds of every attempt, even if it failed or was cut."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from service.metrics import Metrics
 
 
 class Ledger:
-    """Books attempts in the metrics.
+    """Makes the bills of attempts, and records them in the metrics.
 
     Args:
-        prices: the price table.
-        metrics: where the books are kept.
-        simulators: names of the providers that are simulators, whose tokens cost nothing.
-        bill_simulated: whether to count what simulated answers would have cost; for rehearsals.
+        prices: price table.
+        metrics: metrics that attempts are recorded in.
+        simulators: configured names of simulators, whose tokens cost nothing.
+        bill_simulated: whether simulated answers are billed as if they were real; for rehearsals.
     """
 
     def __init__(
@@ -36,31 +36,31 @@ class Ledger:
         self._simulators = frozenset(simulators)
         self._free = frozenset(() if bill_simulated else simulators)
         self._bill_simulated = bill_simulated
-        # Providers of any name behind which a simulator has answered before.
+        # Names of providers behind which a simulator has answered, whatever they are called.
         self._seen_simulated: set[str] = set()
         self._estimator = UsageEstimator(prices)
 
     def expected(self, provider: str, call: Call) -> Bill:
-        """Estimates what the next attempt will take."""
+        """Estimates the bill of an attempt at a call before it is made."""
         usage = self._estimator.expected(provider, call)
         return Bill(usage, self._cost(provider, call, usage), estimated=True)
 
-    def so_far(self, attempt: Attempt) -> Bill:
-        """Returns what an attempt has taken until now."""
+    def bill(self, attempt: Attempt) -> Bill:
+        """Returns the bill of an attempt, which may still be running."""
         usage, estimated = self._usage(attempt)
         if attempt.simulated:
             self._seen_simulated.add(attempt.provider)
-        # An attempt that is cut before its first word does not say who answers: those before it do.
+        # An attempt that was cut before its first event does not show who answers; earlier ones do.
         simulated = attempt.simulated or (attempt.source is None and attempt.provider in self._seen_simulated)
         simulated = simulated and not self._bill_simulated
         cost = 0.0 if simulated else self._cost(attempt.provider, attempt.call, usage)
         return Bill(usage, cost, estimated)
 
-    def enter(self, attempt: Attempt) -> Bill:
-        """Books an attempt that has ended, and returns its bill."""
-        bill, metrics = self.so_far(attempt), self._metrics
+    def record(self, attempt: Attempt) -> Bill:
+        """Records an attempt that has ended, once, and returns its bill."""
+        bill, metrics = self.bill(attempt), self._metrics
         provider, model = attempt.provider, attempt.call.model
-        # Only bills of whole answers teach: one that the cap cut off says nothing about the usual length.
+        # Estimates learn from whole answers alone: one that the cap cut off has not the usual length.
         if not bill.estimated and attempt.reason is FinishReason.STOP and attempt.usage:
             self._estimator.learn(attempt, bill.usage)
         metrics.lvlm_call_duration.labels(provider, model, attempt.outcome).observe(attempt.seconds)
@@ -77,19 +77,19 @@ class Ledger:
             metrics.lvlm_tokens.labels(provider, model, direction).inc(tokens)
             if bill.estimated:
                 metrics.lvlm_estimated_tokens.labels(provider, model, direction).inc(tokens)
-        # Dollars of a simulated answer were not spent: they stand under the simulator's name.
+        # Dollars of a simulated answer were not spent: they are recorded under the simulator's name.
         payer = SIMULATOR if attempt.simulated and provider not in self._simulators else provider
-        # A model without a price counts as 0 here; the answer itself says None, and warns.
+        # A model without a price counts as 0 here; the answer has None for it, and a warning.
         metrics.lvlm_cost.labels(payer, model).inc(bill.cost_usd or 0.0)
         return bill
 
     def price_warning(self, provider: str, model: str, *, refused: bool = False) -> str | None:
-        """Returns what an answer of this model must say about its price; None for nothing.
+        """Returns the warning that an answer of this model must carry about its price; None for none.
 
         Args:
             provider: configured name of the provider.
             model: the provider's name for the model.
-            refused: whether a model without a price is not called.
+            refused: whether calls of a model without a price are refused.
         """
         if provider in self._free:
             return None
@@ -99,16 +99,16 @@ class Ledger:
         return 0.0 if provider in self._free else self._prices.cost(call.model, usage)
 
     def _usage(self, attempt: Attempt) -> tuple[Usage, bool]:
-        """Tokens of an attempt, and whether any of them are estimated."""
+        """The tokens of an attempt, and whether any of them are estimated."""
         if not attempt.begun:
             return Usage(), False
         reported = self._estimator.reported(attempt)
         if reported is not None:
             return reported, False
-        # It failed before any token was read or generated.
+        # The attempt failed before any token was read or generated.
         if attempt.failure in _UNBILLED and not attempt.started:
             return Usage(), False
-        return self._estimator.taken(attempt), True
+        return self._estimator.estimated(attempt), True
 
 
 _UNBILLED = frozenset(FailureKind) - {
@@ -116,4 +116,4 @@ _UNBILLED = frozenset(FailureKind) - {
     FailureKind.TRUNCATED,
     FailureKind.SILENT,
 }
-"""Failures that come before any work unless text or usage has arrived; providers do not bill those."""
+"""Failures without any work of the provider, unless text or usage has arrived; providers do not bill them."""

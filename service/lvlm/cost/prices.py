@@ -1,4 +1,4 @@
-"""The price table: tokens to US dollars; a model that is not in it has no price and still works."""
+"""The price table turns tokens into US dollars. A model that is not in it can be called, but has no price."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from service.lvlm.cost.tokens import UNKNOWN_FAMILY, ImageRule, image_rule
 from service.lvlm.providers.base import ImageDetail, Usage
 
 TABLE = Path(__file__).with_name("prices.toml")
+"""File of the table that the service brings along."""
+
 MILLION = 1_000_000
+"""Tokens that a price in the table is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,8 @@ class ModelPrice:
         cached_input: US dollars per million tokens that the vendor had in its cache.
         cache_write: US dollars per million tokens that the vendor put into its cache.
         output: US dollars per million tokens of output.
-        images: how many tokens a picture is.
-        deprecated_after: the vendor's last day for the model, where announced.
+        images: rule for the tokens of a picture.
+        deprecated_after: the vendor's last day for the model; None where none is announced.
     """
 
     input: float
@@ -49,11 +52,16 @@ class ModelPrice:
 
 
 class Prices:
-    """The price table. A name ``gpt-4o@anything`` is a deployment of ``gpt-4o``, and has that model's prices.
+    """The price table. A name like ``gpt-4o@anything`` is a deployment of ``gpt-4o`` and has its prices.
+
+    Args:
+        models: prices by model name, aliases included.
+        as_of: day on which the prices were read.
+        batch_share: share of the prices that calls in a batch cost, from 0 to 1.
 
     Attributes:
-        as_of: day on which its figures were read.
-        batch_share: share of these prices that calls in a batch cost, from 0 to 1.
+        as_of: day on which the prices were read.
+        batch_share: share of the prices that calls in a batch cost, from 0 to 1.
     """
 
     def __init__(
@@ -76,7 +84,7 @@ class Prices:
             models = {}
             for name, record in table["models"].items():
                 model = _model(record, rules)
-                # Aliases share the object, by which ``models`` tells them from their model.
+                # Aliases share the object, by which ``models`` recognises them.
                 models.update(dict.fromkeys([name, *record.get("aliases", ())], model))
             return cls(models, table["as_of"], batch_share=table["batch_share"])
         except (KeyError, TypeError, ValueError) as error:
@@ -84,33 +92,33 @@ class Prices:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Every model with a price, in the table's order; aliases are left out."""
+        """Names of all models with a price, in the table's order, without aliases."""
         names: dict[int, str] = {}
         for name, model in self._models.items():
             names.setdefault(id(model), name)
         return tuple(names.values())
 
     def cost(self, model: str, usage: Usage) -> float | None:
-        """Returns US dollars; None for a model without a price."""
+        """Returns the US dollars for tokens of a model; None for a model without a price."""
         known = self._known(model)
         return known.cost(usage) if known else None
 
     def images(self, model: str) -> ImageRule:
-        """Returns how the model bills pictures; a common rule for a model without a price."""
+        """Returns the model's rule for the tokens of pictures; a common rule for a model without a price."""
         known = self._known(model)
         return known.images if known else UNKNOWN_FAMILY
 
     def image_detail(self, model: str) -> ImageDetail:
-        """Returns the detail to ask for, so that a picture is billed as ``images`` reckons."""
+        """Returns the detail to ask for, so that a picture is billed as the rule of ``images`` assumes."""
         return self.images(model).detail
 
     def warning(self, model: str, today: datetime.date, *, refused: bool = False) -> str | None:
-        """Returns what to know before relying on a model: it has no price here, or has been switched off.
+        """Returns a warning for a model that has no price, or whose last day has passed; None for others.
 
         Args:
             model: the provider's name for the model.
             today: date of today.
-            refused: whether a model without a price is not called.
+            refused: whether calls of a model without a price are refused.
         """
         known = self._known(model)
         if known is None:

@@ -1,8 +1,8 @@
-"""Estimates tokens of texts and pictures, before a call is made or where its usage never arrived.
+"""Estimates the tokens of texts and pictures, before a call is made or where its usage was not reported.
 
-Image rules: the vendors' vision guides, as coded in litellm's ``token_counter`` and checked against published
-counts of real calls (512 × 512 is 308 tokens by patches of 32 pixels at 1.2; 1024 × 1024 is 1,369 by patches
-of 28 pixels).
+Image rules follow the vendors' vision guides, as coded in litellm's ``token_counter``, and were checked
+against published counts of real calls: 512 × 512 pixels are 308 tokens by patches of 32 pixels at 1.2 tokens,
+and 1024 × 1024 pixels are 1,369 tokens by patches of 28 pixels.
 """
 
 from __future__ import annotations
@@ -15,28 +15,30 @@ from typing import Any, Protocol
 from service.lvlm.providers.base import Image, ImageDetail, Prompt
 
 BYTES_PER_TOKEN = 3.7
-"""Bytes of a text per token: of our prompts, mostly JSON, in OpenAI's vocabulary o200k."""
+"""Bytes of UTF-8 per token of this service's prompts, mostly JSON, in OpenAI's vocabulary o200k."""
 
 
 class ImageRule(Protocol):
-    """Tells how one model family bills a picture."""
+    """The rule by which a model family bills a picture."""
 
     @property
     def detail(self) -> ImageDetail:
-        """What to ask for: ``low`` where a picture's price does not depend on it being small anyway."""
+        """Detail to ask for; the rule's tokens hold for this detail."""
         ...
 
     def tokens(self, width: int, height: int) -> int:
-        """Tokens of a picture of ``width`` × ``height`` pixels at this detail."""
+        """Returns the tokens of a picture of ``width`` × ``height`` pixels at this detail."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """A flat price at low detail, where the model sees 512 pixels: a grid is made to need no more.
+    """A rule with the same tokens for any picture, at low detail.
+
+    The model then sees 512 × 512 pixels, which is enough for a grid (``prompt.history_picture``).
 
     Attributes:
-        base: tokens of any picture.
+        base: tokens of a picture.
         detail: detail to ask for.
     """
 
@@ -50,13 +52,13 @@ class Tiles:
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """A price per square patch; a larger picture is shrunk to the longest side and the most patches.
+    """A rule with tokens per square patch, for a picture that the vendor shrinks to a largest size.
 
     Attributes:
         side: pixels of a patch's side.
         factor: tokens per patch.
-        longest: pixels of the longer side, at most.
-        most: patches of a picture, at most.
+        longest: pixels of the longer side at most.
+        most: patches of a picture at most.
         detail: detail to ask for.
     """
 
@@ -68,7 +70,7 @@ class Patches:
 
     def tokens(self, width: int, height: int) -> int:
         """See ImageRule."""
-        # Shrunk, never enlarged; then shrunk on until the patches are few enough.
+        # Never enlarged. Patches are whole, so the second scale may have to be lowered more than once.
         scale = min(1.0, self.longest / max(width, height))
         patches = self._patches(width * scale, height * scale)
         while patches > self.most:
@@ -81,14 +83,14 @@ class Patches:
 
 
 UNKNOWN_FAMILY = Patches(side=32, factor=1.2, longest=2048, most=2500)
-"""The rule for models that are not in the price table."""
+"""Rule for models that are not in the price table."""
 
 
 def image_rule(record: Mapping[str, Any]) -> ImageRule:
-    """Builds a rule from its record in the price table.
+    """Returns the rule of a record in the price table.
 
     Raises:
-        ValueError: the record names no rule.
+        ValueError: the record describes no rule.
     """
     if "tile_base" in record:
         return Tiles(record["tile_base"])

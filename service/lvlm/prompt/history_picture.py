@@ -1,8 +1,8 @@
-"""Composes thumbnails into the pictures that a prompt carries: a grid, the paper's strip, or one by one.
+"""Composes thumbnails into the pictures that a prompt carries: a grid, the paper's strip, or single pictures.
 
-The grid is made for how vendors bill and shrink pictures: ten items are 4 × 3 cells of 128 pixels, 512 × 384,
-which is one tile at low detail and 12 × 16 patches of 32. The paper's strip of 3,000 × 300 pixels is shrunk
-to 512 × 51 at the same price: a sixth of the pixels for each item.
+The grid suits the way in which vendors shrink and bill pictures: ten items are 4 × 3 cells of 128 pixels,
+which is 512 × 384 pixels, one tile at low detail or 16 × 12 patches of 32 pixels. The paper's strip of 3,000
+× 300 pixels is shrunk to 512 × 51 at the same price, so that an item has a sixth of the pixels.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from service.lvlm.prompt.thumbnails import BACKGROUND
 from service.lvlm.providers.base import Image
 
 VERSION = "montage-1"
-"""Part of the key of every answer that was shown a picture; changes with anything that changes the pixels."""
+"""Version of the pictures, part of the key of every answer to one; it must change when the pixels do."""
 
 CELL_SIDE: Mapping[ImageMode, int] = {"grid": 128, "strip": 300, "separate": 256}
-"""Pixels of a cell's side, by the way in which a history is shown."""
+"""Pixels of the side of an item's square cell, by arrangement of the pictures."""
 
 CAPTION_SIDE = 512
-"""Pixels of the longer side of a picture that is to be described."""
+"""Pixels of the longer side of a picture that a caption is made for."""
 
 _QUALITY = 85  # of JPEG, from 1 to 95
 _LINE = (200, 200, 200)
@@ -34,11 +34,11 @@ _INK = (255, 255, 255)
 
 
 def compose(thumbnails: Sequence[Pillow.Image], mode: ImageMode) -> tuple[Image, ...]:
-    """Makes the pictures of a history, oldest first; cells are numbered from 1.
+    """Makes the pictures of a history, oldest item first; cells are numbered from 1.
 
     Args:
-        thumbnails: RGB, each fitted into ``CELL_SIDE[mode]`` pixels; at least one.
-        mode: ``grid`` and ``strip`` make one picture, ``separate`` one for each item.
+        thumbnails: RGB pictures, each fitted into ``CELL_SIDE[mode]`` pixels; at least one.
+        mode: arrangement: ``grid`` and ``strip`` give one picture, ``separate`` one per item.
     """
     if mode == "separate":
         return tuple(encode(thumbnail) for thumbnail in thumbnails)
@@ -47,7 +47,7 @@ def compose(thumbnails: Sequence[Pillow.Image], mode: ImageMode) -> tuple[Image,
 
 
 def grid_columns(cells: int) -> int:
-    """Returns the columns of a grid that is as square as it can be and never higher than wide."""
+    """Returns the columns of a grid for so many cells: as square as possible, and not higher than wide."""
     root = isqrt(cells)
     return root if root * root == cells else root + 1  # the square root, rounded up
 
@@ -60,6 +60,7 @@ def encode(picture: Pillow.Image) -> Image:
 
 
 def _cells(thumbnails: Sequence[Pillow.Image], columns: int, side: int) -> Pillow.Image:
+    """One picture with a thumbnail in the middle of each cell, row by row."""
     rows = ceil(len(thumbnails) / columns)
     canvas = Pillow.new("RGB", (columns * side, rows * side), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
@@ -80,6 +81,7 @@ def _number(
     top: int,
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> None:
+    """Draws a cell's number on a badge in its upper left corner."""
     text = str(number)
     box = draw.textbbox((left + 4, top + 3), text, font=font)
     draw.rectangle((left, top, box[2] + 4, box[3] + 4), fill=_BADGE)

@@ -1,4 +1,4 @@
-"""What a prompt shows of a history: titles, captions, pictures."""
+"""Decides what a prompt shows of each item of a history: title, caption, picture."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from service.catalogue.bundle import Catalogue
 from service.lvlm.contracts import Shown, StageRequest
-from service.lvlm.prompt.item_pictures import Pictured
+from service.lvlm.prompt.item_pictures import HistoryPictures
 from service.lvlm.prompt.prompts import Entry
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryView:
-    """What a prompt shows of a history.
+    """The items of a history as a prompt shows them.
 
     Attributes:
         entries: items, oldest first.
-        shown: number of them that show a title, an image, a caption.
+        shown: numbers of items that are shown by title, by image and by caption.
     """
 
     entries: tuple[Entry, ...]
@@ -29,19 +29,18 @@ def view_history(
     request: StageRequest,
     history: Sequence[int],
     captions: Mapping[int, str],
-    pictured: Pictured | None,
+    pictured: HistoryPictures | None,
 ) -> HistoryView:
-    """Returns what a request wants shown of a history.
+    """Returns the items of a history as a request wants them shown.
 
     Args:
-        catalogue: the items.
-        request: says which view.
-        history: rows, oldest first.
-        captions: captions by row.
-        pictured: pictures of the history; None for a server that takes none, which is shown the titles in any
-            case.
+        catalogue: catalogue with the items.
+        request: request, which names the view and the modality.
+        history: item rows, oldest first.
+        captions: captions by item row.
+        pictured: pictures of the history; None for a server that accepts none, which gets all titles.
     """
-    # Only the raw view can be asked for without titles, and never where its pictures cannot be sent.
+    # Titles are left out only in the raw view, on request, and not if the pictures cannot be sent either.
     titled = pictured is None or request.strategy.view != "raw" or "title" in request.modality
     entries = tuple(
         Entry(
@@ -62,5 +61,5 @@ def view_history(
 
 
 def without_pictures(shown: Shown, history: Sequence[int]) -> Shown:
-    """Returns what the prompt for a server that takes no pictures shows of a history."""
+    """Returns the numbers of items that the prompt for a server without pictures shows."""
     return Shown(titles=len(history), images=0, captions=shown.captions)

@@ -1,4 +1,4 @@
-"""Pictures of catalogue items for a prompt, made in threads so that they never hold up the event loop."""
+"""Makes the pictures of catalogue items for prompts, in threads, so that the event loop is never blocked."""
 
 from __future__ import annotations
 
@@ -19,39 +19,40 @@ from service.lvlm.providers.base import Image
 log = logging.getLogger(__name__)
 
 THREADS = 2
-"""Threads that make pictures of histories; further requests queue for them."""
+"""Threads that make pictures of histories; further requests are queued."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pictured:
-    """Pictures of a history.
+class HistoryPictures:
+    """The pictures of a history.
 
     Attributes:
-        images: encoded pictures; none if no item can be shown.
-        cells: cell numbers from 1 by position in the history; an item that cannot be shown has none.
+        images: encoded pictures; empty if no item has a readable image.
+        cells: cell numbers, from 1, by position in the history, from 0; items without a readable image are
+            left out.
     """
 
     images: tuple[Image, ...] = ()
     cells: Mapping[int, int] | None = None
 
     def cell(self, position: int) -> int | None:
-        """Returns the cell of the item at this position of the history; None if it cannot be shown."""
+        """Returns the cell of the item at this position of the history; None without a readable image."""
         return (self.cells or {}).get(position)
 
 
 class Pictures:
-    """Makes pictures of items, each of the catalogue that a request reads.
+    """Makes pictures of items of any catalogue.
 
     Args:
-        thumbnails: images made small before.
+        thumbnails: cache of thumbnails, used by all threads.
     """
 
     def __init__(self, thumbnails: ThumbnailCache) -> None:
         self._thumbnails = thumbnails
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pictures")
-        # Pictures to be described are decoded at full size, and no request waits for them.
+        # Pictures for captions are decoded at full size; in a thread of their own they delay no request.
         self._large = ThreadPoolExecutor(1, thread_name_prefix="large-pictures")
-        self._queued = 0
+        self._queued = 0  # histories that are being made or wait for a thread
 
     async def history(
         self,
@@ -59,18 +60,18 @@ class Pictures:
         rows: Sequence[int],
         mode: ImageMode,
         wanted: Callable[[], bool] = lambda: True,
-    ) -> Pictured:
+    ) -> HistoryPictures:
         """Makes the pictures of a history; items without a readable image are left out.
 
         Args:
             catalogue: catalogue with the items.
             rows: rows of the items, oldest first.
-            mode: whether to make one picture or many.
-            wanted: tells, when their turn comes, whether a request still waits for them; if not, they are not
-                made while others wait.
+            mode: arrangement of the pictures.
+            wanted: function that tells whether a request still waits for them, called once a thread is free,
+                from that thread. Pictures that are not wanted are not made while others are queued.
 
         Raises:
-            TimeoutError: they were not wanted any more.
+            TimeoutError: the pictures were not wanted any more.
         """
         self._queued += 1
         try:
@@ -81,18 +82,18 @@ class Pictures:
             self._queued -= 1
 
     async def item(self, catalogue: Catalogue, row: int) -> Image | None:
-        """Returns the picture of one item, large enough to be described; None if there is none to read."""
+        """Returns the picture of one item for a caption; None if the item has no readable image."""
         return await asyncio.get_running_loop().run_in_executor(self._large, self._item, catalogue, row)
 
     def close(self) -> None:
-        """Stops the threads."""
+        """Stops the threads, once they have finished what they are doing."""
         for threads in (self._threads, self._large):
             threads.shutdown(wait=True, cancel_futures=True)
 
     def _history(
         self, catalogue: Catalogue, rows: tuple[int, ...], mode: ImageMode, wanted: Callable[[], bool]
-    ) -> Pictured:
-        # With a thread to spare it is made all the same: it holds up no other request.
+    ) -> HistoryPictures:
+        # While a thread is free, unwanted pictures are made all the same: the answer to them can be cached.
         if self._queued > THREADS and not wanted():
             raise TimeoutError
         thumbnails, cells = [], {}
@@ -101,7 +102,9 @@ class Pictures:
             if thumbnail is not None:
                 thumbnails.append(thumbnail)
                 cells[position] = len(thumbnails)
-        return Pictured(history_picture.compose(thumbnails, mode), cells) if thumbnails else Pictured()
+        if not thumbnails:
+            return HistoryPictures()
+        return HistoryPictures(history_picture.compose(thumbnails, mode), cells)
 
     def _item(self, catalogue: Catalogue, row: int) -> Image | None:
         thumbnail = self._thumbnail(catalogue, row, history_picture.CAPTION_SIDE)
@@ -111,7 +114,7 @@ class Pictures:
         path = catalogue.image_path(row)
         if path is None:
             return None
-        # Bundles without digests fall back to the path, which is stable while the service runs.
+        # In a bundle without digests the path serves as key: it does not change while the service runs.
         digest = catalogue.items[row].image_sha256 or str(path)
         try:
             return self._thumbnails.get(path, digest, side)

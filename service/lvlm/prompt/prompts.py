@@ -1,11 +1,14 @@
-"""What the LVLM reads: a history and a pool become a prompt. Pure; nothing here is fetched.
+"""Writes the prompts that an LVLM reads: for a ranking, and for a caption.
 
-Two forms. ``label``: candidates under short labels inside one JSON data block, ranking asked first and only
-as far as it is needed. ``paper``: the form of MSRBench (Zhou et al., WWW 2025) in our own words, for
-comparison: titles in, titles out, explanation first, all candidates.
+In: texts and pictures, already found. Out: a ``Prompt``. Nothing is fetched here, and the same input gives
+the same prompt.
+
+A ranking has two forms. ``label``: candidates under short labels in one JSON data block; the ranking is asked
+for first, and only as far as it is needed. ``paper``: the form of MSRBench (Zhou et al., WWW 2025) in our own
+words, for comparison: titles in, titles out, the explanation first, and all candidates.
 
 Titles and captions are data. They appear only as JSON strings, cleaned, capped and escaped so that no
-catalogue text can end the block or pass for a label; the system message holds no catalogue text at all.
+catalogue text can end the data block or pass for a label. The system message holds no catalogue text at all.
 """
 
 from __future__ import annotations
@@ -23,10 +26,16 @@ from service.lvlm.providers.base import Image, Prompt, Text
 from service.strategies import Task
 
 VERSIONS: Mapping[Form, str] = {"label": "label-1", "paper": "paper-1"}
+"""Version of each form, part of the key of every answer; it must change with the wording or layout."""
+
 CAPTION_VERSION = "caption-1"
+"""Version of the caption's prompt, part of the key of every caption; it must change with the wording."""
 
 TITLE_CAP = 200
+"""Characters of a title that are shown; the rest is cut off."""
+
 CAPTION_CAP = 400
+"""Characters of a caption that are shown or kept; the rest is cut off."""
 
 _LETTERS = 26
 _LABEL_LOOK_ALIKE = re.compile(r"\[(\s*(?:[A-Za-z]{1,2}|\d{1,3})\s*)\]")
@@ -34,12 +43,12 @@ _LABEL_LOOK_ALIKE = re.compile(r"\[(\s*(?:[A-Za-z]{1,2}|\d{1,3})\s*)\]")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One item of the history as it is shown; what is not shown is None.
+    """One item of the history as the prompt shows it.
 
     Attributes:
-        title: name of the item.
-        caption: words about its picture.
-        cell: number of its cell in the picture, or of its picture, from 1.
+        title: name of the item; None if it is not shown.
+        caption: description of its picture; None without one.
+        cell: number, from 1, of its cell in the picture or of its own picture; None without a picture.
     """
 
     title: str | None = None
@@ -49,13 +58,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class PromptContent:
-    """Everything that a ranking prompt says.
+    """The content of a ranking prompt.
 
     Attributes:
+        task: whether the candidates are in a recommender's order or shuffled.
+        form: form of the prompt.
         history: items of the history, oldest first.
-        candidates: names of the pool, in the order shown.
-        top: number of candidates asked for (the paper's form always asks for all).
+        candidates: names of the pool's items, in the order in which they are shown.
+        top: number of candidates to ask for, at least 1; the paper's form always asks for all.
+        explain: whether to ask for an explanation; the paper's form always does.
         images: pictures of the history.
+        image_mode: arrangement of the pictures.
     """
 
     task: Task
@@ -69,12 +82,12 @@ class PromptContent:
 
 
 def ranking_prompt(content: PromptContent) -> Prompt:
-    """Asks for a ranking in the form that the content names."""
+    """Returns the prompt for a ranking, in the form that the content names."""
     return _label_prompt(content) if content.form == "label" else _paper_prompt(content)
 
 
 def caption_prompt(image: Image) -> Prompt:
-    """Asks what one item image shows, in one to three sentences."""
+    """Returns the prompt for a caption: what one item image shows, in one to three sentences."""
     return Prompt(
         system=_CAPTION_SYSTEM,
         parts=(image, Text(_CAPTION_TEXT)),
@@ -96,12 +109,12 @@ def label(position: int) -> str:
 
 
 def clean(text: str, cap: int) -> str:
-    """Makes catalogue text harmless: one line of up to ``cap`` visible characters without label look-alikes.
+    """Returns text from a catalogue or a model as one line of up to ``cap`` visible characters.
 
-    Control, format (bidirectional marks, zero-width characters), private and surrogate characters go;
-    ``[A]`` becomes ``(A)``.
+    Control, private and surrogate characters become spaces, format characters (bidirectional marks,
+    zero-width characters) are removed, and ``[A]`` becomes ``(A)``, so that no title passes for a label.
     """
-    # A bound on the work: eight characters for each that may be kept.
+    # Bounds the work for a huge text: eight characters are read for each that may be kept.
     text = text[: 8 * cap]
     if not (text.isascii() and text.isprintable()):  # most titles are, and need no look at every character
         text = "".join(map(_visible, text))
@@ -111,7 +124,7 @@ def clean(text: str, cap: int) -> str:
 
 def _visible(char: str) -> str:
     category = unicodedata.category(char)
-    if category == "Cf":  # joins or marks other characters and takes no room itself
+    if category == "Cf":  # format characters have no width: a space in their place would split words
         return ""
     return " " if category in ("Cc", "Co", "Cs", "Cn", "Zl", "Zp") else char
 
@@ -148,7 +161,10 @@ def _entry(entry: Entry) -> dict[str, Any]:
 
 
 def _label_schema(candidates: int, explain: bool) -> dict[str, Any]:
-    """Property order is answer order. Equal for equal numbers of candidates, so that vendors can cache it."""
+    """The JSON schema of an answer: models answer in the order of its properties, the ranking first.
+
+    It depends on the number of candidates alone, so that vendors can cache its compiled form.
+    """
     labels = [label(position) for position in range(candidates)]
     properties: dict[str, Any] = {"ranking": {"type": "array", "items": {"type": "string", "enum": labels}}}
     if explain:
@@ -191,18 +207,18 @@ _ORDER = {
 
 
 def _view(content: PromptContent) -> str:
-    told = []
+    sentences = []
     if any(entry.title is not None for entry in content.history):
-        told.append("title is its name.")
+        sentences.append("title is its name.")
     if any(entry.caption is not None for entry in content.history):
-        told.append("caption says what its picture shows.")
+        sentences.append("caption says what its picture shows.")
     if content.images:
-        told.append(_PICTURE[content.image_mode])
-    return " ".join(told)
+        sentences.append(_PICTURE[content.image_mode])
+    return " ".join(sentences)
 
 
 _FRAME, _PER_LABEL, _PER_EXPLANATION = 8, 4, 60
-"""Tokens of an answer: braces and key, a quoted label with its comma, one or two sentences."""
+"""Estimated tokens of an answer's parts: braces and key, a quoted label with its comma, an explanation."""
 
 _PICTURE: Mapping[ImageMode, str] = {
     "grid": "The picture shows them in numbered cells, row by row; cell is the number.",
@@ -246,6 +262,7 @@ def _paper_prompt(content: PromptContent) -> Prompt:
 
 
 def _line(entry: Entry) -> str:
+    """An item as ``title: caption``; empty for one that is shown by its picture alone."""
     parts = (clean(entry.title or "", TITLE_CAP), clean(entry.caption or "", CAPTION_CAP))
     return ": ".join(part for part in parts if part)
 
@@ -279,14 +296,14 @@ _CAPTION_TEXT = (
 
 
 def _json(value: object) -> str:
-    """ASCII JSON on one line in which no text can look like the end of the data block."""
+    """ASCII JSON on one line, in which no text can look like the end of the data block."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-    # JSON escapes that any reader undoes, so that "</data>" in a title cannot end the block.
+    # Escapes of JSON, which every parser undoes: so "</data>" in a title cannot end the block.
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """What OpenAI's strict mode accepts: every property required, no others."""
+    """A schema that OpenAI's strict mode accepts: all properties are required, and no others allowed."""
     return {
         "type": "object",
         "properties": dict(properties),
@@ -296,5 +313,5 @@ def _object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shown_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Returns candidate names as the prompt shows them, with which a titles-out answer must be matched."""
+    """Returns candidate names as the prompt shows them: titles in an answer are matched with these."""
     return tuple(clean(name, TITLE_CAP) for name in names)

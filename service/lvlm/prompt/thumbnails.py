@@ -1,4 +1,4 @@
-"""Thumbnails of item images: made once and kept, so that a request only pastes and encodes."""
+"""Makes thumbnails of item images and keeps them in memory, so that a request need not open the images."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-"""Formats that are opened; an image of any other is unreadable."""
+"""Formats, by Pillow's names, that are opened; an image of any other format is unreadable."""
 
 MAX_PIXELS = 50_000_000
-"""Pixels beyond which an image is not opened: a small file may unpack to gigabytes."""
+"""Pixels beyond which an image is unreadable: a small file may decode to gigabytes."""
 
 BACKGROUND = (255, 255, 255)
-"""RGB of what stands behind a transparent or narrow image."""
+"""RGB colour behind transparent images and beside narrow ones."""
 
 
 class UnreadableImageError(Exception):
@@ -23,13 +23,13 @@ class UnreadableImageError(Exception):
 
 
 def open_thumbnail(path: Path, side: int) -> Image.Image:
-    """Opens an image as RGB, upright, fitted into ``side`` × ``side`` pixels with its shape kept.
+    """Opens an image as RGB, upright, fitted into ``side`` × ``side`` pixels with its proportions kept.
 
-    Transparency becomes white. Of an animation the first frame counts. The format is read from the contents:
-    there are PNGs named .jpg.
+    Transparency becomes white, and an animation is its first frame. The format is read from the contents, not
+    from the name: catalogues have PNGs named .jpg.
 
     Raises:
-        UnreadableImageError: there is nothing to show.
+        UnreadableImageError: the file cannot be opened as an image of a known format and size.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -37,7 +37,7 @@ def open_thumbnail(path: Path, side: int) -> Image.Image:
                 raise UnreadableImageError(
                     f"{path} has {image.width} × {image.height} pixels, more than {MAX_PIXELS}"
                 )
-            image.draft("RGB", (2 * side, 2 * side))  # JPEG alone: decode at a fraction of the size
+            image.draft("RGB", (2 * side, 2 * side))  # only for JPEG: decodes at 1/2, 1/4 or 1/8 of the size
             upright = ImageOps.exif_transpose(image)
             return ImageOps.contain(_rgb(upright), (side, side), Image.Resampling.LANCZOS)
     except UnreadableImageError:
@@ -52,7 +52,7 @@ def open_thumbnail(path: Path, side: int) -> Image.Image:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits of grey
         image = image.convert("I").point(lambda value: value / 256).convert("L")
-    # Alpha may be a channel, or a colour of a palette.
+    # Transparency may be a channel, or a colour of a palette.
     if "A" in image.getbands() or "transparency" in image.info:
         transparent = image.convert("RGBA")
         canvas = Image.new("RGBA", transparent.size, (*BACKGROUND, 255))
@@ -61,10 +61,10 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 class ThumbnailCache:
-    """Keeps thumbnails in memory; the least recently used go first. Thread-safe.
+    """Keeps thumbnails in memory and drops the least recently used ones. Thread-safe.
 
     Args:
-        max_bytes: largest sum of the bytes of their pixels.
+        max_bytes: bytes of the thumbnails' pixels at most; 0 keeps none.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -74,10 +74,15 @@ class ThumbnailCache:
         self._lock = threading.Lock()
 
     def get(self, path: Path, digest: str, side: int) -> Image.Image:
-        """Returns the thumbnail of the image with this digest, from memory or else from its file.
+        """Returns the thumbnail of an image, from memory or else from its file.
+
+        Args:
+            path: file of the image.
+            digest: digest of the file, by which equal images share a thumbnail.
+            side: pixels of the square that the thumbnail is fitted into.
 
         Raises:
-            UnreadableImageError: there is nothing to show.
+            UnreadableImageError: the file cannot be opened as an image.
         """
         key = (digest, side)
         with self._lock:
@@ -85,13 +90,14 @@ class ThumbnailCache:
             if kept is not None:
                 self._thumbnails.move_to_end(key)
                 return kept
-        thumbnail = open_thumbnail(path, side)  # without the lock: two threads may open the same image
+        # Without the lock, so that threads decode side by side; two may open the same image.
+        thumbnail = open_thumbnail(path, side)
         with self._lock:
             self._keep(key, thumbnail)
         return thumbnail
 
     def _keep(self, key: tuple[str, int], thumbnail: Image.Image) -> None:
-        # Another thread may have made it meanwhile.
+        # Another thread may have added it meanwhile; one beyond the limit would drop all others.
         if key in self._thumbnails or _bytes(thumbnail) > self._max_bytes:
             return
         self._thumbnails[key] = thumbnail

@@ -1,1 +1,1 @@
-"""One class per vendor's wire format behind one small protocol."""
+"""Providers: one class per vendor's wire format, all behind one small protocol (``base.Provider``)."""

@@ -1,4 +1,4 @@
-"""What the LVLM stage asks of a provider: one call in, a stream of events out."""
+"""Defines what the LVLM stage and a provider exchange: one call goes in, a stream of events comes out."""
 
 from __future__ import annotations
 
@@ -8,22 +8,29 @@ from enum import StrEnum
 from typing import Any, Literal, Protocol
 
 SIMULATOR = "simulator"
-"""The name with which the simulator signs its answers, and under which they are reported."""
+"""Name by which the simulator marks its answers, and under which they are reported."""
 
 ImageDetail = Literal["low", "high"]
-"""How closely a model is asked to look at a picture; OpenAI bills by it."""
+"""Resolution at which a model is asked to look at a picture; the price of a picture depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A piece of the user message in words."""
+    """A part of the user message that is text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A piece of the user message in pixels: an encoded JPEG or PNG."""
+    """A part of the user message that is a picture.
+
+    Attributes:
+        data: encoded JPEG or PNG.
+        media_type: media type of the data.
+        width: pixels across.
+        height: pixels down.
+    """
 
     data: bytes
     media_type: Literal["image/jpeg", "image/png"]
@@ -33,15 +40,16 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Everything the LVLM reads.
+    """All that the LVLM reads.
 
     Attributes:
-        system: instructions; never holds catalogue text.
-        parts: the user message, in order; static text first, data last.
+        system: instructions; never catalogue text.
+        parts: parts of the user message in order: static text first, data last.
         answer_schema: JSON schema of the answer, for providers that enforce one; None for free text.
-        version: changes with the wording or layout; part of every cache key.
-        answer_tokens: about how many the answer will take, for budgets and estimates.
-        without_images: makes the same prompt for a server that takes no pictures; None where there is none.
+        version: name that changes with the wording or layout; part of every cache key.
+        answer_tokens: estimated tokens of the answer, for budgets before the first bill is known.
+        without_images: function that makes the same prompt for a server that accepts no pictures; None for a
+            prompt without pictures, or whose pictures can simply be left out.
     """
 
     system: str
@@ -57,13 +65,14 @@ class Call:
     """One request to one model.
 
     Attributes:
-        model: the provider's name for it.
-        max_output_tokens: a cap; reaching it is reported as ``FinishReason.LENGTH``.
-        stream: whether to ask for server-sent events; without, the answer comes as one ``TextDelta``.
-        context: closed-set facts for logs and for the simulator's ``paper`` profile (``strategy``), sent as
-            request metadata, never part of the prompt.
-        complete: whether a text answers the prompt to the end, so that a stream which ends without a finish
-            reason can be told from one that was cut; None where no text can show it.
+        prompt: prompt to send.
+        model: the provider's name for the model.
+        max_output_tokens: tokens of the answer at most; reaching them is reported as ``FinishReason.LENGTH``.
+        stream: whether to ask for server-sent events; otherwise the answer comes as one ``TextDelta``.
+        context: values from closed sets, such as the ``strategy``, for logs and for the simulator's ``paper``
+            profile. Only the simulator is sent them, as metadata; they are never part of the prompt.
+        complete: function that tells whether a text is a complete answer, by which a stream that ends without
+            a finish reason is reason from one that was cut off; None if no text can show it.
     """
 
     prompt: Prompt
@@ -74,8 +83,8 @@ class Call:
     complete: Callable[[str], bool] | None = field(default=None, compare=False, repr=False)
 
     @property
-    def blind(self) -> Call:
-        """The call as it is made to a server that takes no pictures."""
+    def text_only(self) -> Call:
+        """The call as it is made to a server that accepts no pictures."""
         prompt = self.prompt
         if prompt.without_images is None:
             parts = tuple(part for part in prompt.parts if isinstance(part, Text))
@@ -85,12 +94,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Who answers: the first event of an answer, before any of its text.
+    """The model that answers: the first event of an answer, before any of its text; repeated if it changes.
 
     Attributes:
-        model: the model that the provider says answers.
-        simulated: the answer comes from the simulator, whatever the provider is called.
-        blind: the pictures were left out, since the server takes none.
+        model: model that the provider says answers.
+        simulated: whether the simulator answers, whatever the provider is called.
+        blind: whether the pictures were left out, since the server accepts none.
     """
 
     model: str
@@ -100,17 +109,22 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """The next piece of the answer."""
+    """The next piece of the answer's text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider billed them.
+    """Tokens as the provider billed them. A later Usage of the same attempt replaces an earlier one.
 
-    ``input_tokens`` is the whole input, cached or not (OpenAI's convention; the Anthropic adapter adds its
-    separate cache counts). A later Usage of the same call replaces an earlier one.
+    Attributes:
+        input_tokens: tokens of the whole input, cached or not, pictures included. This is OpenAI's
+            convention; Anthropic counts cached tokens beside the others, and its adapter adds them up.
+        output_tokens: tokens of the answer, hidden thoughts included.
+        cached_input_tokens: tokens of the input that the vendor read from its cache.
+        cache_write_tokens: tokens of the input that the vendor wrote to its cache.
+        image_tokens: tokens of the input that were pictures; 0 where the vendor does not report them.
     """
 
     input_tokens: int = 0
@@ -128,6 +142,7 @@ class FinishReason(StrEnum):
     REFUSAL = "refusal"
 
 
+# Finish reasons of OpenAI, Anthropic, Mistral and Gemini. Every other word means STOP.
 _REASONS = {
     **dict.fromkeys(
         ("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"),
@@ -138,24 +153,25 @@ _REASONS = {
         FinishReason.REFUSAL,
     ),
 }
-_UNSAID = ("", "null", "none", "abort", "aborted", "cancelled", "canceled", "incomplete", "unknown")
+_NOT_AN_END = ("", "null", "none", "abort", "aborted", "cancelled", "canceled", "incomplete", "unknown")
 
 
-def finish_reason(told: str) -> FinishReason | None:
-    """What a server's word for the end of an answer means; None for one that does not say it is whole."""
-    word = told.strip().lower()
-    return None if word in _UNSAID else _REASONS.get(word, FinishReason.STOP)
+def finish_reason(reason: str) -> FinishReason | None:
+    """Maps a server's finish reason; None for a word that does not say that the answer is whole."""
+    word = reason.strip().lower()
+    return None if word in _NOT_AN_END else _REASONS.get(word, FinishReason.STOP)
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
     """The last event of an answer that the provider says is over.
 
-    An answer without one was cut, unless its text alone shows that it is complete (``Call.complete``).
+    An answer without one was cut off, unless its text alone shows that it is complete (``Call.complete``).
 
     Attributes:
-        model: the model that the provider says answered.
-        simulated: the answer came from the simulator, whatever the provider is called.
+        reason: why the answer ended.
+        model: model that the provider says answered.
+        simulated: whether the simulator answered, whatever the provider is called.
     """
 
     reason: FinishReason
@@ -165,10 +181,10 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """The provider is there and has nothing to show of the answer.
+    """A sign that the provider is alive, without any text of the answer.
 
     Attributes:
-        thinking: it works on the answer (a thought, a part without text); a mere sign of life is no progress.
+        thinking: whether it shows progress, as a hidden thought does; a keep-alive comment does not.
     """
 
     thinking: bool = False
@@ -178,11 +194,12 @@ Event = Source | TextDelta | Usage | Finish | Alive
 
 
 class FailureKind(StrEnum):
-    """Why a call failed; decides whether another attempt makes sense.
+    """Why an attempt failed; decides whether another attempt makes sense, and whether this one may have cost.
 
-    ``unreachable`` never got there; ``connection`` broke off on the way, perhaps after the work was done;
-    ``timeout`` is the vendor's own word, ``silent`` is ours for a stream from which nothing comes any more.
-    ``oversized`` sent more than any answer takes: trying again would pay for the same once more.
+    ``unreachable``: no byte of the request reached the provider. ``connection``: the connection broke off,
+    perhaps after the work was done. ``timeout``: the vendor reported one. ``silent``: the gateway gave up a
+    stream that brought nothing for too long. ``truncated``: the stream ended in the middle of the answer.
+    ``oversized``: the answer exceeded ``wire.size_limits``; another attempt would pay for the same again.
     """
 
     RATE_LIMITED = "rate_limited"
@@ -199,16 +216,16 @@ class FailureKind(StrEnum):
 
     @property
     def retryable(self) -> bool:
-        """Whether the same call may succeed a moment later."""
+        """Whether the same call may succeed a moment later, without a change by an operator."""
         return self not in (FailureKind.AUTHENTICATION, FailureKind.REQUEST, FailureKind.OVERSIZED)
 
 
 class ProviderError(Exception):
-    """A call failed at the provider.
+    """An attempt failed at the provider. The message is safe to log: it quotes no prompt and no key.
 
     Attributes:
-        kind: the class of failure.
-        retry_after: seconds that the provider asked to wait; None if it did not say.
+        kind: kind of failure.
+        retry_after: seconds that the provider asked to wait, at least 0; None if it did not say.
     """
 
     def __init__(self, kind: FailureKind, message: str, retry_after: float | None = None) -> None:
@@ -226,10 +243,10 @@ class Provider(Protocol):
         ...
 
     def stream(self, call: Call) -> AsyncIterator[Event]:
-        """Make one attempt, with no retry and no timeout of its own (the gateway has both).
+        """Makes one attempt, with no retry and no timeout of its own (the gateway has both).
 
-        Yields a Source before any text, text as it arrives, usage when known and a Finish at the end; none if
-        the provider gave no finish reason. Closing the iterator cancels the call and frees the connection.
+        Yields a Source before any text, text as it arrives, usage once it is known, and at the end a Finish
+        if the provider gave a finish reason. Closing the iterator cancels the attempt and its connection.
 
         Raises:
             ProviderError: the attempt failed, also in the middle of a stream.
@@ -237,5 +254,5 @@ class Provider(Protocol):
         ...
 
     async def close(self) -> None:
-        """Free the connections."""
+        """Closes the connections."""
         ...

@@ -1,7 +1,7 @@
-"""What captioning asks of a vendor's batch API: many calls at once, answered within a day, for less.
+"""Defines what captioning needs of a vendor's batch API: many calls, answered within a day, at a discount.
 
-A batch is paid for from the moment it is created, and creating one twice pays twice; so every batch carries a
-token, by which a batch is found again when the process died before it could note the batch's id.
+A batch is paid for once it is created, and creating it twice pays twice. So every batch carries a token, by
+which it is found again when the process ended before it could write the batch's id down.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Protocol
 from service.lvlm.providers.base import Call, Event, FailureKind
 
 CLOCKS_APART = 300.0
-"""Seconds by which the vendor's clock and ours may differ when a batch is looked for."""
+"""Seconds by which the vendor's clock may differ from ours, when a batch is found by its creation time."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchState:
-    """How far a batch is.
+    """The progress of a batch.
 
     Attributes:
-        ended: its results can be read.
-        requests: that it holds.
-        answered: of them; some vendors say 0 until the end.
+        ended: whether its results can be read.
+        requests: number of requests that it holds.
+        answered: number of requests that have a result, failures included; 0 until the end at some vendors.
     """
 
     ended: bool
@@ -33,12 +33,12 @@ class BatchState:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What came of one request of a batch.
+    """The result of one request of a batch.
 
     Attributes:
-        name: under which it was handed in.
-        events: as a plain call would have brought them; none if it failed.
-        failure: why it failed; None if it did not.
+        name: name that the request was submitted under.
+        events: events as an unbatched call would have yielded them; empty if the request failed.
+        failure: kind of failure; None if the request succeeded.
     """
 
     name: str
@@ -50,28 +50,30 @@ class Batches(Protocol):
     """One vendor's batch API. Every method raises ProviderError for what the vendor refuses or fails at."""
 
     async def submit(self, calls: Mapping[str, Call], token: str) -> str:
-        """Create a batch and return its id.
+        """Creates a batch and returns the vendor's id for it.
 
         Args:
-            calls: by name: up to 64 letters, digits, ``-`` and ``_``.
-            token: to find it by; every name begins with it.
+            calls: calls by name, each name of at most 64 letters, digits, ``-`` and ``_``.
+            token: unique text to find the batch by; every name begins with it.
         """
         ...
 
     async def created_since(self, at: float, token: str, requests: int) -> list[str]:
-        """Ids of batches that may be the one with this token: some vendors show it in results alone.
+        """Returns the ids of batches that may be the one with this token.
+
+        A vendor that shows the token in results alone returns every batch of the same size.
 
         Args:
-            at: seconds since the epoch.
-            token: of the batch.
-            requests: that it holds.
+            at: time before which the batch was not created, in seconds since the epoch.
+            token: token of the batch.
+            requests: number of requests that the batch holds.
         """
         ...
 
     async def state(self, batch: str) -> BatchState:
-        """How far it is."""
+        """Returns the progress of a batch, by its id."""
         ...
 
     def results(self, batch: str) -> AsyncIterator[BatchResult]:
-        """What came of its requests, in any order, once it has ended."""
+        """Yields the results of a batch that has ended, in any order."""
         ...

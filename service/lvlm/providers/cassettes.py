@@ -1,8 +1,8 @@
-"""Calls recorded once and played again: free, byte for byte, at their real pace.
+"""Records attempts at providers and plays them again: without cost, with the same events at the same pace.
 
-A cassette is a folder with a file per provider and process: a line with the version, then a line per attempt
-with the hash of its request and the events of its answer, each with its offset in seconds. Keys, headers and
-prompts are not in it, since nothing but the hash of a request is ever written.
+A cassette is a folder with a file per provider and process. A file has a line with the format's version, then
+a line of JSON per attempt: the hash of its request, and the events of its answer, each with its offset in
+seconds. Keys, headers and prompts are never written, since of a request only the hash is.
 """
 
 from __future__ import annotations
@@ -40,21 +40,23 @@ from service.lvlm.providers.base import (
 log = logging.getLogger(__name__)
 
 VERSION = 1
+"""Version of the file format; a file of another version cannot be read."""
+
 _HEADER = {"cassette": VERSION}
 
 
 class CassetteWriter:
-    """Appends attempts to a file of this process's own.
+    """Appends attempts to a new file of this process.
 
     Args:
-        folder: folder of the cassette; made if it is not there.
+        folder: folder of the cassette; made if it does not exist.
 
     Raises:
         ConfigurationError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
-        name = f"{time.time_ns()}-{os.getpid()}.jsonl"  # in the order of recording
+        name = f"{time.time_ns()}-{os.getpid()}.jsonl"  # names sort in the order of recording
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = (folder / name).open("a", encoding="utf-8")
@@ -64,7 +66,7 @@ class CassetteWriter:
         self._write(_HEADER)
 
     def append(self, request: str, events: Sequence[Mapping[str, Any]]) -> None:
-        """Keeps one attempt; a disk that is full costs the recording and not the answer."""
+        """Writes one attempt; an error of the disk is logged once, and answers go on unrecorded."""
         self._write({"request": request, "events": list(events)})
 
     def close(self) -> None:
@@ -82,7 +84,7 @@ class CassetteWriter:
 
 
 class Recorder:
-    """Stands for a provider and keeps its answers as they pass."""
+    """Wraps a provider and records every attempt at it."""
 
     def __init__(self, provider: Provider, writer: CassetteWriter) -> None:
         self._provider = provider
@@ -112,7 +114,8 @@ class Recorder:
             keep("failure", {"kind": error.kind, "message": str(error), "retry_after": error.retry_after})
             raise
         finally:
-            if not ended:  # the caller left: so it will when this is played again
+            # The caller closed the iterator: when played, the answer stops here and waits for the same.
+            if not ended:
                 keep("cut", {})
             self._writer.append(request_hash(self.name, call), events)
 
@@ -123,7 +126,7 @@ class Recorder:
 
 
 class Cassette:
-    """Holds the recordings of a folder, by the hash of their request."""
+    """Holds the recorded attempts of a folder by the hash of their request."""
 
     def __init__(self, attempts: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> None:
         self._attempts = {request: cycle(recorded) for request, recorded in attempts.items()}
@@ -133,7 +136,7 @@ class Cassette:
         """Reads all files of a folder.
 
         Raises:
-            ConfigurationError: there are none, or one is of another version.
+            ConfigurationError: the folder has no files, or one is damaged or of another version.
         """
         paths = sorted(folder.glob("*.jsonl"))
         if not paths:
@@ -147,21 +150,21 @@ class Cassette:
         return cls(attempts)
 
     def next(self, request: str) -> Sequence[Mapping[str, Any]] | None:
-        """Returns the events of the next attempt at a request, in recorded order.
+        """Returns the events of a request's next attempt, in the order of recording.
 
-        After the last one the first is played again; None if there are none.
+        After the last attempt comes the first one again. None for a request that was never recorded.
         """
         recorded = self._attempts.get(request)
         return None if recorded is None else next(recorded)
 
 
 class Player:
-    """Stands for a provider and plays a cassette.
+    """A provider that plays recorded attempts.
 
     Args:
-        name: name of the provider that was recorded.
-        cassette: recordings; several players may share them.
-        speed: pace relative to the recorded one; 2.0 plays twice as fast.
+        name: configured name of the provider that was recorded.
+        cassette: recorded attempts; several players may share them.
+        speed: pace relative to the recorded one, above 0; 2.0 plays twice as fast.
     """
 
     def __init__(self, name: str, cassette: Cassette, speed: float = 1.0) -> None:
@@ -201,7 +204,7 @@ class Player:
 
 
 def request_hash(provider: str, call: Call) -> str:
-    """Returns the SHA-256 of everything that a provider is sent; the call's context is not part of it."""
+    """Returns the SHA-256 of what a provider is sent, without the context, which is no part of a prompt."""
     prompt = call.prompt
     facts = {
         "provider": provider,
@@ -218,6 +221,7 @@ def request_hash(provider: str, call: Call) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
+# Class of an event -> its name in a cassette.
 _KINDS: Mapping[type, str] = {
     Source: "source",
     TextDelta: "text",
@@ -241,6 +245,7 @@ def _event(record: Mapping[str, Any]) -> Event:
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """The attempts of a file; a last line that was cut off, as by a crash, is left out."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         if not line.endswith("\n"):

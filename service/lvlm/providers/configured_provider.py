@@ -1,4 +1,4 @@
-"""A provider as a deployment has configured it, and what every kind of provider gives to the settings."""
+"""Describes one configured provider, and the interface by which each kind of provider reads its settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from service.lvlm.providers.wire.dialect import Dialect
 from service.lvlm.providers.wire.transport import check_proxies
 
 ImageDetailOf = Callable[[str], ImageDetail]
-"""The detail at which a model, by name, is asked to look at a picture."""
+"""Function from a model's name to the resolution at which it is asked to look at a picture."""
 
 
 def _split(value: object) -> object:
@@ -30,7 +30,7 @@ def _split(value: object) -> object:
 
 def _check_address(url: str) -> str:
     if url:
-        normalised(url, "openai")  # refuses what is no address, whatever the wire format
+        normalised(url, "openai")  # the checks are the same for both wire formats
     return url
 
 
@@ -49,20 +49,20 @@ ApiKey = Annotated[SecretStr, AfterValidator(_check_key)]
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredProvider:
-    """One provider that can be called: where it is, what it takes, and how it is opened.
+    """One provider that the settings configure: its address, the fields it accepts, and how it is opened.
 
     Attributes:
         name: name in requests, answers and metric labels.
-        models: names of its models, the default first.
-        address: base URL as the wire format needs it; empty while it is not known.
-        opener: makes the provider; imports the vendor's SDK.
-        batch_opener: makes the batch API of an open provider; None where none is known.
-        dialect: what the server takes of its wire format.
-        api_key: key that is sent; empty for a server without keys.
-        key_variable: environment variable that the key comes from; empty for a server without keys.
+        models: names of its models, the default first; at least one.
+        address: normalised base URL (``base_urls``); empty if no address is known yet.
+        opener: function that makes the provider; it imports the vendor's SDK.
+        batch_opener: function that makes the batch API of an open provider; None if it has none.
+        dialect: fields that the server accepts.
+        api_key: API key; empty for a server without keys.
+        key_variable: environment variable that holds the key; empty for a server without keys.
         simulated: whether it is the simulator, whose answers cost nothing.
         own_server: whether it is the vendor's own server, the only one to see the SDK's account variables.
-        problem: why it cannot be opened, as a sentence for the operator; empty if it can.
+        problem: sentence for the operator that says why the provider cannot be opened; empty if it can.
     """
 
     name: str
@@ -78,29 +78,35 @@ class ConfiguredProvider:
     problem: str = ""
 
     def check(self) -> None:
-        """Sees whether it can be opened, without opening it.
+        """Checks that the provider can be opened, without opening it or connecting to it.
 
         Raises:
-            ConfigurationError: its key, its address or a proxy on the way to it cannot be used.
+            ConfigurationError: its key, its address or a proxy for it cannot be used.
         """
         if self.problem:
             raise ConfigurationError(self.problem)
         check_proxies(self.address)
 
     def open(self, image_detail: ImageDetailOf) -> Provider:
-        """Opens the provider.
+        """Makes the provider, without connecting to it.
+
+        Args:
+            image_detail: function from a model's name to the detail of its pictures.
 
         Raises:
-            ConfigurationError: its key, its address or a proxy on the way to it cannot be used.
+            ConfigurationError: its key, its address or a proxy for it cannot be used.
         """
         self.check()
         return self.opener(self, image_detail)
 
     def open_batches(self, provider: Provider) -> Batches:
-        """Opens the batch API of this provider, which is open.
+        """Makes the batch API of this provider.
+
+        Args:
+            provider: this provider, opened.
 
         Raises:
-            ConfigurationError: none is known.
+            ConfigurationError: it has no batch API.
         """
         if self.batch_opener is None:
             raise ConfigurationError(f"no batch API is known for {self.name}: leave --batch out")
@@ -110,11 +116,11 @@ class ConfiguredProvider:
 class KindSettings(BaseModel):
     """The settings of one kind of provider, a part of the service's settings.
 
-    A subclass declares fields of its own; ``MSR_<FIELD>`` is the variable of each.
+    A subclass declares fields of its own; the environment variable of each is ``MSR_<FIELD>``.
 
     Attributes:
-        NAMES: names of the providers of this kind that need no declaration.
-        provider: name of the default provider, of whatever kind.
+        NAMES: names of the providers that this kind has without a declaration.
+        provider: name of the default provider, of any kind.
     """
 
     NAMES: ClassVar[tuple[str, ...]] = ()
@@ -126,5 +132,6 @@ class KindSettings(BaseModel):
         """Returns the providers of this kind that the settings configure.
 
         Args:
-            keyless: also those that lack nothing but a key: their calls are estimated or played, not made.
+            keyless: whether to include those that lack nothing but a key, for callers that estimate calls or
+                play recorded ones instead of making them.
         """

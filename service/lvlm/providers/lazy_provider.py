@@ -1,4 +1,4 @@
-"""A provider opened when it is first asked: importing an SDK takes a second that a start need not pay."""
+"""Opens a provider at its first call, so that a start does not wait for the import of its SDK (a second)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from contextlib import aclosing
 from service.lvlm.providers.base import Call, Event, Provider
 
 
-class LateProvider:
-    """Stands for a provider until the first call opens it, off the event loop and only once."""
+class LazyProvider:
+    """A provider that the first call opens, in a thread and only once.
+
+    Args:
+        name: configured name of the provider.
+        open_provider: function that opens it.
+    """
 
     def __init__(self, name: str, open_provider: Callable[[], Provider]) -> None:
         self._name = name
@@ -23,12 +28,13 @@ class LateProvider:
         return self._name
 
     async def stream(self, call: Call) -> AsyncIterator[Event]:
-        """See Provider; the first call also waits for the SDK."""
+        """See Provider; calls wait until the provider is open."""
         if self._opening is None:
             self._opening = asyncio.ensure_future(asyncio.to_thread(self._open))
-        # Shielded: a caller whose deadline comes while the SDK loads must not take it from the others.
+        # Shielded, since all first calls share it: one that is cancelled must not cancel it for the others.
         provider = await asyncio.shield(self._opening)
-        async with aclosing(provider.stream(call)) as events:  # type: ignore[type-var]  # closing this closes that
+        # Closing this iterator closes the provider's, and so frees its connection.
+        async with aclosing(provider.stream(call)) as events:  # type: ignore[type-var]
             async for event in events:
                 yield event
 

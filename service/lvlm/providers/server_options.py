@@ -1,4 +1,4 @@
-"""The options of a provider's server in the settings: what it takes of its wire format, checked."""
+"""Checks the options of a server in the settings: the fields that it accepts, headers and parameters."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _FRAMING = frozenset(
         *("keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
     )
 )
-"""Headers that say how a request is sent; the settings must not set them, since another value breaks it."""
+"""Headers of HTTP's framing and negotiation; settings that name one are refused: it would break requests."""
 
 
 class ServerOptions(BaseModel):
-    """What a server takes of its wire format, and what it needs besides; see ``Dialect``."""
+    """The options of a server, by the names of the fields of ``Dialect``, which explains them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -85,7 +85,7 @@ class ServerOptions(BaseModel):
 
     @property
     def dialect(self) -> Dialect:
-        """The same for a provider, secrets unwrapped."""
+        """The options as a provider needs them, with their secrets readable."""
         return Dialect(
             output_cap=self.output_cap,
             stream_options=self.stream_options,
@@ -103,10 +103,11 @@ class ServerOptions(BaseModel):
 NOT_SENDABLE = (
     "holds characters that no header can carry (line ends, control characters, letters beyond ASCII)"
 )
+"""Clause for the operator about a value that is not sendable."""
 
 
 def sendable(value: str) -> bool:
-    """Returns whether a header can carry a value: printable ASCII, no space around it (RFC 9110, 5.5)."""
+    """Tells whether a header can carry a value: printable ASCII, no space around it (RFC 9110, 5.5)."""
     return re.fullmatch(r"([!-~]([ -~\t]*[!-~])?)?", value) is not None
 
 
@@ -118,5 +119,5 @@ def _check_header_name(name: str) -> None:
 
 
 def _not_text(value: str) -> bool:
-    """Whether it holds half a character, which JSON can write and UTF-8 cannot."""
+    """Whether a text holds a lone surrogate, which JSON's escapes can write and UTF-8 cannot."""
     return any("\ud800" <= char <= "\udfff" for char in value)

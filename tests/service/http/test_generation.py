@@ -122,11 +122,11 @@ class Held:
         self,
         request: StageRequest,
         catalogue: Catalogue,
-        placed: Callable[[Sequence[int]], None] | None = None,
+        on_prefix: Callable[[Sequence[int]], None] | None = None,
     ) -> StageResult:
         self.reached.set()
         await self.let_go.wait()
-        result: StageResult = await self._whole.rerank(request, catalogue, placed)
+        result: StageResult = await self._whole.rerank(request, catalogue, on_prefix)
         return result
 
 

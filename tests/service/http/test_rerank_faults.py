@@ -28,7 +28,7 @@ class BrokenStage:
         self,
         request: StageRequest,
         catalogue: Catalogue,
-        placed: Callable[[Sequence[int]], None] | None = None,
+        on_prefix: Callable[[Sequence[int]], None] | None = None,
     ) -> StageResult:
         raise KeyError("a fault of ours")
 

@@ -19,7 +19,7 @@ from simulator_process import start_simulator
 from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.captions import caption_call
 from service.lvlm.contracts import Outcome, StageRequest
-from service.lvlm.cost.budgets_and_quotas import CAUTION, Budget
+from service.lvlm.cost.budgets_and_quotas import SAFETY_FACTOR, Budget
 from service.lvlm.cost.prices import Prices
 from service.lvlm.providers.base import Call, Image
 from service.strategies import STRATEGIES
@@ -121,7 +121,7 @@ async def test_caption_calls_stop_at_the_budget(catalogue: Catalogue) -> None:
     picture = caption_call(Image(b"", "image/jpeg", 512, 512), GPT, 500)
     async with filling(catalogue, provider) as opened:
         each = opened.gateway.expected("fake", picture).cost_usd or 0.0
-    provider, budget = Both(), CENTS + 1.1 * CAUTION * each
+    provider, budget = Both(), CENTS + 1.1 * SAFETY_FACTOR * each
     async with filling(catalogue, provider, budget=Budget(usd_per_day=budget)) as opened:
         result = await opened.stage.rerank(ask())
         await described()

@@ -50,7 +50,7 @@ async def test_the_prompt_without_pictures_shows_titles_and_speaks_of_no_picture
     async with open_stage(catalogue, []) as opened:
         call = await opened.stage.prompt(ask(modality=modality, image_mode=image_mode))
     assert any(isinstance(part, Image) for part in call.prompt.parts)
-    blind = call.blind
+    blind = call.text_only
     assert not any(isinstance(part, Image) for part in blind.prompt.parts)
     assert history_of(blind) == [{"title": catalogue.items[row].name} for row in HISTORY]
     assert "picture shows" not in blind.prompt.system
@@ -65,7 +65,7 @@ async def test_a_prompt_that_has_no_picture_has_no_other_one(
     async with open_stage(catalogue, []) as opened:
         call = await opened.stage.prompt(ask(strategy, modality=modality))
     assert call.prompt.without_images is None
-    assert call.blind.prompt.parts == call.prompt.parts
+    assert call.text_only.prompt.parts == call.prompt.parts
 
 
 @pytest.mark.parametrize("modality", ["image", "title+image"])

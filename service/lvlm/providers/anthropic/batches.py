@@ -1,4 +1,7 @@
-"""Anthropic's message batches: requests go in as one body, results come out as one stream of lines."""
+"""Speaks Anthropic's message batches: requests go in as one body, results come out as one stream of lines.
+
+Format: https://docs.anthropic.com/en/api/creating-message-batches.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ from service.lvlm.providers.wire.untrusted_json import record, text
 
 
 class AnthropicBatches:
-    """Batches of messages; see Batches."""
+    """Makes batches of messages; see Batches."""
 
     def __init__(self, messages: AnthropicMessages) -> None:
         self._messages = messages
         self._batches = messages.client.messages.batches
 
     async def submit(self, calls: Mapping[str, Call], token: str) -> str:
-        """See Batches; the token is in the names alone."""
+        """See Batches; the token is part of the requests' names alone, since a batch has no metadata."""
         requests = [
             {"custom_id": name, "params": self._messages.request(call)} for name, call in calls.items()
         ]
@@ -28,7 +31,7 @@ class AnthropicBatches:
             return str((await self._batches.create(requests=requests)).id)
 
     async def created_since(self, at: float, token: str, requests: int) -> list[str]:
-        """See Batches: all of that size, since these batches carry nothing else to tell them apart by."""
+        """See Batches; returns every batch of that size, since nothing else tells them apart."""
         found = []
         with self._messages.failures():
             async for batch in self._batches.list(limit=100):  # newest first
@@ -47,9 +50,11 @@ class AnthropicBatches:
         """See Batches."""
         with self._messages.failures():
             async for entry in await self._batches.results(batch):
-                told = record(entry.to_dict())
-                if name := text(told.get("custom_id")):  # else it does not say what it answers
-                    yield self._result(name, record(told.get("result")))
+                fields = record(entry.to_dict())
+                if name := text(
+                    fields.get("custom_id")
+                ):  # a result without a name answers no request of ours
+                    yield self._result(name, record(fields.get("result")))
 
     def _result(self, name: str, result: Mapping[str, Any]) -> BatchResult:
         match result.get("type"):
@@ -60,7 +65,7 @@ class AnthropicBatches:
                     return BatchResult(name, failure=error.kind)
             case "errored":
                 return BatchResult(name, failure=failure(200, result.get("error")).kind)
-        return BatchResult(name, failure=FailureKind.TIMEOUT)  # expired or cancelled: never made
+        return BatchResult(name, failure=FailureKind.TIMEOUT)  # expired or cancelled: the call was never made
 
 
 def _state(batch: Any) -> BatchState:

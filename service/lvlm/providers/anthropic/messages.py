@@ -1,7 +1,8 @@
-"""Anthropic's messages.
+"""Speaks Anthropic's messages, as the simulator and some gateways do too.
 
-The one home of ``anthropic``, which is slow to import: it is loaded by the first provider made.
-There is no temperature: the SDK no longer has one.
+Format: https://docs.anthropic.com/en/api/messages. This is the only module that imports ``anthropic``, which
+takes a second: it is loaded by the first provider that is opened. Batches are in ``batches``. No temperature
+is sent: the SDK no longer has one.
 """
 
 from __future__ import annotations
@@ -28,24 +29,27 @@ from service.lvlm.providers.base import (
 from service.lvlm.providers.wire.base_urls import ANTHROPIC_URL
 from service.lvlm.providers.wire.dialect import Dialect
 from service.lvlm.providers.wire.failures import failure
-from service.lvlm.providers.wire.response_body import LINGER
+from service.lvlm.providers.wire.response_body import END_WAIT
 from service.lvlm.providers.wire.sdk_provider import SdkProvider, is_simulated
 from service.lvlm.providers.wire.transport import http_client
 from service.lvlm.providers.wire.untrusted_json import count, record, text
 
 _PATH = "/v1/messages"
-_DELTAS = {"text_delta": "text", "input_json_delta": "partial_json"}  # thoughts are no answer
+# Type of a delta -> its member with text of the answer: a tool's input counts, thoughts do not.
+_DELTAS = {"text_delta": "text", "input_json_delta": "partial_json"}
 
 
 class AnthropicMessages(SdkProvider):
     """One server with ``/v1/messages``.
 
     Args:
-        name: the configured name.
-        base_url: without ``/v1``.
-        dialect: what the server understands, as far as it is known.
-        tell_strategy: send the call's strategy as metadata. For the simulator alone.
-        account: send the headers that the SDK's own variable names; they are meant for Anthropic.
+        name: configured name of the provider.
+        api_key: API key.
+        base_url: base URL, without ``/v1``.
+        dialect: fields that the server accepts, as far as they are known; None for all of them.
+        send_context: whether to send the call's strategy as metadata; for the simulator alone.
+        account: whether to send headers that the SDK reads from an environment variable of its own. They are
+            meant for Anthropic, and no other server must see them.
     """
 
     def __init__(
@@ -55,10 +59,10 @@ class AnthropicMessages(SdkProvider):
         api_key: str,
         base_url: str = ANTHROPIC_URL,
         dialect: Dialect | None = None,
-        tell_strategy: bool = False,
+        send_context: bool = False,
         account: bool = False,
     ) -> None:
-        import anthropic  # slow: only who uses it pays
+        import anthropic  # takes a second, which only deployments that use it should pay
 
         dialect = dialect or Dialect()
         client = anthropic.AsyncAnthropic(
@@ -73,7 +77,7 @@ class AnthropicMessages(SdkProvider):
         if not account:
             client._custom_headers = dict(dialect.headers)
         super().__init__(name, anthropic, client, _PATH, dialect)
-        self._tell_strategy = tell_strategy
+        self._send_context = send_context
 
     def request(self, call: Call, dialect: Dialect | None = None) -> dict[str, Any]:
         """See SdkProvider."""
@@ -94,7 +98,8 @@ class AnthropicMessages(SdkProvider):
             request["output_config"] = {
                 "format": {"type": "json_schema", "schema": dict(prompt.answer_schema)}
             }
-        if self._tell_strategy and "strategy" in call.context:
+        # The format's metadata has one field, user_id: the simulator reads the strategy from it.
+        if self._send_context and "strategy" in call.context:
             request["metadata"] = {"user_id": f"strategy={call.context['strategy']}"}
         return request
 
@@ -102,16 +107,16 @@ class AnthropicMessages(SdkProvider):
         """See SdkProvider."""
         return MessageReader(model)
 
-    def _mode(self, dialect: Dialect) -> dict[str, Any]:
+    def _stream_fields(self, dialect: Dialect) -> dict[str, Any]:
         return {"stream": True}
 
 
 class MessageReader:
-    """Reads one message, in events or whole; see AnswerReader."""
+    """Reads one message, event by event or as a whole; see AnswerReader."""
 
     def __init__(self, model: str) -> None:
         self.model = model
-        self.lingers: float | None = None
+        self.wait_for_rest: float | None = None
         self._reason: FinishReason | None = None
         self._usage = Usage()
 
@@ -120,19 +125,19 @@ class MessageReader:
         """See AnswerReader."""
         return is_simulated(self.model)
 
-    def take(self, told: object, *, plain: bool) -> list[Event]:
+    def take(self, value: object, *, plain: bool) -> list[Event]:
         """See AnswerReader."""
-        event = record(told)
+        event = record(value)
         kind = event.get("type")
         if kind == "error" or event.get("error"):
             raise failure(200, event)
-        if plain or kind == "message":
+        if plain or kind == "message":  # some servers stream a whole message as one event
             return self._whole(event)
         match kind:
             case "message_start":
                 message = record(event.get("message"))
                 self.model = text(message.get("model")) or self.model
-                return self._billed(message.get("usage"))
+                return self._usage_event(message.get("usage"))
             case "content_block_start":
                 return _text(_block(event.get("content_block")))
             case "content_block_delta":
@@ -142,9 +147,9 @@ class MessageReader:
             case "message_delta":
                 reason = text(record(event.get("delta")).get("stop_reason"))
                 self._reason = finish_reason(reason) or self._reason
-                return self._billed(event.get("usage"))
+                return self._usage_event(event.get("usage"))
             case "message_stop":
-                self.lingers = LINGER
+                self.wait_for_rest = END_WAIT
         return [Alive()]
 
     def finish(self) -> Finish | None:
@@ -160,10 +165,10 @@ class MessageReader:
         self.model = text(message.get("model")) or self.model
         self._reason = finish_reason(text(message.get("stop_reason")))
         written = text(content) if isinstance(content, str) else "".join(map(_block, content))
-        billed = self._billed(message["usage"]) if record(message.get("usage")) else []
+        billed = self._usage_event(message["usage"]) if record(message.get("usage")) else []
         return [*([TextDelta(written)] if written else []), *billed]
 
-    def _billed(self, reported: object) -> list[Event]:
+    def _usage_event(self, reported: object) -> list[Event]:
         self._usage = _usage(record(reported), self._usage)
         return [self._usage] if record(reported) else [Alive()]
 
@@ -173,12 +178,12 @@ def _text(written: str) -> list[Event]:
 
 
 def _block(block: object) -> str:
-    """The text of a block of a message; the arguments of a tool are an answer too, thoughts are none."""
-    told = record(block)
-    if told.get("type") == "text":
-        return text(told.get("text"))
-    given = record(told.get("input")) if told.get("type") == "tool_use" else {}
-    return json.dumps(given) if given else ""
+    """The answer's text in a block of a message: its text or a tool's input; empty for thoughts."""
+    fields = record(block)
+    if fields.get("type") == "text":
+        return text(fields.get("text"))
+    arguments = record(fields.get("input")) if fields.get("type") == "tool_use" else {}
+    return json.dumps(arguments) if arguments else ""
 
 
 def _part(part: Text | Image) -> dict[str, Any]:
@@ -189,7 +194,11 @@ def _part(part: Text | Image) -> dict[str, Any]:
 
 
 def _usage(reported: Mapping[str, Any], before: Usage) -> Usage:
-    """Usage so far: counts are cumulative, events leave some out, input comes without the cached part."""
+    """The usage after an event's report.
+
+    Counts are cumulative, and an event may leave some out: those stay as before. ``input_tokens`` comes
+    without the tokens read from and written to the cache, which are added here.
+    """
     written = _count(reported, "cache_creation_input_tokens", before.cache_write_tokens)
     cached = _count(reported, "cache_read_input_tokens", before.cached_input_tokens)
     plain = before.input_tokens - before.cache_write_tokens - before.cached_input_tokens

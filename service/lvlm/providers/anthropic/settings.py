@@ -1,4 +1,4 @@
-"""The settings of Anthropic, and how its provider is opened."""
+"""Settings of Anthropic, and the functions that open its provider."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from service.lvlm.providers.wire.base_urls import ANTHROPIC_URL, normalised
 
 
 class AnthropicOptions(ServerOptions):
-    """What a server takes of Anthropic's format."""
+    """The options of a server with Anthropic's format, which has one name for the output cap."""
 
     output_cap: Literal["max_tokens"] = "max_tokens"
 
@@ -37,7 +37,7 @@ class AnthropicOptions(ServerOptions):
 
 
 class AnthropicSettings(KindSettings):
-    """Anthropic itself; configured by its key."""
+    """Settings of Anthropic's own API, which is configured once its key is set."""
 
     NAMES: ClassVar[tuple[str, ...]] = ("anthropic",)
 
@@ -72,18 +72,18 @@ class AnthropicSettings(KindSettings):
 
 
 def open_messages(provider: ConfiguredProvider, image_detail: ImageDetailOf) -> Provider:
-    """Opens a server with messages; this wire format names no detail of a picture."""
+    """Makes the provider of a server with messages; this format has no detail of a picture."""
     return AnthropicMessages(
         provider.name,
         api_key=provider.api_key,
         base_url=provider.address,
         dialect=provider.dialect,
-        tell_strategy=provider.simulated,
+        send_context=provider.simulated,
         account=provider.own_server,
     )
 
 
 def open_batches(provider: Provider) -> Batches:
-    """Opens the batch API beside messages."""
+    """Makes the batch API of a server with messages."""
     assert isinstance(provider, AnthropicMessages)
     return AnthropicBatches(provider)

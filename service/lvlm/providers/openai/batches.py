@@ -1,4 +1,7 @@
-"""OpenAI's batches: a file of requests goes in, a file of answers and one of errors come out."""
+"""Speaks OpenAI's batch API: a file of requests goes in, a file of answers and one of errors come out.
+
+Format: https://platform.openai.com/docs/guides/batch.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,21 @@ from service.lvlm.providers.openai.chat import OpenAIChat
 from service.lvlm.providers.wire.failures import failure
 from service.lvlm.providers.wire.untrusted_json import count, load, record, text
 
-_MARK = "msr_serve"  # the name under which the token is in a batch's metadata
+_METADATA_FIELD = "msr_serve"  # name of the batch's metadata field that holds the token
 _ENDPOINT = "/v1/chat/completions"
 _ENDED = ("completed", "expired", "cancelled")
 _OK = 200
 
 
 class OpenAIBatches:
-    """Batches of chat completions; see Batches."""
+    """Makes batches of chat completions; see Batches."""
 
     def __init__(self, chat: OpenAIChat) -> None:
         self._chat = chat
         self._client = chat.client
 
     async def submit(self, calls: Mapping[str, Call], token: str) -> str:
-        """See Batches. The upload alone costs nothing."""
+        """See Batches. An upload without a batch, as after a crash between the two, costs nothing."""
         lines = b"".join(
             orjson.dumps(
                 {"custom_id": name, "method": "POST", "url": _ENDPOINT, "body": self._chat.request(call)}
@@ -40,7 +43,7 @@ class OpenAIBatches:
                 input_file_id=file.id,
                 endpoint=_ENDPOINT,
                 completion_window="24h",
-                metadata={_MARK: token},
+                metadata={_METADATA_FIELD: token},
             )
             return str(batch.id)
 
@@ -51,7 +54,7 @@ class OpenAIBatches:
             async for batch in self._client.batches.list(limit=100):  # newest first
                 if batch.created_at < at - CLOCKS_APART:
                     break
-                if (batch.metadata or {}).get(_MARK) == token:
+                if (batch.metadata or {}).get(_METADATA_FIELD) == token:
                     found.append(str(batch.id))
         return found
 
@@ -77,7 +80,7 @@ class OpenAIBatches:
                             yield result
 
     def _result(self, line: bytes) -> BatchResult | None:
-        """What a line says; None for one that does not say what it answers, whose request has no result."""
+        """The result in a line of a file; None for a line without the name of a request."""
         try:
             entry = record(load(line))
         except ValueError:
@@ -85,7 +88,7 @@ class OpenAIBatches:
         name, response = text(entry.get("custom_id")), record(entry.get("response"))
         if not name:
             return None
-        if not response:  # never made: the batch ran out of its day, or was cancelled
+        if not response:  # the request was never made: the batch expired after a day, or was cancelled
             return BatchResult(name, failure=FailureKind.TIMEOUT)
         status = count(response.get("status_code")) or 0
         if status != _OK:

@@ -1,6 +1,7 @@
-"""OpenAI's chat completions, and all that speak them: vLLM, Ollama, llama.cpp, gateways, the simulator.
+"""Speaks OpenAI's chat completions, as vLLM, Ollama, llama.cpp, gateways and the simulator do too.
 
-The one home of ``openai``, which takes a second to import: it is loaded by the first provider made.
+Format: https://platform.openai.com/docs/api-reference/chat. This is the only module that imports ``openai``,
+which takes a second: it is loaded by the first provider that is opened. Batches are in ``batches``.
 """
 
 from __future__ import annotations
@@ -29,32 +30,32 @@ from service.lvlm.providers.base import (
 from service.lvlm.providers.wire.base_urls import OPENAI_URL
 from service.lvlm.providers.wire.dialect import Dialect
 from service.lvlm.providers.wire.failures import failure
-from service.lvlm.providers.wire.response_body import LINGER
+from service.lvlm.providers.wire.response_body import END_WAIT
 from service.lvlm.providers.wire.sdk_provider import SdkProvider, is_simulated
 from service.lvlm.providers.wire.transport import http_client
 from service.lvlm.providers.wire.untrusted_json import count, record, sequence, text
 
 _PATH = "/chat/completions"
 
-_USAGE_LINGER = 2.0
-"""Seconds for which usage is waited for after the finish reason."""
+_USAGE_WAIT = 2.0
+"""Seconds for which usage is waited for after the finish reason; without it the usage is estimated."""
 
-_BROKEN_OFF = "error"  # the finish reason by which gateways tell that the model behind them failed
+_BROKEN_OFF = "error"  # finish reason of gateways for a failure of the model behind them
 
 
 class OpenAIChat(SdkProvider):
     """One server with ``/chat/completions``.
 
     Args:
-        name: the configured name.
-        api_key: empty for servers without keys.
-        base_url: up to and including ``/v1``.
-        image_detail: names the detail to ask for by model. Never ``auto``, which on some families means the
-            original size at many times the price.
-        dialect: what the server understands, as far as it is known.
-        tell_strategy: send the call's context as metadata. For the simulator alone.
-        account: send what the SDK's own variables say of the account (organization, project, headers): they
-            are meant for OpenAI, and no other server is to see them.
+        name: configured name of the provider.
+        api_key: API key; empty for servers without keys.
+        image_detail: function from a model's name to the detail of its pictures. Never ``auto``, which on
+            some model families means the original size at many times the price.
+        base_url: base URL, up to and including ``/v1``.
+        dialect: fields that the server accepts, as far as they are known; None for all of them.
+        send_context: whether to send the call's context as metadata; for the simulator alone.
+        account: whether to send what the SDK reads from environment variables of its own (organization,
+            project, headers). They are meant for OpenAI, and no other server must see them.
     """
 
     def __init__(
@@ -65,14 +66,14 @@ class OpenAIChat(SdkProvider):
         image_detail: Callable[[str], ImageDetail],
         base_url: str = OPENAI_URL,
         dialect: Dialect | None = None,
-        tell_strategy: bool = False,
+        send_context: bool = False,
         account: bool = False,
     ) -> None:
-        import openai  # slow: only who uses it pays
+        import openai  # takes a second, which only deployments that use it should pay
 
         dialect = dialect or Dialect()
         client = openai.AsyncOpenAI(
-            api_key=api_key or "none",  # servers without keys; the SDK insists on one
+            api_key=api_key or "none",  # for servers without keys: the SDK refuses an empty one
             base_url=base_url,
             default_headers=dict(dialect.headers),
             default_query=dict(dialect.query),
@@ -85,7 +86,7 @@ class OpenAIChat(SdkProvider):
             client._custom_headers = dict(dialect.headers)
         super().__init__(name, openai, client, _PATH, dialect)
         self._image_detail = image_detail
-        self._tell_strategy = tell_strategy
+        self._send_context = send_context
 
     def request(self, call: Call, dialect: Dialect | None = None) -> dict[str, Any]:
         """See SdkProvider."""
@@ -98,7 +99,7 @@ class OpenAIChat(SdkProvider):
         if dialect.structured_output and prompt.answer_schema is not None:
             schema = {"name": "answer", "strict": True, "schema": dict(prompt.answer_schema)}
             request["response_format"] = {"type": "json_schema", "json_schema": schema}
-        if self._tell_strategy and call.context:
+        if self._send_context and call.context:
             request["metadata"] = dict(call.context)
         return request
 
@@ -106,17 +107,17 @@ class OpenAIChat(SdkProvider):
         """See SdkProvider."""
         return ChatCompletionReader(model)
 
-    def _mode(self, dialect: Dialect) -> dict[str, Any]:
+    def _stream_fields(self, dialect: Dialect) -> dict[str, Any]:
         options = {"stream_options": {"include_usage": True}} if dialect.stream_options else {}
         return {"stream": True, **options}
 
     def _messages(self, call: Call, dialect: Dialect) -> list[dict[str, Any]]:
         prompt = call.prompt
         content: Any = [self._part(part, call.model, dialect) for part in prompt.parts]
-        told = [] if dialect.system_role else [prompt.system]
+        lead = [] if dialect.system_role else [prompt.system]
         if not dialect.content_parts:
-            content = "\n\n".join([*told, *(part["text"] for part in content if "text" in part)])
-        elif told:
+            content = "\n\n".join([*lead, *(part["text"] for part in content if "text" in part)])
+        elif lead:
             content = [{"type": "text", "text": prompt.system}, *content]
         user = {"role": "user", "content": content}
         return [{"role": "system", "content": prompt.system}, user] if dialect.system_role else [user]
@@ -131,25 +132,26 @@ class OpenAIChat(SdkProvider):
 
 
 class ChatCompletionReader:
-    """Reads one chat completion, in chunks or whole; see AnswerReader."""
+    """Reads one chat completion, chunk by chunk or as a whole; see AnswerReader."""
 
     def __init__(self, model: str) -> None:
         self.model = model
         self.simulated = False
         self._reason: FinishReason | None = None
         self._refused = False
-        self._billed = False
+        self._has_usage = False
 
     @property
-    def lingers(self) -> float | None:
-        """See AnswerReader; usage comes after the reason, where it comes at all."""
+    def wait_for_rest(self) -> float | None:
+        """See AnswerReader; usage comes in a chunk after the finish reason, if the server sends it."""
         if self._reason is None:
             return None
-        return LINGER if self._billed else _USAGE_LINGER
+        return END_WAIT if self._has_usage else _USAGE_WAIT
 
-    def take(self, told: object, *, plain: bool) -> list[Event]:
+    def take(self, value: object, *, plain: bool) -> list[Event]:
         """See AnswerReader."""
-        chunk: Mapping[str, Any] = told if isinstance(told, dict) else {}
+        chunk: Mapping[str, Any] = value if isinstance(value, dict) else {}
+        # An error event inside a stream that began with 200; vLLM names it in "object".
         if chunk.get("error") or "error" in (chunk.get("object"), chunk.get("type")):
             raise failure(200, chunk)
         choices = sequence(chunk.get("choices"))
@@ -160,12 +162,12 @@ class ChatCompletionReader:
         if not self.simulated:
             self.simulated = chunk.get("system_fingerprint") == SIMULATOR or is_simulated(self.model)
         events: list[Event] = []
-        if choices and (answer := self._choice(_ours(choices))):
+        if choices and (answer := self._choice(_first_choice(choices))):
             events.append(TextDelta(answer))
         if chunk.get("usage") and (usage := record(chunk["usage"])):
-            self._billed = True
+            self._has_usage = True
             events.append(_usage(usage))
-        return events or [Alive(thinking=bool(choices))]
+        return events or [Alive(thinking=bool(choices))]  # a choice without text: the role, or a thought
 
     def finish(self) -> Finish | None:
         """See AnswerReader."""
@@ -175,11 +177,12 @@ class ChatCompletionReader:
         return Finish(reason, self.model, self.simulated)
 
     def _choice(self, choice: Mapping[str, Any]) -> str:
-        """The text of a choice.
+        """The text of a choice; its finish reason is kept for ``finish``.
 
         Raises:
-            ProviderError: the choice ends with an error.
+            ProviderError: the choice holds an error, or ends with one.
         """
+        # Some servers put a whole message into a chunk where a delta belongs.
         delta = record(choice.get("delta")) or record(choice.get("message"))
         if reason := choice.get("finish_reason"):
             if reason == _BROKEN_OFF:
@@ -190,42 +193,43 @@ class ChatCompletionReader:
         if refusal := delta.get("refusal"):
             self._refused = self._refused or bool(text(refusal))
         written = _content(delta.get("content"))
+        # A server may enforce the answer's schema by a tool: then its arguments are the answer.
         if calls := delta.get("tool_calls"):
             functions = (record(record(call).get("function")) for call in sequence(calls))
             written += "".join(_arguments(each) for each in functions)
-        if function := delta.get("function_call"):  # the form before tools
+        if function := delta.get("function_call"):  # deprecated form of tool_calls
             written += _arguments(record(function))
         return written
 
 
-def _ours(choices: list[Any]) -> Mapping[str, Any]:
-    """The choice that was asked for: some servers send more, and some an empty one before it."""
+def _first_choice(choices: list[Any]) -> Mapping[str, Any]:
+    """The choice with index 0, the only one asked for; some servers send more, or an empty one before it."""
     first = (each for each in map(record, choices) if each and each.get("index") in (0, None))
     return next(first, {})
 
 
 def _arguments(function: Mapping[str, Any]) -> str:
-    """What a model passes to a tool: JSON as text, or as it is."""
+    """The arguments that a model passes to a tool, as JSON text; some servers send them decoded."""
     arguments = function.get("arguments")
     return json.dumps(arguments) if isinstance(arguments, dict) else text(arguments)
 
 
 def _content(content: object) -> str:
-    """The text of a message's content: a string, or parts, of which thoughts are none."""
+    """The text of a message's content, which is a string or a list of parts; thoughts are left out."""
     if isinstance(content, str):
-        return content if content.isascii() else text(content)
+        return content if content.isascii() else text(content)  # the common case first: once per token
     pieces = []
     for part in [content] if isinstance(content, dict) else sequence(content):
-        told = record(part)
+        fields = record(part)
         if isinstance(part, str):
             pieces.append(text(part))
-        elif (told.get("type") or "text") in ("text", "output_text") and not told.get("thought"):
-            pieces.append(text(told.get("text")))
+        elif (fields.get("type") or "text") in ("text", "output_text") and not fields.get("thought"):
+            pieces.append(text(fields.get("text")))
     return "".join(pieces)
 
 
 def _usage(usage: Mapping[str, Any]) -> Usage:
-    """Tokens as they were told; 0 for what was not, or not as a number."""
+    """Tokens as the server reported them; 0 for counts that are missing or no numbers."""
     details = record(usage.get("prompt_tokens_details"))
     return Usage(
         input_tokens=count(usage.get("prompt_tokens")) or 0,

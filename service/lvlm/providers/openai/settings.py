@@ -1,4 +1,4 @@
-"""The settings of OpenAI and of compatible servers, and how these providers are opened."""
+"""Settings of OpenAI and of servers that speak its format, and the functions that open these providers."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ class CompatibleProvider(ServerOptions):
     """A server that speaks OpenAI's chat completions: vLLM, Ollama, llama.cpp, Azure, a gateway.
 
     Attributes:
-        api_key_variable: the environment variable that holds the key; empty for servers without keys.
-        output_cap: the field that caps an answer; most of these servers know the older one alone.
+        base_url: base URL, with or without ``/v1``.
+        models: names of its models, the default first.
+        api_key_variable: environment variable that holds the key; empty for servers without keys.
+        output_cap: name of the field that caps an answer; most of these servers know the older one alone.
     """
 
     base_url: str
@@ -51,7 +53,8 @@ class CompatibleProvider(ServerOptions):
     @field_validator("api_key_variable")
     @classmethod
     def _check_api_key_variable(cls, name: str) -> str:
-        if name and not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):  # and maybe a key: it is not shown
+        # What is no name may be a pasted key, so that the message does not show it.
+        if name and not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
             raise ValueError("must be the name of an environment variable that holds the key")
         return name
 
@@ -63,7 +66,7 @@ class CompatibleProvider(ServerOptions):
 
 
 class OpenAISettings(KindSettings):
-    """OpenAI itself; configured by its key."""
+    """Settings of OpenAI's own API, which is configured once its key is set."""
 
     NAMES: ClassVar[tuple[str, ...]] = ("openai",)
 
@@ -97,12 +100,12 @@ class OpenAISettings(KindSettings):
 
 
 class CompatibleSettings(KindSettings):
-    """Servers that speak OpenAI's format, each declared by name."""
+    """Settings of servers that speak OpenAI's format, each declared by name."""
 
     compatible: dict[ProviderName, CompatibleProvider] = Field(default_factory=dict)
 
     def configured(self, *, keyless: bool) -> Sequence[ConfiguredProvider]:
-        """See KindSettings; these are configured with or without their key, which they may not need."""
+        """See KindSettings; one without its key is included, and has a problem if it needs the key."""
         return tuple(_compatible(name, server) for name, server in self.compatible.items())
 
 
@@ -110,7 +113,7 @@ def _compatible(name: str, server: CompatibleProvider) -> ConfiguredProvider:
     variable, problem = server.api_key_variable, ""
     key = os.environ.get(variable, "") if variable else ""
     if variable and not key:
-        # Its value is not shown: it may be a key that was pasted for the name of its variable.
+        # The setting's value is not shown: it may be a key, pasted where its variable's name belongs.
         problem = f"MSR_COMPATIBLE.{name}.api_key_variable: the variable that it names is not set"
     elif not sendable(key):
         problem = f"{variable}: {NOT_SENDABLE}"
@@ -127,19 +130,19 @@ def _compatible(name: str, server: CompatibleProvider) -> ConfiguredProvider:
 
 
 def open_chat(provider: ConfiguredProvider, image_detail: ImageDetailOf) -> Provider:
-    """Opens a server with chat completions."""
+    """Makes the provider of a server with chat completions."""
     return OpenAIChat(
         provider.name,
         api_key=provider.api_key,
         image_detail=image_detail,
         base_url=provider.address,
         dialect=provider.dialect,
-        tell_strategy=provider.simulated,
+        send_context=provider.simulated,
         account=provider.own_server,
     )
 
 
 def open_batches(provider: Provider) -> Batches:
-    """Opens the batch API beside chat completions."""
+    """Makes the batch API of a server with chat completions."""
     assert isinstance(provider, OpenAIChat)
     return OpenAIBatches(provider)

@@ -1,4 +1,4 @@
-"""The settings of the simulator, which stands in for a vendor under OpenAI's and Anthropic's wire formats."""
+"""Settings of the simulator, which stands in for a vendor in OpenAI's and in Anthropic's wire format."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from service.lvlm.providers.server_options import ServerOptions
 from service.lvlm.providers.wire.base_urls import normalised
 
 OPENAI_WIRE, ANTHROPIC_WIRE = SIMULATORS = ("simulator", "simulator-anthropic")
-"""The simulator's names as a provider, one for each wire format; neither costs anything."""
+"""Names of the simulator as a provider, one for each wire format; calls of neither cost anything."""
 
 
 class SimulatorSettings(KindSettings):
-    """The simulator; configured as the default provider or by its address."""
+    """Settings of the simulator, which is configured as the default provider or by its address."""
 
     NAMES: ClassVar[tuple[str, ...]] = SIMULATORS
 
@@ -31,7 +31,7 @@ class SimulatorSettings(KindSettings):
         return self.provider in SIMULATORS
 
     def configured(self, *, keyless: bool) -> Sequence[ConfiguredProvider]:
-        """See KindSettings; its key is its name."""
+        """See KindSettings; the key that is sent is the provider's name."""
         if not (self.simulated or self.simulator_url):
             return ()
         root = normalised(self.simulator_url, "anthropic") if self.simulator_url else ""

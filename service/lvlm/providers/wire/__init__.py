@@ -1,1 +1,4 @@
-"""What the wire formats of all vendors share: HTTP within bounds, bodies, failures and refused fields."""
+"""Parts that all vendors' wire formats share: bounded HTTP, response bodies, failures, refused fields.
+
+No vendor's format is in here: what a request or an answer holds is said in ``openai/`` and ``anthropic/``.
+"""

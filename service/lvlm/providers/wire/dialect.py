@@ -1,4 +1,4 @@
-"""How one server wants a wire format to be spoken: what it takes, and what it needs besides."""
+"""The parts of a wire format that one server accepts, and what it needs besides."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 OutputCap = Literal["max_tokens", "max_completion_tokens"]
+"""Name of the field that caps the answer's tokens; OpenAI has renamed it, most other servers have not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What a server takes of its wire format.
+    """Fields of a wire format that a server accepts, and additions that it needs.
 
     Attributes:
-        output_cap: the field that caps the answer's tokens.
-        stream_options: it takes ``stream_options``, by which a stream ends with its usage.
-        image_detail: it takes the ``detail`` of a picture.
-        system_role: it takes a system message; otherwise the instructions lead the user's message.
-        content_parts: it takes content as a list of parts; otherwise content is one string, without pictures.
-        structured_output: it takes the JSON schema of the answer.
-        images: it takes pictures; otherwise the prompt is sent without them.
-        headers: sent with every call, besides those of the format; they may be secret.
-        query: appended to every call's address; it may be secret.
-        api_key_header: the header that carries the bare key in the place of the format's own; empty for that.
+        output_cap: name of the field that caps the answer's tokens.
+        stream_options: whether it accepts ``stream_options``, by which a stream ends with its usage.
+        image_detail: whether it accepts the ``detail`` of a picture.
+        system_role: whether it accepts a system message; otherwise the instructions lead the user's message.
+        content_parts: whether it accepts content as a list of parts; otherwise content is one string, without
+            pictures.
+        structured_output: whether it accepts the JSON schema of the answer.
+        images: whether it accepts pictures; otherwise the prompt is sent without them.
+        headers: headers sent with every call besides the format's own; values may be secret.
+        query: parameters appended to every call's address; values may be secret.
+        api_key_header: name of the header that carries the bare key instead of the format's own; empty for
+            the format's own.
     """
 
     output_cap: OutputCap = "max_completion_tokens"
@@ -39,5 +42,5 @@ class Dialect:
 
     @property
     def blind(self) -> bool:
-        """Whether no picture can be sent."""
+        """Whether the server can be sent no picture."""
         return not (self.images and self.content_parts)

@@ -1,4 +1,9 @@
-"""What the adapters of both vendors' SDKs share: one attempt, in either mode, and errors made ours."""
+"""Makes one attempt at a call through a vendor's SDK: the base of the adapters for OpenAI and Anthropic.
+
+In: a ``Call``. Out: events, or a ProviderError for whatever the server, the network or the SDK does. The SDKs
+are used for addresses, headers and connections alone; requests are encoded and answers are read here, since
+their models of every field cost time and memory. Retries and timeouts are the gateway's.
+"""
 
 from __future__ import annotations
 
@@ -22,31 +27,28 @@ from service.lvlm.providers.base import (
     Source,
     TextDelta,
 )
-from service.lvlm.providers.wire.complete_text import WHOLE, WholeText
+from service.lvlm.providers.wire.complete_text import FINISH_WAIT, CompletenessCheck
 from service.lvlm.providers.wire.dialect import Dialect
-from service.lvlm.providers.wire.failures import failure, says_what
-from service.lvlm.providers.wire.refused_fields import MEASURES, STATUSES, adapted, difference
+from service.lvlm.providers.wire.failures import error_names, failure
+from service.lvlm.providers.wire.refused_fields import ADAPTATIONS, STATUSES, adapted, changed_field
 from service.lvlm.providers.wire.response_body import Body
 from service.lvlm.providers.wire.size_limits import Bounds, oversized
 
 log = logging.getLogger(__name__)
 
-_SIMULATED = "x-msr-simulator"
-"""The header by which the simulator says at once that it answers."""
+_SIMULATOR_HEADER = "x-msr-simulator"
+"""Response header by which the simulator names itself before any of its answer."""
 
 _NOT_FOUND = 404
-_SIGN = (Alive(),)
+_KEEP_ALIVE = (Alive(),)
 
 
 class AnswerReader(Protocol):
-    """Reads one answer in one vendor's format.
-
-    Whatever is sent, it raises nothing but ProviderError.
-    """
+    """Reads one answer in one vendor's format; the only error that it raises is ProviderError."""
 
     @property
     def model(self) -> str:
-        """The model that the provider says answers; the asked one until it does."""
+        """The model that the provider says answers; until it does, the model that was asked."""
         ...
 
     @property
@@ -55,35 +57,45 @@ class AnswerReader(Protocol):
         ...
 
     @property
-    def lingers(self) -> float | None:
-        """Seconds for which more is worth waiting for, now that the answer is complete; None before."""
+    def wait_for_rest(self) -> float | None:
+        """Seconds for which the rest of the body is waited for once the answer is complete; None before."""
         ...
 
-    def take(self, told: object, *, plain: bool) -> Sequence[Event]:
-        """Read the next record of a stream, or a plain answer as a whole.
+    def take(self, value: object, *, plain: bool) -> Sequence[Event]:
+        """Reads the next decoded value of a stream, or a whole answer that was not streamed.
+
+        Args:
+            value: decoded JSON of any type.
+            plain: whether the value is the whole answer.
+
+        Returns:
+            The events that it stands for; at least one.
 
         Raises:
-            ProviderError: the record tells an error, or a plain answer is none.
+            ProviderError: the value is the provider's error, or a plain value is no answer.
         """
         ...
 
     def finish(self) -> Finish | None:
-        """How the answer ended; None if the provider did not say."""
+        """Returns how the answer ended; None if the provider did not say."""
         ...
 
 
 class SdkProvider(ABC):
-    """A vendor's wire format through the vendor's SDK; both SDKs come from one generator.
+    """A provider that speaks a vendor's wire format through the vendor's SDK.
+
+    Both SDKs come from one generator (Stainless), so that their clients and errors have the same names. A
+    subclass adds the format: requests, and a reader of answers.
 
     Args:
-        name: the configured name.
+        name: configured name of the provider.
         sdk: the vendor's module.
         client: the SDK's client, without retries and timeouts of its own.
-        path: of calls, after the base URL.
-        dialect: what the server understands, as far as settings say it.
+        path: path of calls, appended to the base URL.
+        dialect: fields that the server accepts, as far as the settings say.
 
     Attributes:
-        client: the same.
+        client: the SDK's client.
     """
 
     def __init__(self, name: str, sdk: Any, client: Any, path: str, dialect: Dialect) -> None:
@@ -91,8 +103,8 @@ class SdkProvider(ABC):
         self._sdk = sdk
         self._path = path
         self._dialect = dialect
-        self._learned: dict[str, Dialect] = {}
-        self._useless: set[tuple[str, str]] = set()  # models and measures that did not help
+        self._learned: dict[str, Dialect] = {}  # model -> dialect that the server accepted for it
+        self._ineffective: set[tuple[str, str]] = set()  # models and adaptations that did not help
         self._stream_type = sdk.AsyncStream[object]
         self.client = client
 
@@ -109,57 +121,62 @@ class SdkProvider(ABC):
         """See Provider."""
         with self.failures():
             async with self._opened(call) as (response, dialect):
-                reader, bounds, written = self.reader(call.model), Bounds.of(call), 0
+                reader, bounds, characters = self.reader(call.model), Bounds.of(call), 0
                 assert isinstance(response.stream, httpx2.AsyncByteStream)
                 body = Body(response.stream, bounds)  # bounded and inflated: see bounded_network
-                marked = _SIMULATED in response.headers
-                known = call.model, marked
-                whole = WholeText(call).grows
+                simulated = _SIMULATOR_HEADER in response.headers
+                known = call.model, simulated
+                check = CompletenessCheck(call)
+                # Before any text, so that an attempt that is cut at once says who it was sent to.
                 yield Source(*known, dialect.blind)
                 async with aclosing(body.records()) as records:
-                    async for told in records:
-                        events = _SIGN if told is None else reader.take(told, plain=body.plain)
-                        if known != (reader.model, marked or reader.simulated):
-                            known = reader.model, marked or reader.simulated
+                    async for value in records:
+                        events = _KEEP_ALIVE if value is None else reader.take(value, plain=body.plain)
+                        if known != (reader.model, simulated or reader.simulated):
+                            known = reader.model, simulated or reader.simulated
                             yield Source(*known, dialect.blind)
                         for event in events:
                             if type(event) is TextDelta:
-                                written += len(event.text)
-                                if written > bounds.text:
+                                characters += len(event.text)
+                                if characters > bounds.text:
                                     raise oversized("an answer")
-                                body.carry_on()
-                                if whole(event.text):
-                                    body.linger(WHOLE)
+                                body.lift_limit()
+                                if check.add(event.text):
+                                    body.limit_wait(FINISH_WAIT)
                             yield event
-                        if reader.lingers is not None:
-                            body.linger(reader.lingers)
+                        if reader.wait_for_rest is not None:
+                            body.limit_wait(reader.wait_for_rest)
                 if finish := reader.finish():
                     yield finish
-                elif not (written or body.events):
+                elif not (characters or body.events):
                     raise ProviderError(FailureKind.SERVER, "the provider sent something that is not JSON")
 
     @abstractmethod
     def request(self, call: Call, dialect: Dialect | None = None) -> dict[str, Any]:
-        """The body of a request in the vendor's format, without the mode.
+        """Returns the body of a request in the vendor's format, without the fields that ask for a stream.
 
         Args:
-            call: what to ask; without pictures if the dialect is blind.
-            dialect: what the server understands; None for what is known of the call's model.
+            call: call to make; without pictures if the dialect accepts none.
+            dialect: fields that the server accepts; None for what is known for the call's model.
         """
 
     @abstractmethod
     def reader(self, model: str) -> AnswerReader:
-        """Begin to read an answer of a model."""
+        """Returns a reader for one answer of a model."""
 
     @abstractmethod
-    def _mode(self, dialect: Dialect) -> dict[str, Any]:
-        """What a request adds to be answered in server-sent events."""
+    def _stream_fields(self, dialect: Dialect) -> dict[str, Any]:
+        """The fields that a request adds to be answered in server-sent events."""
 
     def events(self, answer: object, model: str) -> list[Event]:
-        """What an answer that came at once says.
+        """Returns the events of an answer that came as a whole, such as a batch's.
+
+        Args:
+            answer: decoded JSON of the answer.
+            model: model that was asked.
 
         Raises:
-            ProviderError: it is no answer.
+            ProviderError: the JSON is an error, or no answer.
         """
         reader = self.reader(model)
         events = list(reader.take(answer, plain=True))
@@ -167,12 +184,12 @@ class SdkProvider(ABC):
         return [*events, finish] if finish else events
 
     def dialect(self, model: str) -> Dialect:
-        """What the server is known to understand when it is asked for a model."""
+        """Returns the fields that the server is known to accept in calls of a model."""
         return self._learned.get(model, self._dialect)
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """Turn the SDK's errors into ours.
+        """Turns errors of the SDK and of the HTTP client into ProviderErrors.
 
         ``from None`` throughout: the SDK's messages quote response bodies, and those quote requests and keys.
         """
@@ -190,14 +207,18 @@ class SdkProvider(ABC):
             raise failure(200, error.body) from None
         except httpx2.HTTPError as error:
             raise _connection(error) from None
-        except Exception as error:  # whatever was sent, and whatever the SDK made of it
+        except Exception as error:  # what a malformed answer makes the SDK or a reader raise
             raise ProviderError(
                 FailureKind.SERVER, f"the answer is malformed: {type(error).__name__}"
             ) from None
 
     @asynccontextmanager
     async def _opened(self, call: Call) -> AsyncIterator[tuple[httpx2.Response, Dialect]]:
-        """Post a call, and again without a field that the server refuses by its name."""
+        """Posts a call, and again without each field that the server refuses by name, until it is accepted.
+
+        Yields:
+            The response, whose body is still to be read, and the dialect of the request that it answers.
+        """
         dialect, path = self.dialect(call.model), self._path
         tried: set[tuple[str, str]] = set()
         while True:
@@ -205,42 +226,49 @@ class SdkProvider(ABC):
                 response = await self._post(call, dialect, path)
                 break
             except self._sdk.APIStatusError as error:
-                otherwise = self._otherwise(error, call, dialect, path)
-                if otherwise is None or otherwise[0] in self._useless | tried:
-                    if error.status_code in STATUSES:  # the request is still refused, and not put off
-                        self._useless |= tried
+                next_try = self._next_try(error, call, dialect, path)
+                if next_try is None or next_try[0] in self._ineffective | tried:
+                    # Only a refusal shows that an adaptation did not help: a 429 or 503 says nothing about
+                    # it.
+                    if error.status_code in STATUSES:
+                        self._ineffective |= tried
                     raise
-                measure, dialect, path = otherwise
-                tried.add(measure)
+                adaptation, dialect, path = next_try
+                tried.add(adaptation)
         self._remember(call.model, dialect, path)
         try:
             yield response, dialect
         finally:
             await response.aclose()
 
-    def _otherwise(
+    def _next_try(
         self, error: Any, call: Call, dialect: Dialect, path: str
     ) -> tuple[tuple[str, str], Dialect, str] | None:
-        """What to try after a refusal, with a name for it; None for a refusal that names nothing."""
-        if not path.startswith("/v1/") and self._bare_not_found(error):
+        """The adaptation to try after a refusal, with its dialect and path; None if it names nothing.
+
+        An adaptation is named by model and field; that of the path holds for all models.
+        """
+        if not path.startswith("/v1/") and self._is_wrong_path(error):
             return ("", "path"), dialect, f"/v1{self._path}"
         following = adapted(dialect, call, error.status_code, error.body)
         if following is None:
             return None
-        return (call.model, difference(dialect, following)), following, path
+        return (call.model, changed_field(dialect, following)), following, path
 
-    def _bare_not_found(self, error: Any) -> bool:
-        """Whether the address is wrong rather than the request.
+    def _is_wrong_path(self, error: Any) -> bool:
+        """Whether the base URL lacks its version part, rather than the request being wrong.
 
-        So it is when a 404 says nothing in the vendor's format and the base URL has a path without a version.
+        That is assumed for a 404 without an error in the vendor's format, where the base URL has a path but
+        no part like ``v1``.
         """
         base = self.client.base_url.path.strip("/")
         unversioned = bool(base) and not any(
             part[:1] == "v" and part[1:2].isdigit() for part in base.split("/")
         )
-        return error.status_code == _NOT_FOUND and unversioned and not says_what(error.body)
+        return error.status_code == _NOT_FOUND and unversioned and not error_names(error.body)
 
     def _remember(self, model: str, dialect: Dialect, path: str) -> None:
+        """Keeps what the server accepted for the process's later calls, and logs each change once."""
         if path != self._path:
             log.warning("%s answers under /v1: give its base URL with it", self._name)
             self._path = path
@@ -248,23 +276,24 @@ class SdkProvider(ABC):
         if dialect == known:
             return
         self._learned[model] = dialect
-        for name, measure in MEASURES.items():
+        for name, adaptation in ADAPTATIONS.items():
             if getattr(dialect, name) != getattr(known, name):
                 log.warning(
                     "%s/%s refuses a field of our requests: from now on %s (setting: %s)",
                     self._name,
                     model,
-                    measure,
+                    adaptation,
                     name,
                 )
 
-    # The body is made here, once: the SDK's own methods keep the request's parts, pictures in base64, beside
-    # what they make of them for as long as the call lasts, which is half of a waiting call's memory.
-
     async def _post(self, call: Call, dialect: Dialect, path: str) -> httpx2.Response:
-        """Post a call and return its response, whose body is still to be read."""
-        sent = call.blind if dialect.blind else call
-        body = orjson.dumps({**self.request(sent, dialect), **(self._mode(dialect) if call.stream else {})})
+        """Posts a call and returns its response, whose body is still to be read."""
+        sent = call.text_only if dialect.blind else call
+        # Encoded here, once: the SDK's own methods keep the request's parts, with pictures in base64, beside
+        # the encoded body for as long as the call lasts, which is half of a waiting call's memory.
+        body = orjson.dumps(
+            {**self.request(sent, dialect), **(self._stream_fields(dialect) if call.stream else {})}
+        )
         response: httpx2.Response = await self.client.post(
             path, cast_to=httpx2.Response, content=body, stream=True, stream_cls=self._stream_type
         )
@@ -278,15 +307,16 @@ _NEVER_SENT = (
     httpx2.UnsupportedProtocol,
     httpx2.LocalProtocolError,
 )
-"""Failures before a byte of the request has reached the provider: they cost nothing."""
+"""Errors of the HTTP client before a byte of the request has reached the provider; they cost nothing."""
 
 
 def is_simulated(model: object) -> bool:
-    """Whether the simulator says that it answered."""
+    """Tells whether the name of a model is one that the simulator answers under."""
     return isinstance(model, str) and model.startswith(f"{SIMULATOR}/")
 
 
 def _connection(cause: BaseException | None) -> ProviderError:
+    """The error for a failed connection; whether the request was sent decides whether it may have cost."""
     if isinstance(cause, httpx2.ProxyError):
         return ProviderError(FailureKind.UNREACHABLE, "the proxy on the way to the provider refuses")
     if isinstance(cause, _NEVER_SENT):

@@ -1,4 +1,8 @@
-"""Limits on how much of one answer is read; every answer that its cap allows is well within them."""
+"""Limits on how much of one answer is read. They protect memory and the event loop from endless answers.
+
+Every answer that the call's cap on output tokens allows is well within them; beyond one the attempt ends with
+``FailureKind.OVERSIZED``.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +12,26 @@ from service.lvlm.providers.base import Call, FailureKind, ProviderError
 
 KIB, MIB = 2**10, 2**20
 
-PAUSE = 0.001
-"""Seconds between two pieces of a flood.
+FLOOD_PAUSE = 0.001
+"""Seconds of pause between two pieces of an answer that arrives faster than it is read.
 
-A loop that is never idle holds Python's lock, for which every thread that scores candidates then waits 5 ms.
+An event loop that is never idle holds Python's global lock, and every thread that scores candidates then
+waits 5 ms for it each time (``sys.getswitchinterval``).
 """
 
-EVENT = MIB
-"""Bytes of one server-sent event."""
+MAX_EVENT = MIB
+"""Bytes of one server-sent event; a longer one ends the attempt as oversized."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one call may bring; beyond it the attempt ends as ``FailureKind.OVERSIZED``.
+    """Largest sizes of one call's answer; beyond any of them the attempt ends as oversized.
 
     Attributes:
-        body: bytes of a streamed body, after inflating, comments included. Vendors wrap a token in 200 to 600
-            bytes.
-        lines: of a stream: an event is two to five, and one of them may be a comment.
-        plain: bytes of a body that is one JSON object.
-        text: characters of the answer; a long word of a rare script may be one token.
+        body: bytes of a streamed body, inflated, with its comments. Vendors wrap a token in 200 to 600 bytes.
+        lines: number of lines of a stream. An event has two to five, and one of them may be a comment.
+        plain: bytes of a body that is one JSON object, inflated.
+        text: characters of the answer's text. A token may be a long word of a rare script.
     """
 
     body: int
@@ -37,7 +41,7 @@ class Bounds:
 
     @classmethod
     def of(cls, call: Call) -> Bounds:
-        """The bounds for a call's cap on output tokens."""
+        """Returns the bounds that a call's cap on output tokens allows, with room to spare."""
         tokens = call.max_output_tokens
         return cls(
             body=MIB + 2 * KIB * tokens,
@@ -48,5 +52,9 @@ class Bounds:
 
 
 def oversized(what: str) -> ProviderError:
-    """The error for something that has no end."""
+    """Returns the error for a part of an answer that exceeds its limit.
+
+    Args:
+        what: name of the part for the message, with its article: ``a body``.
+    """
     return ProviderError(FailureKind.OVERSIZED, f"the provider sent {what} without an end")

@@ -1,4 +1,8 @@
-"""Reads JSON of which nothing is known: whatever was sent, each function returns the type it names."""
+"""Decodes JSON from servers, of which nothing is known, and reads values of a wanted type from it.
+
+In: bytes, or a decoded value of any type. Out: a value of the type that each function names, or an empty one.
+Only ``load`` raises.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,18 @@ from typing import Any
 
 import orjson
 
-_LONG = 300  # digits; a float has no more
+_MAX_DIGITS = 300  # of a whole number; beyond some 308 a float is infinite
 
 
 def load(data: bytes) -> object:
-    """The value of a JSON text; lenient where senders are: NaN, broken UTF-8, numbers of any size.
+    """Decodes a JSON text, leniently: NaN, invalid UTF-8 and numbers of any size are accepted.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: the text is not JSON, or nested too deeply.
     """
     try:
         return orjson.loads(data)
-    except orjson.JSONDecodeError:
+    except orjson.JSONDecodeError:  # the standard library's decoder is slower and accepts more
         try:
             return json.loads(data.decode("utf-8", "replace"), parse_int=_whole)
         except RecursionError:
@@ -28,24 +32,27 @@ def load(data: bytes) -> object:
 
 
 def record(value: object) -> Mapping[str, Any]:
-    """The object itself, or an empty one for anything else."""
+    """Returns a decoded JSON object as it is; an empty one for a value of another type."""
     return value if isinstance(value, dict) else {}
 
 
 def sequence(value: object) -> list[Any]:
-    """The array itself, or an empty one for anything else."""
+    """Returns a decoded JSON array as it is; an empty one for a value of another type."""
     return value if isinstance(value, list) else []
 
 
 def text(value: object) -> str:
-    """The string without lone surrogates, which cannot be sent on; empty for anything else."""
+    """Returns a decoded string with "?" for lone surrogates; empty for a value of another type.
+
+    JSON can write half of a surrogate pair as an escape, and UTF-8 cannot encode it.
+    """
     if not isinstance(value, str):
         return ""
     return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
 
 
 def count(value: object) -> int | None:
-    """A whole number from 0 to 2⁵³, also one written as a float; None for anything else."""
+    """Returns a whole number from 0 to 2⁵³, also one written as a float; None for any other value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if not 0 <= value <= 2**53 or value != int(value):  # NaN is in no range
@@ -54,5 +61,5 @@ def count(value: object) -> int | None:
 
 
 def _whole(digits: str) -> float:
-    """A whole number of any length; one that is too long for Python to read is only known to be large."""
-    return int(digits) if len(digits) < _LONG else math.inf
+    """The number of these digits; infinity for more of them than Python would convert (4,300 by default)."""
+    return int(digits) if len(digits) < _MAX_DIGITS else math.inf

@@ -21,7 +21,7 @@ NAMES = [
 ]
 TOP = 3
 ORDER = (2, 0, 1)
-"""C, A, B: what every text of FORMS means."""
+"""Pool positions of C, A, B, the ranking of every text in FORMS."""
 
 TITLES = [NAMES[position] for position in (2, 0, 1, 4, 3, 5)]
 TITLE_ORDER = (2, 0, 1, 4, 3, 5)
@@ -141,7 +141,7 @@ def question(form: str = "label") -> PromptContent:
 
 
 def data() -> str:
-    """What the user message says in the label form, without the lines around it."""
+    """The JSON data block of a prompt in the label form, without the lines around it."""
     (text,) = [part.text for part in ranking_prompt(question()).parts if isinstance(part, Text)]
     return text.removeprefix("<data>\n").removesuffix("\n</data>")
 

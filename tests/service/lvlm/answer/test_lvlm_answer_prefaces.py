@@ -1,4 +1,4 @@
-"""Listings that are no rankings by the words around them, and announced ones that are."""
+"""Words around a listing decide whether it is the ranking: an announced one is, a mentioned one is not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NAMES = [f"Item number {number}" for number in range(30)]
 KEYED = '{"ranking": ["C", "A", "B"]}'
 BARE = '["C", "A", "B"]'
 
-TALKED_ABOUT = [
+MENTIONED = [
     f"Example output: {KEYED}\nI am sorry, I cannot help.",
     f"Example output:\n{KEYED}",
     f"For example, e.g. {KEYED}",
@@ -90,7 +90,7 @@ UNDERSTOOD = [
 ]
 
 
-@pytest.mark.parametrize("text", [*TALKED_ABOUT, *OTHERWISE_INTRODUCED])
+@pytest.mark.parametrize("text", [*MENTIONED, *OTHERWISE_INTRODUCED])
 def test_a_listing_that_is_not_given_as_the_ranking_is_no_answer(text: str) -> None:
     assert parse_labels(text, NAMES, 3).order == ()
 

@@ -1,4 +1,4 @@
-"""What holds for every text that a model may send: different items of the pool, and little work."""
+"""Properties of the parser for every text: distinct pool positions, and a bounded number of steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from parsed_answers import complete_answer, parse_labels, parse_titles
 
 from service.lvlm.answer.entries import Candidates
-from service.lvlm.answer.parser import MAX_TEXT, under_way
+from service.lvlm.answer.parser import MAX_TEXT, certain_prefix
 from service.lvlm.contracts import ParsedAnswer
 from service.lvlm.prompt.prompts import label
 
@@ -145,7 +145,10 @@ WAYS: list[Callable[[str], str]] = [
 ]
 STEPS = 20 * MAX_TEXT
 SECONDS = 5.0
-"""Many times what the slowest needs: a bound for what no call shows, inside of regular expressions."""
+"""Processor seconds for one text, many times what the slowest takes.
+
+A bound of its own, since time inside of a regular expression shows in no count of calls.
+"""
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -154,13 +157,13 @@ def test_endless_repetition_takes_a_bounded_number_of_steps(unit: str) -> None:
         text = way(unit)
         began = time.process_time()
         parse_titles(text, NAMES)
-        under_way(text, Candidates(NAMES, "label"))
+        certain_prefix(text, Candidates(NAMES, "label"))
         assert time.process_time() - began < SECONDS
         assert steps(lambda text=text: complete_answer(text, NAMES, 10, "label")) < STEPS  # type: ignore[misc]
 
 
 def steps(work: Callable[[], object]) -> int:
-    """How many functions are called."""
+    """Counts the function calls of some work."""
     count = 0
 
     def watch(frame: FrameType, event: str, argument: object) -> None:

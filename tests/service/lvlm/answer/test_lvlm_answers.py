@@ -1,4 +1,4 @@
-"""Model text to an order."""
+"""The parser turns a model's text into an order of the pool, and counts what was wrong with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An answer whose end is not told: complete by its text, or cut."""
+"""Answers without a finish reason: complete by their text alone, or cut off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a watching request is told while an answer is written is never taken back."""
+"""Items that a request was shown while its answer is streamed stay first in the final order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from parsed_answers import parse_labels, parse_titles
 
 from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.answer.entries import Candidates
-from service.lvlm.answer.parser import read_answer, under_way
+from service.lvlm.answer.parser import certain_prefix, read_answer
 from service.lvlm.answer.streamed_prefix import StreamedPrefix
 from service.lvlm.attempt import Attempt
 from service.lvlm.calls.call_progress import CallProgress
@@ -49,7 +49,7 @@ objects = st.lists(st.tuples(keys, values), max_size=4).map(
     lambda members: "{" + ", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in members) + "}"
 )
 loose = objects.map(lambda text: text.replace('"', "'"))
-spoken = st.sampled_from(
+prose = st.sampled_from(
     [
         "",
         " ",
@@ -68,7 +68,7 @@ tags = st.sampled_from(
     ["<think>", "</think>", "<reasoning>", "</reasoning>", "[THINK]", "[/THINK]", "<answer>"]
 )
 drafts = st.tuples(st.just("<think>"), objects, st.sampled_from(["</think>", "</think>\n", ""])).map("".join)
-texts = st.lists(st.one_of(objects, objects, loose, drafts, spoken, tags), max_size=5).map("".join)
+texts = st.lists(st.one_of(objects, objects, loose, drafts, prose, tags), max_size=5).map("".join)
 
 
 @settings(max_examples=150)
@@ -82,26 +82,26 @@ texts = st.lists(st.one_of(objects, objects, loose, drafts, spoken, tags), max_s
 @example('<think>x</think>{"ranking": ["A"]}</think>{"ranking": ["B"]}')
 @example('<answer>{"ranking": ["A"]} </think>{"ranking": ["B"]}')
 @example("{'ranking': ['Item number 1', 'it's', 'B']}")
-def test_what_is_told_of_any_beginning_of_a_text_is_the_beginning_of_its_order(text: str) -> None:
+def test_what_is_shown_of_any_beginning_of_a_text_is_the_beginning_of_its_order(text: str) -> None:
     whole_labels = parse_labels(text, NAMES, 10).order
     whole_titles = parse_titles(text, NAMES).order
     before: tuple[int, ...] = ()
     for cut in range(len(text) + 1):
-        told = under_way(text[:cut], LABELS).order
-        assert told[: len(before)] == before
-        assert told == whole_labels[: len(told)]
-        assert told == read_answer(text[:cut], LABELS, 10, finished=False).order[: len(told)]
-        before = told
-        titled = under_way(text[:cut], TITLES).order
+        shown = certain_prefix(text[:cut], LABELS).order
+        assert shown[: len(before)] == before
+        assert shown == whole_labels[: len(shown)]
+        assert shown == read_answer(text[:cut], LABELS, 10, finished=False).order[: len(shown)]
+        before = shown
+        titled = certain_prefix(text[:cut], TITLES).order
         assert titled == whole_titles[: len(titled)]
 
 
 @given(st.permutations(range(30)), st.sampled_from(["", "```json\n", "<think>no</think>\n", "\ufeff "]))
-def test_of_a_good_answer_every_label_is_told_as_soon_as_it_is_there(order: list[int], before: str) -> None:
+def test_of_a_good_answer_every_label_is_shown_as_soon_as_it_is_there(order: list[int], before: str) -> None:
     text = before + json.dumps({"ranking": [label(position) for position in order]})
     for count, position in enumerate(order, start=1):
         end = text.index(f'"{label(position)}"') + len(f'"{label(position)}"')
-        assert under_way(text[:end], LABELS).order == tuple(order[:count])
+        assert certain_prefix(text[:end], LABELS).order == tuple(order[:count])
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_of_a_good_answer_every_label_is_told_as_soon_as_it_is_there(order: list
         '{"ranking": [{"label": "C"}, {"label": "A"}]}',
     ],
 )
-def test_nothing_is_told_of_what_may_turn_out_otherwise(text: str) -> None:
-    assert under_way(text, LABELS).order == ()
+def test_nothing_is_shown_of_what_may_turn_out_otherwise(text: str) -> None:
+    assert certain_prefix(text, LABELS).order == ()
 
 
 def test_an_endless_answer_is_not_read_anew_for_each_of_its_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,19 +131,19 @@ def test_an_endless_answer_is_not_read_anew_for_each_of_its_pieces(monkeypatch: 
     def counted(text: str, candidates: Candidates) -> Any:
         nonlocal looks
         looks += 1
-        return under_way(text, candidates)
+        return certain_prefix(text, candidates)
 
-    monkeypatch.setattr("service.lvlm.answer.streamed_prefix.under_way", counted)
+    monkeypatch.setattr("service.lvlm.answer.streamed_prefix.certain_prefix", counted)
     for piece in ('"A", ', "hm "):
         looks = 0
         attempt = Attempt("fake", Call(Prompt("", (), None, ""), "m", 100))
         progress = CallProgress(0.0)
         progress.begin(attempt)
-        told = StreamedPrefix(range(30), LABELS, 10, lambda _: None)
+        streamed = StreamedPrefix(range(30), LABELS, 10, lambda _: None)
         attempt.take(TextDelta('{"ranking": [' if piece.startswith('"') else "<think>"))
         for _ in range(65_536 // len(piece)):
             attempt.take(TextDelta(piece))
-            told.look(progress)
+            streamed.update(progress)
         assert looks < 3_000
 
 
@@ -174,7 +174,13 @@ def ask(**changes: Any) -> StageRequest:
 
 @dataclass
 class Watcher:
-    """Keeps what it is told, and lets the provider go on when that is enough."""
+    """Records the rows that it is shown, and lets the provider's script go on after so many of them.
+
+    Attributes:
+        enough: number of rows after which the gate opens.
+        gate: event that the provider's script waits for.
+        rows: rows shown so far, best first.
+    """
 
     enough: int = 2
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -197,7 +203,7 @@ async def asking(
 
 
 def begun(watcher: Watcher, *then: Step) -> list[Step]:
-    """An answer of which two items are told before anything else happens."""
+    """A script whose first two items are shown before its further steps are played."""
     return [TextDelta(BEGUN), watcher.gate, *then]
 
 
@@ -224,7 +230,7 @@ async def test_what_an_attempt_said_before_it_failed_stays_before_the_answer_of_
         "what had been shown stays first",
     )
     assert sum(opened.count("msr_fallbacks_total", reason=each.value) for each in Outcome) == 0
-    # What is kept is the answer itself.
+    # The cache keeps the answer itself, without the items of the failed attempt.
     assert (again.cache, again.outcome, again.order) == ("hit", Outcome.OK, (10, 14, 11, 12))
     assert again.answer.parsed.explanation == "It is blue."
     assert again.warnings == ()
@@ -263,7 +269,7 @@ async def test_who_does_not_watch_gets_the_good_answer_as_it_is(catalogue: Catal
     ],
     ids=["failed", "prose", "refusal", "truncated"],
 )
-async def test_without_a_good_answer_what_was_told_stays_and_the_answer_is_partial(
+async def test_without_a_good_answer_what_was_shown_stays_and_the_answer_is_partial(
     catalogue: Catalogue, then: list[Step], others: list[Sequence[Step]]
 ) -> None:
     watcher = Watcher()
@@ -278,7 +284,7 @@ async def test_without_a_good_answer_what_was_told_stays_and_the_answer_is_parti
     assert {each for each, count in counts.items() if count} == {Outcome.PARTIAL}
 
 
-async def test_a_refusal_in_the_middle_does_not_take_back_what_was_told(catalogue: Catalogue) -> None:
+async def test_a_refusal_in_the_middle_does_not_take_back_what_was_shown(catalogue: Catalogue) -> None:
     watcher = Watcher()
     script = begun(watcher, *says('"A"]}', FinishReason.REFUSAL))
     async with asking(catalogue, script) as (opened, _):
@@ -286,7 +292,7 @@ async def test_a_refusal_in_the_middle_does_not_take_back_what_was_told(catalogu
     check(result, watcher, Outcome.PARTIAL, (14, 13, 10))
 
 
-async def test_another_provider_that_answers_instead_comes_after_what_was_told(catalogue: Catalogue) -> None:
+async def test_another_provider_that_answers_instead_comes_after_what_was_shown(catalogue: Catalogue) -> None:
     watcher = Watcher()
     first = ControlledProvider(begun(watcher, BROKEN))
     second = ControlledProvider(ranks("B", "A", "C", "D"), name="other")
@@ -319,19 +325,19 @@ async def test_at_the_deadline_of_one_attempt_nothing_is_said_of_breaking_off(ca
     assert result.warnings == ()
 
 
-async def test_a_draft_that_is_thought_aloud_is_not_told(catalogue: Catalogue) -> None:
+async def test_a_draft_that_is_thought_aloud_is_not_shown(catalogue: Catalogue) -> None:
     watcher = Watcher(enough=4)
     text = 'Maybe {"ranking": ["A", "B", "C", "D"]}? Rather {"ranking": ["E", "D", "C", "B"]}'
     thought = '<think>{"ranking": ["A"]}</think>{"ranking": ["E", "D", "C", "B"]}'
-    for said in (text, thought):
+    for answer in (text, thought):
         watcher = Watcher(enough=4)
-        script = [TextDelta(piece) for piece in said]
+        script = [TextDelta(piece) for piece in answer]
         async with asking(catalogue, [*script, *says("")]) as (opened, _):
             result = await opened.stage.rerank(ask(), watcher.placed)
         check(result, watcher, Outcome.OK, (14, 13, 12, 11))
 
 
-async def test_a_fault_of_our_own_after_items_were_told_leaves_them_first(
+async def test_a_fault_of_our_own_after_items_were_shown_leaves_them_first(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = Watcher()
@@ -341,7 +347,7 @@ async def test_a_fault_of_our_own_after_items_were_told_leaves_them_first(
     check(result, watcher, Outcome.PARTIAL, (14, 13, 10, 11))
 
 
-async def test_wherever_an_attempt_breaks_off_the_order_begins_with_what_was_told(
+async def test_wherever_an_attempt_breaks_off_the_order_begins_with_what_was_shown(
     catalogue: Catalogue,
 ) -> None:
     first = '{"ranking": ["E", "ZZ", "D", "E", "A", "B"]}'

@@ -119,7 +119,7 @@ async def test_second_attempts_are_a_small_share_of_all() -> None:
     assert len(provider.calls) == 80 + made
 
 
-@pytest.mark.parametrize("progress", [{"awaited": False}, {"alone": True}], ids=["unawaited", "measured"])
+@pytest.mark.parametrize("progress", [{"awaited": False}, {"measured": True}], ids=["unawaited", "measured"])
 async def test_neither_a_call_that_no_request_waits_for_nor_a_measurement_is_hedged(
     progress: dict[str, bool],
 ) -> None:

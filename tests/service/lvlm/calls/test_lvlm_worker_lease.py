@@ -1,4 +1,4 @@
-"""Workers that share a store do not make the same call twice, and one that dies holds others up briefly."""
+"""Workers that share a store do not make the same call twice, nor wait long for one that has died."""
 
 from __future__ import annotations
 

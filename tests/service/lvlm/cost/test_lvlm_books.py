@@ -136,7 +136,7 @@ async def test_after_any_answer_a_budget_holds_what_the_books_say_and_nothing_re
 async def test_books_that_break_leave_nothing_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
     meters = MemoryMeters()
     gateway, _ = opened(TextDelta("whole"), Usage(300, 7), STOP, meters=meters, budget=Budget(usd_per_day=1))
-    monkeypatch.setattr(gateway._backend.ledger, "enter", lambda attempt: 1 / 0)
+    monkeypatch.setattr(gateway._backend.ledger, "record", lambda attempt: 1 / 0)
     for _ in range(200):
         assert (await gateway.call("fake", CALL, 5)).ending is Ending.FINISHED
     await gateway.close()

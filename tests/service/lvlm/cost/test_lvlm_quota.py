@@ -23,7 +23,7 @@ from service.lvlm.attempt import Ending
 from service.lvlm.bill import Bill
 from service.lvlm.calls.call_progress import CallProgress
 from service.lvlm.calls.gateway import Gateway
-from service.lvlm.cost.budgets_and_quotas import CAUTION, Budget, Quota, RateLimit, Reservation
+from service.lvlm.cost.budgets_and_quotas import SAFETY_FACTOR, Budget, Quota, RateLimit, Reservation
 from service.lvlm.cost.ledger import Ledger
 from service.lvlm.cost.prices import Prices
 from service.lvlm.providers.base import (
@@ -152,7 +152,7 @@ async def test_tokens_beyond_what_was_expected_delay_those_that_follow() -> None
 
 
 async def test_a_limit_gives_the_budget_back() -> None:
-    quota = limited(budget=Budget(usd_per_hour=CAUTION), requests_per_minute=60 / BURST)
+    quota = limited(budget=Budget(usd_per_hour=SAFETY_FACTOR), requests_per_minute=60 / BURST)
     await reserved(quota, bill(dollars=0.4))
     for _ in range(5):
         assert await quota.reserve("fake", MODEL, bill(dollars=0.4), now() + 0.05) is Ending.LIMIT
@@ -177,7 +177,7 @@ async def test_nothing_is_spent_beyond_the_budget(budget: Budget) -> None:
 
 async def test_a_call_beyond_the_budget_is_not_made_and_says_so(metrics: Metrics) -> None:
     provider = ControlledProvider(says("abc"))
-    gateway = open_gateway([provider], metrics, budget=Budget(usd_per_hour=(1.1 + CAUTION) * DOLLARS))
+    gateway = open_gateway([provider], metrics, budget=Budget(usd_per_hour=(1.1 + SAFETY_FACTOR) * DOLLARS))
     await gateway.call("fake", CALL, 5)  # from then on the gateway knows what such a call takes
     endings = [(await gateway.call("fake", CALL, 5)).ending for _ in range(4)]
     assert endings == [Ending.FINISHED, *[Ending.BUDGET] * 3]
@@ -188,7 +188,7 @@ async def test_a_call_beyond_the_budget_is_not_made_and_says_so(metrics: Metrics
 async def test_many_calls_at_once_do_not_slip_past_the_budget_together(metrics: Metrics) -> None:
     provider = ControlledProvider([0.05, *says("abc")])
     gateway = open_gateway(
-        [provider], metrics, concurrency=50, budget=Budget(usd_per_day=(1.1 + 4 * CAUTION) * DOLLARS)
+        [provider], metrics, concurrency=50, budget=Budget(usd_per_day=(1.1 + 4 * SAFETY_FACTOR) * DOLLARS)
     )
     await gateway.call("fake", CALL, 5)
     await asyncio.gather(*(gateway.call("fake", CALL, 5) for _ in range(50)))
@@ -231,7 +231,7 @@ async def test_a_call_that_leaves_before_the_attempt_gets_all_of_it_back(turns: 
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
-    assert [total for total, _ in meters.kept._totals.values()] == pytest.approx([CAUTION])
+    assert [total for total, _ in meters.kept._totals.values()] == pytest.approx([SAFETY_FACTOR])
     assert meters.kept._full_at == pytest.approx(full_before)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.lvlm.providers.base import Call, Image, Prompt, Text
 from service.lvlm.providers.wire.dialect import Dialect
-from service.lvlm.providers.wire.refused_fields import adapted, difference
+from service.lvlm.providers.wire.refused_fields import adapted, changed_field
 
 PROMPT = Prompt("Rank.", (Image(b"x", "image/jpeg", 10, 10), Text("data")), {"type": "object"}, "v")
 CALL = Call(PROMPT, "m", 100)
@@ -437,7 +437,7 @@ def test_a_field_that_is_refused_in_a_servers_own_words_is_found(field: str, ref
     status, body, dialect = refusal
     following = adapted(dialect, CALL, status, body)
     assert following is not None
-    assert difference(dialect, following) == field
+    assert changed_field(dialect, following) == field
 
 
 @pytest.mark.parametrize("refusal", OTHERS)
