@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.errors import BenchmarkError
-from models.contracts.extras import needed_by
+from models.contracts.missing_packages import needed_by
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, Command] = {
         "ask a running service the leave-one-out questions of a bundle, one JSON line per answer",
     ),
     "score": Command(
-        "benchmarks.paper.score",
+        "benchmarks.paper.score_tables",
         "turn the records of replays into tables of accuracy, repairs and time",
     ),
     "efficiency": Command(

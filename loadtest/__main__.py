@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from models.contracts.extras import needed_by
+from models.contracts.missing_packages import needed_by
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from models.contracts import BundleError
-from models.contracts.extras import needed_by
+from models.contracts.missing_packages import needed_by
 from models.errors import ModelsError
 
 COMMANDS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from models.contracts.extras import needed_by
+from models.contracts.missing_packages import needed_by
 
 USAGE = """usage: python -m service [serve|enhance] [--help]
 

@@ -25,7 +25,7 @@ from service.lvlm.contracts import (
     StageRequest,
     StageResult,
 )
-from service.lvlm_choices import LvlmChoices
+from service.lvlm_selection import LvlmChoices
 from service.metrics import Metrics
 from service.stores.base import store_read_timeout
 from service.strategies import Strategy

@@ -34,7 +34,7 @@ async def test_all_clocks_pass_alike(clock: MovedClock) -> None:
 
 
 async def test_who_took_a_function_of_time_for_itself_follows_too(clock: MovedClock) -> None:
-    from service.lvlm.attempt import Attempt
+    from service.lvlm.provider_attempt import Attempt
     from service.lvlm.providers.base import Call, Prompt
 
     attempt = Attempt("fake", Call(Prompt("", (), None, ""), "m", 1))

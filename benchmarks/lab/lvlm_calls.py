@@ -13,7 +13,7 @@ from service.lvlm.contracts import Form, StageOptions, StageRequest
 from service.lvlm.prompt.prompts import caption_prompt
 from service.lvlm.providers.base import Call
 from service.metrics import Metrics
-from service.stores.stores import memory_stores
+from service.stores.worker_stores import memory_stores
 from service.strategies import Strategy
 from service.wiring.lvlm import GatewayOptions, LvlmOptions, open_gateway, open_lvlm
 

@@ -21,7 +21,7 @@ from benchmarks.lab.simulator_control import running_simulator
 from benchmarks.lab.stats import median, percentile
 from benchmarks.lab.tables import Table
 from benchmarks.lvlm.gateway_load import load_gateway
-from service.lvlm.attempt import Ending
+from service.lvlm.provider_attempt import Ending
 
 CEILING = 256
 """The service's default limit of simultaneous calls to a provider (``MSR_LVLM_CONCURRENCY``)."""

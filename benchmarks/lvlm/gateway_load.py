@@ -9,12 +9,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.lvlm.attempt import Ending
 from service.lvlm.cost.prices import Prices
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import Call, Prompt, Text
 from service.metrics import Metrics
 from service.settings import Settings
-from service.stores.stores import memory_stores
+from service.stores.worker_stores import memory_stores
 from service.wiring.lvlm import GatewayOptions, open_gateway
 
 PAUSE = 0.05

@@ -20,7 +20,7 @@ from benchmarks.lab.simulator_control import running_simulator
 from benchmarks.lab.stats import median, percentile
 from benchmarks.lab.tables import SIMULATED_MARK, Table
 from benchmarks.lvlm.gateway_load import GatewayLoad, load_gateway
-from service.lvlm.attempt import Ending
+from service.lvlm.provider_attempt import Ending
 
 SHARES = (0.0, 0.05, 0.1)
 """Values of ``MSR_LVLM_HEDGE``: the share of calls that may be hedged; 0 is no hedging."""

@@ -40,7 +40,7 @@ from service.lvlm.stage import LvlmStage
 from service.metrics import Metrics
 from service.settings import Settings
 from service.stores.memory import MemoryCache
-from service.stores.stores import Stores
+from service.stores.worker_stores import Stores
 from service.strategies import STRATEGIES
 from service.wiring.lvlm import GatewayOptions, LvlmOptions, open_gateway, open_lvlm
 from service.wiring.providers import open_providers

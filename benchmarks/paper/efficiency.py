@@ -35,7 +35,7 @@ from benchmarks.lab.prometheus import REQUEST_DURATION, HistogramTotal, histogra
 from benchmarks.lab.service_client import Reply, ServiceClient
 from benchmarks.lab.stats import mean, percentile
 from benchmarks.lab.tables import NO_VALUE, Table, dollars
-from benchmarks.paper.scoring import SIMULATED_WARNING, is_simulated, known_sum
+from benchmarks.paper.accuracy import SIMULATED_WARNING, is_simulated, known_sum
 from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import Bundle
 

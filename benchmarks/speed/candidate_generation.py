@@ -26,7 +26,7 @@ from benchmarks.lab.stats import median
 from benchmarks.lab.tables import Table
 from models.bundle.backbone import load_encoder
 from models.bundle.onnx_export import export_encoder
-from models.bundle.whole_model import TopK, WholeModel, plain_onnx, random_recommender, torch_eager
+from models.bundle.whole_model_export import TopK, WholeModel, plain_onnx, random_recommender, torch_eager
 from models.contracts import ENCODER, ITEM_VECTORS, BackboneManifest
 from models.data.dataset import Rows
 from models.errors import ModelsError

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.candidates.vectors import VectorModel
+from service.candidates.vector_scores import VectorModel
 from service.catalogue.bundle import Backbone
 
 UNKNOWN_USER = (

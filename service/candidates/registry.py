@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from service.candidates.base import CandidateModel
-from service.candidates.count import Pop, Random
 from service.candidates.graph import GraphModel
+from service.candidates.pop_and_random import Pop, Random
 from service.candidates.sequence import SequenceModel
 from service.catalogue.bundle import Backbone, Catalogue
 

@@ -9,7 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from models.contracts import ENCODER_INPUT
-from service.candidates.vectors import VectorModel
+from service.candidates.vector_scores import VectorModel
 from service.catalogue.bundle import Backbone
 
 

@@ -9,11 +9,11 @@ from itertools import count
 from service.captioning.backlog import Backlog, ImageRows, NoCaptionError, StoppedError
 from service.captioning.batch_client import BatchClient
 from service.captioning.submissions import Submission, Submissions
-from service.lvlm.attempt import Ending
 from service.lvlm.bill import Bill
 from service.lvlm.calls.gateway import Gateway
 from service.lvlm.cost.budgets_and_quotas import SAFETY_FACTOR, Quota, Reservation
 from service.lvlm.cost.prices import Prices
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import Call, FailureKind, ProviderError, Text
 
 MAX_BATCH_BYTES = 32 * 2**20

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from service.captioning.backlog import AccountRefusedError, Backlog, ImageRows, NoCaptionError, StoppedError
 from service.captioning.journal import Journal
-from service.lvlm.attempt import Ending
+from service.lvlm.call_completion import Completion
 from service.lvlm.calls.gateway import Gateway
 from service.lvlm.captions import CALL_TIMEOUT, caption_of
-from service.lvlm.completion import Completion
 from service.lvlm.cost.budgets_and_quotas import SAFETY_FACTOR
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import Call, FailureKind
 
 MAX_OUTAGE = 300.0

@@ -9,7 +9,7 @@ from service.generation import CurrentGeneration
 from service.metrics import Metrics
 from service.recommender import Recommender
 from service.stores.base import Events
-from service.stores.stores import Stores
+from service.stores.worker_stores import Stores
 
 
 @dataclass(frozen=True)

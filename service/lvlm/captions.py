@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from service.catalogue.bundle import Catalogue
-from service.lvlm.attempt import Ending
+from service.lvlm.call_completion import Completion
 from service.lvlm.calls.call_progress import CallProgress
 from service.lvlm.calls.gateway import Gateway
-from service.lvlm.completion import Completion
 from service.lvlm.prompt.item_pictures import Pictures
 from service.lvlm.prompt.prompts import CAPTION_CAP, CAPTION_VERSION, caption_prompt, clean
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import Call, FinishReason, Image
 from service.metrics import Metrics
 from service.stores.base import Cache, Leases, StoreError

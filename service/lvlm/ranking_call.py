@@ -15,9 +15,8 @@ from service.lvlm.answer.entries import Candidates
 from service.lvlm.answer.parser import is_complete, read_answer
 from service.lvlm.answer.streamed_prefix import StreamedPrefix
 from service.lvlm.answer_cache import answer_key
-from service.lvlm.attempt import Ending
 from service.lvlm.bill import Bill
-from service.lvlm.completion import Completion
+from service.lvlm.call_completion import Completion
 from service.lvlm.contracts import (
     HISTORY_SHOWN,
     CacheResult,
@@ -32,6 +31,7 @@ from service.lvlm.contracts import (
 from service.lvlm.prompt import history_picture, prompts
 from service.lvlm.prompt.history_view import view_history, without_pictures
 from service.lvlm.prompt.item_pictures import HistoryPictures, Pictures
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import Call, FinishReason, Prompt
 from service.lvlm.stage_warnings import model_warnings, view_warnings
 from service.strategies import Task

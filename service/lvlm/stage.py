@@ -16,16 +16,16 @@ from functools import partial
 from service.catalogue.bundle import Catalogue
 from service.lvlm.answer.streamed_prefix import OnPrefix, StreamedPrefix
 from service.lvlm.answer_cache import AnswerCache, StoredAnswer
-from service.lvlm.attempt import Ending
 from service.lvlm.bill import Bill
+from service.lvlm.call_completion import Completion
 from service.lvlm.calls.call_progress import Step
+from service.lvlm.calls.cross_worker_lease import WorkLease
 from service.lvlm.calls.gateway import Gateway
 from service.lvlm.calls.singleflight import SharedCall, Singleflight
-from service.lvlm.calls.worker_lease import WorkLease
 from service.lvlm.captions import Captions
-from service.lvlm.completion import Completion
 from service.lvlm.contracts import JudgedAnswer, Outcome, Shown, StageOptions, StageRequest, StageResult
 from service.lvlm.prompt.item_pictures import Pictures
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import Call, FinishReason
 from service.lvlm.ranking_call import RankingCall
 from service.metrics import Metrics

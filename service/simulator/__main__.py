@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
 
-from models.contracts.extras import needed_by
+from models.contracts.missing_packages import needed_by
 
 with needed_by("service.simulator"):
     import uvicorn

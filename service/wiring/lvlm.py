@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from service.lvlm.answer_cache import AnswerCache, Lifetimes
+from service.lvlm.calls.cross_worker_lease import WorkLease
 from service.lvlm.calls.gateway import Gateway
 from service.lvlm.calls.retries import Retries
-from service.lvlm.calls.worker_lease import WorkLease
 from service.lvlm.captions import Captions
 from service.lvlm.contracts import StageOptions
 from service.lvlm.cost.budgets_and_quotas import Budget, Quota, RateLimit
@@ -25,7 +25,7 @@ from service.lvlm.providers.registry import SIMULATORS
 from service.lvlm.stage import LvlmStage
 from service.metrics import Metrics
 from service.settings import Settings
-from service.stores.stores import Stores
+from service.stores.worker_stores import Stores
 
 
 @dataclass(frozen=True, slots=True)

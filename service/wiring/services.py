@@ -10,7 +10,7 @@ from service.executor import BoundedExecutor
 from service.generation import CurrentGeneration
 from service.http.services import Services
 from service.lvlm.cost.prices import Prices
-from service.lvlm_choices import LvlmChoices
+from service.lvlm_selection import LvlmChoices
 from service.metrics import Metrics
 from service.recommender import Recommender
 from service.settings import Settings

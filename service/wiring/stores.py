@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from service.errors import ConfigurationError
 from service.settings import Settings
 from service.stores.memory import MemoryMeters
-from service.stores.stores import Stores, memory_stores
+from service.stores.worker_stores import Stores, memory_stores
 
 log = logging.getLogger(__name__)
 

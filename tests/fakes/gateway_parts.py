@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 from controlled_provider import BILLED, ControlledProvider, Step
 
-from service.lvlm.attempt import Attempt
 from service.lvlm.calls.gateway import Gateway
 from service.lvlm.calls.retries import Retries
 from service.lvlm.cost.prices import Prices
+from service.lvlm.provider_attempt import Attempt
 from service.lvlm.providers.base import (
     Call,
     FailureKind,

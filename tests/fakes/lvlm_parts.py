@@ -27,7 +27,7 @@ from service.lvlm.stage import LvlmStage
 from service.metrics import Metrics
 from service.stores.base import Cache, Leases, StoreError
 from service.stores.memory import MemoryCache, MemoryMeters
-from service.stores.stores import Stores
+from service.stores.worker_stores import Stores
 from service.wiring import lvlm as wiring
 
 SCRIPTS: dict[str, OpenAIScript | AnthropicScript] = {

@@ -19,7 +19,7 @@ from service_process import start_service
 
 from service.http.middleware.observation import Observation
 from service.logs import JsonFormatter, TextFormatter
-from service.lvlm.attempt import Ending
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import Call, FailureKind, Prompt, Text
 from service.metrics import Metrics
 from service.outages import FIRST_PAUSE, LONGEST_PAUSE, NEW_OUTAGE_AFTER, RECOVERY_SECONDS, Outage

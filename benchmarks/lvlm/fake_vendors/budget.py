@@ -40,16 +40,16 @@ from benchmarks.lvlm.fake_vendors.programs import (
 )
 from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import Catalogue
-from service.lvlm.attempt import Ending
 from service.lvlm.cost.prices import ModelPrice, Prices
 from service.lvlm.cost.tokens import UNKNOWN_FAMILY
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import Call
 from service.lvlm.providers.openai.settings import CompatibleProvider
 from service.metrics import Metrics
 from service.settings import Settings
 from service.stores.base import Sum
 from service.stores.memory import MemoryCache, MemoryMeters
-from service.stores.stores import Stores
+from service.stores.worker_stores import Stores
 from service.strategies import STRATEGIES
 from service.wiring.lvlm import GatewayOptions, open_gateway
 from service.wiring.providers import open_providers

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from service.lvlm.answer.entries import Candidates
 from service.lvlm.answer.parser import CertainPrefix, certain_prefix
-from service.lvlm.attempt import Attempt
 from service.lvlm.calls.call_progress import CallProgress
 from service.lvlm.contracts import JudgedAnswer, Outcome, ParsedAnswer
+from service.lvlm.provider_attempt import Attempt
 
 OnPrefix = Callable[[Sequence[int]], None]
 """Callback that gets all item rows that the LVLM has ranked so far, best first, whenever there are more."""

@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from service.lvlm.attempt import Attempt
 from service.lvlm.bill import Bill
 from service.lvlm.contracts import Shown
+from service.lvlm.provider_attempt import Attempt
 
 
 class Step(StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from service.lvlm.attempt import Attempt, Ending
+from service.lvlm.provider_attempt import Attempt, Ending
 from service.lvlm.providers.base import FailureKind
 
 WINDOW = 30.0

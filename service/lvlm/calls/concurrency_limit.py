@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from service.lvlm.attempt import Attempt, Ending
+from service.lvlm.provider_attempt import Attempt, Ending
 from service.lvlm.providers.base import FailureKind
 
 DECREASE = 0.85

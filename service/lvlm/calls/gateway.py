@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from service.lvlm.attempt import Ending
 from service.lvlm.bill import Bill
+from service.lvlm.call_completion import Completion
 from service.lvlm.calls.call_progress import CallProgress
 from service.lvlm.calls.concurrency_limit import ConcurrencyLimit
 from service.lvlm.calls.hedging import Hedging
@@ -24,9 +24,9 @@ from service.lvlm.calls.model_call import Backend, ModelCall
 from service.lvlm.calls.model_state import ModelState
 from service.lvlm.calls.retries import Retries
 from service.lvlm.calls.time_limits import TimeLimits
-from service.lvlm.completion import Completion
 from service.lvlm.cost.budgets_and_quotas import Quota
 from service.lvlm.cost.ledger import Ledger
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import Call, Provider
 from service.metrics import Metrics
 from service.outages import Outage

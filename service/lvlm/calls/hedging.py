@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from statistics import median, quantiles
 
-from service.lvlm.attempt import Attempt, Ending
+from service.lvlm.provider_attempt import Attempt, Ending
 
 SAMPLES = 100
 """Latest times to first token of a model that are kept; older ones are dropped."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
-from service.lvlm.attempt import Attempt, Ending
 from service.lvlm.calls.call_progress import CallProgress
+from service.lvlm.provider_attempt import Attempt, Ending
 
 
 class Race:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from service.lvlm.attempt import Attempt, Ending
 from service.lvlm.bill import Bill
 from service.lvlm.calls.call_progress import CallProgress, Step
 from service.lvlm.calls.hedging_race import Race
@@ -22,6 +21,7 @@ from service.lvlm.calls.silence_limit import SilenceLimit, longest_silence
 from service.lvlm.calls.time_limits import TimeLimits
 from service.lvlm.cost.budgets_and_quotas import Quota, Reservation
 from service.lvlm.cost.ledger import Ledger
+from service.lvlm.provider_attempt import Attempt, Ending
 from service.lvlm.providers.base import Call, FailureKind, Provider, ProviderError
 from service.metrics import Metrics
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from service.lvlm.attempt import Attempt
 from service.lvlm.calls.circuit_breaker import CircuitBreaker
 from service.lvlm.calls.concurrency_limit import ConcurrencyLimit
 from service.lvlm.calls.hedging import Hedging
+from service.lvlm.provider_attempt import Attempt
 from service.outages import Outage
 
 

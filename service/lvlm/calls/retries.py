@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from service.lvlm.attempt import Attempt, Ending
+from service.lvlm.provider_attempt import Attempt, Ending
 
 FIRST_PAUSE = 0.1
 """Seconds of the longest pause before the second attempt; this bound doubles with every further attempt."""

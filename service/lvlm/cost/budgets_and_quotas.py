@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from service.lvlm.attempt import Ending
 from service.lvlm.bill import Bill
+from service.lvlm.provider_attempt import Ending
 from service.stores.base import Flow, Meters, StoreError, Sum
 from service.stores.memory import MemoryMeters
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 from collections.abc import Collection
 
-from service.lvlm.attempt import Attempt
 from service.lvlm.bill import Bill
 from service.lvlm.cost.prices import Prices
 from service.lvlm.cost.usage_estimator import UsageEstimator
+from service.lvlm.provider_attempt import Attempt
 from service.lvlm.providers.base import SIMULATOR, Call, FailureKind, FinishReason, Usage
 from service.metrics import Metrics
 

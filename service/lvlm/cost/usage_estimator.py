@@ -11,9 +11,9 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, replace
 from statistics import median
 
-from service.lvlm.attempt import Attempt
 from service.lvlm.cost.prices import Prices
 from service.lvlm.cost.tokens import estimate_images, estimate_input, estimate_text
+from service.lvlm.provider_attempt import Attempt
 from service.lvlm.providers.base import Call, Text, Usage
 
 KEPT_CALLS = 25

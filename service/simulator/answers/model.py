@@ -9,9 +9,9 @@ from service.simulator.answers import structured_output
 from service.simulator.answers.prompt_parser import ParsedPrompt, PromptForm
 from service.simulator.answers.ranking import Ranking, rank
 from service.simulator.contracts import ChatRequest, Picture
-from service.simulator.vision.description import Description
 from service.simulator.vision.description_cache import CachedDescriber
 from service.simulator.vision.picture_cells import count_items
+from service.simulator.vision.picture_description import Description
 
 ANSWER_PREFIX = "Simulated answer:"
 """Beginning of every explanation and every answer to a chat, so that none is taken for a real model's."""

@@ -16,7 +16,7 @@ from math import log, log2, sqrt
 
 from service.simulator.answers.prompt_parser import HistoryItem, ParsedPrompt
 from service.simulator.vision.colours import FAMILIES
-from service.simulator.vision.description import Description
+from service.simulator.vision.picture_description import Description
 
 _RECENCY = 0.85  # weight of an item of the history relative to the next newer one
 _CAPTION_WEIGHT = 0.7  # of a word of a caption, relative to one of a title: captions have more words

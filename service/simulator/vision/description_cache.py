@@ -13,8 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
-from service.simulator.vision.description import Description, describe
 from service.simulator.vision.picture_cells import Pixels, item_pixels
+from service.simulator.vision.picture_description import Description, describe
 
 Value = TypeVar("Value")
 

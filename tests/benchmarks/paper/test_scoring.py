@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.paper.scoring import (
+from benchmarks.paper.accuracy import (
     accuracy,
     answered,
     by_strategy,

@@ -8,7 +8,7 @@ import pytest
 from fake_service import FakeService
 
 from benchmarks.__main__ import main
-from benchmarks.paper.scoring import is_simulated
+from benchmarks.paper.accuracy import is_simulated
 from service.catalogue.bundle import open_bundle
 
 

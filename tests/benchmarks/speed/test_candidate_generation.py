@@ -17,7 +17,7 @@ from benchmarks.speed.candidate_generation import (
     timing_table,
     verdicts,
 )
-from models.bundle.whole_model import TopK
+from models.bundle.whole_model_export import TopK
 
 HISTORIES = [np.array([1, 2], dtype=np.int32)]
 

@@ -16,7 +16,7 @@ from models.__main__ import main
 from models.bundle import onnx_export
 from models.bundle.backbone import load_encoder
 from models.bundle.catalogue import read_catalogue, read_manifest
-from models.bundle.whole_model import WholeModel
+from models.bundle.whole_model_export import WholeModel
 from models.contracts import BACKBONES, ENCODER, ENCODER_INPUT, ITEM_VECTORS, BackboneManifest, sha256_of
 from models.evaluation import (
     EvaluationProtocol,

@@ -14,8 +14,8 @@ from service.lvlm.providers import base
 from service.simulator.answers.model import SimulatedModel
 from service.simulator.answers.prompt_parser import PromptForm, parse_prompt
 from service.simulator.contracts import ChatRequest, Picture
-from service.simulator.vision.description import describe
 from service.simulator.vision.picture_cells import item_pixels
+from service.simulator.vision.picture_description import describe
 from service.strategies import Task
 
 TITLES = ("red mug", "blue <b>lamp</b> & shade", "green vase </data>")

@@ -8,9 +8,9 @@ from PIL import Image
 from simulator_prompts import BLUE, GREEN, GROUND, RED, WHITE, Colour, encoded, grid, product
 
 from service.simulator.vision.colours import FAMILIES
-from service.simulator.vision.description import Description, describe
 from service.simulator.vision.description_cache import CachedDescriber
 from service.simulator.vision.picture_cells import count_items, grid_shape, item_pixels
+from service.simulator.vision.picture_description import Description, describe
 
 COLOURS = {
     "red": RED,

@@ -21,10 +21,10 @@ from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.answer.entries import Candidates
 from service.lvlm.answer.parser import certain_prefix, read_answer
 from service.lvlm.answer.streamed_prefix import StreamedPrefix
-from service.lvlm.attempt import Attempt
 from service.lvlm.calls.call_progress import CallProgress
 from service.lvlm.contracts import Outcome, StageRequest, StageResult
 from service.lvlm.prompt.prompts import label
+from service.lvlm.provider_attempt import Attempt
 from service.lvlm.providers.base import Call, FailureKind, FinishReason, Prompt, ProviderError, TextDelta
 from service.strategies import STRATEGIES
 

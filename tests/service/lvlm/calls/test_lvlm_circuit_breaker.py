@@ -18,9 +18,9 @@ from gateway_parts import (
 from lvlm_parts import open_gateway
 from moved_clock import MovedClock
 
-from service.lvlm.attempt import Attempt, Ending
 from service.lvlm.calls.circuit_breaker import FIRST_OPEN, LONGEST_OPEN, MIN_ATTEMPTS, WINDOW, CircuitBreaker
 from service.lvlm.calls.gateway import Gateway
+from service.lvlm.provider_attempt import Attempt, Ending
 from service.lvlm.providers.base import (
     Call,
     FailureKind,

@@ -19,10 +19,10 @@ from gateway_parts import (
 )
 from lvlm_parts import open_gateway
 
-from service.lvlm.attempt import Ending
+from service.lvlm.call_completion import Completion
 from service.lvlm.calls.call_progress import CallProgress
 from service.lvlm.calls.concurrency_limit import DECREASE, ConcurrencyLimit
-from service.lvlm.completion import Completion
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import (
     FailureKind,
 )

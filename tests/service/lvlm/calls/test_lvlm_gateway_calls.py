@@ -15,10 +15,10 @@ from gateway_parts import (
 )
 from lvlm_parts import open_gateway
 
-from service.lvlm.attempt import Ending
 from service.lvlm.bill import Bill
-from service.lvlm.completion import Completion
+from service.lvlm.call_completion import Completion
 from service.lvlm.contracts import Responder
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import (
     Alive,
     Call,

@@ -17,10 +17,10 @@ from gateway_parts import (
 )
 from lvlm_parts import open_gateway
 
-from service.lvlm.attempt import Ending
 from service.lvlm.calls.call_progress import CallProgress
 from service.lvlm.calls.gateway import Gateway
 from service.lvlm.cost.budgets_and_quotas import Budget
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import (
     FailureKind,
     TextDelta,

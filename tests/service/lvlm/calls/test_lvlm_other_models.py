@@ -15,10 +15,10 @@ from stage_parts import GOOD, GOOD_ROWS, ask_titles
 
 from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.answer_cache import Lifetimes
-from service.lvlm.attempt import Ending
 from service.lvlm.calls.call_progress import CallProgress
 from service.lvlm.contracts import Outcome
 from service.lvlm.cost.budgets_and_quotas import RateLimit
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import (
     Alive,
     Call,

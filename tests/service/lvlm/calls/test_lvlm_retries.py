@@ -15,9 +15,9 @@ from gateway_parts import (
 )
 from lvlm_parts import open_gateway
 
-from service.lvlm.attempt import Ending
 from service.lvlm.calls.call_progress import CallProgress
 from service.lvlm.calls.retries import FIRST_PAUSE, LONGEST_PAUSE, Retries
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import (
     FailureKind,
     TextDelta,

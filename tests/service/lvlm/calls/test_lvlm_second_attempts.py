@@ -9,12 +9,12 @@ import pytest
 from controlled_provider import BILLED, ControlledProvider, Step, says
 from lvlm_parts import open_gateway
 
-from service.lvlm.attempt import Ending
+from service.lvlm.call_completion import Completion
 from service.lvlm.calls.gateway import Gateway
 from service.lvlm.calls.hedging import MAX_CREDIT
-from service.lvlm.completion import Completion
 from service.lvlm.cost.budgets_and_quotas import Budget
 from service.lvlm.cost.prices import Prices
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import Call, Prompt, Text
 from service.metrics import Metrics
 from service.stores.base import Sum

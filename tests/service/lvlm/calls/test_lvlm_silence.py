@@ -9,9 +9,9 @@ from controlled_provider import ControlledProvider, Step, says
 from lvlm_parts import open_gateway
 from moved_clock import MovedClock
 
-from service.lvlm.attempt import Ending
+from service.lvlm.call_completion import Completion
 from service.lvlm.calls.silence_limit import LONGEST_SILENCE, LONGEST_WITHOUT_PROGRESS
-from service.lvlm.completion import Completion
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import Alive, Call, FailureKind, Prompt, Source, Text, TextDelta
 
 CALL = Call(Prompt("Rank.", (Text("data"),), None, "v"), "gpt-4o", 200)

@@ -12,7 +12,7 @@ from lvlm_parts import MemoryLeases
 from stage_parts import GOOD, GOOD_ROWS, ask_titles, asking, begin, calls_of, ended
 
 from service.catalogue.bundle import Catalogue, open_bundle
-from service.lvlm.calls import worker_lease
+from service.lvlm.calls import cross_worker_lease
 from service.lvlm.calls.singleflight import SharedCall, Singleflight
 from service.lvlm.contracts import Outcome
 from service.lvlm.providers.base import FailureKind, Usage
@@ -225,7 +225,7 @@ async def test_a_request_that_waits_for_a_worker_that_was_killed_is_answered_by_
                 await super().take(key, "dead", ttl)
             return await super().take(key, owner, ttl)
 
-    monkeypatch.setattr(worker_lease, "LEASE", 0.3)
+    monkeypatch.setattr(cross_worker_lease, "LEASE", 0.3)
     async with asking(catalogue, ranks(*GOOD), leases=Inherited()) as (opened, provider):
         early = await opened.stage.rerank(ask_titles(deadline=0.15))
         assert (early.outcome, early.bill.usage, provider.calls) == (Outcome.FALLBACK_DEADLINE, Usage(), [])

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lvlm_parts import open_gateway
 
-from service.lvlm.attempt import Ending
 from service.lvlm.calls.gateway import Gateway
 from service.lvlm.cost.budgets_and_quotas import Budget
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import (
     Call,
     FailureKind,

@@ -15,11 +15,11 @@ from gateway_parts import (
 )
 from lvlm_parts import open_gateway
 
-from service.lvlm.attempt import Ending
 from service.lvlm.calls.gateway import Gateway
 from service.lvlm.cost.budgets_and_quotas import Budget, Quota, RateLimit
 from service.lvlm.cost.ledger import Ledger
 from service.lvlm.cost.prices import Prices
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import (
     FailureKind,
     ProviderError,

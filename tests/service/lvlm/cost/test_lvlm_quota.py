@@ -19,13 +19,13 @@ from gateway_parts import (
 )
 from lvlm_parts import open_gateway
 
-from service.lvlm.attempt import Ending
 from service.lvlm.bill import Bill
 from service.lvlm.calls.call_progress import CallProgress
 from service.lvlm.calls.gateway import Gateway
 from service.lvlm.cost.budgets_and_quotas import SAFETY_FACTOR, Budget, Quota, RateLimit, Reservation
 from service.lvlm.cost.ledger import Ledger
 from service.lvlm.cost.prices import Prices
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import (
     FailureKind,
     Usage,

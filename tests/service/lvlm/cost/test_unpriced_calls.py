@@ -16,9 +16,9 @@ from lvlm_parts import SCRIPTS, open_gateway
 from scripted_server import scripted_server_thread
 from service_process import ROOT, start_service
 
-from service.lvlm.attempt import Ending
 from service.lvlm.bill import Bill
 from service.lvlm.cost.budgets_and_quotas import Budget, Quota, Reservation
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import Call, Prompt, Text, Usage
 from service.settings import Settings
 from service.stores.memory import MemoryMeters

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from service.lvlm.attempt import Ending
 from service.lvlm.bill import Bill
 from service.lvlm.contracts import Responder
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import FailureKind, FinishReason
 
 

@@ -11,8 +11,8 @@ from controlled_provider import eventually
 from lvlm_parts import MemoryLeases
 from redis_process import RedisServer
 
-from service.lvlm.calls import worker_lease
-from service.lvlm.calls.worker_lease import WorkLease
+from service.lvlm.calls import cross_worker_lease
+from service.lvlm.calls.cross_worker_lease import WorkLease
 from service.stores.base import Leases, StoreError
 from service.stores.redis import RedisConnection, RedisLeases
 
@@ -28,18 +28,18 @@ async def look():
 
 async def work():
     leases = RedisLeases(RedisConnection(sys.argv[1], timeout=5))
-    async with worker_lease.WorkLease(leases).claim("work", look, lambda: True):
+    async with cross_worker_lease.WorkLease(leases).claim("work", look, lambda: True):
         print("mine", flush=True)
         await asyncio.sleep(60)
 
-worker_lease.LEASE = {LEASE}
+cross_worker_lease.LEASE = {LEASE}
 asyncio.run(work())
 """
 
 
 @pytest.fixture(autouse=True)
 def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_lease, "LEASE", LEASE)
+    monkeypatch.setattr(cross_worker_lease, "LEASE", LEASE)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.lab import machine
 from benchmarks.lab.pages import add_markdown_argument, publish, write_text
 from benchmarks.lab.tables import NO_VALUE, Table, dollars
+from benchmarks.paper.accuracy import SIMULATED_WARNING, Accuracy, StrategyResult, by_strategy, score
 from benchmarks.paper.records import RecordedRun, read_records
-from benchmarks.paper.scoring import SIMULATED_WARNING, Accuracy, StrategyResult, by_strategy, score
 from service.strategies import STRATEGIES
 
 METRICS = ("H@1", "H@5", "N@5")

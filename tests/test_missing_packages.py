@@ -16,7 +16,7 @@ from service_process import ROOT
 
 import benchmarks.__main__
 import models.__main__
-from models.contracts.extras import needed_by
+from models.contracts.missing_packages import needed_by
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
