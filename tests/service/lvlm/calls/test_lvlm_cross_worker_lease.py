@@ -20,7 +20,7 @@ LEASE = 2.0
 
 WORKER = f"""
 import asyncio, sys
-from service.lvlm.calls import worker_lease
+from service.lvlm.calls import cross_worker_lease
 from service.stores.redis import RedisConnection, RedisLeases
 
 async def look():
