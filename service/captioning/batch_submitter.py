@@ -104,6 +104,7 @@ class BatchSubmitter:
             except NoCaptionError as error:
                 self._backlog.fail(rows, error)
                 continue
+            # An estimate can be too low, and the budget must hold: it counts with a margin.
             committed_usd += CAUTION * (self._expected(call).cost_usd or 0.0)
             if self._budget is not None and self._backlog.progress.cost_usd + committed_usd > self._budget:
                 self.over_budget = True

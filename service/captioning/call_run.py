@@ -115,7 +115,7 @@ class CallRun:
         call = await backlog.call(rows)
         # An estimate can be too low, and the budget must hold: it is reserved with a margin.
         expected_usd = CAUTION * (self._gateway.expected(backlog.captioner.provider, call).cost_usd or 0.0)
-        if not await self._affordable(expected_usd):
+        if not await self._affordable(expected_usd):  # later images may be cheaper, but the run stops here
             self.stopping = self.over_budget = True
             return
         self._reserved_usd += expected_usd
