@@ -1,4 +1,4 @@
-"""``POST /recommend`` with backbones that have no encoder: user vectors, counts and chance."""
+"""Tests ``POST /recommend`` with backbones without an encoder: graph and count families."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -72,7 +72,7 @@ def test_a_user_selects_a_graph_models_vector_beside_a_given_history(client: htt
     assert ids_of(recommend(client, "graph", user_id="u2", history=[], k=2)) == ["I002", "I006"]
 
 
-def test_a_stranger_is_ranked_by_the_mean_of_the_history_and_told_so(client: httpx.Client) -> None:
+def test_an_unknown_user_is_ranked_by_the_mean_of_the_history_with_a_warning(client: httpx.Client) -> None:
     for body in ({"history": ["I000"]}, {"user_id": "stranger", "history": ["I000"]}):
         answer = recommend(client, "graph", k=2, **body)
         assert ids_of(answer) == ["I016", "I032"]
