@@ -40,6 +40,7 @@ def _problem_with_items(item_ids: list[str], k: int, left_out: Collection[str]) 
         return f"{len(item_ids)} items in place of {k}"
     if len(set(item_ids)) != k:
         return "an item comes twice"
+    # Sorted, so that the same wrong answer has the same message: Locust counts failures by message.
     seen = sorted(set(item_ids) & set(left_out))
     return f"the answer repeats {seen[0]} of the history" if seen else None
 

@@ -108,7 +108,9 @@ class Visitor(HttpUser):
     def take(self, item_ids: list[str]) -> None:
         """Sends events; from now on these items must not be recommended to this user."""
         batch = [
-            {"user_id": self.user_id, "item_id": item_id, "timestamp": 1_700_000_000} for item_id in item_ids
+            # One time for all: events of one second keep the order in which they are sent.
+            {"user_id": self.user_id, "item_id": item_id, "timestamp": 1_700_000_000}
+            for item_id in item_ids
         ]
         with self.client.post(
             "/events", json={"events": batch}, name="/events", catch_response=True

@@ -98,6 +98,7 @@ def _checked_weights(name: str, weights: Any) -> dict[str, float]:
         weights.values()
     ):
         raise ScenarioError(f"the scenario {name}: weights are numbers of at least 0, not all of them 0")
+    # A weight of 0 leaves a strategy out.
     return {strategy: float(weight) for strategy, weight in weights.items() if weight > 0}
 
 

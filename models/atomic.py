@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Gives a folder to fill, which takes its real name when the block ends without an error.
+    """Yields an empty folder, which takes its real name when the block ends without an error.
 
     Args:
         target: path of the finished folder. A folder that is there is replaced at the end of the block, and

@@ -9,7 +9,7 @@ class ServiceError(Exception):
     Attributes:
         status: HTTP status code.
         title: title of the problem document, the same for every occurrence of the type.
-        detail: what is wrong this time and what to do.
+        detail: sentence about what is wrong this time and what to do.
         retry_after: seconds after which the client may try again, sent as ``Retry-After``; None if unknown.
     """
 

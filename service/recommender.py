@@ -60,7 +60,7 @@ class RecommendationRequest:
         backbone: name of the backbone that makes the candidates; None for the strategy's default.
         provider: configured name of the LVLM's provider; None for the default.
         model: model of that provider; None for its default.
-        modality: what the raw view shows of an item.
+        modality: parts of an item that the raw view shows.
         image_mode: arrangement of the history's images: one grid, one strip, or each by itself.
         form: form of the prompt: short labels, or the paper's titles.
         cache: use of the answer cache.
@@ -172,7 +172,7 @@ class _Reranking:
     """One request to the LVLM stage, and what of its result has been passed on already.
 
     Attributes:
-        recommendation: the candidate model's answer, which the LVLM's order goes into.
+        recommendation: recommendation with the candidate model's order, which the LVLM's result is added to.
         history: item rows, oldest first; at least one.
         provider: configured name of the LVLM's provider.
         model: model of that provider.
@@ -215,7 +215,7 @@ class Recommender:
         *,
         deadline: float,
     ) -> None:
-        """Keeps the parts; ``deadline`` is in seconds, for requests that do not bring their own."""
+        """Takes the parts; ``deadline`` is in seconds, for requests without one of their own."""
         self._lvlms = lvlms
         self._histories = histories
         self._executor = executor

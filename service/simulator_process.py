@@ -68,7 +68,7 @@ def _simulator_url(process: subprocess.Popen[str]) -> str:
         selector.register(process.stdout, selectors.EVENT_READ)
         line = process.stdout.readline() if selector.select(START_SECONDS) else ""
     try:
-        return str(json.loads(line)["url"])
+        return str(json.loads(line)["url"])  # an empty line: nothing came in time, or the process has ended
     except (ValueError, KeyError, TypeError):
         raise ConfigurationError(
             "the simulator did not start: `python -m service.simulator` shows why; or set MSR_SIMULATOR_URL"

@@ -30,7 +30,7 @@ class Strategy:
     Attributes:
         name: name in requests, answers and metric labels.
         view: description of the history's items: ``raw`` (title, image) or ``enhanced`` (title, caption).
-        task: what the LVLM does with the candidates.
+        task: task of the LVLM.
         backbone_view: text view of the backbone that makes the candidates unless the request names one.
     """
 

@@ -1,4 +1,4 @@
-"""What `make` installs: the constraints hold no CUDA, and a user who would download it is told before."""
+"""Tests what `make` installs: the constraints hold no CUDA, and a user is warned before it is downloaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each door is tried in an interpreter that cannot import what an extra, or the service itself, brings."""
+"""Tests every command in an interpreter that cannot import what an extra, or the service itself, needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clock that tests move: exact, quick, and still while there is something to do."""
+"""Tests the clock that tests move: it is exact, and stands still while there is something to do."""
 
 from __future__ import annotations
 

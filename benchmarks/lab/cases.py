@@ -59,7 +59,7 @@ class Cohort:
         self._users = tuple(histories.users)
         # An array of item rows per user. The offsets begin with 0 and end with the total, which split() adds.
         self._histories: list[Rows] = np.split(histories.item_rows, histories.offsets[1:-1])
-        examples = leave_one_out(self._histories).test
+        examples = leave_one_out(self._histories).test  # users with three items or more
         if not examples:
             raise BenchmarkError("no user of this bundle has three interactions: there is nothing to replay")
         # The cases come in the order of the examples, not in that of the sample.

@@ -130,7 +130,7 @@ class _Connection(asyncio.Protocol):
             return
         self._buffer.clear()  # one request under way, so nothing of another answer can follow
         now = time.perf_counter()
-        if head.startswith(b"http/1.1 200"):
+        if head.startswith(b"http/1.1 200"):  # in lower case, as the whole head is now
             self.latencies.append(now - self._sent)
         else:
             self.errors += 1

@@ -91,4 +91,5 @@ def samples(text: str, prefixes: tuple[str, ...]) -> Samples:
 
 def added(before: Samples, after: Samples) -> Samples:
     """Subtracts two scrapes sample by sample; a series that is new in the later one began at 0."""
+    # Counters and histograms only grow, so no series of the earlier scrape is missing later.
     return {key: value - before.get(key, 0.0) for key, value in after.items()}

@@ -72,7 +72,7 @@ def url_of(port: int) -> str:
 
 def free_port() -> int:
     """Finds a TCP port of the loopback interface that is not in use; another process may still take it."""
-    with socket.socket() as probe:
+    with socket.socket() as probe:  # port 0 makes the system choose one
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 

@@ -89,6 +89,7 @@ class SimulatorControl:
         """
         return int(json.loads(self._send("GET", "/health"))["peak_in_flight"])
 
+    # Synchronous: it is called between measurements, when nothing else has to go on.
     def _send(self, method: str, path: str, content: object = None) -> bytes:
         data = None if content is None else json.dumps(content).encode()
         request = urllib.request.Request(  # noqa: S310 - our own server

@@ -33,7 +33,7 @@ def wilson(hits: int, total: int) -> Interval:
     return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
 
 
-def bootstrap_mean(values: ArrayLike, resamples: int = 2000, seed: int = 0) -> Interval:
+def bootstrap_mean(values: ArrayLike, resamples: int = 2000) -> Interval:
     """Computes the 95 % percentile bootstrap interval of a mean (Efron 1979).
 
     A metric at 5 has only six possible values per user. So the resampling draws how often each value occurs,
@@ -42,7 +42,6 @@ def bootstrap_mean(values: ArrayLike, resamples: int = 2000, seed: int = 0) -> I
     Args:
         values: one number per user.
         resamples: number of bootstrap samples.
-        seed: seed of the resampling; the same seed gives the same interval.
 
     Raises:
         ValueError: there are no values.
@@ -52,7 +51,8 @@ def bootstrap_mean(values: ArrayLike, resamples: int = 2000, seed: int = 0) -> I
     if not total:
         raise ValueError("no values to resample")
     # [resamples, distinct values]: how often each value occurs in each resample.
-    draws = np.random.default_rng(seed).multinomial(total, counts / total, size=resamples)
+    # A fixed seed: the same values have the same interval in every run.
+    draws = np.random.default_rng(0).multinomial(total, counts / total, size=resamples)
     # [resamples, distinct] @ [distinct] -> [resamples]: the mean of each resample.
     low, high = np.quantile(draws @ distinct / total, (0.025, 0.975))
     return float(low), float(high)

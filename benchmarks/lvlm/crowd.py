@@ -109,7 +109,7 @@ def verdicts(crowd: Crowd, rounds: Sequence[CrowdResult]) -> list[CrowdCheck]:
     if crowd.together:
         said.append(_always("calls in flight at one moment", crowd.clients, [seen.peak for seen in rounds]))
     if crowd.limit:
-        # The two limits are the only ones, so identity tells them apart.
+        # There are only two limits, of which one is on the lateness.
         held = _lateness(rounds) if crowd.limit is LATE else _memory(rounds)
         said.append(CrowdCheck(crowd.limit.verdict(held), not crowd.limit.broken_by(held)))
     return said

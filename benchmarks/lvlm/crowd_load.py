@@ -108,6 +108,7 @@ def measure(bundle: Path, crowd: Crowd, bodies: Sequence[bytes]) -> CrowdResult:
         BenchmarkError: a server does not start, or an answer is no 200.
     """
     pace = ["--ttft", str(crowd.first_token), "--tokens-per-second", str(TOKENS_PER_SECOND)]
+    # With several workers the main process only supervises: its memory says nothing.
     alone = crowd.settings.get("MSR_WORKERS", "1") == "1"
     with (
         running_simulator(*pace) as simulator,

@@ -32,7 +32,7 @@ from service.lvlm.cost.prices import Prices
 from service.lvlm.cost.tokens import Tiles
 from service.lvlm.prompt import history_picture
 
-FORMS: tuple[Form, ...] = ("label", "paper")
+FORMS: tuple[Form, ...] = ("label", "paper")  # the ratios below read label / paper
 MODES: tuple[ImageMode, ...] = ("grid", "strip")
 """Arrangements of a history's images: the service's, and the paper's."""
 FIRST_TOKEN, TOKENS_PER_SECOND = 0.6, 60

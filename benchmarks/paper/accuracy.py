@@ -142,6 +142,7 @@ def score(strategy: str, records: Sequence[Record]) -> StrategyResult:
     """
     # Failures are in it as misses, and stay in the denominator.
     own = [strategy_rank(record) for record in records]
+    # Ranks of the answers in which the strategy ranked anything: the lenient denominator.
     usable = [rank for rank, record in zip(own, records, strict=True) if answered(record)]
     calls = [record["lvlm"] for record in records if record.get("lvlm")]
     backbones = [record["backbone"] for record in records if record.get("backbone")]

@@ -160,11 +160,11 @@ def summarise(strategy: str, replies: Sequence[Reply], added: HistogramTotal) ->
     )
 
 
-def paper_seconds(path: Path = PAPER) -> dict[str, float]:
+def paper_seconds() -> dict[str, float]:
     """Reads the paper's seconds per user by strategy, as far as they are certain."""
     return {
         name: float(entry["seconds"])
-        for name, entry in tomllib.loads(path.read_text(encoding="utf-8")).items()
+        for name, entry in tomllib.loads(PAPER.read_text(encoding="utf-8")).items()
     }
 
 
@@ -232,7 +232,7 @@ async def _measure_one(
         await ask(case)
     # The observations that are added after this scrape are the measurement.
     before = await _settled(client, strategy)
-    replies = [await ask(case) for case in cases]
+    replies = [await ask(case) for case in cases]  # one after the other
     after = await _observed(client, strategy, before.count + len(replies))
     return summarise(strategy, replies, after.since(before))
 

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Replays; returns the exit code, 1 when the file holds a request that failed.
+    """Sends all requests and records the answers; returns the exit code, 1 when a request failed.
 
     Raises:
         BenchmarkError: the bundle, the service or the file of records is not usable, or the service refuses
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     cases = Cohort(bundle.catalogue, protocol, arguments.users, arguments.seed)
     with RecordFile(arguments.out, _header(arguments, bundle, protocol, len(cases))) as records:
         asyncio.run(_replay(arguments, bundle, cases, records))
-    if records.failures:
+    if records.failures:  # of this run and of the ones that it continues
         tqdm.write(f"{records.failures} requests failed: they are in {arguments.out} and count as misses")
     tqdm.write(
         f"{len(records.finished)} answers in {arguments.out}; `python -m benchmarks score {arguments.out}`"

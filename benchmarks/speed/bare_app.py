@@ -17,13 +17,16 @@ from service.candidates.sequence import SequenceModel
 from service.catalogue.bundle import open_bundle
 from service.executor import BoundedExecutor
 
+THREADS, QUEUE = 2, 128
+"""Threads of the executor, as in the service, and calls that may wait for one; further calls are refused."""
 
-def create_bare_app(bundle_folder: Path, backbone: str, threads: int = 2, queue: int = 128) -> FastAPI:
-    """Makes the app. Threads and queue have the service's defaults."""
+
+def create_bare_app(bundle_folder: Path, backbone: str) -> FastAPI:
+    """Makes the app."""
     bundle = open_bundle(bundle_folder)
     items, rows = bundle.catalogue.items, bundle.catalogue.rows
     model = SequenceModel(bundle.backbones[backbone])
-    executor = BoundedExecutor(threads, queue)
+    executor = BoundedExecutor(THREADS, QUEUE)
     # Without an OpenAPI document, which is not measured.
     app = FastAPI(openapi_url=None)
 

@@ -84,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     bundle = bundle_of(arguments)
     backbone = _backbone(bundle, arguments.backbone)
+    # Histories of real test users, the same for both servers.
     bodies = [
         {"history": list(case.history[-K:]), "k": K}
         for case in Cohort(bundle.catalogue, EvaluationProtocol(), 200, seed=1)

@@ -43,6 +43,7 @@ class ShortRun:
     figures: tuple[Figure, ...]
 
 
+# Each run takes some seconds, so that 15 pairs of all of them take a quarter of an hour.
 SHORT_RUNS = {
     "http": ShortRun(
         ("--connections", "32", "--rounds", "1", "--seconds", "3"),

@@ -30,6 +30,10 @@ TOLERANCE = 1e-4
 fails."""
 
 
+HISTORIES_PER_LENGTH = 3
+"""Number of histories of each length that both runtimes are compared on, at most."""
+
+
 class ExportError(ModelsError):
     """A backbone cannot be served: its encoder disagrees with torch, or its vectors are unusable."""
 
@@ -127,11 +131,12 @@ def check_vectors(item_vectors: Floats, user_vectors: Floats, users: int) -> Non
         raise ExportError("a vector is not a number: train again with a lower learning rate")
 
 
-def sample_histories(histories: Sequence[Rows], length: int, each: int = 3) -> Iterator[Rows]:
+def sample_histories(histories: Sequence[Rows], length: int) -> Iterator[Rows]:
     """Yields, for every n from 1 to L, the last n items of some histories that are long enough."""
     for n in range(1, length + 1):
         long_enough = [history for history in histories if len(history) >= n]
-        for history in long_enough[:: max(1, len(long_enough) // each)][:each]:
+        stride = max(1, len(long_enough) // HISTORIES_PER_LENGTH)
+        for history in long_enough[::stride][:HISTORIES_PER_LENGTH]:
             yield history[-n:]
 
 

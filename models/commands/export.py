@@ -38,6 +38,7 @@ def run(args: Namespace) -> str:
         catalogue = write_catalogue(dataset, args.bundle)
         lines.append(f"catalogue  {catalogue.dataset}: {catalogue.items:,} items, {catalogue.users:,} users")
     manifest = write_backbone(source, args.bundle, args.name)
+    # Megabytes, 10^6 bytes.
     size = sum(f.stat().st_size for f in (args.bundle / BACKBONES / manifest.name).iterdir()) / 1e6
     checked = "; ONNX agrees with torch" if ENCODER in manifest.sha256 else ""
     test = manifest.metrics["test"]

@@ -32,6 +32,7 @@ from typing import Any, Literal
 SCHEMA_VERSION = 1
 """Version of the bundle format that this code writes; a bundle of another version is refused."""
 
+# Names of folders and files; the docstring above has the tree.
 CATALOGUE = "catalogue"
 BACKBONES = "backbones"
 MANIFEST = "manifest.json"
@@ -43,6 +44,7 @@ CAPTIONS = "captions"
 ITEM_VECTORS = "item_vectors.npy"
 ENCODER = "encoder.onnx"
 USER_VECTORS = "user_vectors.npy"
+# Names of the ONNX graph's input and output.
 ENCODER_INPUT = "history"
 ENCODER_OUTPUT = "user_vector"
 
@@ -145,15 +147,15 @@ class CatalogueManifest:
         return _digest(self.sha256)
 
     def to_json(self) -> dict[str, Any]:
-        """The contents of ``manifest.json``."""
+        """Returns the JSON of ``manifest.json``."""
         return {**asdict(self), "version": self.version}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> CatalogueManifest:
-        """Read a manifest.
+        """Makes a manifest of the JSON of ``manifest.json``.
 
         Raises:
-            BundleError: made by another schema version, or a field is missing.
+            BundleError: the schema version is another one, or a field is missing.
         """
         manifest: CatalogueManifest = _manifest(cls, record, "the catalogue")
         return manifest
@@ -206,15 +208,15 @@ class BackboneManifest:
         return _digest(self.sha256)
 
     def to_json(self) -> dict[str, Any]:
-        """The contents of ``manifest.json``."""
+        """Returns the JSON of ``manifest.json``."""
         return {**asdict(self), "version": self.version}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> BackboneManifest:
-        """Read a manifest.
+        """Makes a manifest of the JSON of ``manifest.json``.
 
         Raises:
-            BundleError: made by another schema version, or a field is missing.
+            BundleError: the schema version is another one, or a field is missing.
         """
         manifest: BackboneManifest = _manifest(cls, record, "the backbone")
         if manifest.text_view not in ("raw", "enhanced"):
@@ -242,11 +244,12 @@ def _manifest(cls: type[Any], record: Mapping[str, Any], what: str) -> Any:
             f"{what} has schema version {found!r} and this code reads {SCHEMA_VERSION}: "
             "export it again with this version of msr-serve"
         )
+    # Fields that this version does not know are ignored, but none may be missing.
     names = {f.name for f in fields(cls)}
     missing = sorted(names - record.keys())
     if missing:
         raise BundleError(f"{what}'s manifest lacks {', '.join(missing)}: export it again")
     values = {key: value for key, value in record.items() if key in names}  # "version" is computed
     if "modalities" in values:
-        values["modalities"] = tuple(values["modalities"])
+        values["modalities"] = tuple(values["modalities"])  # JSON has lists alone
     return cls(**values)

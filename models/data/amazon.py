@@ -37,7 +37,7 @@ CORE = 5
 
 
 def recognises(folder: Path) -> bool:
-    """Tells whether the folder has this layout."""
+    """Returns whether the folder has this layout."""
     return bool(_files(folder, "reviews") and _files(folder, "meta"))
 
 

@@ -37,7 +37,7 @@ NEGATIVE_SAMPLES = "negative_samples.txt"
 
 
 def recognises(folder: Path) -> bool:
-    """Tells whether the folder has this layout."""
+    """Returns whether the folder has this layout."""
     return all((folder / name).is_file() for name in (DATAMAPS, ITEM2SIDE, SEQUENTIAL))
 
 

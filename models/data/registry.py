@@ -17,7 +17,7 @@ class Layout:
 
     Attributes:
         looks_like: description of its files, for the message when no layout fits.
-        recognises: function that tells whether a folder has this layout.
+        recognises: function of a folder to whether it has this layout.
         read: function of folder, name or None, and photos folder or None; it returns the data set.
     """
 

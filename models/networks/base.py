@@ -47,7 +47,7 @@ class Network(nn.Module, ABC):
         config_type: subclass of ``Config`` with the family's own sections.
     """
 
-    config_type: ClassVar[type[Config]]
+    config_type: ClassVar[type[Config]]  # what training.config builds from a TOML file of this family
 
     @abstractmethod
     def __init__(self, config: Config, data: TrainingData) -> None:
@@ -147,7 +147,7 @@ class LearningNetwork(Network):
 
         Args:
             batch: one of ``batches``, on the network's device.
-            generator: the one given to ``batches``, to draw negatives from.
+            generator: generator that ``batches`` was given, to draw negatives from.
         """
 
     def optimiser(self) -> torch.optim.Optimizer:

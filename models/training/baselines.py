@@ -60,6 +60,7 @@ class Pop:
 
 def baseline_metrics(dataset: Dataset, protocol: EvaluationProtocol) -> dict[str, dict[str, float]]:
     """Computes H@1, H@5 and N@5 of Random and Pop on the test part, as shares of one."""
+    # The same candidates as those that networks are measured on.
     test, items = leave_one_out(dataset.histories).test, len(dataset.items)
     candidates = candidate_matrix(test, dataset.histories, items, protocol)
     scores: dict[str, ScoreFunction] = {

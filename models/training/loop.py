@@ -53,7 +53,6 @@ def train(
     dataset: Dataset,
     run: Run,
     device: torch.device,
-    protocol: EvaluationProtocol | None = None,
 ) -> dict[str, Any]:
     """Trains until validation N@5 stops rising, then measures the best weights.
 
@@ -66,10 +65,9 @@ def train(
         dataset: items and complete histories; the last two items of a user are never trained on.
         run: folder of checkpoints, log and result.
         device: device to compute on.
-        protocol: seed and number of sampled candidates.
 
     Returns:
-        The result as kept in the run: metrics of validation and test, epochs, seconds per epoch.
+        The result as stored in the run: metrics of validation and test, epochs, seconds per epoch.
 
     Raises:
         TrainingError: there is nothing to learn from, or the loss is not a number.
@@ -78,7 +76,7 @@ def train(
     if finished is not None:
         network.to(device).load_state_dict(run.best(device))
         return finished  # nothing is computed again
-    protocol = protocol or EvaluationProtocol()
+    protocol = EvaluationProtocol()
     split = leave_one_out(dataset.histories)
     if not split.validation or max(map(len, split.training)) < 2:
         raise TrainingError(f"{dataset.name} has no user with enough items to train and validate on")

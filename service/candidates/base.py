@@ -24,7 +24,7 @@ class CandidateModel(ABC):
         """What the model is and how it was trained."""
 
     def knows(self, user: int | None) -> bool:
-        """Tells whether the model can recommend to this user without a history."""
+        """Returns whether the model can recommend to this user without a history."""
         return False
 
     def warnings(self, user: int | None) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ def best_rows(
         k: number of rows, at least 1.
         exclude: item rows to leave out.
     """
-    if exclude:
+    if exclude:  # in place: a copy of all scores would cost as much as the selection
         scores[np.asarray(exclude)] = -np.inf
     k = min(k, len(scores))
     # A selection in linear time, then a sort of k items alone; of equal scores at the edge any is selected.

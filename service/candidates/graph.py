@@ -24,7 +24,7 @@ class GraphModel(VectorModel):
     """
 
     def __init__(self, backbone: Backbone) -> None:
-        """Keeps the vectors.
+        """Reads the vectors.
 
         Args:
             backbone: backbone of an open bundle, with user vectors.
@@ -34,7 +34,7 @@ class GraphModel(VectorModel):
         self._user_vectors = np.asarray(backbone.user_vectors)  # [users, d]
 
     def knows(self, user: int | None) -> bool:
-        """Tells whether the user has a vector: all users of the bundle have one."""
+        """Returns whether the user has a vector: all users of the bundle have one."""
         return user is not None
 
     def warnings(self, user: int | None) -> tuple[str, ...]:

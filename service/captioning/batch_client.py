@@ -88,11 +88,11 @@ class BatchClient:
 
     async def back_off(self, error: ProviderError, attempt: int) -> None:
         """Waits as long as the provider asks for, else 2, 4, 8, … seconds."""
-        await self.sleep(error.retry_after or 2.0**attempt)
+        await self.sleep(error.retry_after or 2.0**attempt)  # the first attempt is number 1
 
     async def sleep(self, seconds: float) -> None:
         """Waits for some seconds, or until ``stop`` is called."""
-        with suppress(TimeoutError):
+        with suppress(TimeoutError):  # the time has passed without a stop
             await asyncio.wait_for(self._stop.wait(), seconds)
 
     async def _retried(self, request: Callable[[], Awaitable[T]]) -> T:

@@ -86,6 +86,7 @@ class BatchRun:
             self._backlog.progress.wanted = sum(map(len, wanted))
             # Earlier batches are collected first: their cost counts towards the budget of the new ones.
             await self._collector.collect_all(images)
+            # An image that an earlier batch has described is no longer in ``images``.
             await self._submitter.submit_all([rows for rows in new if self._backlog.item_id(rows) in images])
             await self._collector.collect_all(images)
         except ProviderError as error:

@@ -31,7 +31,7 @@ async def report_estimate(
     report, images, captioner = backlog.progress.report, len(pending), backlog.captioner
     report(f"{images} images to describe with {captioner.provider}/{captioner.model}")
     each = await _mean(backlog, pending, gateway)
-    if each is None:
+    if each is None:  # nothing to describe, or nothing that can be read
         return
     _report_one(each, report)
     if each.cost_usd is not None:
@@ -47,6 +47,7 @@ async def report_estimate(
 async def _mean(backlog: Backlog, pending: Sequence[ImageRows], gateway: Gateway) -> Bill | None:
     """Returns the mean bill of one image over a sample; None if no image of the sample can be read."""
     bills = []
+    # Pictures are read, since a vendor bills them by their size.
     for rows in pending[:: max(1, len(pending) // MAX_SAMPLED)]:
         try:
             bills.append(gateway.expected(backlog.captioner.provider, await backlog.call(rows)))

@@ -53,7 +53,7 @@ class CaptioningProgress:
         )
 
     def show(self) -> None:
-        """Rewrites the line in place on a terminal; elsewhere writes a new one now and then."""
+        """Rewrites the line in place on a terminal; in a file or pipe writes a new one now and then."""
         if sys.stderr.isatty():
             self.report(f"\r{self.line}\x1b[K", end="")  # to the line's start, and erase what is left of it
         elif self.done % REPORT_EVERY == 0 or self.done == self.wanted:

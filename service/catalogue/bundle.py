@@ -137,6 +137,7 @@ def open_catalogue(folder: Path) -> Catalogue:
         BundleError: something is missing or damaged.
     """
     manifest = CatalogueManifest.from_json(_read_manifest(folder))
+    # Images are not hashed again: items.jsonl holds their digests, and a start must not read all of them.
     _check_hashes(folder, manifest.sha256, required=(ITEMS, HISTORIES, POPULARITY))
     items = _read_items(folder / ITEMS)
     rows = {item.item_id: row for row, item in enumerate(items)}
@@ -145,6 +146,7 @@ def open_catalogue(folder: Path) -> Catalogue:
             f"{folder / ITEMS} holds {len(items)} items with {len(rows)} different ids and the manifest "
             f"promises {manifest.items}: make the catalogue again"
         )
+    # Without pickle: reading the file cannot run code.
     popularity = np.load(folder / POPULARITY, allow_pickle=False)
     if popularity.shape != (len(items),):
         raise BundleError(f"{folder / POPULARITY} has shape {popularity.shape}, expected ({len(items)},)")
@@ -200,6 +202,7 @@ def _read_items(path: Path) -> tuple[Item, ...]:
 def _read_histories(path: Path, items: int) -> Histories:
     with np.load(path, allow_pickle=False) as arrays:
         users, offsets, item_rows = arrays["user_ids"], arrays["offsets"], arrays["item_rows"]
+    # Checked once here, so that a row of a history can index items and vectors without a further check.
     fits = offsets.shape == (len(users) + 1,) and offsets[0] == 0 and offsets[-1] == len(item_rows)
     if not fits or (len(item_rows) and not 0 <= item_rows.min() <= item_rows.max() < items):
         raise BundleError(f"{path} does not fit the items: make the catalogue again")
@@ -210,6 +213,7 @@ def _open_backbone(folder: Path, catalogue: Catalogue) -> Backbone:
     manifest = BackboneManifest.from_json(_read_manifest(folder))
     graph = USER_VECTORS in manifest.sha256  # what the family is made of is seen by the files it lists
     _check_hashes(folder, manifest.sha256, required=(ITEM_VECTORS, USER_VECTORS if graph else ENCODER))
+    # Row n of the vectors is item n of the catalogue that the backbone was trained on, and of no other.
     if manifest.catalogue_version != catalogue.version:
         raise BundleError(
             f"the backbone {folder.name} was trained on catalogue {manifest.catalogue_version} and this "

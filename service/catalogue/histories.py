@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from service.catalogue.bundle import Catalogue
 from service.stores.base import Events, StoreError
 
+MAX_IDS, MAX_ID_LENGTH = 10, 40
+"""Ids that a sentence to a client names, and characters of each; further ids are counted, longer ones cut."""
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -50,6 +53,7 @@ class HistoryReader:
         known = rows is not None or bool(item_ids)
         if not known:
             warnings = (*warnings, f"unknown user {user_id[:80]!r}")
+        # Events outlive a bundle: a newer one may lack some of their items.
         recent = [catalogue.rows[item_id] for item_id in item_ids if item_id in catalogue.rows]
         return History([*(rows or ()), *recent], known, warnings)
 
@@ -67,8 +71,11 @@ def given_history(catalogue: Catalogue, item_ids: Sequence[str]) -> History:
     return History(rows, True, warnings)
 
 
-def list_ids(item_ids: Sequence[str], limit: int = 10) -> str:
+def list_ids(item_ids: Sequence[str]) -> str:
     """Returns the first few ids, shortened, and how many more there are, for a sentence to a client."""
-    unique = list(dict.fromkeys(item_ids))
-    shown = ", ".join(item_id if len(item_id) <= 40 else item_id[:40] + "…" for item_id in unique[:limit])
-    return shown if len(unique) <= limit else f"{shown} and {len(unique) - limit} more"
+    unique = list(dict.fromkeys(item_ids))  # in their order
+    shown = ", ".join(
+        item_id if len(item_id) <= MAX_ID_LENGTH else item_id[:MAX_ID_LENGTH] + "…"
+        for item_id in unique[:MAX_IDS]
+    )
+    return shown if len(unique) <= MAX_IDS else f"{shown} and {len(unique) - MAX_IDS} more"

@@ -66,7 +66,8 @@ def labels(recommendation: Recommendation) -> dict[str, str]:
 
 
 def _items(recommendation: Recommendation) -> list[dict[str, Any]]:
-    positions = {row: position for position, row in enumerate(recommendation.order)}  # from 0
+    # The position in the candidate model's order, from 0: of its score, and of ``base_rank``.
+    positions = {row: position for position, row in enumerate(recommendation.order)}
     placed = len(recommendation.placed)
     return [
         _item(
@@ -103,7 +104,7 @@ def _lvlm(lvlm: StageResult) -> dict[str, Any]:
         "shown": {"titles": shown.titles, "images": shown.images, "captions": shown.captions},
         "input_tokens": bill.usage.input_tokens,
         "output_tokens": bill.usage.output_tokens,
-        "cost_usd": bill.cost_usd,
+        "cost_usd": bill.cost_usd,  # None without a price
         "estimated": bill.estimated,
         "caption_calls": lvlm.caption_calls,
         "invented": parsed.invented,

@@ -35,7 +35,7 @@ class EventStream:
 
     Args:
         request_id: id of the request, for the answer and for the log.
-        rescued: called with the recommendation whose LVLM stage broke, and that is answered all the same.
+        rescued: function that is called with a recommendation whose LVLM stage broke, before it is answered.
 
     Attributes:
         complete: whether every event was read to the end.

@@ -61,6 +61,7 @@ def _service_error(request: Request, error: Exception) -> Response:
 def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = error.errors()
+    # Cut: a client's field names may be as long as its body.
     errors = [
         {"field": ".".join(str(part) for part in one["loc"])[:200], "message": str(one["msg"])[:300]}
         for one in found[:MAX_ERRORS]

@@ -43,6 +43,7 @@ class RecommendBody(_Request):
 class RecommendQuery(_Request):
     """How to recommend."""
 
+    # Not strict, since all values of a query string are text; frozen, since equal queries share one object.
     model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
 
     strategy: StrategyName = "none"

@@ -63,6 +63,7 @@ def create_app(
     files = OpenAIFiles()
     return Starlette(
         routes=[
+            # Anthropic caches only what a request marks with cache_control, and the service marks nothing.
             endpoint(openai, PromptCache() if prompt_cache else None),
             endpoint(anthropic),
             *files.routes(openai_routes),

@@ -31,7 +31,7 @@ class Cache(Protocol):
         ...
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Like ``get`` for several keys in one round trip, in order.
+        """Returns the values of several keys in their order, in one round trip; see ``get``.
 
         Raises:
             StoreError: the store is down.
@@ -39,7 +39,7 @@ class Cache(Protocol):
         ...
 
     async def set(self, key: str, value: bytes, ttl: float) -> None:
-        """Keeps the value for ``ttl`` seconds (more than 0), replacing an earlier one.
+        """Stores the value for ``ttl`` seconds (more than 0), replacing an earlier one.
 
         Raises:
             StoreError: the store is down.
@@ -123,6 +123,7 @@ class Sum:
     own: float = 0.0
 
 
+# The Redis script DRAW gets the same number as an argument.
 BURST = 10.0
 """Capacity of a bucket, in seconds of its refill: a draw beyond what it holds waits until it has refilled."""
 

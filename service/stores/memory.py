@@ -34,11 +34,11 @@ class MemoryCache:
         return value
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Like ``get`` for several keys, in order."""
+        """Returns the values of several keys in their order; see ``get``."""
         return [await self.get(key) for key in keys]
 
     async def set(self, key: str, value: bytes, ttl: float) -> None:
-        """Keeps the value for ``ttl`` seconds; a value larger than the whole cache is not kept.
+        """Stores the value for ``ttl`` seconds; a value larger than the whole cache is not kept.
 
         Raises:
             ValueError: the time to live is not positive.

@@ -146,11 +146,11 @@ class RedisConnection:
 
 
 class RedisCache:
-    """A cache under ``<prefix>:<key>``; every key has a time to live."""
+    """A cache under ``msr:<key>``; every key has a time to live."""
 
-    def __init__(self, connection: RedisConnection, prefix: str = "msr") -> None:
+    def __init__(self, connection: RedisConnection) -> None:
         self._connection = connection
-        self._prefix = prefix
+        self._prefix = "msr"
 
     async def get(self, key: str) -> bytes | None:
         """Returns the value, or None when there is none or it has expired.
@@ -164,7 +164,7 @@ class RedisCache:
         return cast("bytes | None", await self._connection.client.get(f"{self._prefix}:{key}"))
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Like ``get`` for several keys in one round trip, in order.
+        """Returns the values of several keys in their order, in one round trip; see ``get``.
 
         Raises:
             StoreError: the store is down.
@@ -178,7 +178,7 @@ class RedisCache:
         return cast("list[bytes | None]", found)
 
     async def set(self, key: str, value: bytes, ttl: float) -> None:
-        """Keeps the value for ``ttl`` seconds, replacing an earlier one.
+        """Stores the value for ``ttl`` seconds, replacing an earlier one.
 
         Raises:
             StoreError: the store is down.
@@ -195,10 +195,10 @@ class RedisCache:
 class RedisEvents:
     """Events in one Redis list per user, kept for ``ttl`` seconds after the last one."""
 
-    def __init__(self, connection: RedisConnection, ttl: float, prefix: str = "msr:events") -> None:
+    def __init__(self, connection: RedisConnection, ttl: float) -> None:
         self._connection = connection
         self._ttl = ttl
-        self._prefix = prefix
+        self._prefix = "msr:events"
 
     async def append(self, item_ids: Mapping[str, Sequence[str]]) -> None:
         """Adds items to the end of each user's list, in one transaction.
@@ -235,9 +235,9 @@ class RedisEvents:
 class RedisLeases:
     """Leases that all workers see; those of a killed worker end after their time to live."""
 
-    def __init__(self, connection: RedisConnection, prefix: str = "msr:lease") -> None:
+    def __init__(self, connection: RedisConnection) -> None:
         self._connection = connection
-        self._prefix = prefix
+        self._prefix = "msr:lease"
 
     async def take(self, key: str, owner: str, ttl: float) -> bool:
         """Makes ``owner`` the owner for ``ttl`` seconds from now; returns False if the key has another owner.
@@ -263,9 +263,9 @@ _ANY_WAIT = 1e9  # seconds, more than any wait, for draws without a limit on the
 class RedisMeters:
     """Meters that all workers share."""
 
-    def __init__(self, connection: RedisConnection, prefix: str = "msr:meter") -> None:
+    def __init__(self, connection: RedisConnection) -> None:
         self._connection = connection
-        self._prefix = prefix
+        self._prefix = "msr:meter"
         self._process = uuid.uuid4().hex  # under which this process's part of a total is stored
 
     async def draw(self, flows: Sequence[Flow], patience: float) -> float | None:

@@ -35,6 +35,7 @@ def open_models(bundle: Bundle, settings: Settings, metrics: Metrics) -> dict[st
             model.top(None, [0] * length, 1, [])
         models[name] = model
         manifest = backbone.manifest
+        # A gauge and no Info metric, which exports nothing with several workers.
         metrics.bundle_info.labels(name, manifest.version, manifest.family).set(1)
     for name, model in open_counting(bundle.catalogue).items():
         models.setdefault(name, model)  # a bundle's own backbone of that name wins
@@ -68,4 +69,5 @@ def default_backbone(bundle: Bundle, wanted: str) -> str:
 def _validation_ndcg(manifest: BackboneManifest) -> float:
     """Returns NDCG@5 on the validation items; 0 for a backbone that was exported without it."""
     found = manifest.metrics.get("validation", {}).get("N@5", 0.0)
+    # The manifest of a bundle that was made by hand may hold any JSON here.
     return float(found) if isinstance(found, int | float) else 0.0

@@ -68,6 +68,7 @@ class GatewayOptions:
             },
             budget=budget_of(settings),
             unpriced=settings.unpriced_calls == "allow",
+            # Calls to a simulator are free and in no budget, unless simulator_bills asks for a rehearsal.
             simulators=SIMULATORS,
             bill_simulated=settings.simulator_bills,
         )
@@ -120,6 +121,7 @@ class Lvlm:
 
 def open_lvlm(options: LvlmOptions, gateway: Gateway, stores: Stores, metrics: Metrics) -> Lvlm:
     """Builds the stage around a gateway; closing the stage closes the gateway too."""
+    # One cache of thumbnails for prompts and captions alike.
     pictures = Pictures(ThumbnailCache(options.thumbnail_bytes))
     captions = Captions(
         pictures,
@@ -182,7 +184,7 @@ def open_quota(options: GatewayOptions, stores: Stores) -> Quota:
     """Builds the quota, which grants calls within the limits per minute and the budget."""
     return Quota(
         stores.meters,
-        stores.local_meters,
+        stores.local_meters,  # while the shared ones cannot be reached
         options.limits,
         options.budget,
         unpriced=options.unpriced,

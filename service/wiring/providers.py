@@ -37,6 +37,7 @@ def open_providers(
         return {each.name: Player(each.name, recorded) for each in configured}
     for each in configured:
         opening = partial(each.open, image_detail)
+        # The default provider is opened now, so that no request waits for the import of its SDK.
         late = each.simulated and each.name not in (settings.provider, only)
         providers[each.name] = LazyProvider(each.name, opening) if late else opening()
         if cassette:

@@ -28,6 +28,7 @@ async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[S
         BundleError: the bundle does not open.
         ConfigurationError: a setting does not fit the bundle.
     """
+    # The stack closes in the reverse order: the stage before the stores that its last calls write to.
     async with AsyncExitStack() as stack:
         generation = CurrentGeneration(open_generation(settings, metrics))
         stores = await open_stores(settings, stack)

@@ -41,7 +41,7 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
         RedisCache(connection),
         RedisEvents(connection, settings.events_ttl_s),
         RedisMeters(connection),
-        MemoryMeters(share),
+        MemoryMeters(share),  # for while Redis is down: then the workers cannot see each other's calls
         leases=RedisLeases(connection),
         shared=True,
     )

@@ -1,4 +1,4 @@
-"""Fixtures of several folders: a bundle that a replay can be followed through by hand, and a fake service."""
+"""Provides fixtures of several folders: a bundle whose replay can be checked by hand, and a fake service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A service with behaviour on a real socket: it ranks, fails, refuses and measures itself."""
+"""Runs a fake service on a real socket, which ranks, fails, refuses requests and has metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle with which a replay can be followed by hand."""
+"""Makes a bundle whose replay can be checked by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every candidate model keeps the same promises, whatever its family."""
+"""Tests the contract of ``CandidateModel`` with every class."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_every_model_says_what_it_is(model: CandidateModel, bundle: Bundle) -> N
     assert manifest.catalogue_version == bundle.catalogue.version
 
 
-def test_only_a_graph_model_knows_users_and_warns_of_strangers(model: CandidateModel) -> None:
+def test_only_a_graph_model_knows_users_and_warns_of_unknown_ones(model: CandidateModel) -> None:
     graph = model.manifest.family == "graph"
     assert model.knows(3) == graph
     assert not model.knows(None)
@@ -93,7 +93,7 @@ def test_a_graph_model_ranks_by_the_users_own_vector_whatever_the_history(bundle
     assert model.top(2, [0, 4], k=3, exclude=[])[0] == rows
 
 
-def test_a_graph_model_ranks_by_the_mean_of_a_strangers_history(bundle: Bundle) -> None:
+def test_a_graph_model_ranks_by_the_mean_of_an_unknown_users_history(bundle: Bundle) -> None:
     graph, sequence = (open_backbone(bundle.backbones[name]) for name in ("graph", "blocks-raw"))
     rows, scores = graph.top(None, [0, 16, 3], k=ITEMS, exclude=[])
     expected_rows, expected = sequence.top(None, [0, 16, 3], k=ITEMS, exclude=[])  # its encoder is the mean

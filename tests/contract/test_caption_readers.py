@@ -1,4 +1,4 @@
-"""Whatever bytes a caption file holds, training, serving and captioning find the same captions in it."""
+"""Tests that training, serving and captioning read the same captions from any caption file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every model family is trained, exported and served by the same doors, and says the same in all of them."""
+"""Tests that every model family is trained, exported and served by the same commands."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_the_bundle_alone_gives_the_metrics_of_the_run(served: Served) -> None:
     assert sampled_metrics(rank_of_target(scores)) == {m: quoted[m] for m in ("H@1", "H@5", "N@5")}
 
 
-def test_a_stranger_with_a_history_gets_items_and_a_warning_where_one_is_due(served: Served) -> None:
+def test_an_unknown_user_with_a_history_gets_items_and_a_warning_where_one_is_due(served: Served) -> None:
     rows, scores = served.model.top(None, [3, 4, 5], k=5, exclude=[3, 4, 5])
     assert len(set(rows) - {3, 4, 5}) == 5
     assert np.isfinite(scores).all()

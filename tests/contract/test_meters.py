@@ -1,4 +1,4 @@
-"""Meters keep the same promises in a process and in Redis; leases are Redis's alone."""
+"""Tests the contract of meters in memory and in Redis, and of leases in Redis."""
 
 import asyncio
 from collections.abc import AsyncIterator

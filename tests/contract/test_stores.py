@@ -1,4 +1,4 @@
-"""Every cache and every events store keeps the same promises; Redis is a real one on a real socket."""
+"""Tests the contract of every cache and events store; Redis is a real one."""
 
 import asyncio
 from collections.abc import AsyncIterator

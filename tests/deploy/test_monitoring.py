@@ -1,4 +1,4 @@
-"""Dashboards and alerts fail silently when a metric is renamed; these tests make that loud."""
+"""Tests that dashboards and alerts name only metrics that exist."""
 
 from __future__ import annotations
 

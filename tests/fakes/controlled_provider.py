@@ -1,4 +1,4 @@
-"""A provider inside the test's own process, whose every step the test decides: quicker than a socket."""
+"""Fakes a provider in the test's own process, each step of which the test decides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of the service that a load test uses, on a real socket, with a memory for events."""
+"""Fakes the parts of the service that a load test uses, on a real socket, with stored events."""
 
 from __future__ import annotations
 

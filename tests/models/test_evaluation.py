@@ -194,7 +194,7 @@ def test_an_evaluation_in_batches_equals_one_in_a_single_batch() -> None:
     assert hit_at(one, 1) > 0.5
 
 
-def test_the_protocol_tells_everything_that_is_needed_to_draw_again() -> None:
+def test_the_protocol_holds_everything_that_is_needed_to_draw_again() -> None:
     assert EvaluationProtocol(seed=3, negatives=9).to_json() == {
         "seed": 3,
         "negatives": 9,

@@ -1,4 +1,4 @@
-"""The queue of waiting recommendations is bounded, and what does not fit is refused at once."""
+"""Tests that the queue of the executor is bounded, and that a call which does not fit is refused."""
 
 import asyncio
 import threading

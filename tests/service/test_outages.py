@@ -1,4 +1,4 @@
-"""What fails for an hour is said at once, then ever more seldom, and when it is over, by the request's id."""
+"""Tests the log of an outage: at its beginning, at growing intervals, and at its end."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Painting:
 def picture(product: Product) -> NDArray[np.uint8]:
     """Draws a product, uint8 [128, 128, 3]."""
     painting = Painting(product)
-    painting.shade(ellipse(64, 110, 46, 6), 86)
+    painting.shade(ellipse(64, 110, 46, 6), 86)  # a shadow below the product
     DRAW[product.kind.name](painting)
     return painting.finish()
 

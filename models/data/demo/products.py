@@ -95,6 +95,7 @@ def pick(random: Random, options: Sequence[T]) -> T:
 
 def make_products(n: int, seed: int) -> tuple[Product, ...]:
     """Makes the first n products of the shop with this seed; kinds come in turn."""
+    # A text as seed: products and shoppers with the same number have different streams.
     random = Random(f"products {seed}")
     return tuple(_make_product(f"D{at + 1:04}", KINDS[at % len(KINDS)], random) for at in range(n))
 

@@ -29,6 +29,7 @@ async def post_events(body: EventsBody, services: ServicesOf, generation: Genera
     if unknown:
         raise InvalidRequestError(f"nothing was stored; unknown items: {list_ids(unknown)}")
     item_ids = defaultdict(list)
+    # The sort is stable: events of one second stay in the order of the batch.
     for event in sorted(body.events, key=lambda event: event.timestamp):
         item_ids[event.user_id].append(event.item_id)
     try:

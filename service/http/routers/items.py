@@ -36,7 +36,7 @@ async def list_items(
         if after not in catalogue.rows:
             raise InvalidRequestError(f"after: no item {after[:80]!r}")
         start = catalogue.rows[after] + 1
-    words = q.casefold().split()
+    words = q.casefold().split()  # all of them must be in the name, in any order
     rows = range(start, len(catalogue.items))
     matching = (row for row in rows if _matches(catalogue.items[row].name.casefold(), words))
     page = list(islice(matching, limit + 1))  # one more, which shows that there is a next page
@@ -44,12 +44,14 @@ async def list_items(
     return ItemsAnswer(items=items, next=items[-1].item_id if len(page) > limit else None)
 
 
+# ``:path`` because an id may hold slashes; this route must come before the one without ``/image``.
 @router.get("/items/{item_id:path}/image", responses=NOT_FOUND, response_class=FileResponse)
 async def item_image(item_id: Annotated[str, Path(max_length=256)], generation: GenerationOf) -> FileResponse:
     """The item's picture."""
     path = generation.catalogue.image_path(_row(generation.catalogue, item_id))
     if path is None or not path.is_file():
         raise NotFoundError(f"the item {item_id[:80]!r} has no image")
+    # nosniff: an image that is a disguised page must not run as one.
     return FileResponse(
         path, headers={"Cache-Control": "public, max-age=86400", "X-Content-Type-Options": "nosniff"}
     )
@@ -66,6 +68,7 @@ async def get_item(item_id: Annotated[str, Path(max_length=256)], generation: Ge
 async def list_users(generation: GenerationOf, limit: PageLimit = 20, after: After = None) -> UsersAnswer:
     """Users of the bundle, with the length of their stored history."""
     histories = generation.catalogue.histories
+    # A dict keeps the order of the file, so positions and the order of pages are the same.
     start = 0
     if after is not None:
         if after not in histories.users:

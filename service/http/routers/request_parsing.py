@@ -50,10 +50,12 @@ def read_query(request: Request, model: type[M]) -> M:
 @lru_cache(maxsize=1_024)  # clients send few different query strings, and all values come from closed sets
 def _parsed(query_string: bytes, model: type[M]) -> M:
     try:
+        # latin-1 decodes any byte; percent-encoded text is decoded as UTF-8 by parse_qsl.
         pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError:
         message = f"more than {MAX_FIELDS} parameters"
         raise RequestValidationError([{"loc": ("query",), "msg": message}]) from None
+    # A parameter that comes twice could mean either value, so it is refused and not chosen from.
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
@@ -79,5 +81,6 @@ async def read_body(request: Request, model: type[M]) -> M:
 
 def _located(part: str, error: ValidationError) -> RequestValidationError:
     """Returns FastAPI's form of an error, with ``query`` or ``body`` before the location of each fault."""
+    # Without the input, which may be as large as the body.
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     return RequestValidationError([{**problem, "loc": (part, *problem["loc"])} for problem in problems])

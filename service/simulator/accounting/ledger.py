@@ -105,7 +105,7 @@ class Ledger:
             call.seconds = time.perf_counter() - started
 
     def keep_pictures(self, call: LedgerEntry, pictures: tuple[Picture, ...]) -> None:
-        """Keeps the pictures of a call exactly as they arrived; drops the oldest beyond ``_MAX_PICTURES``."""
+        """Stores the pictures of a call as they arrived; drops the oldest beyond ``_MAX_PICTURES``."""
         for index, picture in enumerate(pictures):
             self._pictures[call.number, index] = picture
         while len(self._pictures) > _MAX_PICTURES:

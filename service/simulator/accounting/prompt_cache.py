@@ -30,7 +30,7 @@ class PromptCache:
         return request.input_tokens // _STEP * _STEP if known and request.input_tokens >= _MIN_TOKENS else 0
 
     def remember(self, request: ChatRequest) -> None:
-        """Keeps a prompt that was answered."""
+        """Adds a prompt that was answered."""
         key = _key(request)
         self._seen[key] = time.monotonic()
         self._seen.move_to_end(key)

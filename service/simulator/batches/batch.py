@@ -88,7 +88,7 @@ class BatchStore(Generic[Kind]):
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop holds its tasks weakly
 
     def begin(self, batch: Kind, work: Coroutine[Any, Any, None]) -> None:
-        """Keeps a batch and starts its work as a task."""
+        """Adds a batch and starts its work as a task."""
         self._kept[batch.id] = batch
         task = asyncio.create_task(work)
         self._tasks.add(task)

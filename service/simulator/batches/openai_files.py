@@ -65,7 +65,7 @@ class OpenAIFiles:
         self._kept: dict[str, File] = {}
 
     def keep(self, file: File) -> File:
-        """Keeps a file until it is deleted."""
+        """Stores a file until it is deleted."""
         self._kept[file.id] = file
         return file
 

@@ -50,6 +50,7 @@ _NAMED = (
     ("rose", "pink", (218, 100, 126)),
 )
 _SHADE = np.array([0.5, 1.0, 1.0], np.float32)  # weights of L*, a*, b* in distances
+_MAX_COLOURS = 4  # of a palette; pixels of rarer colours count to the nearest of them
 _SAME = 12.0  # CIELAB distance, lightness halved, below which two groups are one colour
 _BLEND = 14.0  # CIELAB distance, lightness halved, from the line between two colours within which blends lie
 
@@ -108,8 +109,8 @@ class Palette:
     members: npt.NDArray[np.int64]
 
 
-def palette(pixels: Floats, most: int = 4) -> Palette:
-    """Groups CIELAB pixels [n, 3] into at most so many colours.
+def palette(pixels: Floats) -> Palette:
+    """Groups CIELAB pixels [n, 3] into at most ``_MAX_COLOURS`` colours.
 
     k-means (Lloyd 1982) that begins at the commonest colour names. Lightness counts half, since light and
     shade on one material are not two colours.
@@ -118,7 +119,7 @@ def palette(pixels: Floats, most: int = 4) -> Palette:
     # Every third pixel finds the centres about as well; all pixels are assigned to them in the end.
     names = _nearest(scaled[::3], _lab_names() * _SHADE)
     # The commonest names are far apart already, so that k-means needs few steps.
-    commonest = np.bincount(names, minlength=len(NAMES)).argsort()[::-1][:most]
+    commonest = np.bincount(names, minlength=len(NAMES)).argsort()[::-1][:_MAX_COLOURS]
     centres = _means(scaled[::3], names, commonest)
     for _ in range(4):
         near = _nearest(scaled[::3], centres)

@@ -25,7 +25,7 @@ def json_object(body: bytes | bytearray) -> dict[str, Any] | None:
 
 
 def is_integer(value: object) -> bool:
-    """Says whether a JSON value is an integer; ``true`` is not, though it is an int in Python."""
+    """Returns whether a JSON value is an integer; ``true`` is not, though it is an int in Python."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -1,4 +1,4 @@
-"""The client of the simulator's control plane does what it says, on a simulator of its own."""
+"""Tests the client of the control plane on a real simulator."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_the_exit_code_says_whether_everything_was_met(
 
 
 @pytest.mark.clock
-def test_a_played_scene_tells_calls_their_peak_and_who_ordered(bundle_folder: Path) -> None:
+def test_a_measured_crowd_reports_calls_their_peak_and_ordered_answers(bundle_folder: Path) -> None:
     items = [item.item_id for item in open_bundle(bundle_folder).catalogue.items]
     body = {"k": 5, "deadline_ms": 60_000}
     bodies = [json.dumps({"history": items[at : at + 3], **body}).encode() for at in range(3)]

@@ -1,4 +1,4 @@
-"""Providers that never end: they do not, they stop when their client leaves, and what they do is judged."""
+"""Tests the endless provider: it never ends, stops when its client leaves, and broken limits are reported."""
 
 from __future__ import annotations
 
@@ -107,11 +107,11 @@ def test_a_provider_that_is_cut_in_time_breaks_nothing() -> None:
         (result(left=1), "1 calls go on"),
     ],
 )
-def test_a_broken_limit_is_told(found: KindResult, said: str) -> None:
+def test_a_broken_limit_is_reported(found: KindResult, said: str) -> None:
     assert any(said in sentence for sentence in found.problems)
 
 
-def test_a_stretch_tells_what_was_sent_and_what_none_took(bundle_folder: Path) -> None:
+def test_a_trial_reports_what_was_sent_and_what_none_took(bundle_folder: Path) -> None:
     with ExitStack() as stack:
         trial = Trial(stack, bundle_folder, "stream", open_bundle(bundle_folder).catalogue)
         found = asyncio.run(trial.run([GOOD, "event"], 1.0, lambda: None))

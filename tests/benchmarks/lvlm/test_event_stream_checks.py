@@ -1,4 +1,4 @@
-"""What a watched request was told is held to its answer."""
+"""Tests the checks that compare the events of a stream with its answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ONE, TWO = ("item", item(1)), ("item", item(2))
         [CANDIDATES, ONE, ("explanation", {"explanation": "so"}), answer(item(1), explanation="so")],
     ],
 )
-def test_a_stream_that_ends_with_what_it_told_is_right(events: list[Event]) -> None:
+def test_a_stream_that_ends_with_the_items_it_sent_is_right(events: list[Event]) -> None:
     assert list(event_problems(events)) == []
 
 
@@ -52,5 +52,5 @@ def test_a_stream_that_ends_with_what_it_told_is_right(events: list[Event]) -> N
         ),
     ],
 )
-def test_a_stream_that_takes_something_back_is_told(events: list[Event], said: str) -> None:
+def test_a_stream_that_takes_something_back_is_reported(events: list[Event], said: str) -> None:
     assert any(said in sentence for sentence in event_problems(events))

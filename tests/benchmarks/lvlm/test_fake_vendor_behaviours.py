@@ -1,4 +1,4 @@
-"""The table of what must come of each behaviour, the checks that hold it, and the whole against the fakes."""
+"""Tests the table of expected outcomes, its checks, and the command with the fake vendors."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_answers_as_the_table_says_have_nothing_wrong() -> None:
         (expectation("openai", "no-images", "stream"), [asked(calls=2, images=0)], "warns of nothing"),
     ],
 )
-def test_what_is_not_as_the_table_says_is_told(
+def test_what_is_not_as_the_table_says_is_reported(
     right: Expectation, answers: list[CountedReply], said: str
 ) -> None:
     assert any(said in sentence for sentence in problems_with(right, answers))

@@ -1,4 +1,4 @@
-"""What stays reserved of a budget is noticed, and nothing does whatever servers send."""
+"""Tests that dollars which stay reserved are reported, and that no fake vendor's behaviour leaves any."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def test_books_that_are_what_was_drawn_are_right() -> None:
         (spent(peak=0.0), "nothing was tried"),
     ],
 )
-def test_what_stays_reserved_or_breaks_is_told(found: Spending, said: str) -> None:
+def test_what_stays_reserved_or_breaks_is_reported(found: Spending, said: str) -> None:
     assert any(said in sentence for sentence in found.problems)
 
 
-async def test_watched_meters_know_what_is_drawn_and_not_given_back() -> None:
+async def test_recording_meters_know_what_is_drawn_and_not_given_back() -> None:
     meters = RecordingMeters()
     draw = Sum("usd:1", 0.5, limit=1.0, ttl=60)
     assert await meters.add([draw])

@@ -83,7 +83,7 @@ def test_a_good_answer_has_nothing_wrong() -> None:
         (answered(lvlm={"invented": 0, "duplicated": 0, "missing": 1}), "placed 10 items"),
     ],
 )
-def test_an_answer_that_is_wrong_is_told(asked: Exchange, said: str) -> None:
+def test_an_answer_that_is_wrong_is_reported(asked: Exchange, said: str) -> None:
     assert any(said in sentence for sentence in answer_problems(cell(), [answered(), asked]))
 
 
@@ -91,7 +91,7 @@ def test_every_fault_of_the_simulator_is_in_the_matrix() -> None:
     assert set(EXPECTED) == {"healthy", *NAMES}
 
 
-def test_a_watched_answer_must_not_take_back_what_was_told() -> None:
+def test_a_streamed_answer_must_not_take_back_what_was_sent() -> None:
     good = answered()
     events = (
         ("candidates", {"items": []}),
@@ -128,7 +128,7 @@ def test_what_is_wrong_in_many_cells_is_said_once_for_each_fault() -> None:
     assert shown([*many, *few]) == ["bom: estimate {…} (40 times)", "arrow: outcome ok (2 times)"]
 
 
-def test_half_a_label_that_was_placed_is_told() -> None:
+def test_half_a_label_that_was_placed_is_reported() -> None:
     assert list(answer_problems(cell("half_label"), [answered("repaired", (0, 0, 6))])) == []
     assert list(answer_problems(cell("half_label"), [answered("repaired", (0, 0, 5))])) != []
 
@@ -212,7 +212,7 @@ def test_books_are_equal_to_the_token_where_usage_arrived(
     assert any(said in sentence for sentence in found) if said else found == []
 
 
-def test_estimates_of_cut_calls_are_not_hidden_among_those_that_were_told() -> None:
+def test_estimates_of_cut_calls_are_not_hidden_among_reported_usage() -> None:
     many = dataclasses.replace(
         REPORTED, tokens={kind: 100 * value for kind, value in REPORTED.tokens.items()}
     )
@@ -232,7 +232,7 @@ def test_a_drip_goes_on_past_the_deadline() -> None:
     assert float(stall.script["delay"]) > stall.deadline
 
 
-def test_the_matrix_meets_its_faults_and_tells_what_is_wrong(
+def test_the_matrix_meets_its_faults_and_reports_what_is_wrong(
     bundle_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert {"401", "half_label"} < EXPECTED.keys()

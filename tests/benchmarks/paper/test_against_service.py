@@ -1,4 +1,4 @@
-"""The instruments against the real service, on a bundle whose right answers are known by construction."""
+"""Runs the paper benchmarks against the real service, on a bundle whose right answers are known."""
 
 from __future__ import annotations
 

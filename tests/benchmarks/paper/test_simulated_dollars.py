@@ -1,4 +1,4 @@
-"""A rehearsal's dollars are never read as spent."""
+"""Tests that dollars billed by the simulator are marked in every table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The committed demo bundle is what ``make demo`` makes: same records, pixels, configuration and rankings."""
+"""Tests that the committed demo bundle is what ``make demo`` makes: records, pixels and rankings."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The two commands, from a folder of data to a bundle, through the door."""
+"""Tests the commands ``train`` and ``export``, from a folder of data to a bundle."""
 
 from __future__ import annotations
 

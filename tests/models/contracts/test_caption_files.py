@@ -1,4 +1,4 @@
-"""The writer of caption files: what was appended is read back, and a torn line is repaired first."""
+"""Tests the writer of caption files: appended captions are read back, and a torn line is repaired first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data sets that the paper used, where they are at hand."""
+"""Tests the readers on the data sets of the paper, where they are available."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def pattern(kind: str, colour: tuple[int, int, int] = (180, 40, 40)) -> Image.Im
     return Image.fromarray(pixels)
 
 
-def test_the_descriptor_tells_colours_and_patterns_apart() -> None:
+def test_the_descriptor_distinguishes_colours_and_patterns() -> None:
     kinds = [
         (kind, colour)
         for kind in ("plain", "across", "down", "checked")
@@ -166,7 +166,7 @@ def test_transparent_parts_are_white_and_grey_pictures_are_colour(tmp_path: Path
     assert grey.mode == "RGB"
 
 
-def test_minilm_without_its_package_is_a_missing_package_for_the_door_to_tell(
+def test_minilm_without_its_package_is_a_missing_package_that_the_command_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("transformers")

@@ -78,7 +78,7 @@ def test_items_without_features_share_one_learned_stand_in(modalities: tuple[str
     assert changed == [3, 17]
 
 
-def test_an_id_tells_items_of_equal_content_apart() -> None:
+def test_an_id_distinguishes_items_of_equal_content() -> None:
     features = circle_features()
     features["text"].values[11] = features["text"].values[10]
     for modalities, apart in ((["text"], False), (["id", "text"], True)):

@@ -1,4 +1,4 @@
-"""The notes of a run beside its captions: an interrupted run of any version is continued by the next."""
+"""Tests journal and submissions: an interrupted run, also of an older version, is continued by the next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every poster of a real catalogue is described, and paid for once, whatever is killed."""
+"""Tests that every image of a real catalogue is described and paid for once, even if runs are killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle either opens whole or is refused with a sentence that says what to do."""
+"""Tests that a bundle is either opened whole or refused with a sentence that says what to do."""
 
 import json
 import shutil

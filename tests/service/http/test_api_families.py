@@ -1,4 +1,4 @@
-"""``POST /recommend`` with backbones that have no encoder: user vectors, counts and chance."""
+"""Tests ``POST /recommend`` with backbones without an encoder: graph and count families."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -81,7 +81,7 @@ def test_without_a_history_the_lvlm_is_not_asked_and_the_answer_says_so(
     assert {item["source"] for item in answer["items"]} == {"graph"}
 
 
-def test_a_stranger_is_ranked_by_the_mean_of_the_history_and_told_so(client: httpx.Client) -> None:
+def test_an_unknown_user_is_ranked_by_the_mean_of_the_history_with_a_warning(client: httpx.Client) -> None:
     for body in ({"history": ["I000"]}, {"user_id": "stranger", "history": ["I000"]}):
         answer = recommend(client, "graph", k=2, **body)
         assert ids_of(answer) == ["I016", "I032"]

@@ -1,4 +1,4 @@
-"""The histograms tell the truth, with one worker and with two."""
+"""Tests that the histograms are right with one worker and with two."""
 
 import os
 import re

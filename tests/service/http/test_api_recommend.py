@@ -1,4 +1,4 @@
-"""``POST /recommend`` keeps every promise of its contract, over a real socket with the real simulator."""
+"""Tests the contract of ``POST /recommend``, over a real socket with the real simulator."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Redis shares caches and events between workers, and may go away at any moment."""
+"""Tests that workers share caches and events through Redis, and go on while it is down."""
 
 import asyncio
 import time

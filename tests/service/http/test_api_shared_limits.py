@@ -1,4 +1,4 @@
-"""Several workers share limits and work through Redis, and get along without it."""
+"""Tests that workers share limits and calls through Redis, and go on without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A vendor has a bad quarter of a minute, and no client of the service waits for it or goes without."""
+"""Tests that every request is answered in time while a vendor first limits the rate and then fails."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SCRIPT = {
         {"fault": "500", "seconds": OUTAGE},
     ]
 }
-"""Longer than the breaker needs to open, shorter than it then rests."""
+"""The outage is longer than the breaker needs to open, and shorter than it then stays open."""
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One request, and how the breaker stood after it."""
+    """One request, and whether the breaker was open after it."""
 
     seconds: float
     answer: dict[str, Any]
@@ -46,7 +46,7 @@ class Visit:
 
 
 async def trickle(http: httpx.AsyncClient, clock: MovedClock) -> AsyncIterator[Visit]:
-    """Different people, one after the other."""
+    """Yields requests of different users, one after the other."""
     for number in range(200):
         began = clock.now()
         history = [f"I{number % 48:03d}", f"I{number // 48 + 1:03d}"]

@@ -1,4 +1,4 @@
-"""What is loaded when: the service starts without torch, and importing it loads no vendor's SDK."""
+"""Tests what is imported when: the service starts without torch, and importing it loads no SDK."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def test_a_wrong_setting_stops_the_start_with_one_sentence(
     assert "Traceback" not in done.stderr
 
 
-def test_requests_under_way_are_answered_when_the_service_is_told_to_stop(bundle_folder: Path) -> None:
+def test_requests_under_way_are_answered_when_the_service_stops(bundle_folder: Path) -> None:
     with start_service(bundle_folder) as service, ThreadPoolExecutor(8) as pool:
         url = f"{service.url}/recommend?strategy=s3&cache=off"
         bodies = [{"history": [f"I{number:03d}"], "k": 10, "deadline_ms": 60_000} for number in range(8)]

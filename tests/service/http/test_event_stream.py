@@ -1,4 +1,4 @@
-"""A recommendation that is watched: candidates at once, items as they are decided, the answer at the end."""
+"""Tests the events of a recommendation: candidates first, then items as they are placed, then the answer."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_the_candidates_come_first_then_the_items_as_they_are_decided_then
     assert last - decided[0] > 0.3  # the first item did not wait for the others
 
 
-async def test_an_answer_from_the_cache_is_told_the_same_way(
+async def test_an_answer_from_the_cache_is_streamed_in_the_same_way(
     http: httpx.AsyncClient, clock: MovedClock
 ) -> None:
     body = {"user_id": "u2", "k": 5}
@@ -89,7 +89,7 @@ async def test_without_an_lvlm_there_are_candidates_and_the_answer(
     assert told[0][1]["items"] == told[1][1]["items"]
 
 
-async def test_at_the_deadline_the_answer_holds_what_was_told_and_the_candidate_order(
+async def test_at_the_deadline_the_answer_holds_the_items_sent_and_the_candidate_order(
     http: httpx.AsyncClient, clock: MovedClock
 ) -> None:
     told = await watch(http, clock, body={"user_id": "u3", "k": 10, "deadline_ms": 600})
@@ -163,7 +163,7 @@ async def test_a_quiet_stream_says_that_it_is_still_there() -> None:
     stream.close()
 
 
-async def test_the_watched_are_in_the_histogram_with_their_whole_time(
+async def test_streams_are_in_the_histogram_with_their_whole_time(
     http: httpx.AsyncClient, clock: MovedClock
 ) -> None:
     began = clock.now()

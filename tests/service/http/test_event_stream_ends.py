@@ -1,4 +1,4 @@
-"""An event stream ends with its answer, whatever breaks while it is told."""
+"""Tests that an event stream ends with its answer, whatever breaks before."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_what_breaks_after_the_candidates_leaves_their_order_as_the_answer(
 
 
 @pytest.mark.parametrize("items", [1, 3, 5])
-def test_what_was_told_before_it_broke_stays_first(
+def test_what_was_sent_before_it_broke_stays_first(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, items: int
 ) -> None:
     broken(client, monkeypatch, items, RuntimeError("boom"))

@@ -1,4 +1,4 @@
-"""A generation is swapped whole: every route reads the new one at once, a request under way keeps its own."""
+"""Tests that a generation is swapped whole, and that a request under way keeps its own."""
 
 from __future__ import annotations
 

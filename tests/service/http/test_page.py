@@ -1,4 +1,4 @@
-"""The page in a real browser: a person sees recommendations, and catalogue text stays text."""
+"""Tests the page in a real browser: it shows recommendations, and catalogue text is never markup."""
 
 import json
 import shutil

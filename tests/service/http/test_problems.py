@@ -1,4 +1,4 @@
-"""Whatever goes wrong, the client gets RFC 9457 and never a secret or a traceback."""
+"""Tests that every error is a problem document (RFC 9457) without secret or traceback."""
 
 import pytest
 from fastapi import FastAPI

@@ -1,4 +1,4 @@
-"""A fault of the LVLM stage's own code costs the answer the LVLM's order and nothing else."""
+"""Tests that an error in the LVLM stage's own code leaves the candidate model's order."""
 
 from __future__ import annotations
 

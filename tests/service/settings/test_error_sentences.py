@@ -1,4 +1,4 @@
-"""A setting of the wrong form is refused with what to write instead, and without what was written."""
+"""Tests that a setting of the wrong form is refused with a sentence that does not show its value."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> str:
         (URL, ': must be a JSON object: {"name": …}'),
     ],
 )
-def test_an_entry_of_the_wrong_form_is_told_the_right_one(
+def test_an_entry_of_the_wrong_form_is_refused_with_the_right_one(
     entry: object, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = refusal(monkeypatch, "MSR_COMPATIBLE", json.dumps({"vllm": entry}))
@@ -56,13 +56,17 @@ def test_an_entry_of_the_wrong_form_is_told_the_right_one(
     assert "s3cr3t" not in said
 
 
-def test_a_name_of_a_provider_is_told_its_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_name_of_a_provider_is_refused_with_the_letters_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     said = refusal(monkeypatch, "MSR_COMPATIBLE", json.dumps({"My GPU": {"base_url": URL, "models": ["m"]}}))
     assert "must begin with a small letter and hold at most 32 of a-z" in said
 
 
 @pytest.mark.parametrize("name", ["MSR_COMPATIBLE", "MSR_LVLM_LIMITS"])
-def test_a_list_in_the_place_of_an_object_is_told_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_in_the_place_of_an_object_is_refused_with_the_right_form(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert refusal(monkeypatch, name, "[]") == f'{name}: must be a JSON object: {{"name": …}}'
 
 

@@ -1,4 +1,4 @@
-"""Where a provider is, which key it gets and what it takes: as set, or refused without showing a secret."""
+"""Tests the options of a provider's server: address, key, headers, and how wrong ones are refused."""
 
 from __future__ import annotations
 

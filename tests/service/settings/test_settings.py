@@ -1,4 +1,4 @@
-"""Every knob is read, documented and checked; a wrong value stops the start with a sentence that names it."""
+"""Tests that every setting is read, documented and checked."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the simulator answers, and why: prompts in, text out, without a socket."""
+"""Tests the simulated model without a socket: prompts in, texts out."""
 
 from __future__ import annotations
 

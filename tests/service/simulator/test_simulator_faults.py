@@ -143,7 +143,7 @@ async def play(admin: httpx.AsyncClient, **script: Any) -> None:
     assert response.status_code == 204, response.text
 
 
-def test_every_fault_is_tried_here_or_among_the_tellings() -> None:
+def test_every_fault_is_tried_here_or_among_the_lookalikes() -> None:
     assert {*KINDS, *HANGS, *LATE, *MALFORMED_ANSWERS, *LOOKALIKES, NO_SCHEMA} == set(NAMES)
 
 
@@ -262,7 +262,7 @@ async def test_each_model_meets_its_own_fault(admin: httpx.AsyncClient, simulato
     assert summary["cost_usd"] == pytest.approx(billed)
 
 
-async def test_more_calls_at_once_than_the_capacity_are_told_to_wait(
+async def test_more_calls_at_once_than_the_capacity_are_refused_with_a_wait(
     admin: httpx.AsyncClient, simulator: str
 ) -> None:
     await play(admin, phases=[{"fault": "straggler", "delay": 0.5}], capacity=2)

@@ -1,4 +1,4 @@
-"""Every body that is posted is either parsed or refused, whatever it holds."""
+"""Tests that every body that is posted is either parsed or refused."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_any_content_part_is_understood_or_refused(wire: Wire, part: Any) -> Non
         max_size=4,
     )
 )
-def test_any_file_of_requests_is_understood_or_its_mistakes_are_told(entries: list[Any]) -> None:
+def test_any_file_of_requests_is_understood_or_its_mistakes_are_reported(entries: list[Any]) -> None:
     read = BatchInput("\n".join(map(json.dumps, entries)).encode())
     errors = read.check()
     assert all(error["code"] and error["message"] for error in errors)

@@ -1,4 +1,4 @@
-"""What the simulator says a picture shows: colours, patterns, outlines, cells."""
+"""Tests the description of pictures: colours, patterns, outlines, cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A new kind of provider is its own settings and one base in the registry: nothing else knows the kinds."""
+"""Tests that a new kind of provider needs only its settings and one base in the registry."""
 
 from __future__ import annotations
 
