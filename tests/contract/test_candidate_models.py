@@ -1,4 +1,4 @@
-"""Every candidate model keeps the same promises, whatever its family."""
+"""The contract of candidate models, for every family."""
 
 from __future__ import annotations
 

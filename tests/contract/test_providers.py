@@ -1,4 +1,4 @@
-"""The provider contract, for every class: through its real SDK, over real sockets."""
+"""The contract of providers, for every class: through its real SDK, over real sockets."""
 
 from __future__ import annotations
 
@@ -353,7 +353,7 @@ async def sent(
         return server.requests[0].body
 
 
-async def test_the_strategy_is_told_to_the_simulator_alone(wire: Wire) -> None:
+async def test_the_strategy_is_sent_to_the_simulator_alone(wire: Wire) -> None:
     assert "metadata" not in await sent(wire.connect, wire)
     assert "s3" in str((await sent(wire.connect, wire, send_context=True))["metadata"])
 
@@ -378,7 +378,7 @@ async def test_pictures_come_before_the_data(wire: Wire) -> None:
 @pytest.mark.parametrize(
     ("model", "detail"), [("gpt-4o", "low"), ("gpt-5.4-mini", "high"), ("unheard-of", "high")]
 )
-async def test_openai_is_always_told_the_image_detail(model: str, detail: str) -> None:
+async def test_openai_is_always_sent_the_image_detail(model: str, detail: str) -> None:
     body = await sent(openai_chat, Wire(openai_chat, OpenAIScript()), model=model)
     messages = body["messages"]
     assert isinstance(messages, list)

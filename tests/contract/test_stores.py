@@ -1,4 +1,4 @@
-"""Every cache and every events store keeps the same promises; Redis is a real one on a real socket."""
+"""The contract of caches and of events stores; Redis is a real one on a real socket."""
 
 import asyncio
 from collections.abc import AsyncIterator
