@@ -22,6 +22,7 @@ class Bill:
     estimated: bool = False
 
     def __add__(self, other: Bill) -> Bill:
+        # One unknown price makes the sum unknown: a sum without it would look too cheap.
         unknown = self.cost_usd is None or other.cost_usd is None
         return Bill(
             Usage(*(getattr(self.usage, f) + getattr(other.usage, f) for f in Usage.__slots__)),

@@ -183,6 +183,7 @@ class Captions:
                 provider,
                 caption_call(image, model, self._max_output_tokens),
                 CALL_TIMEOUT,
+                # Until now: no retries, and no permit or turn is waited for, since no request waits.
                 progress=CallProgress(asyncio.get_running_loop().time(), awaited=False),
             )
         if completion.ending in (Ending.LIMIT, Ending.BUDGET):  # no call was made: the next request may try

@@ -217,6 +217,7 @@ class RankingCall:
         # Answers in the paper's form always explain, and some models do so unasked.
         if parsed.explanation and not request.explain:
             parsed = replace(parsed, explanation=None)
+        # A copy: the answer itself may be shared with other requests and with the cache.
         answer = replace(answer, parsed=parsed, responder=responder)
         warnings = list(self._warnings(answer, price_warning(responder.provider, responder.model)))
         return StageResult(
@@ -251,6 +252,7 @@ class RankingCall:
 
     def _warnings(self, answer: JudgedAnswer, price_warning: str | None) -> Iterator[str]:
         responder = answer.responder
+        # An answer from the cache, or the simulator's, costs nothing, whatever is known of the price.
         if price_warning and self.own and not responder.simulated:
             yield price_warning
         if answer.outcome.good:

@@ -90,8 +90,8 @@ class LvlmStage:
         Args:
             request: pool to rank, and the deadline.
             catalogue: catalogue whose rows the request names.
-            on_prefix: callback that gets the rows shared_answer so far while the answer is streamed; None for
-            none.
+            on_prefix: callback that gets the rows ranked so far while the answer is streamed; None for no
+                streaming.
 
         Raises:
             ValueError: the pool is empty or the strategy asks no LVLM, both errors of the caller.
@@ -101,6 +101,7 @@ class LvlmStage:
         if stored and not self._answers.stale(stored):
             ranking.cache = "hit" if stored.good else "negative"
             return self._hit(ranking, stored)
+        # Also with a stale answer, which is given at once: then the call renews it, and no request waits.
         shared = self._join_or_begin(ranking, key, waits=stored is None and ranking.time_left > 0)
         if stored:
             ranking.cache, ranking.renews = "stale", True
@@ -121,6 +122,7 @@ class LvlmStage:
 
     async def close(self) -> None:
         """Waits for running calls to end and be cached, then stops everything that runs in the background."""
+        # In the order of use: calls need captions, gateway and pictures until they have ended.
         await self._singleflight.close(self._options.closing_seconds)
         await self._captions.close()
         await self._gateway.close()
@@ -223,6 +225,7 @@ class LvlmStage:
         )
         answer = ranking.judge(completion)
         self._count_repairs(completion, answer)
+        # Before the answer is stored: requests do not wait for the cache.
         shared.resolve(SharedAnswer(answer, completion.bill))
         await self._keep(ranking, key, completion, answer)
 
@@ -269,7 +272,7 @@ class LvlmStage:
             return self._without_answer(ranking, Outcome.FALLBACK_PROVIDER)
         if there:
             shared_answer = shared.result.result()
-            if shared_answer.bill is None:
+            if shared_answer.bill is None:  # another worker's answer
                 ranking.own, ranking.cache = False, "coalesced"
             return self._result(ranking, shared_answer.answer, shared_answer.bill or Bill())
         completion = self._gateway.completion(shared.progress, _ENDINGS[shared.progress.step])

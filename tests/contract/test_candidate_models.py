@@ -1,4 +1,4 @@
-"""Tests the contract of ``CandidateModel`` with every class."""
+"""The contract of candidate models, for every family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that training, serving and captioning read the same captions from any caption file."""
+"""The contract of caption readers: training, serving and captioning find the same captions in any file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Warnings about torn lines are not looked at here."""
+    """Silences warnings about torn lines."""
     logging.disable(logging.WARNING)
     yield
     logging.disable(logging.NOTSET)
@@ -62,18 +62,18 @@ def served(bundle: Path) -> Captions:
 
 
 def estimated(bundle: Path) -> Captions:
-    """What a dry run finds, which leaves the file alone."""
+    """The captions that a dry run finds, which does not change the file."""
     return of_the_catalogue(read_captions(file_of(bundle)))
 
 
 def paid_for(bundle: Path) -> Captions:
-    """What captioning takes as described."""
+    """The captions of items that captioning does not pay for again."""
     with CaptionFile(file_of(bundle)) as file:
         return of_the_catalogue(file.latest)
 
 
 def kept(bundle: Path) -> Captions:
-    """What is left when the catalogue is written again."""
+    """The captions that are left when the catalogue is written again."""
     write_catalogue(dataset(), bundle)
     return trained_on(bundle)
 
@@ -86,7 +86,7 @@ CONSUMERS: tuple[Callable[[Path], Captions], ...] = (trained_on, served, estimat
 
 
 def found(bundle: Path, content: bytes) -> list[Captions | None]:
-    """What every consumer finds in a file with these bytes; None where the file is damaged to it."""
+    """The captions that each consumer finds in a file with these bytes; None where it calls it damaged."""
     answers: list[Captions | None] = []
     for consumer in CONSUMERS:
         file_of(bundle).write_bytes(content)

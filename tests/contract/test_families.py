@@ -1,4 +1,4 @@
-"""Tests that every model family is trained, exported and served by the same commands."""
+"""The contract of model families: each is trained, exported and served alike, with the same scores."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ CONFIGURATIONS = {
 
 @dataclass(frozen=True)
 class Served:
-    """A family on its way: the run, the network with the run's weights, and the model that is served."""
+    """A family's run, the network with the run's weights, and the model that is served."""
 
     family: str
     run: Run

@@ -1,4 +1,4 @@
-"""Tests the contract of meters in memory and in Redis, and of leases in Redis."""
+"""The contract of meters, in a process and in Redis, and that of leases, which only Redis has."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ async def test_a_rested_flow_gives_a_burst_and_then_its_rate(meters: Meters) -> 
     assert drawn == [0.0, 0.0, None, None]
 
 
-async def test_who_has_patience_stands_in_line(meters: Meters) -> None:
+async def test_a_draw_with_patience_waits_for_its_turn(meters: Meters) -> None:
     await meters.draw([Flow("a", BURST, SLOW)], patience=0.0)
     waits = [await meters.draw([Flow("a", BURST, SLOW)], patience=10 * BURST) for _ in range(3)]
     for wait, due in zip(waits, (BURST, 2 * BURST, 3 * BURST), strict=True):
@@ -168,7 +168,7 @@ async def test_a_lease_that_is_not_renewed_ends(connection: RedisConnection) -> 
 
 
 @pytest.mark.parametrize("turns", range(8))
-async def test_who_is_cancelled_during_an_operation_is_cancelled(
+async def test_a_caller_that_is_cancelled_during_an_operation_is_cancelled(
     connection: RedisConnection, turns: int
 ) -> None:
     leases = RedisLeases(connection)

@@ -1,4 +1,4 @@
-"""The provider contract, for every class: through its real SDK, over real sockets."""
+"""The contract of providers, for every class: through its real SDK, over real sockets."""
 
 from __future__ import annotations
 
@@ -378,7 +378,7 @@ async def test_pictures_come_before_the_data(wire: Wire) -> None:
 @pytest.mark.parametrize(
     ("model", "detail"), [("gpt-4o", "low"), ("gpt-5.4-mini", "high"), ("unheard-of", "high")]
 )
-async def test_the_image_detail_is_always_sent_to_openai(model: str, detail: str) -> None:
+async def test_openai_is_always_sent_the_image_detail(model: str, detail: str) -> None:
     body = await sent(openai_chat, Wire(openai_chat, OpenAIScript()), model=model)
     messages = body["messages"]
     assert isinstance(messages, list)

@@ -1,4 +1,4 @@
-"""Tests the contract of every cache and events store; Redis is a real one."""
+"""The contract of caches and of events stores; Redis is a real one on a real socket."""
 
 import asyncio
 from collections.abc import AsyncIterator

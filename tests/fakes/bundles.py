@@ -1,4 +1,4 @@
-"""Small bundles made by hand, whose right answers are known by construction."""
+"""Makes small bundles whose right answers are known by construction."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PIXELS = {"red": (200, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 200), "
 def write_bundle(
     folder: Path, items: int = 48, users: int = 12, enhanced: bool = True, prefix: str = "I"
 ) -> Path:
-    """A bundle whose encoder is the mean of the history's item vectors.
+    """Writes a bundle whose encoder is the mean of the history's item vectors, and returns its folder.
 
     Item i has colour ``i % 4`` and kind ``i // 4 % 4``; its vector is the one-hot pair of both plus a tiny
     term that falls with i. So a history of red mugs scores red mugs first, in row order. Item ids begin with
@@ -84,7 +84,7 @@ def write_bundle(
 
 
 def write_backbone(folder: Path, name: str, catalogue_version: str, items: int, **changes: Any) -> Path:
-    """Add a backbone to a bundle."""
+    """Adds a backbone to a bundle, and returns its folder."""
     backbone = folder / BACKBONES / name
     backbone.mkdir(parents=True)
     vectors = np.zeros((items, 9), dtype=np.float32)
@@ -117,7 +117,7 @@ def write_backbone(folder: Path, name: str, catalogue_version: str, items: int, 
 
 
 def write_graph_backbone(folder: Path, name: str, catalogue_version: str, items: int, users: int) -> Path:
-    """Add a backbone with user vectors to a bundle: user u wants the colour ``u % 4`` and nothing else."""
+    """Adds a backbone with user vectors to a bundle: user u wants the colour ``u % 4`` and nothing else."""
     backbone = write_backbone(folder, name, catalogue_version, items)
     (backbone / ENCODER).unlink()
     vectors = np.zeros((users, 9), dtype=np.float32)
@@ -132,7 +132,7 @@ def write_graph_backbone(folder: Path, name: str, catalogue_version: str, items:
 
 
 def mean_encoder(dimension: int) -> onnx.ModelProto:
-    """An encoder in the bundle's form: the mean of the history's item vectors."""
+    """Returns an encoder as bundles hold it: [1, n, d] -> [1, d], the mean of the history's item vectors."""
     node = helper.make_node("ReduceMean", [ENCODER_INPUT, "axes"], [ENCODER_OUTPUT], keepdims=0)
     graph = helper.make_graph(
         [node],
@@ -147,7 +147,7 @@ def mean_encoder(dimension: int) -> onnx.ModelProto:
 
 
 def _item(catalogue: Path, row: int, prefix: str) -> Item:
-    """Every sixth item has no picture and every seventh no title: both are real cases."""
+    """One item of the catalogue; every sixth has no picture and every seventh no title, as in real data."""
     colour, kind = COLOURS[row % 4], KINDS[row // 4 % 4]
     item_id = f"{prefix}{row:03d}"
     image = digest = None

@@ -1,4 +1,4 @@
-"""Fakes a provider in the test's own process, each step of which the test decides."""
+"""A provider in the test's own process that plays scripts, without a socket."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from service.lvlm.providers.base import (
 )
 
 Step = Event | Exception | asyncio.Event | float
-"""What to send, what to raise, what to wait for, or seconds to wait."""
+"""An event to yield, an exception to raise, an ``asyncio.Event`` to wait for, or seconds to wait."""
 
 BILLED = Usage(100, 7)
+"""Usage that answers of ``says`` report, unless the test says otherwise."""
 
 
 class ControlledProvider:
-    """Plays its scripts in order, one per attempt; the last one again and again.
+    """Plays its scripts in order, one per attempt, and the last one for all further attempts.
 
     Attributes:
-        calls: every attempt as it came.
-        times: of the attempts, by the event loop's clock.
-        under_way: attempts that have begun and not ended.
-        most: the largest number of them at any time.
-        cancelled: attempts that were ended before their script was.
+        calls: calls of all attempts, in order.
+        times: event loop's times at which the attempts began.
+        under_way: number of attempts that have begun and not ended.
+        most: largest number of them at any time.
+        cancelled: number of attempts that ended before their script did.
     """
 
     def __init__(self, *scripts: Sequence[Step], name: str = "fake") -> None:
@@ -72,27 +73,27 @@ class ControlledProvider:
         """Nothing to free."""
 
     async def called(self, times: int) -> None:
-        """Wait until so many attempts have begun."""
+        """Waits until so many attempts have begun."""
         await eventually(lambda: len(self.calls) >= times)
 
 
 def says(text: str, reason: FinishReason = FinishReason.STOP, usage: Usage | None = BILLED) -> list[Step]:
-    """A complete answer."""
+    """Returns the script of a complete answer."""
     return [TextDelta(text), *([usage] if usage else []), Finish(reason, "m")]
 
 
 def ranks(*labels: str, **more: str) -> list[Step]:
-    """A complete ranking."""
+    """Returns the script of a complete ranking, with more members of its JSON object."""
     return says(json.dumps({"ranking": list(labels), **more}))
 
 
 def fails(kind: FailureKind, retry_after: float | None = None) -> list[Step]:
-    """A failure before anything was said."""
+    """Returns the script of a failure before any other event."""
     return [ProviderError(kind, "no", retry_after)]
 
 
 async def eventually(true: Callable[[], bool | Awaitable[bool]], seconds: float = 30.0) -> None:
-    """Wait until something becomes true; fail if it does not."""
+    """Waits until something becomes true; raises TimeoutError if it does not."""
     async with asyncio.timeout(seconds):
         while True:
             found = true()

@@ -1,4 +1,4 @@
-"""Writes down what the committed demo bundle answers; ``make demo`` runs it after making the bundle again."""
+"""Writes the golden rankings of the committed demo bundle; ``make demo`` runs it after making the bundle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ K = 10
 
 
 def golden_rankings(folder: Path) -> dict[str, Any]:
-    """Backbone -> user -> the ten best unseen items and their scores."""
+    """Returns the ten best unseen items with their scores, by backbone and user id."""
     from service.candidates.sequence import SequenceModel
     from service.catalogue.bundle import open_bundle
 

@@ -1,6 +1,6 @@
-"""A family that only counts: what followed an item most often in the training part comes next.
+"""A model family that counts which item followed which in the training data, and recommends by these counts.
 
-It shows how little a new family is: this file, and one line of ``models.networks.registry``.
+It shows all that a new family needs: this file, and one line of ``models.networks.registry``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from models.networks.config import Config
 
 
 class Lookup(SequenceEncoder):
-    """The last item's row of a table of counts."""
+    """An encoder that looks up the last item's row in a table of counts."""
 
     counts: Tensor
 
@@ -31,7 +31,7 @@ class Lookup(SequenceEncoder):
 
 
 class Followers(SequenceNetwork):
-    """Item vectors are one-hot, so that a score is a count."""
+    """A network whose item vectors are one-hot, so that a score is a count."""
 
     config_type = Config
 

@@ -1,4 +1,4 @@
-"""What tests of the gateway share: one call to make, attempts that have ended, and meters with faults."""
+"""Parts for tests of the gateway: a call to make, attempts that have ended, and meters with faults."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ MODEL = "gpt-4o"
 PROMPT = Prompt("Rank.", (Text("data " * 80),), None, "1", answer_tokens=20)
 CALL = Call(PROMPT, MODEL, max_output_tokens=100)
 DOLLARS = Prices.read().cost(MODEL, BILLED) or 0.0
-"""What an answer costs that takes ``BILLED``."""
+"""US dollars of an answer whose usage is ``BILLED``."""
 
 
 def count(metrics: Metrics, name: str, **labels: str) -> float:
-    """The value of a sample; 0 before its first event."""
+    """Returns the value of a metric's sample; 0 before its first event."""
     return metrics.registry.get_sample_value(name, labels) or 0.0
 
 
 def now() -> float:
-    """The event loop's time."""
+    """Returns the event loop's time, in seconds."""
     return asyncio.get_running_loop().time()
 
 
 def failed(kind: FailureKind, retry_after: float | None = None) -> Attempt:
-    """An attempt that has failed."""
+    """Returns an attempt that has failed."""
     attempt = Attempt("fake", CALL)
     attempt.fail(kind, retry_after)
     return attempt
 
 
 def finished() -> Attempt:
-    """An attempt that has finished."""
+    """Returns an attempt that has finished."""
     attempt = Attempt("fake", CALL)
     attempt.take(Finish(FinishReason.STOP, "m"))
     attempt.end()
@@ -56,36 +56,37 @@ def finished() -> Attempt:
 
 
 def two(first: Sequence[Step], second: Sequence[Step]) -> tuple[ControlledProvider, ControlledProvider]:
-    """Two providers, ``fake`` and ``other``, with a script each."""
+    """Returns two providers, ``fake`` and ``other``, with a script each."""
     return ControlledProvider(first, name="fake"), ControlledProvider(second, name="other")
 
 
 def within(seconds: float) -> Callable[[], float]:
-    """Tells always the same time, so many seconds from now."""
+    """Returns a function that returns the event loop's time so many seconds from now, at every call."""
     until = now() + seconds
     return lambda: until
 
 
 async def totals(gateway: Gateway) -> list[float]:
-    """What the meters of a gateway say was spent, once its books are closed."""
+    """Returns the totals of a gateway's meters, once all reservations are settled."""
     await asyncio.gather(*gateway._backend.quota._settling)
     meters = gateway._backend.quota._meters
     assert isinstance(meters, MemoryMeters)
     return [total for total, _ in meters._totals.values()]
 
 
-class Instantly(Retries):
-    """Tries again without a pause."""
+class RetriesWithoutPause(Retries):
+    """Retries without a pause."""
 
     def pause(self, attempt: Attempt, made: int) -> float | None:
         return None if super().pause(attempt, made) is None else 0.0
 
 
 class SlowMeters:
-    """Meters beyond a network: every operation takes a few turns of the event loop, and it may be down.
+    """Meters behind a network: every operation takes a few turns of the event loop, and may fail.
 
     Attributes:
-        kept: what is there at the other end.
+        down: whether every operation fails.
+        kept: meters at the other end of the network.
     """
 
     down = False
@@ -94,35 +95,35 @@ class SlowMeters:
         self.kept = MemoryMeters()
 
     async def draw(self, flows: Sequence[Flow], patience: float) -> float | None:
-        await self._travel()
+        await self._network()
         drawn = await self.kept.draw(flows, patience)
-        await self._travel()
+        await self._network()
         return drawn
 
     async def correct(self, flows: Sequence[Flow]) -> None:
-        await self._travel()
+        await self._network()
         await self.kept.correct(flows)
-        await self._travel()
+        await self._network()
 
     async def add(self, sums: Sequence[Sum]) -> bool:
-        await self._travel()
+        await self._network()
         added = await self.kept.add(sums)
-        await self._travel()
+        await self._network()
         return added
 
     async def settle(self, sums: Sequence[Sum]) -> None:
-        await self._travel()
+        await self._network()
         await self.kept.settle(sums)
-        await self._travel()
+        await self._network()
 
-    async def _travel(self) -> None:
+    async def _network(self) -> None:
         if self.down:
             raise StoreError("down")
         await asyncio.sleep(0)
 
 
 class BrokenMeters:
-    """A store that is down."""
+    """Meters whose every operation fails, as those of a store that is down."""
 
     async def draw(self, flows: Sequence[Flow], patience: float) -> float | None:
         raise StoreError("down")

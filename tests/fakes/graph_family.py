@@ -1,4 +1,4 @@
-"""A tiny graph family: users and items smoothed over their interactions (LightGCN, He et al., SIGIR 2020)."""
+"""A tiny model family of graphs: LightGCN (He et al., SIGIR 2020), with users and items as nodes."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class TinyGraph(GraphNetwork, LearningNetwork):
         edges[self.pairs[:, 0], self.users + self.pairs[:, 1]] = 1
         edges = edges + edges.T
         scale = edges.sum(dim=1).clamp(min=1) ** -0.5
-        # Made of the training part, so it needs no place among the weights.
+        # Computed from the training data, so that it need not be saved with the weights.
         self.register_buffer("adjacency", scale[:, None] * edges * scale, persistent=False)
         self.table = nn.Parameter(0.1 * torch.randn(nodes, config.network.dimension))
 
     def batches(self, generator: torch.Generator) -> Sequence[Tensor]:
-        """User, item and a random item that is taken for one that the user does not want: [B, 3]."""
+        """Returns batches of user, item, and a random item as negative: [B, 3]."""
         order = torch.randperm(len(self.pairs), generator=generator)
         drawn = torch.randint(self.items, (len(order), 1), generator=generator)
         return torch.cat([self.pairs[order], drawn], dim=1).split(self.learning.batch)

@@ -1,4 +1,4 @@
-"""Builds an LVLM stage around a test's providers, and reads what it sent."""
+"""Builds an LVLM stage around a test's providers, and reads the requests that it sent."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SCRIPTS: dict[str, OpenAIScript | AnthropicScript] = {
 
 
 def connect(wire: str, url: str) -> Provider:
-    """The provider class of a wire format, under the format's name."""
+    """Returns a provider of a wire format at an address, named after the format."""
     if wire == "openai":
         return OpenAIChat(
             wire,
@@ -83,7 +83,7 @@ class CaptionsOfCatalogue:
 
 @dataclass(frozen=True)
 class Opened:
-    """A stage with what a test looks at."""
+    """A stage with its parts that tests look at."""
 
     stage: StageOfCatalogue
     captions: CaptionsOfCatalogue
@@ -91,7 +91,7 @@ class Opened:
     metrics: Metrics
 
     def count(self, name: str, **labels: str) -> float:
-        """The value of a sample; 0 before its first event."""
+        """Returns the value of a metric's sample; 0 before its first event."""
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
@@ -108,7 +108,7 @@ def open_gateway(
     hedge: float = 0.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> Gateway:
-    """A gateway with meters of its own."""
+    """Opens a gateway with meters of its own."""
     return wiring.open_gateway(
         wiring.GatewayOptions(
             concurrency=concurrency,
@@ -144,7 +144,7 @@ async def open_stage(
     closing_seconds: float = 0,
     bill_simulated: bool = False,
 ) -> AsyncIterator[Opened]:
-    """A stage that tries once and whose background captions are off unless ``fill``."""
+    """Opens a stage that makes one attempt per call, and makes missing captions only if ``fill`` is True."""
     metrics = Metrics()
     cache = MemoryCache(10**7) if cache is None else cache
     gateway = open_gateway(
@@ -183,7 +183,11 @@ async def open_stage(
 
 
 class MemoryLeases:
-    """Leases that several stages of one process share, as workers share those of Redis."""
+    """Leases that several stages of one process share, as workers share those of Redis.
+
+    Attributes:
+        held: owner and end, in monotonic seconds, of each lease by key.
+    """
 
     def __init__(self) -> None:
         self.held: dict[str, tuple[str, float]] = {}
@@ -202,7 +206,7 @@ class MemoryLeases:
 
 
 class BrokenCache:
-    """A store that is down."""
+    """A cache whose every operation fails, as that of a store that is down."""
 
     async def get(self, key: str) -> bytes | None:
         raise StoreError("down")
@@ -215,13 +219,13 @@ class BrokenCache:
 
 
 def parts_of(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The parts of a request's user message, on either wire."""
+    """Returns the parts of a request's user message, in either wire format."""
     parts: list[dict[str, Any]] = body["messages"][-1]["content"]
     return parts
 
 
 def data_of(body: dict[str, Any]) -> dict[str, Any]:
-    """The data block of a request."""
+    """Returns the decoded data block of a request."""
     found = re.fullmatch(r"<data>\n(.*)\n</data>", parts_of(body)[-1]["text"])
     assert found is not None
     data: dict[str, Any] = json.loads(found[1])
@@ -229,5 +233,5 @@ def data_of(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def pictures_of(body: dict[str, Any]) -> int:
-    """How many pictures a request carries."""
+    """Returns the number of pictures in a request."""
     return sum(part["type"] in ("image", "image_url") for part in parts_of(body))

@@ -1,7 +1,8 @@
-"""A clock that a test moves, and an event loop that lives by it: waiting is exact and takes no time.
+"""A clock that a test moves, and an event loop that follows it: waiting is exact and takes no real time.
 
-Imported before anything of ours, so that what took ``time.monotonic`` and its like for itself follows too.
-While no test moves the clock, they tell the real time.
+The functions of the module ``time`` are replaced at import. So this module is imported before the service,
+whose modules may hold ``time.monotonic`` and others by name. While no test moves the clock, they return the
+real time.
 """
 
 from __future__ import annotations
@@ -19,36 +20,36 @@ from concurrent.futures import Executor
 from typing import Any
 
 BEGIN = {"monotonic": 1_000.0, "perf_counter": 2_000.0, "time": 1_781_526_600.0}
-"""Where the clocks stand at first; the date is 2026-06-15 12:30, so that no budget's hour ends in a test."""
+"""First values of the clocks, in seconds; the date is 2026-06-15 12:30, so that no test crosses an hour."""
 
 PATIENCE = 1.0
-"""Real seconds for bytes between two sockets of one loop to arrive."""
+"""Real seconds that bytes between two sockets of one loop may take; then the clock is moved all the same."""
 
 
 class MovedClock:
-    """All clocks of a process, and the seconds by which they have been moved."""
+    """The clocks of a process, and the seconds by which they were moved."""
 
     def __init__(self) -> None:
         self.moved = 0.0
 
     def move(self, seconds: float) -> None:
-        """Let time pass."""
+        """Moves all clocks forward."""
         self.moved += seconds
 
     def read(self, name: str) -> float:
-        """What a function of the module ``time`` tells."""
+        """Returns the value of a function of the module ``time``, by its name."""
         return BEGIN[name] + self.moved
 
     def now(self) -> float:
-        """The event loop's time."""
+        """Returns the event loop's time."""
         return self.read("monotonic")
 
 
 class MovedLoop(asyncio.SelectorEventLoop):
-    """Moves the clock to its next appointment as soon as there is nothing else to do.
+    """Moves the clock to its next timer as soon as it has nothing else to do.
 
-    It does not while a thread works for the loop or a byte is on its way between two sockets. What other
-    processes do it cannot know: a test that has one lives by the real time.
+    It does not while a thread works for the loop, or while bytes are on their way between two of its sockets.
+    It cannot know what other processes do: a test with other processes uses the real time.
     """
 
     def __init__(self, clock: MovedClock) -> None:
@@ -78,7 +79,7 @@ class MovedLoop(asyncio.SelectorEventLoop):
         self._outside -= 1
 
     def awaits(self, future: asyncio.Future[Any]) -> asyncio.Future[Any]:
-        """Let time stand still until a thread has brought this."""
+        """Stops the clock until a future is done that a thread completes."""
         self._outside += 1
         future.add_done_callback(self._came_back)
         return future
@@ -88,7 +89,7 @@ class MovedLoop(asyncio.SelectorEventLoop):
 
 
 class _Selector:
-    """Waits for sockets as the real one does, but jumps over the time."""
+    """Selects sockets as the real selector does, but moves the clock instead of waiting for a timer."""
 
     def __init__(self, loop: MovedLoop, real: selectors.BaseSelector) -> None:
         self._loop, self._real = loop, real
@@ -108,7 +109,7 @@ class _Selector:
         return []
 
     def _arriving(self) -> list[tuple[selectors.SelectorKey, int]]:
-        """What comes of the bytes that are still on their way."""
+        """The sockets that become ready by bytes that are still on their way."""
         keys: Mapping[Any, selectors.SelectorKey] = self._real.get_map()
         end = _real["monotonic"]() + PATIENCE
         while len(keys) > 1:  # one is the loop's own
@@ -122,7 +123,7 @@ class _Selector:
 
 
 def _acknowledge(key: selectors.SelectorKey) -> None:
-    """Tell the peer at once what has arrived, which systems put off for 40 ms."""
+    """Acknowledges what a socket has received at once, which Linux delays by up to 40 ms."""
     if hasattr(socket, "TCP_QUICKACK"):
         connection = socket.socket(fileno=key.fd)
         with contextlib.suppress(OSError):  # the loop's own is none of TCP's
@@ -131,7 +132,7 @@ def _acknowledge(key: selectors.SelectorKey) -> None:
 
 
 def _on_its_way(key: selectors.SelectorKey) -> bool:
-    """Whether a socket is connecting, or its peer has not got all that it was sent."""
+    """Whether a socket is connecting, or its peer has not received all that was sent."""
     if key.events & selectors.EVENT_WRITE:
         return True
     unsent = bytearray(4)
@@ -145,20 +146,20 @@ _real: dict[str, Callable[[], float]] = {name: getattr(time, name) for name in B
 
 
 def taken() -> MovedClock:
-    """The clock of the test that is running; from now on the time is what it says."""
+    """Returns the clock of the running test, which all functions of ``time`` follow from now on."""
     global _current  # noqa: PLW0603 - there is one time for all
     _current = _current or MovedClock()
     return _current
 
 
 def give_back() -> None:
-    """Return to the real time."""
+    """Ends the moved time: all functions return the real time again."""
     global _current  # noqa: PLW0603
     _current = None
 
 
 def new_loop() -> MovedLoop:
-    """An event loop for a test that moves the clock."""
+    """Returns an event loop for a test that moves the clock."""
     return MovedLoop(taken())
 
 

@@ -1,4 +1,4 @@
-"""Proxies on real sockets: HTTP (forwarding and CONNECT) and SOCKS 5, which lead every name to one target."""
+"""Proxies on real sockets: HTTP (forwarding and CONNECT) and SOCKS 5; every name leads to one target."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ _SOCKS5, _NO_AUTHENTICATION, _DOMAIN = 5, 0, 3
 
 @dataclass
 class ProxyServer:
-    """What a proxy was asked for.
+    """A proxy with a record of its requests.
 
     Attributes:
-        asked: ``host:port`` of every connection that was wanted.
-        heads: of the HTTP requests that it could read.
+        target: URL that every connection leads to.
+        url: address of the proxy.
+        asked: ``host:port`` of every connection that was asked for.
+        heads: heads of the HTTP requests that the proxy could read.
     """
 
     target: str
@@ -66,7 +68,7 @@ async def relay(
     first: bytes = b"",
     answer: bytes = b"",
 ) -> None:
-    """Connect to a target and carry bytes both ways until one side hangs up."""
+    """Connects to a target and copies bytes both ways until one side closes its connection."""
     url = urlsplit(target)
     there, to = await asyncio.open_connection(url.hostname, url.port)
     to.write(first)
@@ -81,7 +83,7 @@ async def relay(
 
 @asynccontextmanager
 async def proxy_server(scheme: str, target: str) -> AsyncIterator[ProxyServer]:
-    """Serve ``http`` or ``socks5`` on a free loopback port."""
+    """Serves a proxy for ``http`` or ``socks5`` on a free loopback port."""
     proxy = ProxyServer(target)
     async with listening(proxy.socks if scheme == "socks5" else proxy.http) as port:
         proxy.url = f"{scheme}://127.0.0.1:{port}"
@@ -90,7 +92,7 @@ async def proxy_server(scheme: str, target: str) -> AsyncIterator[ProxyServer]:
 
 @asynccontextmanager
 async def listening(accept: Accept, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Accept connections on a free loopback port, and wait for their ends."""
+    """Accepts connections on a free loopback port, yields the port, and waits for all connections to end."""
     open_ones: set[asyncio.Task[None]] = set()
 
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

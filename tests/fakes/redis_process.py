@@ -1,4 +1,4 @@
-"""A real Redis on a real socket, for tests."""
+"""Starts a real Redis on a free port, as a process of its own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
+        """Starts the server, and waits until it accepts connections."""
         self._process = subprocess.Popen(
             [
                 self._binary,
@@ -60,12 +60,12 @@ class RedisServer:
         raise RuntimeError("redis-server did not start")
 
     def hang(self) -> None:
-        """Let it keep its connections and answer none of them."""
+        """Suspends the process: it keeps its connections and answers none of them."""
         if self._process:
             self._process.send_signal(signal.SIGSTOP)
 
     def stop(self) -> None:
-        """Kill it."""
+        """Kills the process."""
         if self._process:
             self._process.kill()
             self._process.wait()

@@ -1,4 +1,4 @@
-"""A server of either wire format that refuses what a test tells it to, and a client to ask it with."""
+"""A server of either wire format that refuses the requests that a test chooses, and providers to ask it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 )
 SCHEMA = {"type": "object", "properties": {"ranking": {"type": "array"}}}
-BLIND = Prompt("Rank.", (Text("told in words"),), SCHEMA, "test-1")
+BLIND = Prompt("Rank.", (Text("described in words"),), SCHEMA, "test-1")
 PROMPT = Prompt(
     "Rank.", (Image(PIXEL, "image/png", 1, 1), Text("shown")), SCHEMA, "test-1", without_images=lambda: BLIND
 )
@@ -29,11 +29,13 @@ JSON = "application/json"
 Check = Callable[[dict[str, Any]], tuple[int, object] | None]
 
 
-class Picky:
-    """A server of either format that answers what it does not refuse.
+class RefusingServer:
+    """A server of both wire formats that answers every request that no check refuses.
 
     Attributes:
-        requests: paths and bodies as they came.
+        checks: functions from a request's body to status and body of a refusal; None for no refusal.
+        requests: paths, headers and bodies of the requests.
+        url: address of the server.
     """
 
     def __init__(self, *checks: Check) -> None:
@@ -54,8 +56,8 @@ class Picky:
                 body = json.loads(await reader.readexactly(int(headers["content-length"])))
                 self.requests.append((first.split()[1], headers, body))
                 refused = next(filter(None, (check(body) for check in self.checks)), None)
-                status, told = refused or (200, self._answer())
-                sent = json.dumps(told).encode()
+                status, answer = refused or (200, self._answer())
+                sent = json.dumps(answer).encode()
                 head = f"HTTP/1.1 {status} X\r\ncontent-type: {JSON}\r\ncontent-length: {len(sent)}\r\n\r\n"
                 writer.write(head.encode() + sent)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -77,7 +79,7 @@ class Picky:
 
 @asynccontextmanager
 async def served(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]) -> AsyncIterator[str]:
-    """The URL of a server whose connections have all ended at the end."""
+    """Serves on a free loopback port, yields the URL, and waits for all connections to end."""
     serving: set[asyncio.Task[Any]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -95,8 +97,8 @@ async def served(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], A
 
 
 @asynccontextmanager
-async def picky(*checks: Check) -> AsyncIterator[Picky]:
-    server = Picky(*checks)
+async def refusing_server(*checks: Check) -> AsyncIterator[RefusingServer]:
+    server = RefusingServer(*checks)
     async with served(server.serve) as server.url:
         yield server
 

@@ -1,4 +1,4 @@
-"""A server that plays what a test wrote, byte for byte, over a real socket: vendors' faults as they are."""
+"""A server that plays a test's replies, byte for byte, on a real socket; and scripts of vendors' answers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ Step = bytes | float
 
 @dataclass
 class Reply:
-    """One answer.
+    """One response.
 
     Attributes:
-        steps: the body; sent in chunks as written.
-        reset: break the connection off at the end instead of ending the body.
+        steps: parts of the body, each sent as a chunk of its own, and pauses between them.
+        status: HTTP status.
+        content_type: value of the header ``content-type``.
+        headers: further headers, which replace the common ones of the same name.
+        reset: whether the connection is reset at the end instead of ending the body.
     """
 
     steps: Sequence[Step]
@@ -34,7 +37,7 @@ class Reply:
 
 @dataclass
 class Received:
-    """One request as it arrived."""
+    """A request: path, headers by lower-case name, and decoded body."""
 
     path: str
     headers: dict[str, str]
@@ -43,10 +46,13 @@ class Received:
 
 @dataclass
 class ScriptedServer:
-    """Plays its replies in order; the last one again and again.
+    """Plays its replies in order, and the last one for all further requests.
 
     Attributes:
-        disconnected: set when a client goes away before its answer is complete.
+        replies: replies still to be played.
+        url: address of the server.
+        requests: requests received.
+        disconnected: event that is set when a client disconnects before its response is complete.
     """
 
     replies: list[Reply]
@@ -83,7 +89,7 @@ class ScriptedServer:
 
 @asynccontextmanager
 async def scripted_server(*replies: Reply) -> AsyncIterator[ScriptedServer]:
-    """Serve on a free loopback port."""
+    """Serves replies on a free loopback port."""
     script = ScriptedServer(list(replies))
     playing: set[asyncio.Task[None]] = set()
 
@@ -105,7 +111,7 @@ async def scripted_server(*replies: Reply) -> AsyncIterator[ScriptedServer]:
 
 @contextmanager
 def scripted_server_thread(*replies: Reply) -> Iterator[ScriptedServer]:
-    """The same in a thread of its own, for code that runs an event loop itself."""
+    """Serves replies from a thread of its own, for code under test that runs an event loop itself."""
     started: queue.Queue[tuple[ScriptedServer, asyncio.AbstractEventLoop, asyncio.Event]] = queue.Queue()
 
     async def serve() -> None:
@@ -133,7 +139,7 @@ async def _receive(reader: asyncio.StreamReader) -> Received:
 
 
 async def _gone(reader: asyncio.StreamReader, seconds: float) -> bool:
-    """Wait; True as soon as the client has closed the connection."""
+    """Waits so many seconds, or until the client has closed the connection; tells whether it has."""
     try:
         async with asyncio.timeout(seconds):
             return await reader.read(1) == b""

@@ -1,4 +1,4 @@
-"""Serves an application in the test's own event loop, over real sockets: time passes for both alike."""
+"""Serves applications in the test's own event loop, over real sockets; a moved clock holds for them too."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from service.wiring.application import create_app
 
 @asynccontextmanager
 async def served(app: Any, **options: Any) -> AsyncIterator[str]:
-    """Serve until the block ends; yields the URL."""
+    """Serves an application until the block ends; yields the URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(app, ws="none", log_config=None, access_log=False, **options)
         server = uvicorn.Server(config)
@@ -42,7 +42,7 @@ async def served(app: Any, **options: Any) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def simulator_served(profile: Profile | None = None, **options: Any) -> AsyncIterator[str]:
-    """The simulator, as ``python -m service.simulator`` serves it."""
+    """Serves the simulator as ``python -m service.simulator`` does; yields the URL."""
     app = simulator.create_app(profile or Instant(), 0, RULES["patches"], **options)
     async with served(app, http=BreakableProtocol, lifespan="off") as url:
         yield url
@@ -50,7 +50,7 @@ async def simulator_served(profile: Profile | None = None, **options: Any) -> As
 
 @asynccontextmanager
 async def service_served(bundle: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """The service on these settings; yields a client of it."""
+    """Serves the service with these settings; yields a client of it."""
     async with (
         served(create_app(Settings(bundle=bundle, **settings)), lifespan="on") as url,
         httpx.AsyncClient(base_url=url, timeout=None, trust_env=False) as http,

@@ -1,4 +1,4 @@
-"""Starts the real service as a child process, the way a person would."""
+"""Starts the real service as a child process, by ``python -m service``."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class RunningService:
-    """A service that answers.
+    """A service that is ready.
 
     Attributes:
-        log: everything that it printed so far.
+        url: address of the service.
+        process: its main process.
+        output: file with its standard output and error.
     """
 
     url: str
@@ -36,7 +38,7 @@ class RunningService:
         return self.output.read_text(errors="replace")
 
     def children(self, word: str) -> list[int]:
-        """Its child processes whose command has this word."""
+        """Returns the ids of its child processes whose command line holds this word."""
         found = []
         for task in Path(f"/proc/{self.process.pid}/task").iterdir():
             try:
@@ -48,7 +50,7 @@ class RunningService:
 
     @contextmanager
     def silent_simulator(self) -> Iterator[None]:
-        """The simulator beside it answers no call until the block ends."""
+        """Suspends the simulator that the service has started, until the block ends."""
         (pid,) = self.children("service.simulator")
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -61,12 +63,12 @@ class RunningService:
 def start_service(
     bundle: Path, environment: Mapping[str, str] | None = None, **settings: str
 ) -> Iterator[RunningService]:
-    """Run ``python -m service`` with ``MSR_<NAME>`` for each keyword; stop it at the end.
+    """Runs ``python -m service`` with ``MSR_<NAME>`` for each keyword, and stops it at the end.
 
     Args:
-        bundle: to serve.
+        bundle: folder of the bundle to serve.
         environment: other variables of the process, by their whole names.
-        settings: of the service; API keys by their whole names.
+        settings: settings of the service without ``MSR_``; API keys by their whole names.
     """
     port = free_port()
     variables = {

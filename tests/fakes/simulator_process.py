@@ -1,4 +1,4 @@
-"""Starts the simulator as a process of its own, so that tests speak to it over a real socket."""
+"""Starts the simulator as a process of its own, which tests call over a real socket."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def start_simulator(*, profile: str = "instant", **options: str | float | bool) -> Iterator[str]:
-    """Run ``python -m service.simulator`` on a free loopback port and yield its URL.
+    """Runs ``python -m service.simulator`` on a free loopback port and yields its URL.
 
     Args:
         profile: ``instant`` (no waiting), ``fast`` or ``paper``.
-        options: other command line options by name: ``ttft=0.1`` is ``--ttft 0.1``, ``True`` a bare flag.
+        options: other command line options by name: ``ttft=0.1`` is ``--ttft=0.1``, ``True`` a bare flag.
     """
     flags = [
         f"--{name.replace('_', '-')}{'' if value is True else f'={value}'}" for name, value in options.items()

@@ -1,4 +1,4 @@
-"""Small data sets for tests, in memory and as files."""
+"""Makes small data sets, in memory and as files."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from models.data.dataset import Dataset, Rows
 
 
 def rows(*values: int) -> Rows:
-    """Item rows."""
+    """Returns an array of item rows."""
     return np.array(values, dtype=np.int32)
 
 
 def save_picture(path: Path, colour: tuple[int, int, int] = (200, 30, 30), form: str = "PNG") -> None:
-    """A small picture in one colour."""
+    """Writes a picture of 8 × 8 pixels in one colour."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8), colour).save(path, format=form)
 
 
 def small_dataset(images: Path | None = None, **changes: Any) -> Dataset:
-    """Four items and three users, one with a picture if there is a folder for it."""
+    """Returns a data set of four items and three users; with a folder for images the first item has one."""
     if images is not None:
         save_picture(images / "a.png")
     return Dataset(
@@ -55,7 +55,7 @@ def small_dataset(images: Path | None = None, **changes: Any) -> Dataset:
 def write_amazon_plus(
     folder: Path, histories: Sequence[Sequence[str]], side: dict[str, Any] | None = None
 ) -> Path:
-    """A folder in the Amazon Review Plus layout with users u1, u2, … and public items P<internal id>."""
+    """Writes a folder in the Amazon Review Plus layout, with users u1, u2, … and items P<internal id>."""
     folder.mkdir(parents=True, exist_ok=True)
     items = sorted({item for history in histories for item in history} | set(side or {}), key=int)
     maps = {

@@ -1,8 +1,8 @@
-"""A data set whose right answers are known by construction, and recommenders small enough for tests.
+"""A data set whose right answers are known by construction, and configurations small enough for tests.
 
 Items belong to groups in a circle. After an item of group g every user takes some item of group g + 1. All
-items are equally popular, so popularity knows nothing, and a model that learns ranks the next group first.
-Texts and pictures each tell the group, so every item tower can learn it.
+items are equally popular, so that popularity predicts nothing, and a model that learns ranks the next group
+first. Texts and pictures each show the group, so that every item tower can learn it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ITEMS = GROUPS * SIZE
 
 
 def circle(users: int = 240, name: str = "circle") -> Dataset:
-    """Users who walk around the circle of groups, 4 to 12 items each."""
+    """Returns a data set of users who follow the circle of groups, with 4 to 12 items each."""
     generator = np.random.default_rng(7)
     histories = []
     for _ in range(users):
@@ -35,7 +35,7 @@ def circle(users: int = 240, name: str = "circle") -> Dataset:
 
 
 def circle_features() -> dict[str, Features]:
-    """Frozen features that tell the group, with noise; two items have none."""
+    """Returns frozen features that show the group, with noise; two items have none."""
     generator = np.random.default_rng(8)
     features = {}
     for modality in ("text", "image"):
@@ -48,7 +48,7 @@ def circle_features() -> dict[str, Features]:
 
 
 def record(**sections: dict[str, Any]) -> dict[str, Any]:
-    """A small configuration as plain values, with some of them changed."""
+    """Returns a small configuration as plain values, with some of them changed."""
     values: dict[str, dict[str, Any]] = {
         "network": {"dimension": 16, "length": 6, "blocks": 1, "heads": 2, "dropout": 0.1},
         "tower": {"modalities": ["id"], "fusion": "sum", "hidden": 16, "dropout": 0.0},
@@ -71,5 +71,5 @@ def record(**sections: dict[str, Any]) -> dict[str, Any]:
 
 
 def config(**sections: dict[str, Any]) -> Config:
-    """A small configuration, with some values changed."""
+    """Returns a small configuration, with some values changed."""
     return from_json(record(**sections), "toy")

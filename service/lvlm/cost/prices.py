@@ -138,6 +138,7 @@ class Prices:
 def _model(record: Mapping[str, Any], rules: Mapping[str, ImageRule]) -> ModelPrice:
     return ModelPrice(
         input=record["input"],
+        # A vendor without a cache's price bills such tokens like other input.
         cached_input=record.get("cached_input", record["input"]),
         cache_write=record.get("cache_write", record["input"]),
         output=record["output"],

@@ -65,7 +65,7 @@ class UsageEstimator:
     def expected(self, provider: str, call: Call) -> Usage:
         """Estimates the usage of a call before it is made."""
         past = self._known(provider, call)
-        # Before the first bill the prompt's own estimate is used.
+        # Before the first bill the prompt's own estimate is used; no answer is longer than the cap.
         output = past.output_tokens if past else call.prompt.answer_tokens
         return replace(self._input(provider, call), output_tokens=min(round(output), call.max_output_tokens))
 

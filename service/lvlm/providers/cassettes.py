@@ -192,7 +192,9 @@ class Player:
             wait = began + record["at"] / self._speed - clock()
             if wait > 0:
                 await asyncio.sleep(wait)
-            if "cut" in record:
+            if (
+                "cut" in record
+            ):  # waits for ever, until the caller closes the iterator as the recorded one did
                 await asyncio.Event().wait()
             if "failure" in record:
                 failed = record["failure"]

@@ -1,4 +1,4 @@
-"""Captions that a request begins in the background are counted in its answer, the books and the budgets."""
+"""Caption calls that a request begins are counted in its answer, the ledger and the budgets."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ async def test_nothing_is_begun_otherwise(
         assert provider.describing.calls == []
 
 
-async def test_caption_calls_are_in_the_books_and_not_in_the_answers_bill(catalogue: Catalogue) -> None:
+async def test_caption_calls_are_in_the_ledger_and_not_in_the_answers_bill(catalogue: Catalogue) -> None:
     provider = Both()
     async with filling(catalogue, provider) as opened:
         result = await opened.stage.rerank(ask())

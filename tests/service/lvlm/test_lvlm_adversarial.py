@@ -1,6 +1,6 @@
 """A hostile catalogue: titles and captions that try to command the model, end the data, or hide.
 
-The simulator is told to obey every instruction that it can read outside the data. So an answer that is the
+The simulator is set to obey every instruction that it can read outside the data. So an answer that is the
 same whether it obeys or not shows that no catalogue text got out.
 """
 
@@ -243,8 +243,10 @@ async def test_catalogue_text_arrives_in_the_last_part_of_the_user_message_alone
         *others, _ = parts_of(body)
         assert {part["type"] for part in others} == {"image" if wire == "anthropic" else "image_url"}
         rest = json.dumps({**body, "messages": body["messages"][:-1]}, ensure_ascii=False)
-        told = [json.dumps(title, ensure_ascii=False)[1:21] for title in HOSTILE if len(title.strip()) > 20]
-        assert not [start for start in told if start in rest]
+        beginnings = [
+            json.dumps(title, ensure_ascii=False)[1:21] for title in HOSTILE if len(title.strip()) > 20
+        ]
+        assert not [start for start in beginnings if start in rest]
 
 
 @pytest.mark.parametrize("wire", WIRES)

@@ -163,7 +163,7 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize("change", DIFFERENT, ids="-".join)
-async def test_whatever_changes_the_answer_is_another_visit(
+async def test_whatever_changes_the_answer_has_another_key(
     catalogue: Catalogue, change: dict[str, Any]
 ) -> None:
     async with playing(catalogue, answer("openai", *GOOD)) as (opened, _):
@@ -179,7 +179,7 @@ SAME = [
 
 
 @pytest.mark.parametrize("change", SAME, ids="-".join)
-async def test_what_the_lvlm_does_not_see_is_the_same_visit(
+async def test_what_the_lvlm_does_not_see_leaves_the_key_the_same(
     catalogue: Catalogue, change: dict[str, Any]
 ) -> None:
     before = {key: value for key, value in change.items() if key == "strategy"}
@@ -212,7 +212,7 @@ def redrawn(catalogue: Catalogue) -> Catalogue:
 
 
 @pytest.mark.parametrize(("strategy", "change"), [("s5", recaptioned), ("s3", redrawn)])
-async def test_new_captions_or_pictures_in_a_catalogue_of_the_same_version_are_another_visit(
+async def test_new_captions_or_pictures_in_a_catalogue_of_the_same_version_have_another_key(
     catalogue: Catalogue, strategy: str, change: Callable[[Catalogue], Catalogue]
 ) -> None:
     cache, reply = MemoryCache(10**6), answer("openai", *GOOD)
@@ -225,7 +225,7 @@ async def test_new_captions_or_pictures_in_a_catalogue_of_the_same_version_are_a
 
 @pytest.mark.parametrize("form", ["label", "paper"])
 @pytest.mark.parametrize("changed", ["prompt", "montage"])
-async def test_another_version_of_the_prompt_or_of_the_montage_is_another_visit(
+async def test_another_version_of_the_prompt_or_of_the_montage_has_another_key(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, changed: str, form: str
 ) -> None:
     titles = json.dumps({"recommendations": [catalogue.items[row].name for row in POOL]}).encode()

@@ -54,7 +54,7 @@ async def test_after_a_partial_answer_the_whole_one_is_kept(catalogue: Catalogue
         second = await opened.stage.rerank(ask_titles())
         assert (second.cache, second.outcome, second.order) == ("hit", Outcome.OK, GOOD_ROWS)
         assert len(provider.calls) == 1
-        # The request at hand could only guess; the books know by now.
+        # The request's answer had an estimated bill; the ledger has the reported one by now.
         labels = {"provider": "fake", "model": "gpt-4o", "direction": "input"}
         assert opened.count("msr_lvlm_tokens_total", **labels) == 100
         assert opened.count("msr_lvlm_estimated_tokens_total", **labels) == 0
@@ -69,7 +69,7 @@ async def test_a_detached_call_ends_with_its_own_budget(catalogue: Catalogue) ->
         assert opened.count("msr_lvlm_inflight") == 0
 
 
-async def test_no_time_at_all_is_answered_at_once_and_the_next_visit_finds_the_answer(
+async def test_a_deadline_of_zero_is_answered_at_once_and_the_next_request_finds_the_answer(
     catalogue: Catalogue,
 ) -> None:
     gate = asyncio.Event()

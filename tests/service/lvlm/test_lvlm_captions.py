@@ -1,4 +1,4 @@
-"""Captions: shown when they exist, written in the background when they do not."""
+"""Captions are shown if they exist, and are made in the background if they do not."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_the_bundles_captions_come_first_and_cost_nothing(catalogue: Catal
         assert server.requests == []
 
 
-async def test_a_missing_caption_is_there_at_the_next_visit(catalogue: Catalogue) -> None:
+async def test_a_missing_caption_is_there_at_the_next_request(catalogue: Catalogue) -> None:
     async with (
         scripted_server(MUG) as server,
         open_stage(catalogue, [connect("openai", server.url)], fill=True) as opened,
@@ -97,7 +97,7 @@ async def test_an_item_without_a_picture_is_not_asked_for(catalogue: Catalogue) 
         assert server.requests == []
 
 
-async def test_wishes_beyond_the_waiting_room_are_dropped(catalogue: Catalogue) -> None:
+async def test_captions_beyond_the_limit_of_pending_ones_are_not_begun(catalogue: Catalogue) -> None:
     items = tuple(
         replace(item, image="I000.png", image_sha256=f"{row}") for row, item in enumerate(catalogue.items * 4)
     )
@@ -141,7 +141,7 @@ async def test_an_unfinished_captioner_hides_no_captions_of_others(catalogue: Ca
         }
 
 
-async def test_a_caption_that_was_never_asked_for_is_tried_at_the_next_visit(catalogue: Catalogue) -> None:
+async def test_a_caption_that_was_never_asked_for_is_tried_at_the_next_request(catalogue: Catalogue) -> None:
     limits = {"openai": RateLimit(requests_per_minute=60 / BURST)}  # one now, and no other for a while
     async with (
         scripted_server(MUG) as server,
@@ -204,7 +204,7 @@ async def test_nothing_is_asked_for_while_captions_cannot_be_kept(catalogue: Cat
         assert server.requests == []
 
 
-async def test_an_image_whose_caption_failed_is_not_tried_at_every_visit(catalogue: Catalogue) -> None:
+async def test_an_image_whose_caption_failed_is_not_tried_at_every_request(catalogue: Catalogue) -> None:
     async with (
         scripted_server(SCRIPTS["openai"].error(500, "server_error")) as server,
         open_stage(catalogue, [connect("openai", server.url)], fill=True) as opened,

@@ -1,4 +1,4 @@
-"""From request to result through the real SDKs on real sockets: how a request is answered."""
+"""Outcomes of the stage for answers, faults and deadlines, through the real SDKs on real sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the LVLM is shown of the history and the pool."""
+"""The prompt shows the history and the pool as the request's strategy, view and modality say."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_the_enhanced_view_shows_captions_and_no_picture(catalogue: Catalo
     assert [("caption" in entry) for entry in history] == [row < 24 for row in HISTORY[-10:]]
 
 
-async def test_shown_counts_and_warnings_tell_what_lacked(catalogue: Catalogue) -> None:
+async def test_shown_counts_and_warnings_say_what_was_missing(catalogue: Catalogue) -> None:
     raw, _ = await rerank(catalogue, answer("openai", *GOOD), ask("s3"))
     assert raw.shown == Shown(titles=10, images=8, captions=0)
     assert raw.warnings == ("2 items of the history have no readable image",)

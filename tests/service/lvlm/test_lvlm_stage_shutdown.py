@@ -1,4 +1,4 @@
-"""Shutdown, accidents and leaks: no request hangs, and no permit is lost."""
+"""When the service stops, a call breaks or a client leaves, no request hangs and no permit is lost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ async def test_a_stop_lets_calls_end_and_their_answers_be_kept(catalogue: Catalo
         assert provider.calls == []
 
 
-async def test_a_stop_ends_calls_that_take_too_long_and_answers_who_waits(catalogue: Catalogue) -> None:
+async def test_a_stop_ends_calls_that_take_too_long_and_answers_waiting_requests(
+    catalogue: Catalogue,
+) -> None:
     async with asking(catalogue, [asyncio.Event()], closing_seconds=0.1) as (opened, provider):
         waiting = begin(opened, ask_titles())
         await provider.called(1)

@@ -1,4 +1,4 @@
-"""Answers that are old, bad or not wanted."""
+"""Stale answers while and after they are renewed, and unusable answers in the cache."""
 
 from __future__ import annotations
 

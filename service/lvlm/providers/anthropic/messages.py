@@ -70,6 +70,7 @@ class AnthropicMessages(SdkProvider):
             base_url=base_url,
             default_headers=dict(dialect.headers),
             default_query=dict(dialect.query),
+            # The gateway has retries and timeouts; the SDK's own would add to them unseen.
             max_retries=0,
             timeout=None,
             http_client=http_client(base_url, key_header=dialect.api_key_header, api_key=api_key),

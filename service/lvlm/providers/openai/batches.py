@@ -42,7 +42,7 @@ class OpenAIBatches:
             batch = await self._client.batches.create(
                 input_file_id=file.id,
                 endpoint=_ENDPOINT,
-                completion_window="24h",
+                completion_window="24h",  # the only one that OpenAI offers
                 metadata={_METADATA_FIELD: token},
             )
             return str(batch.id)

@@ -77,11 +77,13 @@ class OpenAIChat(SdkProvider):
             base_url=base_url,
             default_headers=dict(dialect.headers),
             default_query=dict(dialect.query),
+            # The gateway has retries and timeouts; the SDK's own would add to them unseen.
             max_retries=0,
             timeout=None,
             http_client=http_client(base_url, key_header=dialect.api_key_header, api_key=api_key),
         )
         if not account:
+            # Set after construction, since an argument of None makes the SDK read the variables.
             client.organization = client.project = client.admin_api_key = None
             client._custom_headers = dict(dialect.headers)
         super().__init__(name, openai, client, _PATH, dialect)

@@ -34,6 +34,7 @@ class SimulatorSettings(KindSettings):
         """See KindSettings; the key that is sent is the provider's name."""
         if not (self.simulated or self.simulator_url):
             return ()
+        # Both wire formats are served below the same root.
         root = normalised(self.simulator_url, "anthropic") if self.simulator_url else ""
         problem = (
             ""

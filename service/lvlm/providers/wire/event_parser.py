@@ -1,7 +1,7 @@
 """Parses server-sent events (WHATWG HTML, section 9.2.6) into their data, as the bytes arrive.
 
 In: chunks of a body. Out: the data of each event, as bytes. Names, ids and retry times of events are ignored;
-what the data means is read elsewhere.
+what the data means is read by ``response_body`` and the vendors' readers.
 
 The SDKs' own parsers are not used: they build a model object with all fields for every token, which costs
 more than all the rest of a call (``python -m benchmarks stage``), and only two or three fields are needed.

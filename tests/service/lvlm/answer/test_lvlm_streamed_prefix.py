@@ -247,7 +247,7 @@ async def test_a_retry_that_says_the_same_goes_on_where_the_first_attempt_broke_
     assert (result.answer.parsed.explanation, result.warnings) == ("It is blue.", ())
 
 
-async def test_who_does_not_watch_gets_the_good_answer_as_it_is(catalogue: Catalogue) -> None:
+async def test_a_request_that_does_not_watch_gets_the_good_answer_as_it_is(catalogue: Catalogue) -> None:
     watcher = Watcher()
     script = begun(watcher, BROKEN)
     async with asking(catalogue, script, ranks("A", "E", "B", "C"), attempts=2) as (opened, provider):

@@ -10,7 +10,7 @@ from gateway_parts import (
     CALL,
     MODEL,
     PROMPT,
-    Instantly,
+    RetriesWithoutPause,
     count,
     failed,
     finished,
@@ -224,7 +224,7 @@ async def test_a_provider_that_fails_now_and_then_is_not_left_alone() -> None:
     assert len(provider.calls) == 6 * MIN_ATTEMPTS
 
 
-async def test_callers_who_leave_are_no_fault_of_the_provider() -> None:
+async def test_cancelled_calls_are_no_failure_of_the_provider() -> None:
     provider = ControlledProvider([asyncio.Event()])
     gateway = open_gateway([provider], concurrency=3 * MIN_ATTEMPTS)
     leaving = [asyncio.create_task(gateway.call("fake", CALL, 5)) for _ in range(2 * MIN_ATTEMPTS)]
@@ -249,7 +249,7 @@ async def test_a_provider_that_swallows_calls_without_a_word_is_left_alone(
 async def test_a_retry_stops_when_the_breaker_opens_meanwhile() -> None:
     provider = ControlledProvider(fails(FailureKind.SERVER))
     gateway = open_gateway([provider], attempts=100)
-    gateway._retries = Instantly(100)
+    gateway._retries = RetriesWithoutPause(100)
     completion = await gateway.call("fake", CALL, 60)
     assert completion.ending is Ending.PROVIDER
     assert len(provider.calls) == MIN_ATTEMPTS

@@ -1,4 +1,4 @@
-"""How many calls are under way at one model, and in which order others wait."""
+"""The concurrency limit: its permits, the order of waiting calls, and how it adapts to refusals."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ async def test_never_more_calls_are_under_way_than_there_are_permits() -> None:
     assert provider.most == 3
 
 
-async def test_who_comes_first_is_served_first() -> None:
+async def test_waiting_calls_get_permits_in_the_order_of_their_arrival() -> None:
     concurrency, served = ConcurrencyLimit(1), []
 
-    async def visit(number: int) -> None:
+    async def call(number: int) -> None:
         assert await concurrency.acquire(within(5))
         served.append(number)
         await asyncio.sleep(0)
         concurrency.release()
 
-    await asyncio.gather(*(visit(number) for number in range(10)))
+    await asyncio.gather(*(call(number) for number in range(10)))
     assert served == list(range(10))
     assert concurrency.in_use == 0
 
 
-async def test_a_newcomer_does_not_pass_those_who_wait() -> None:
+async def test_a_new_call_does_not_overtake_waiting_ones() -> None:
     concurrency = ConcurrencyLimit(1)
     assert await concurrency.acquire(within(0))
     waiting = asyncio.create_task(concurrency.acquire(within(5)))
@@ -110,7 +110,7 @@ async def test_a_waiter_cancelled_in_the_moment_of_a_release_does_not_swallow_it
 async def test_no_permit_is_lost_or_invented_in_any_crowd(seed: int) -> None:
     chance, concurrency, inside = random.Random(seed), ConcurrencyLimit(4), 0
 
-    async def visit(patience: float, turns: int, kind: FailureKind | None) -> None:
+    async def call(patience: float, turns: int, kind: FailureKind | None) -> None:
         nonlocal inside
         if not await concurrency.acquire(within(patience)):
             return
@@ -128,7 +128,7 @@ async def test_no_permit_is_lost_or_invented_in_any_crowd(seed: int) -> None:
     kinds = (None, None, None, FailureKind.RATE_LIMITED, FailureKind.SERVER)
     for _ in range(500):
         patience = chance.choice((-1.0, 0.0, 0.001, 5.0))
-        tasks.append(asyncio.create_task(visit(patience, chance.randrange(4), chance.choice(kinds))))
+        tasks.append(asyncio.create_task(call(patience, chance.randrange(4), chance.choice(kinds))))
         if chance.random() < 0.3:
             chance.choice(tasks).cancel()
         if chance.random() < 0.5:
@@ -140,7 +140,7 @@ async def test_no_permit_is_lost_or_invented_in_any_crowd(seed: int) -> None:
     assert not concurrency._waiting
 
 
-async def test_too_much_shrinks_the_limit_once_for_all_who_had_begun_and_good_answers_win_it_back(
+async def test_a_refusal_shrinks_the_limit_once_for_all_attempts_that_had_begun_and_good_answers_raise_it(
     metrics: Metrics,
 ) -> None:
     gate = asyncio.Event()
@@ -189,14 +189,14 @@ async def test_a_call_joined_by_a_request_with_more_time_keeps_its_turn() -> Non
     until = now() + 0.05
     await concurrency.acquire(within(0))
 
-    async def visit(name: str, leave: Callable[[], float]) -> None:
+    async def call(name: str, leave: Callable[[], float]) -> None:
         if await concurrency.acquire(leave):
             served.append(name)
             concurrency.release()
 
-    tasks = [asyncio.create_task(visit("first", lambda: until))]
+    tasks = [asyncio.create_task(call("first", lambda: until))]
     await asyncio.sleep(0)
-    tasks.append(asyncio.create_task(visit("second", within(5))))
+    tasks.append(asyncio.create_task(call("second", within(5))))
     await asyncio.sleep(0)
     until = now() + 5
     await asyncio.sleep(0.1)
@@ -231,7 +231,7 @@ async def test_a_limit_that_is_not_adaptive_stays() -> None:
     assert concurrency.limit == 4
 
 
-async def test_a_limit_that_grows_lets_in_who_waits() -> None:
+async def test_a_limit_that_grows_gives_permits_to_waiting_calls() -> None:
     concurrency = ConcurrencyLimit(2)
     await concurrency.acquire(within(0))
     concurrency.learn(failed(FailureKind.RATE_LIMITED))

@@ -53,18 +53,18 @@ class Worker:
     """One of several that look into the same place before they do the work themselves.
 
     Attributes:
-        found: what it got from elsewhere.
+        found: result of another worker; None if it did the work itself.
         working: the work is its own.
     """
 
     def __init__(self, leases: Leases, results: list[str]) -> None:
         self.found: str | None = None
         self.working, self.wanted = False, True
-        self._elsewhere = WorkLease(leases)
+        self._lease = WorkLease(leases)
         self._results = results
 
     async def work(self, until: asyncio.Event) -> None:
-        async with self._elsewhere.claim("work", self._look, lambda: self.wanted) as self.found:
+        async with self._lease.claim("work", self._look, lambda: self.wanted) as self.found:
             if self.found is None:
                 self.working = True
                 await until.wait()
@@ -109,7 +109,7 @@ async def test_the_work_of_a_process_that_is_killed_goes_to_the_next_one_when_it
 
 
 @pytest.mark.usefixtures("clock")
-async def test_the_others_find_the_result_of_the_one_who_works_however_long_it_takes() -> None:
+async def test_other_workers_find_the_result_of_the_one_with_the_lease_however_long_it_takes() -> None:
     leases, results, done = MemoryLeases(), list[str](), asyncio.Event()
     workers = [Worker(leases, results) for _ in range(3)]
     tasks = [asyncio.create_task(worker.work(done)) for worker in workers]
@@ -123,7 +123,7 @@ async def test_the_others_find_the_result_of_the_one_who_works_however_long_it_t
 
 
 @pytest.mark.usefixtures("clock")
-async def test_who_gives_up_hands_the_work_on_at_once() -> None:
+async def test_a_worker_that_is_cancelled_releases_the_lease_at_once() -> None:
     leases, done = MemoryLeases(), asyncio.Event()
     first, second = (Worker(leases, []) for _ in range(2))
     giving_up = asyncio.create_task(first.work(done))
@@ -137,7 +137,7 @@ async def test_who_gives_up_hands_the_work_on_at_once() -> None:
 
 
 @pytest.mark.usefixtures("clock")
-async def test_who_is_not_waited_for_any_more_stops_looking() -> None:
+async def test_a_worker_whose_result_is_no_longer_wanted_stops_looking() -> None:
     leases = MemoryLeases()
     await leases.take("work", "other", 60)
     worker = Worker(leases, [])

@@ -1,4 +1,4 @@
-"""One call through the gateway: how it ends, and how long a provider may be silent."""
+"""Calls through the gateway: their completions, and providers that are silent."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_a_plain_answer_may_be_silent_until_its_deadline(monkeypatch: pyte
     assert completion.ending is Ending.FINISHED
 
 
-async def test_who_thinks_aloud_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_model_that_streams_its_thoughts_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.lvlm.calls.silence_limit.LONGEST_SILENCE", 0.1)
     provider = ControlledProvider([Alive(), 0.06, Alive(), 0.06, Alive(), 0.06, *says("abc")])
     completion = await open_gateway([provider]).call("fake", CALL, 5)

@@ -1,4 +1,4 @@
-"""Other models are asked instead of one that cannot answer, by the gateway and by the stage."""
+"""Alternatives: other models are asked if the first one cannot answer, by the gateway and by the stage."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_alternatives_are_asked_in_their_order_until_one_answers() -> None
     assert (completion.responder.provider, completion.responder.model) == ("c", "m3")
 
 
-async def test_who_is_left_alone_is_passed_over_without_a_call() -> None:
+async def test_a_model_with_an_open_breaker_is_passed_over_without_a_call() -> None:
     first, second = two(fails(FailureKind.AUTHENTICATION), says("abc"))
     gateway = open_gateway([first, second])
     for _ in range(3):
@@ -93,7 +93,7 @@ async def test_who_is_left_alone_is_passed_over_without_a_call() -> None:
     assert (len(first.calls), len(second.calls)) == (1, 3)
 
 
-async def test_who_is_at_its_limit_is_passed_over_if_waiting_would_take_too_long() -> None:
+async def test_a_model_at_its_limit_is_passed_over_if_waiting_would_take_too_long() -> None:
     first, second = two(says("one"), says("two"))
     limits = {"fake": RateLimit(requests_per_minute=60 / BURST)}
     gateway = open_gateway([first, second], limits=limits)
@@ -117,7 +117,7 @@ async def test_a_deadline_in_the_first_call_leaves_no_time_for_the_next() -> Non
     assert (completion.ending, completion.text, second.calls) == (Ending.DEADLINE, "ab", [])
 
 
-async def test_if_all_fail_the_last_failure_is_told_and_no_text() -> None:
+async def test_if_all_fail_the_last_failure_is_reported_and_no_text() -> None:
     first, second = two([TextDelta("ab")], [TextDelta("cd"), *fails(FailureKind.CONNECTION)])
     completion = await open_gateway([first, second]).call("fake", CALL, 5, alternatives=[("other", MODEL)])
     assert (completion.ending, completion.failure) == (Ending.PROVIDER, FailureKind.CONNECTION)

@@ -1,4 +1,4 @@
-"""When a failed attempt is followed by another, and after which pause."""
+"""Retries: which failed attempts are followed by another, and after which pause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a provider may be silent, and for how long signs of life alone keep an attempt."""
+"""The silence limit: how long an attempt may bring no event, or only keep-alive comments."""
 
 from __future__ import annotations
 

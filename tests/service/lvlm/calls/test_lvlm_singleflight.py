@@ -1,4 +1,4 @@
-"""Equal requests are one call, within a process and across workers, and the call outlives them all."""
+"""Singleflight: equal requests share one call, within a process and across workers, which outlives them."""
 
 from __future__ import annotations
 
@@ -192,7 +192,8 @@ async def test_a_follower_keeps_its_time_when_the_calls_own_budget_was_shorter(c
 
 async def test_an_answer_that_another_worker_fetches_is_no_bill_of_this_request(catalogue: Catalogue) -> None:
     gate, shared = asyncio.Event(), {"cache": MemoryCache(10**6), "leases": MemoryLeases()}
-    request = ask_titles(model="mystery")  # has no price: who makes the call is told so
+    # A model without a price: the request that makes the call gets a warning, the one that joins does not.
+    request = ask_titles(model="mystery")
     async with (
         asking(catalogue, [gate, *ranks(*GOOD)], **shared) as (here, provider),
         asking(catalogue, ranks(*GOOD[::-1]), **shared) as (there, idle),

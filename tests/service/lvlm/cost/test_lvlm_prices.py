@@ -1,4 +1,4 @@
-"""Tokens, pictures and dollars."""
+"""The price table and the estimates of tokens of texts and pictures."""
 
 from __future__ import annotations
 

@@ -218,7 +218,9 @@ async def test_what_costs_nothing_needs_no_budget(metrics: Metrics) -> None:
 
 
 @pytest.mark.parametrize("turns", range(14))
-async def test_a_call_that_leaves_before_the_attempt_gets_all_of_it_back(turns: int) -> None:
+async def test_a_call_that_is_cancelled_before_the_attempt_gets_all_of_its_reservation_back(
+    turns: int,
+) -> None:
     """Cancelled after each number of turns of the event loop, with meters as slow as a network."""
     meters = SlowMeters()
     quota = limited(meters, Budget(usd_per_hour=10.0), requests_per_minute=60, tokens_per_minute=6_000)
@@ -235,7 +237,7 @@ async def test_a_call_that_leaves_before_the_attempt_gets_all_of_it_back(turns: 
     assert meters.kept._full_at == pytest.approx(full_before)
 
 
-async def test_while_the_shared_meters_are_away_a_process_keeps_to_its_share() -> None:
+async def test_while_the_shared_meters_are_down_a_process_keeps_to_its_share() -> None:
     quota = Quota(
         BrokenMeters(),
         MemoryMeters(share=0.5),
@@ -249,7 +251,7 @@ async def test_while_the_shared_meters_are_away_a_process_keeps_to_its_share() -
     assert await quota.reserve("fake", MODEL, bill(), now() + 0.05) is Ending.LIMIT
 
 
-async def test_meters_that_go_away_during_an_attempt_do_it_no_harm() -> None:
+async def test_meters_that_fail_during_an_attempt_do_it_no_harm() -> None:
     meters = SlowMeters()
     quota = limited(meters, Budget(usd_per_hour=1.0), tokens_per_minute=6_000)
     provider, metrics = ControlledProvider([asyncio.Event()]), Metrics()

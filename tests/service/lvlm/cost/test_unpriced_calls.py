@@ -1,4 +1,4 @@
-"""A budget cannot count what has no price: such a model is not called, unless a setting lets it be."""
+"""A budget cannot count calls without a price: such models are not called, unless a setting allows it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def quota(budget: Budget | None, *, free: tuple[str, ...] = (), unpriced: bool =
 
 
 @pytest.mark.parametrize("budget", [Budget(usd_per_hour=1.0), Budget(usd_per_day=1.0)], ids=["hour", "day"])
-async def test_a_call_without_a_price_gets_no_leave_while_a_budget_is_set(budget: Budget) -> None:
+async def test_a_call_without_a_price_gets_no_reservation_while_a_budget_is_set(budget: Budget) -> None:
     assert await quota(budget).reserve("vllm", "qwen", UNPRICED, 0.0) is Ending.BUDGET
     assert isinstance(await quota(budget).reserve("vllm", "qwen", Bill(cost_usd=0.1), 0.0), Reservation)
 
@@ -48,7 +48,7 @@ async def test_a_call_without_a_price_gets_no_leave_while_a_budget_is_set(budget
     ],
     ids=["no budget", "let be", "free"],
 )
-async def test_a_call_without_a_price_gets_leave_otherwise(open_one: Quota) -> None:
+async def test_a_call_without_a_price_gets_a_reservation_otherwise(open_one: Quota) -> None:
     assert isinstance(await open_one.reserve("vllm", "qwen", UNPRICED, 0.0), Reservation)
 
 

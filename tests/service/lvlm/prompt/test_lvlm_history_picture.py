@@ -1,4 +1,4 @@
-"""Item images to the pictures of a prompt."""
+"""Item images become thumbnails, and thumbnails the pictures of a prompt."""
 
 from __future__ import annotations
 
@@ -215,7 +215,9 @@ async def test_an_item_without_a_readable_image_has_no_cell(catalogue: Catalogue
 
 
 @pytest.mark.parametrize("mode", ["grid", "strip", "separate"])
-async def test_nothing_to_show_is_no_picture(catalogue: Catalogue, mode: ImageMode) -> None:
+async def test_a_history_without_readable_images_has_no_picture(
+    catalogue: Catalogue, mode: ImageMode
+) -> None:
     pictures = Pictures(ThumbnailCache(10**6))
     assert (await pictures.history(catalogue, [5, 11], mode)).images == ()
     assert (await pictures.history(catalogue, [], mode)).images == ()

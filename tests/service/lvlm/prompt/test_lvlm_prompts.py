@@ -1,4 +1,4 @@
-"""What the LVLM reads."""
+"""Prompts: their content in both forms, their JSON schemas, and cleaned catalogue text."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("title", HOSTILE)
 @pytest.mark.parametrize("form", ["label", "paper"])
-def test_no_title_can_leave_its_place(form: str, title: str) -> None:
+def test_no_title_can_end_its_string_or_the_data_block(form: str, title: str) -> None:
     prompt = ranking_prompt(
         question(form=form, history=(Entry(title, title, 1),), candidates=(title, "Blue vase"))
     )

@@ -1,4 +1,4 @@
-"""What was recorded once is played again: the same bytes at the same pace, and nothing secret is kept."""
+"""Cassettes play recorded attempts again, the same events at the same pace, and keep nothing secret."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ CALL = Call(Prompt("Rank.", (Image(b"\xff\xd8", "image/jpeg", 1, 1), Text(TITLE)
 
 async def listen(provider: Provider, call: Call = CALL, seconds: float = 5) -> tuple[list[Event], str]:
     """The events of an attempt, and how it ended: ``end``, ``cut`` or the failure."""
-    heard: list[Event] = []
+    received: list[Event] = []
     try:
         async with asyncio.timeout(seconds), aclosing(provider.stream(call)) as events:  # type: ignore[type-var]
             async for event in events:
-                heard.append(event)
+                received.append(event)
     except TimeoutError:
-        return heard, "cut"
+        return received, "cut"
     except ProviderError as error:
-        return heard, f"{error.kind} {error} {error.retry_after}"
-    return heard, "end"
+        return received, f"{error.kind} {error} {error.retry_after}"
+    return received, "end"
 
 
 async def record(
@@ -57,9 +57,9 @@ async def record(
 ) -> tuple[list[Event], str]:
     async with scripted_server(reply) as server:
         recorder = Recorder(connect(wire, server.url), CassetteWriter(folder))
-        heard = await listen(recorder, call, seconds)
+        received = await listen(recorder, call, seconds)
         await recorder.close()
-    return heard
+    return received
 
 
 def contents(folder: Path) -> list[bytes]:
@@ -113,8 +113,8 @@ async def test_several_recordings_of_one_request_are_played_in_turn(tmp_path: Pa
     for text in (b"one", b"two"):
         await record(tmp_path, "openai", Reply(SCRIPTS["openai"].stream(text)))
     player = Player("openai", Cassette.read(tmp_path))
-    heard = [(await listen(player))[0] for _ in range(4)]
-    texts = [event.text for events in heard for event in events if isinstance(event, TextDelta)]
+    received = [(await listen(player))[0] for _ in range(4)]
+    texts = [event.text for events in received for event in events if isinstance(event, TextDelta)]
     assert texts == ["one", "two", "one", "two"]
 
 

@@ -1,4 +1,4 @@
-"""Where a provider sends its requests and with which headers: keys, accounts, versions, proxies."""
+"""Addresses and headers of a provider's requests: keys, accounts, versions, proxies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 
 import pytest
 from lvlm_parts import connect
-from refusing_server import JSON, Picky, ask, connected, detailed, picky, pictures, served
+from refusing_server import JSON, RefusingServer, ask, connected, detailed, pictures, refusing_server, served
 from scripted_server import Reply, scripted_server
 
 from service.lvlm.cost.prices import Prices
@@ -28,7 +28,7 @@ async def test_settings_say_beforehand_what_a_server_refuses() -> None:
         query={"api-version": "2026-01-01"},
         api_key_header="api-key",
     )
-    async with picky() as server:
+    async with refusing_server() as server:
         provider = connected("openai", server.url, dialect)
         await ask(provider)
         await provider.close()
@@ -43,7 +43,7 @@ async def test_settings_say_beforehand_what_a_server_refuses() -> None:
 
 
 async def test_a_gateway_with_a_key_header_of_its_own_serves_anthropics_format() -> None:
-    async with picky() as server:
+    async with refusing_server() as server:
         provider = connected("anthropic", server.url, Dialect(api_key_header="x-gateway-key", images=False))
         await ask(provider)
         await provider.close()
@@ -59,7 +59,7 @@ async def test_a_header_that_the_options_set_stays_beside_the_key_in_a_header_of
     wire: str, name: str
 ) -> None:
     dialect = Dialect(api_key_header="api-key", headers={name: "Bearer of-the-gateway"})
-    async with picky() as server:
+    async with refusing_server() as server:
         provider = connected(wire, server.url, dialect)
         await ask(provider)
         await provider.close()
@@ -76,7 +76,7 @@ async def test_a_missing_version_in_a_base_url_is_found_out_once() -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         paths.append(head.split()[1])
         found = paths[-1] == "/gateway/v1/chat/completions"
-        body = json.dumps(Picky()._answer() if found else {"detail": "Not Found"}).encode()
+        body = json.dumps(RefusingServer()._answer() if found else {"detail": "Not Found"}).encode()
         status = 200 if found else 404
         head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
         writer.write(head.encode() + body)
@@ -102,14 +102,14 @@ async def test_a_404_below_a_versioned_url_is_a_failure_after_one_call() -> None
 
 
 @pytest.mark.parametrize("account", [True, False], ids=["OpenAI's own", "another server"])
-async def test_the_account_that_the_sdks_variables_name_is_told_to_openai_alone(
+async def test_the_account_that_the_sdks_variables_name_is_sent_to_openai_alone(
     account: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-1")
     monkeypatch.setenv("OPENAI_ADMIN_KEY", "admin-1")
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-secret: 1")
-    async with picky() as server:
+    async with refusing_server() as server:
         url = f"{server.url}/v1"
         provider = OpenAIChat(
             "mine", api_key="k", image_detail=Prices.read().image_detail, base_url=url, account=account
@@ -129,7 +129,7 @@ async def test_headers_that_the_sdks_variable_names_are_sent_to_anthropic_alone(
     account: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "x-secret: 1")
-    async with picky() as server:
+    async with refusing_server() as server:
         provider = AnthropicMessages("mine", api_key="k", base_url=server.url, account=account)
         await ask(provider)
         await provider.close()

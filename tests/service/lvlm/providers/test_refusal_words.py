@@ -1,4 +1,4 @@
-"""How servers refuse a field in their own words, and how they refuse other things in words that look alike."""
+"""Real refusals of servers: those that name a field, and those of other things in similar words."""
 
 # ruff: noqa: E501 - servers' sentences stay as they are
 
@@ -441,6 +441,6 @@ def test_a_field_that_is_refused_in_a_servers_own_words_is_found(field: str, ref
 
 
 @pytest.mark.parametrize("refusal", OTHERS)
-def test_a_refusal_of_something_else_teaches_nothing(refusal: Refusal) -> None:
+def test_a_refusal_of_something_else_changes_no_dialect(refusal: Refusal) -> None:
     status, body, dialect = refusal
     assert adapted(dialect, CALL, status, body) is None

@@ -1,4 +1,4 @@
-"""A server that refuses a field by its name gets requests without it; any other refusal stays one."""
+"""A server that refuses a field by name gets requests without it; any other refusal is a failure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from refusing_server import PROMPT, Check, ask, connected, content, detailed, picky, pictures
+from refusing_server import PROMPT, Check, ask, connected, content, detailed, pictures, refusing_server
 
 from service.lvlm.providers.base import Call, FailureKind, ProviderError, Source, TextDelta
 from service.lvlm.providers.wire.dialect import Dialect
@@ -19,8 +19,8 @@ def error(message: str, param: str | None = None, code: str | None = None) -> di
     return {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
 
 
-def refuses(present: Callable[[dict[str, Any]], bool], told: object, status: int = 400) -> Check:
-    return lambda body: (status, told) if present(body) else None
+def refuses(present: Callable[[dict[str, Any]], bool], error: object, status: int = 400) -> Check:
+    return lambda body: (status, error) if present(body) else None
 
 
 def forbidden(*place: str | int) -> dict[str, Any]:
@@ -120,7 +120,7 @@ NAMES = [*OPENAI, *(f"anthropic: {name}" for name in ANTHROPIC)]
 async def test_a_refused_field_costs_one_more_call_in_a_providers_life(
     wire: str, check: Check, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with picky(check) as server:
+    async with refusing_server(check) as server:
         provider = connected(wire, server.url)
         with caplog.at_level(logging.WARNING):
             for _ in range(3):
@@ -138,7 +138,7 @@ async def test_a_server_may_refuse_one_field_after_another(stream: bool) -> None
         for name, check in OPENAI.items()
         if name in ("schema in words", "the newer cap", "detail in words", "a system message")
     ]
-    async with picky(*checks) as server:
+    async with refusing_server(*checks) as server:
         provider = connected("openai", server.url)
         for _ in range(2):
             await ask(provider, stream=stream)
@@ -149,7 +149,7 @@ async def test_a_server_may_refuse_one_field_after_another(stream: bool) -> None
 
 async def test_what_one_model_refuses_is_sent_to_another() -> None:
     check = refuses(lambda b: b["model"] == "blind" and bool(pictures(b)), error("no images, unsupported"))
-    async with picky(check) as server:
+    async with refusing_server(check) as server:
         provider = connected("openai", server.url)
         await ask(provider, "blind")
         await ask(provider, "seeing")
@@ -159,13 +159,13 @@ async def test_what_one_model_refuses_is_sent_to_another() -> None:
 
 @pytest.mark.parametrize("name", ["pictures in words", "parts"])
 async def test_a_server_without_pictures_is_sent_the_prompt_without_them_and_it_is_said(name: str) -> None:
-    async with picky(OPENAI[name]) as server:
+    async with refusing_server(OPENAI[name]) as server:
         provider = connected("openai", server.url)
         first, second = await ask(provider), await ask(provider)
         await provider.close()
     for events in (first, second):
         assert next(event.blind for event in events if isinstance(event, Source))
-    assert "told in words" in str(content(server.bodies[-1]))
+    assert "described in words" in str(content(server.bodies[-1]))
     assert "shown" not in str(content(server.bodies[-1]))
 
 
@@ -197,7 +197,7 @@ OTHERS = {
     ids=[k for k in OTHERS if k != "an image that cannot be read"],
 )
 async def test_any_other_refusal_is_a_failure_after_one_call(refusal: tuple[int, object]) -> None:
-    async with picky(lambda _: refusal) as server:
+    async with refusing_server(lambda _: refusal) as server:
         provider = connected("openai", server.url)
         with pytest.raises(ProviderError):
             await ask(provider)
@@ -207,7 +207,7 @@ async def test_any_other_refusal_is_a_failure_after_one_call(refusal: tuple[int,
 
 async def test_what_did_not_help_is_not_remembered_and_not_tried_again() -> None:
     refusal = (400, error("response_format is not supported", "response_format"))
-    async with picky(lambda _: refusal) as server:
+    async with refusing_server(lambda _: refusal) as server:
         provider = connected("openai", server.url)
         for _ in range(3):
             with pytest.raises(ProviderError) as caught:
@@ -218,7 +218,7 @@ async def test_what_did_not_help_is_not_remembered_and_not_tried_again() -> None
 
 
 async def test_calls_at_the_same_time_learn_together() -> None:
-    async with picky(OPENAI["schema in words"]) as server:
+    async with refusing_server(OPENAI["schema in words"]) as server:
         provider = connected("openai", server.url)
         answers = await asyncio.gather(*(ask(provider) for _ in range(8)))
         await provider.close()
@@ -234,7 +234,7 @@ def test_no_body_of_a_refusal_breaks_the_reading(body: object) -> None:
     assert adapted(Dialect(), Call(PROMPT, "m", 64), 400, body) is None
 
 
-async def test_a_server_that_is_busy_when_it_is_asked_again_is_taught_later() -> None:
+async def test_what_a_server_accepts_is_learned_later_if_it_is_busy_when_asked_again() -> None:
     busy = [False, True, False, False]
 
     def check(body: dict[str, Any]) -> tuple[int, object] | None:
@@ -242,7 +242,7 @@ async def test_a_server_that_is_busy_when_it_is_asked_again_is_taught_later() ->
             return 503, {}
         return (400, error("response_format is not supported")) if "response_format" in body else None
 
-    async with picky(check) as server:
+    async with refusing_server(check) as server:
         provider = connected("openai", server.url)
         with pytest.raises(ProviderError) as caught:
             await ask(provider)

@@ -241,7 +241,7 @@ async def test_a_stream_of_keep_alives_alone_is_no_answer() -> None:
 
 
 @pytest.mark.parametrize("wire", ["openai", "anthropic"])
-async def test_who_answers_is_known_before_the_first_word(wire: str) -> None:
+async def test_the_answering_model_is_known_before_the_first_text(wire: str) -> None:
     model = "simulator/sim"
     first = (
         json.dumps({"model": model, "choices": [{"delta": {"content": "x"}}]}).encode()
@@ -270,7 +270,7 @@ async def test_an_answer_that_is_complete_does_not_wait_for_a_server_that_stays(
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("value", "reason"),
     [
         *(
             ("MAX_TOKENS", FinishReason.LENGTH),
@@ -280,16 +280,16 @@ async def test_an_answer_that_is_complete_does_not_wait_for_a_server_that_stays(
         *(("abort", None), ("cancelled", None), ("null", None), ("eos", FinishReason.STOP)),
     ],
 )
-async def test_a_finish_reason_is_known_by_its_word(told: str, reason: FinishReason | None) -> None:
-    assert finish_of(await answered("openai", Reply(sse(chunk(ANSWER, told))))) is reason
+async def test_a_finish_reason_is_mapped_by_its_name(value: str, reason: FinishReason | None) -> None:
+    assert finish_of(await answered("openai", Reply(sse(chunk(ANSWER, value))))) is reason
     block = [{"type": "text", "text": ANSWER}]
-    assert finish_of(await answered("anthropic", message(block, told))) is reason
+    assert finish_of(await answered("anthropic", message(block, value))) is reason
 
 
 async def test_a_message_in_one_event_is_read() -> None:
-    told = message([{"type": "tool_use", "input": json.loads(ANSWER)}]).steps[0]
-    assert isinstance(told, bytes)
-    assert text_of(await answered("anthropic", Reply(sse(told)))) == ANSWER
+    value = message([{"type": "tool_use", "input": json.loads(ANSWER)}]).steps[0]
+    assert isinstance(value, bytes)
+    assert text_of(await answered("anthropic", Reply(sse(value)))) == ANSWER
 
 
 async def test_a_text_that_is_complete_does_not_wait_for_a_server_that_never_says_so() -> None:

@@ -116,9 +116,9 @@ WHOLE = [
 PLACES = [(reader, value, path) for reader, value in WHOLE for path in paths(value)]
 
 
-def check(reader: AnswerReader, told: object, *, plain: bool) -> None:
+def check(reader: AnswerReader, value: object, *, plain: bool) -> None:
     try:
-        events: list[Event | None] = [*reader.take(told, plain=plain), reader.finish()]
+        events: list[Event | None] = [*reader.take(value, plain=plain), reader.finish()]
     except ProviderError:
         return
     assert isinstance(reader.model, str)
@@ -143,10 +143,10 @@ def test_no_value_in_any_place_breaks_an_adapter(
 
 
 @pytest.mark.parametrize("plain", [True, False], ids=["plain", "stream"])
-@given(told=ANYTHING)
-def test_no_json_breaks_an_adapter(plain: bool, told: object) -> None:
+@given(value=ANYTHING)
+def test_no_json_breaks_an_adapter(plain: bool, value: object) -> None:
     for reader in (ChatCompletionReader("asked"), MessageReader("asked")):
-        check(reader, told, plain=plain)
+        check(reader, value, plain=plain)
 
 
 @given(body=ANYTHING, status=st.integers(200, 599), location=st.text(max_size=30))
@@ -156,14 +156,14 @@ def test_no_error_body_breaks_the_table_of_failures(body: object, status: int, l
     assert error.retry_after is None or error.retry_after >= 0
 
 
-@pytest.mark.parametrize("told", ["-1", "nan", "inf", "1e400", "Mon, 99 Foo 99999 99:99:99 GMT", "", "١"])
-def test_a_retry_after_is_seconds_from_zero_or_unknown(told: str) -> None:
-    seconds = failure(429, {}, {"retry-after": told}).retry_after
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "1e400", "Mon, 99 Foo 99999 99:99:99 GMT", "", "١"])
+def test_a_retry_after_is_seconds_from_zero_or_unknown(value: str) -> None:
+    seconds = failure(429, {}, {"retry-after": value}).retry_after
     assert seconds is None or seconds >= 0
 
 
 @pytest.mark.parametrize(
-    ("told", "read"),
+    ("value", "read"),
     [
         *((3, 3), (3.0, 3), (0, 0), (2**53, 2**53)),
         *((10**400, None), (-(10**400), None)),
@@ -172,8 +172,8 @@ def test_a_retry_after_is_seconds_from_zero_or_unknown(told: str) -> None:
     ],
     ids=str,
 )
-def test_a_count_is_a_whole_number_of_sensible_size(told: object, read: int | None) -> None:
-    assert count(told) == read
+def test_a_count_is_a_whole_number_of_sensible_size(value: object, read: int | None) -> None:
+    assert count(value) == read
 
 
 @pytest.mark.parametrize(
