@@ -16,6 +16,7 @@ from service.lvlm.calls.call_progress import CallProgress
 from service.lvlm.calls.gateway import Gateway
 from service.lvlm.calls.hedging import MAX_CREDIT
 from service.lvlm.cost.budgets_and_quotas import Budget
+from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import FailureKind, TextDelta
 from service.metrics import Metrics
 from service.stores.base import Sum
