@@ -83,7 +83,7 @@ def test_two_workers_keep_to_one_limit(bundle_folder: Path, redis_server: RedisS
         answers = asyncio.run(ask_all(service.url, bodies(40)))
         calls = httpx.get(f"{simulator}/ledger", trust_env=False).json()
         seconds = time.monotonic() - began  # calls may have begun until the ledger was read
-        # On a busy machine Redis may be too slow for a moment, and each worker then adds its part of the limit.
+        # A busy machine may make Redis too slow for a moment: each worker then adds its part of the limit.
         parts = 2 if "limits hold for this process alone" in service.log else 1
     outcomes = [answer.json()["outcome"] for answer in answers]
     assert "fallback_limit" in outcomes
