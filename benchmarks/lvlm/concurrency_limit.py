@@ -20,15 +20,11 @@ from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.simulator_control import running_simulator
 from benchmarks.lab.stats import median, percentile
 from benchmarks.lab.tables import Table
-from benchmarks.lvlm.gateway_load import load_gateway
+from benchmarks.lvlm.gateway_load import DEADLINE, SIMULATOR_OPTIONS, load_gateway
 from service.lvlm.provider_attempt import Ending
 
 CEILING = 256
 """The service's default limit of simultaneous calls to a provider (``MSR_LVLM_CONCURRENCY``)."""
-DEADLINE = 3.0
-"""Seconds for one request; after them it ends without an answer."""
-SIMULATOR_OPTIONS = ("--ttft", "0.3", "--tokens-per-second", "200")
-"""Options of the simulator: seconds to the first token, and tokens per second after it."""
 
 
 @dataclass(frozen=True)

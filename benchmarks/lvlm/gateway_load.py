@@ -17,6 +17,10 @@ from service.settings import Settings
 from service.stores.worker_stores import memory_stores
 from service.wiring.lvlm import GatewayOptions, open_gateway
 
+DEADLINE = 3.0
+"""Seconds for one request; after them it ends without an answer."""
+SIMULATOR_OPTIONS = ("--ttft", "0.3", "--tokens-per-second", "200")
+"""Options of the simulator: seconds to the first token, and tokens per second after it."""
 PAUSE = 0.05
 """Seconds between a failed request and the client's next one, so that fast failures are no busy loop."""
 

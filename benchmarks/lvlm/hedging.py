@@ -19,17 +19,13 @@ from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.simulator_control import running_simulator
 from benchmarks.lab.stats import median, percentile
 from benchmarks.lab.tables import SIMULATED_MARK, Table
-from benchmarks.lvlm.gateway_load import GatewayLoad, load_gateway
+from benchmarks.lvlm.gateway_load import DEADLINE, SIMULATOR_OPTIONS, GatewayLoad, load_gateway
 from service.lvlm.provider_attempt import Ending
 
 SHARES = (0.0, 0.05, 0.1)
 """Values of ``MSR_LVLM_HEDGE``: the share of calls that may be hedged; 0 is no hedging."""
-DEADLINE = 3.0
-"""Seconds for one request; after them it ends without an answer."""
 DELAY = 8.0
 """Seconds by which a straggler is late: far past the deadline."""
-SIMULATOR_OPTIONS = ("--ttft", "0.3", "--tokens-per-second", "200")
-"""Options of the simulator: seconds to the first token, and tokens per second after it."""
 
 
 @dataclass(frozen=True)

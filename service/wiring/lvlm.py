@@ -114,7 +114,6 @@ class Lvlm:
     """The open stage, whose ``close`` closes the other parts, and the parts that are also used alone."""
 
     stage: LvlmStage
-    gateway: Gateway
     pictures: Pictures
     captions: Captions
 
@@ -143,7 +142,7 @@ def open_lvlm(options: LvlmOptions, gateway: Gateway, stores: Stores, metrics: M
         metrics=metrics,
         options=options.stage,
     )
-    return Lvlm(stage, gateway, pictures, captions)
+    return Lvlm(stage, pictures, captions)
 
 
 def open_gateway(

@@ -30,8 +30,7 @@ from service.lvlm.providers.wire.base_urls import ANTHROPIC_URL
 from service.lvlm.providers.wire.dialect import Dialect
 from service.lvlm.providers.wire.failures import failure
 from service.lvlm.providers.wire.response_body import END_WAIT
-from service.lvlm.providers.wire.sdk_provider import SdkProvider, is_simulated
-from service.lvlm.providers.wire.transport import http_client
+from service.lvlm.providers.wire.sdk_provider import SdkProvider, client_options, is_simulated
 from service.lvlm.providers.wire.untrusted_json import count, record, text
 
 _PATH = "/v1/messages"
@@ -68,12 +67,7 @@ class AnthropicMessages(SdkProvider):
         client = anthropic.AsyncAnthropic(
             api_key=api_key,
             base_url=base_url,
-            default_headers=dict(dialect.headers),
-            default_query=dict(dialect.query),
-            # The gateway has retries and timeouts; the SDK's own would add to them unseen.
-            max_retries=0,
-            timeout=None,
-            http_client=http_client(base_url, key_header=dialect.api_key_header, api_key=api_key),
+            **client_options(base_url, api_key, dialect),
         )
         if not account:
             client._custom_headers = dict(dialect.headers)

@@ -31,8 +31,7 @@ from service.lvlm.providers.wire.base_urls import OPENAI_URL
 from service.lvlm.providers.wire.dialect import Dialect
 from service.lvlm.providers.wire.failures import failure
 from service.lvlm.providers.wire.response_body import END_WAIT
-from service.lvlm.providers.wire.sdk_provider import SdkProvider, is_simulated
-from service.lvlm.providers.wire.transport import http_client
+from service.lvlm.providers.wire.sdk_provider import SdkProvider, client_options, is_simulated
 from service.lvlm.providers.wire.untrusted_json import count, record, sequence, text
 
 _PATH = "/chat/completions"
@@ -75,12 +74,7 @@ class OpenAIChat(SdkProvider):
         client = openai.AsyncOpenAI(
             api_key=api_key or "none",  # for servers without keys: the SDK refuses an empty one
             base_url=base_url,
-            default_headers=dict(dialect.headers),
-            default_query=dict(dialect.query),
-            # The gateway has retries and timeouts; the SDK's own would add to them unseen.
-            max_retries=0,
-            timeout=None,
-            http_client=http_client(base_url, key_header=dialect.api_key_header, api_key=api_key),
+            **client_options(base_url, api_key, dialect),
         )
         if not account:
             # Set after construction, since an argument of None makes the SDK read the variables.

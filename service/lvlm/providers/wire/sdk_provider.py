@@ -33,6 +33,7 @@ from service.lvlm.providers.wire.failures import error_names, failure
 from service.lvlm.providers.wire.refused_fields import ADAPTATIONS, STATUSES, adapted, changed_field
 from service.lvlm.providers.wire.response_body import Body
 from service.lvlm.providers.wire.size_limits import Bounds, oversized
+from service.lvlm.providers.wire.transport import http_client
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,24 @@ class AnswerReader(Protocol):
     def finish(self) -> Finish | None:
         """Returns how the answer ended; None if the provider did not say."""
         ...
+
+
+def client_options(base_url: str, api_key: str, dialect: Dialect) -> dict[str, Any]:
+    """Returns the options that the clients of both vendors' SDKs share.
+
+    Args:
+        base_url: normalised base URL of the server.
+        api_key: API key; empty for a server without keys.
+        dialect: headers, query parameters and key header of the server.
+    """
+    return {
+        "default_headers": dict(dialect.headers),
+        "default_query": dict(dialect.query),
+        # The gateway has retries and timeouts; the SDK's own would add to them unseen.
+        "max_retries": 0,
+        "timeout": None,
+        "http_client": http_client(base_url, key_header=dialect.api_key_header, api_key=api_key),
+    }
 
 
 class SdkProvider(ABC):
