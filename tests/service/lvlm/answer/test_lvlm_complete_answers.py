@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from controlled_provider import BILLED, ControlledProvider, Step, ranks, says
-from lvlm_parts import Opened, open_stage
+from controlled_provider import BILLED, Step, ranks, says
+from lvlm_parts import Opened
 from parsed_answers import complete_answer
+from stage_parts import asking
 
 from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.contracts import Form, Outcome, StageRequest
@@ -113,15 +112,6 @@ def ask(**changes: Any) -> StageRequest:
         STRATEGIES["s3"], (20, 21), tuple(range(10)), 3, provider="fake", model="gpt-4o", modality="title"
     )
     return replace(request, **changes)
-
-
-@asynccontextmanager
-async def asking(
-    catalogue: Catalogue, *scripts: Sequence[Step], **options: Any
-) -> AsyncIterator[tuple[Opened, ControlledProvider]]:
-    provider = ControlledProvider(*scripts)
-    async with open_stage(catalogue, [provider], **options) as opened:
-        yield opened, provider
 
 
 def calls_that_ended(opened: Opened, outcome: str) -> float:

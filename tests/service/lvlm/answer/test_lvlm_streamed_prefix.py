@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ import pytest
 from controlled_provider import ControlledProvider, Step, eventually, fails, ranks, says
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from lvlm_parts import Opened, open_stage
+from lvlm_parts import open_stage
 from parsed_answers import parse_labels, parse_titles
+from stage_parts import asking
 
 from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.answer.entries import Candidates
@@ -191,15 +191,6 @@ class Watcher:
         self.rows = list(rows)
         if len(self.rows) >= self.enough:
             self.gate.set()
-
-
-@asynccontextmanager
-async def asking(
-    catalogue: Catalogue, *scripts: Sequence[Step], **options: Any
-) -> AsyncIterator[tuple[Opened, ControlledProvider]]:
-    provider = ControlledProvider(*scripts)
-    async with open_stage(catalogue, [provider], **options) as opened:
-        yield opened, provider
 
 
 def begun(watcher: Watcher, *then: Step) -> list[Step]:
