@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from platformdirs import user_data_path
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -56,8 +57,24 @@ class Settings(ProviderSettings, BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     workers: int = Field(1, ge=1, le=64)
-    api_key: SecretStr = SecretStr("")
+    root_path: str = ""
+    max_connections: int = Field(4_096, ge=8)
+    head_timeout_s: float = Field(10, gt=0)
+    transfer_timeout_s: float = Field(30, gt=0)
+    idle_timeout_s: float = Field(60, gt=0)
     max_body_bytes: int = Field(1_048_576, ge=1024)
+    stop_s: float = Field(35, ge=0, le=600)
+    drain_s: float = Field(5, ge=0, le=600)
+
+    # Who may ask, and how much
+    api_key: SecretStr = SecretStr("")
+    read_key: SecretStr = SecretStr("")
+    metrics_open: bool = True
+    allowed_hosts: Names = ()
+    cors_origins: Names = ()
+    trusted_proxies: Names = ()
+    client_requests_per_minute: int = Field(300_000, ge=0)
+    client_lvlm_calls_per_minute: int = Field(30_000, ge=0)
 
     # What it serves
     bundle: Path = DEMO_BUNDLE
@@ -96,6 +113,14 @@ class Settings(ProviderSettings, BaseSettings):
     answer_negative_s: int = Field(60, ge=0)
     caption_ttl_s: int = Field(2_592_000, ge=1)
     events_ttl_s: int = Field(2_592_000, ge=1)
+
+    # Events that it keeps
+    data: Path = Field(default_factory=lambda: user_data_path("msr-serve"))
+    events_url: SecretStr = SecretStr("")
+    events_max_users: int = Field(1_000_000, ge=1)
+    events_max_bytes: int = Field(10_737_418_240, ge=1_048_576)
+    events_fsync_ms: int = Field(1_000, ge=0, le=60_000)
+    events_retention_s: int | None = Field(None, ge=1)
 
     # What it records
     cassette: Path | None = None

@@ -1,0 +1,109 @@
+"""Defines the store of events: what users took after the bundle was made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.stores.base import StoreError
+
+MAX_EVENTS_PER_USER = 2_000
+"""Events that are kept of one user; beyond them the oldest by timestamp go, and are counted as dropped."""
+
+
+class StoreFullError(StoreError):
+    """The store has no room for a batch: nothing of it was stored. The message says what is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One user took one item.
+
+    Attributes:
+        user_id: user, of 1 to 256 characters.
+        item_id: item that the user took, of 1 to 256 characters.
+        timestamp: when, in seconds since 1970.
+        event_id: the client's name of the event, unique for the user; None for an event whose user, item and
+            timestamp are its identity.
+    """
+
+    user_id: str
+    item_id: str
+    timestamp: int
+    event_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of a batch.
+
+    Attributes:
+        stored: events of the batch that are new.
+        repeated: events of the batch that the store, or the batch itself, already had.
+        dropped: events that went because their users have more than ``MAX_EVENTS_PER_USER``: the oldest ones,
+            those of this batch included.
+    """
+
+    stored: int
+    repeated: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EventsUsage:
+    """How full the store is.
+
+    Attributes:
+        users: users who have events.
+        max_users: users from which on new ones are refused.
+        bytes: bytes that the store takes.
+        max_bytes: bytes from which on new users are refused.
+    """
+
+    users: int
+    max_users: int
+    bytes: int
+    max_bytes: int
+
+
+class Events(Protocol):
+    """Keeps users' events in the order of their timestamps; events of one second in the order they came."""
+
+    async def append(self, events: Sequence[Event]) -> Appended:
+        """Stores a batch: all of it or, on failure, nothing. What it returned from is durable.
+
+        An event whose id its user already has is repeated, whatever else it says. One without an id is
+        repeated if its user has an event of the same item and timestamp.
+
+        Raises:
+            StoreFullError: a user of the batch is new and the store is at its cap, or the disk is full.
+            StoreError: the store is down.
+        """
+        ...
+
+    async def get(self, user_id: str) -> list[str]:
+        """Returns the ids of the user's items, oldest first, at most the newest 2,000; none if unknown.
+
+        Sees every batch whose ``append`` returned before the call, in whichever process.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        ...
+
+    async def forget(self, user_id: str) -> bool:
+        """Removes all that is stored of a user; returns whether there was anything.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        ...
+
+    async def usage(self) -> EventsUsage:
+        """Returns how full the store is, for the metrics.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        ...
