@@ -14,8 +14,8 @@ PRIVATE = 0o700
 def make_data_folder(root: Path, part: str) -> Path:
     """Makes the folder of one part below the data folder, for this user alone, and returns it.
 
-    A data folder that is there already keeps its mode, for it may be a home, a mounted volume or ``/tmp``. The
-    part's own folder is set to mode 0700 in any case.
+    A data folder that is there already keeps its mode, since it may be a home, a mounted volume or ``/tmp``.
+    The part's own folder is set to mode 0700 in any case.
 
     Args:
         root: data folder; made with mode 0700 if it is missing.
