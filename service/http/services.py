@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.catalogue.histories import HistoryReader
+from service.executor import BoundedExecutor
 from service.generation import CurrentGeneration
 from service.metrics import Metrics
 from service.recommender import Recommender
@@ -19,6 +20,7 @@ class Services:
     Attributes:
         generation: holder of the catalogue and models; a request gets its generation from it once.
         recommender: recommender of this worker.
+        searches: threads in which the generation's search runs.
         histories: reader that joins stored histories with events.
         stores: stores of this worker.
         events: store of new events; None when several workers have no store in common.
@@ -27,6 +29,7 @@ class Services:
 
     generation: CurrentGeneration
     recommender: Recommender
+    searches: BoundedExecutor
     histories: HistoryReader
     stores: Stores
     events: Events | None

@@ -1,19 +1,28 @@
-"""Opens a generation: the bundle, and a warmed-up candidate model for each of its backbones."""
+"""Opens a generation: the bundle, a warmed-up candidate model for each of its backbones, and the search."""
 
 from __future__ import annotations
+
+import logging
+from pathlib import Path
 
 from models.contracts import BackboneManifest
 from service.candidates.base import CandidateModel
 from service.candidates.registry import open_backbone, open_counting
 from service.catalogue.bundle import Bundle, open_bundle
+from service.catalogue.item_search import ItemSearch
+from service.data_folder import make_data_folder
 from service.errors import ConfigurationError
 from service.generation import Generation
 from service.metrics import Metrics
 from service.settings import Settings
 
+log = logging.getLogger(__name__)
+
 
 def open_generation(settings: Settings, metrics: Metrics) -> Generation:
-    """Opens the bundle that the settings name, with its models warmed up.
+    """Opens the bundle that the settings name, with its models warmed up and its search index built.
+
+    Blocks for seconds with a large catalogue: while another generation serves, call it in a thread.
 
     Raises:
         BundleError: the bundle does not open.
@@ -21,8 +30,20 @@ def open_generation(settings: Settings, metrics: Metrics) -> Generation:
     """
     bundle = open_bundle(settings.bundle)
     return Generation(
-        bundle, open_models(bundle, settings, metrics), default_backbone(bundle, settings.backbone)
+        bundle,
+        open_models(bundle, settings, metrics),
+        default_backbone(bundle, settings.backbone),
+        ItemSearch(bundle.catalogue, _search_folder(settings.data)),
     )
+
+
+def _search_folder(data: Path) -> Path | None:
+    """Returns the folder of the search index; None, with a line in the log, if it cannot be made."""
+    try:
+        return make_data_folder(data, "search")
+    except ConfigurationError as error:
+        log.warning("the search index is built in memory: %s", error)
+        return None
 
 
 def open_models(bundle: Bundle, settings: Settings, metrics: Metrics) -> dict[str, CandidateModel]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from service.catalogue import item_search
 from service.catalogue.histories import HistoryReader
 from service.executor import BoundedExecutor
 from service.generation import CurrentGeneration
@@ -34,6 +35,8 @@ async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[S
         stores = await open_stores(settings, stack)
         executor = BoundedExecutor(settings.candidate_threads, settings.candidate_queue)
         stack.callback(executor.close)
+        searches = BoundedExecutor(item_search.THREADS, item_search.QUEUE, "searches")
+        stack.callback(searches.close)
         histories = HistoryReader(stores.events)
         prices = Prices.read()
         providers = open_providers(settings, prices.image_detail)
@@ -50,4 +53,4 @@ async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[S
         )
         # Without a common store an event would be seen only by the worker that received it.
         events = stores.events if stores.shared or settings.workers == 1 else None
-        yield Services(generation, recommender, histories, stores, events, metrics)
+        yield Services(generation, recommender, searches, histories, stores, events, metrics)

@@ -39,6 +39,37 @@ def test_a_search_finds_names_that_hold_all_words(client: httpx.Client) -> None:
     assert titles == ["Red mug number 0", "Red mug number 16", "Red mug number 32"]
 
 
+def test_a_search_finds_parts_of_words_from_three_letters_on_and_beginnings_of_words_below(
+    client: httpx.Client,
+) -> None:
+    def found(q: str) -> list[str]:
+        return [
+            item["item_id"] for item in client.get("/items", params={"q": q, "limit": 100}).json()["items"]
+        ]
+
+    assert found("LAM red") == found("amp r") == ["I004", "I020", "I036"]
+    assert found("am r") == []
+    assert found("mug mug & MUG") == found("mug")
+
+
+def test_pages_of_a_search_hold_every_match_once_in_catalogue_order(client: httpx.Client) -> None:
+    found: list[str] = []
+    query: dict[str, str | int] = {"q": "mug", "limit": 5}
+    while True:
+        page = client.get("/items", params=query).json()
+        found += [item["item_id"] for item in page["items"]]
+        if page["next"] is None:
+            break
+        query["after"] = page["next"]
+    assert found == [f"I{row:03d}" for row in range(48) if row // 4 % 4 == 0]
+
+
+def test_a_search_for_too_many_words_is_refused_with_the_number_allowed(client: httpx.Client) -> None:
+    response = client.get("/items", params={"q": " ".join(f"w{number}" for number in range(17))})
+    assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
+    assert response.json()["detail"].startswith("q has 17 different words and at most 16")
+
+
 def test_a_search_without_a_match_is_an_empty_page(client: httpx.Client) -> None:
     assert client.get("/items", params={"q": "☃ 'or 1=1"}).json() == {"items": [], "next": None}
 

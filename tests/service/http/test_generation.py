@@ -71,8 +71,10 @@ def item_ids(answer: Any) -> set[str]:
 async def test_every_route_reads_the_new_generation_at_once(running: Running) -> None:
     assert item_ids(await running.get("/items?limit=5")) == {"A"}
     assert item_ids(await running.recommend("s3", history=["A001"])) == {"A"}
+    assert item_ids(await running.get("/items?q=mug")) == {"A"}
     running.current.swap(running.next)
     assert item_ids(await running.get("/items?limit=5")) == {"B"}
+    assert item_ids(await running.get("/items?q=mug")) == {"B"}
     assert (await running.http.get("/items/A001")).status_code == 404
     assert (await running.get("/items/B001"))["item_id"] == "B001"
     assert (await running.http.get("/items/A001/image")).status_code == 404
