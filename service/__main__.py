@@ -34,6 +34,8 @@ def _run(command: str, arguments: list[str]) -> int:
     if command == "serve" and not arguments:
         # BLAS counts the host's cores, not the container's, and reads this before numpy is imported.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        # With it the Prometheus client would keep every value in a file that it maps.
+        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
         from service import serve
 
         return serve.main()

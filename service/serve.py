@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import uvicorn
 
@@ -20,7 +16,6 @@ from models.contracts import BundleError
 from service import logs
 from service.catalogue.bundle import Bundle, open_bundle
 from service.errors import ConfigurationError
-from service.metrics import MULTIPROCESS_VARIABLE
 from service.settings import Settings, read_settings, unknown_variables
 from service.simulator_process import simulator_beside
 from service.wiring.checks import check, unpriced
@@ -56,7 +51,7 @@ def main() -> int:
             "several workers without MSR_REDIS_URL: POST /events answers 503, caches are per worker"
         )
     try:
-        with _metrics_folder(settings), simulator_beside(settings):
+        with simulator_beside(settings):
             _serve(settings, bundle)
     except ConfigurationError as error:
         return _refuse(str(error))
@@ -92,21 +87,6 @@ def _reachable(host: str) -> str:
     """Returns the host part of a URL that reaches a server which listens on ``host``."""
     # Listening on all interfaces includes loopback. An IPv6 address is in brackets (RFC 3986, section 3.2.2).
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-
-
-@contextmanager
-def _metrics_folder(settings: Settings) -> Iterator[None]:
-    """Makes a fresh folder through which several workers share their metrics; one worker needs none."""
-    if settings.workers == 1:
-        os.environ.pop(MULTIPROCESS_VARIABLE, None)
-        yield
-        return
-    folder = tempfile.mkdtemp(prefix="msr-metrics-")
-    os.environ[MULTIPROCESS_VARIABLE] = folder
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _greet(url: str, bundle: Bundle) -> None:

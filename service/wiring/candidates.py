@@ -55,9 +55,8 @@ def open_models(bundle: Bundle, settings: Settings, metrics: Metrics) -> dict[st
         for length in {1, max(1, backbone.manifest.length)}:
             model.top(None, [0] * length, 1, [])
         models[name] = model
-        manifest = backbone.manifest
-        # A gauge and no Info metric, which exports nothing with several workers.
-        metrics.bundle_info.labels(name, manifest.version, manifest.family).set(1)
+    manifests = {name: backbone.manifest for name, backbone in bundle.backbones.items()}
+    metrics.set_bundle_info((name, one.version, one.family) for name, one in manifests.items())
     for name, model in open_counting(bundle.catalogue).items():
         models.setdefault(name, model)  # a bundle's own backbone of that name wins
     return models

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service import __version__
+from service.errors import UnavailableError
 from service.http.routers.dependencies import GenerationOf, ServicesOf
 from service.http.schemas import HealthAnswer, Problem
 
@@ -42,7 +43,14 @@ async def ready(services: ServicesOf, generation: GenerationOf) -> HealthAnswer:
     )
 
 
-@router.get("/metrics", response_class=Response)
-def metrics(services: ServicesOf) -> Response:
-    """Prometheus exposition; not async, so that reading the workers' files is off the event loop."""
-    return Response(services.metrics.expose(), media_type=CONTENT_TYPE_LATEST)
+@router.get("/metrics", response_class=Response, responses={503: {"model": Problem}})
+async def metrics(services: ServicesOf) -> Response:
+    """Prometheus exposition of all workers, with what happened before the request."""
+    try:
+        text = await services.metrics.expose()
+    except OSError:
+        # This worker's own values would look like a reset of every counter.
+        raise UnavailableError(
+            "the parent process, which has the metrics of all workers, does not answer", retry_after=5
+        ) from None
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
