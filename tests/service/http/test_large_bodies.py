@@ -166,7 +166,7 @@ NAMES = ("user_id", "history", "candidates", "exclude", "include_seen", "k", "de
         {"events": st.lists(VALUES | st.fixed_dictionaries(dict.fromkeys(EVENT, VALUES)), max_size=4)}
     )
 )
-async def test_a_body_is_read_alike_whoever_parses_it(content: Any) -> None:
+async def test_a_body_is_read_alike_whatever_parses_it(content: Any) -> None:
     for model in (RecommendBody, EventsBody):
         answers = []
         for body in (json.dumps(content).encode(), padded(content)):
