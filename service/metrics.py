@@ -172,6 +172,12 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.client_limited = Counter(
+            "msr_client_limited_total",
+            "Requests that were refused because their client had reached its limit for the minute",
+            ("limit",),
+            registry=registry,
+        )
         self.bundle_info = Gauge(
             "msr_bundle_info",
             "1 for every backbone that is served",

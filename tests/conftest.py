@@ -18,6 +18,8 @@ from bundles import write_bundle
 from hypothesis import HealthCheck, settings
 from redis_process import RedisServer, redis_binary
 
+pytest_plugins = "output_secrets"
+
 REPOSITORY = Path(__file__).parents[1]
 
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -12,6 +12,7 @@ from service import __version__
 from service.http import problems
 from service.http.middleware.auth import ApiKeyAuth
 from service.http.middleware.body_limit import BodyLimit
+from service.http.middleware.client_limits import ClientRequestLimit
 from service.http.middleware.observation import Observation
 from service.http.routers import events, health, items, pages, recommend
 from service.http.services import Services
@@ -59,8 +60,11 @@ def make_app(
     problems.install(app)
     for module in (recommend, items, events, health, pages):
         app.include_router(module.router)
-    # What is added last runs first: a request gets its id, then shows its key, then its body is measured.
+    # What is added last runs first: a request gets its id, then shows its key, then is counted for its
+    # client, then its body is measured.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    if settings.client_requests_per_minute:
+        app.add_middleware(ClientRequestLimit)
     api_key = settings.api_key.get_secret_value()
     if api_key:
         app.add_middleware(ApiKeyAuth, api_key=api_key)

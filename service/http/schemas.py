@@ -15,6 +15,16 @@ MAX_CANDIDATES = 100
 """Candidates that a request may bring; more are refused."""
 MAX_ITEMS = 2_000
 """Items that a history, or a list to exclude, may have; more are refused."""
+MAX_EVENTS = 1_000
+"""Events that a batch may have; more are refused."""
+
+WHEN_TOO_MANY = {
+    "history": f"send the newest {MAX_ITEMS}",
+    "exclude": f"send the newest {MAX_ITEMS}, what the history holds is left out anyway",
+    "candidates": f"send the best {MAX_CANDIDATES}, or none to have the whole catalogue ranked",
+    "events": f"send them in batches of {MAX_EVENTS}",
+}
+"""What a client can do when a list is too long, by the name of its field."""
 
 
 class _Request(BaseModel):
@@ -71,7 +81,7 @@ class Event(_Request):
 class EventsBody(_Request):
     """A batch, stored completely or not at all."""
 
-    events: list[Event] = Field(min_length=1, max_length=1_000)
+    events: list[Event] = Field(min_length=1, max_length=MAX_EVENTS)
 
 
 class EventsAnswer(BaseModel):

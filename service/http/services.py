@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.catalogue.histories import HistoryReader
 from service.executor import BoundedExecutor
 from service.generation import CurrentGeneration
+from service.http.client_limits import ClientLimits
 from service.metrics import Metrics
 from service.recommender import Recommender
 from service.stores.base import Events
@@ -25,6 +26,7 @@ class Services:
         stores: stores of this worker.
         events: store of new events; None when several workers have no store in common.
         metrics: metrics of this worker.
+        client_limits: limits on what each client may ask for.
     """
 
     generation: CurrentGeneration
@@ -34,3 +36,4 @@ class Services:
     stores: Stores
     events: Events | None
     metrics: Metrics
+    client_limits: ClientLimits = field(default_factory=ClientLimits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.stores.base import Cache, Events, Leases, Meters, StoreError
+from service.stores.client_rates import Rates
 from service.stores.memory import MemoryCache, MemoryEvents, MemoryMeters
 
 
@@ -19,6 +20,7 @@ class Stores:
         local_meters: meters of this process with its share of every limit, for when the shared ones fail.
         leases: leases that workers share; None without a common store.
         shared: whether other workers use the same stores.
+        rates: counts of clients that workers share; None without a common store.
     """
 
     cache: Cache
@@ -27,6 +29,7 @@ class Stores:
     local_meters: MemoryMeters
     leases: Leases | None
     shared: bool
+    rates: Rates | None = None
 
     @classmethod
     def in_memory(

@@ -9,6 +9,7 @@ from service.catalogue import item_search
 from service.catalogue.histories import HistoryReader
 from service.executor import BoundedExecutor
 from service.generation import CurrentGeneration
+from service.http.client_limits import ClientLimits
 from service.http.services import Services
 from service.lvlm.cost.prices import Prices
 from service.lvlm_selection import LvlmChoices
@@ -53,4 +54,13 @@ async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[S
         )
         # Without a common store an event would be seen only by the worker that received it.
         events = stores.events if stores.shared or settings.workers == 1 else None
-        yield Services(generation, recommender, searches, histories, stores, events, metrics)
+        client_limits = ClientLimits.of(
+            settings.client_requests_per_minute,
+            settings.client_lvlm_calls_per_minute,
+            workers=settings.workers,
+            shared=stores.rates,
+            metrics=metrics,
+        )
+        yield Services(
+            generation, recommender, searches, histories, stores, events, metrics, client_limits
+        )

@@ -31,6 +31,7 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
         RedisLeases,
         RedisMeters,
     )
+    from service.stores.redis_client_rates import RedisRates
 
     try:
         connection = RedisConnection(url, settings.redis_timeout_ms / 1000)
@@ -44,6 +45,7 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
         MemoryMeters(share),  # for while Redis is down: then the workers cannot see each other's calls
         leases=RedisLeases(connection),
         shared=True,
+        rates=RedisRates(connection),
     )
     if not await stores.ping():
         log.warning("Redis does not answer: the service starts degraded, without cache and events")

@@ -138,10 +138,10 @@ async def test_a_redis_that_never_answers_costs_one_timeout_and_not_one_per_call
 
 
 async def test_a_redis_password_is_never_in_an_error() -> None:
-    connection = RedisConnection("redis://:hunter2secret@127.0.0.1:1/0", timeout=0.2)
+    connection = RedisConnection("redis://:hunter2s3cr3t@127.0.0.1:1/0", timeout=0.2)
     with pytest.raises(StoreError) as caught:
         await RedisCache(connection).get("a")
-    assert "hunter2secret" not in f"{caught.value!r} {caught.value.__cause__!r}"
+    assert "hunter2s3cr3t" not in f"{caught.value!r} {caught.value.__cause__!r}"
     await connection.close()
 
 

@@ -98,6 +98,7 @@ def start_service(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            sys.stdout.write(service.log)  # a part of the test's own output, for who reads a failure
 
 
 def _wait(service: RunningService) -> None:

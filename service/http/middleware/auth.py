@@ -27,11 +27,11 @@ class ApiKeyAuth:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on, or refuses it."""
-        if (
-            scope["type"] != "http"
-            or scope["path"] in OPEN_PATHS
-            or self._is_authorised(dict(scope["headers"]))
-        ):
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        if self._is_authorised(dict(scope["headers"])):
+            scope["state"]["key"] = "api"  # the key's name, under which the client's requests are counted
             await self._app(scope, receive, send)
             return
         answer = problem(

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 
 from service.catalogue.histories import list_ids
 from service.errors import InvalidRequestError, UnavailableError
 from service.http.routers.dependencies import GenerationOf, ServicesOf
+from service.http.routers.request_parsing import openapi_operation, read_body
 from service.http.schemas import EventsAnswer, EventsBody, Problem
 from service.stores.base import StoreError
 
 router = APIRouter(tags=["events"])
 
 
-@router.post("/events", responses={422: {"model": Problem}, 503: {"model": Problem}})
-async def post_events(body: EventsBody, services: ServicesOf, generation: GenerationOf) -> EventsAnswer:
+async def _body(request: Request) -> EventsBody:
+    return await read_body(request, EventsBody)
+
+
+@router.post(
+    "/events",
+    openapi_extra=openapi_operation(None, EventsBody),
+    responses={422: {"model": Problem}, 503: {"model": Problem}},
+)
+async def post_events(
+    body: Annotated[EventsBody, Depends(_body)], services: ServicesOf, generation: GenerationOf
+) -> EventsAnswer:
     """Append to users' histories; the next recommendation sees it, on every worker.
 
     All of the batch is stored or nothing is; after a 503 it is not certain which.

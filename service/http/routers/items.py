@@ -7,6 +7,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import FileResponse
+from fastapi.routing import APIRoute
+from starlette.routing import Match
+from starlette.types import Scope
 
 from service.catalogue.bundle import Catalogue
 from service.catalogue.search_words import MAX_WORDS, query_words
@@ -17,7 +20,23 @@ from service.http.schemas import HistoryAnswer, ItemAnswer, ItemsAnswer, Problem
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 422: {"model": Problem}}
 
-router = APIRouter(tags=["catalogue"])
+
+class LiteralEnd(APIRoute):
+    """Matches a path only if the text after its last parameter was not percent-encoded.
+
+    The server decodes paths: without this the item ``a/image`` would be taken for the picture of ``a``.
+    """
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Returns whether the route is for this request, as Starlette's routes do."""
+        end = self.path.rpartition("}")[2]
+        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+        if not raw_path.endswith(end.encode()):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+router = APIRouter(tags=["catalogue"], route_class=LiteralEnd)
 
 SEARCHED = (
     f"At most {MAX_WORDS} different words, all of which the item's name must hold, in any order: a word of "

@@ -183,13 +183,13 @@ def test_every_recommendation_leaves_one_json_line_without_user_or_item(
 
 
 def test_a_key_is_asked_for_where_one_is_set(bundle_folder: Path) -> None:
-    with start_service(bundle_folder, api_key="open sesame") as service:
+    with start_service(bundle_folder, api_key="open s3cr3t") as service:
         for headers, status in (
             ({}, 401),
             ({"authorization": "Bearer wrong"}, 401),
             ({"x-api-key": ""}, 401),
-            ({"authorization": "Bearer open sesame"}, 200),
-            ({"x-api-key": "open sesame"}, 200),
+            ({"authorization": "Bearer open s3cr3t"}, 200),
+            ({"x-api-key": "open s3cr3t"}, 200),
         ):
             response = httpx.post(f"{service.url}/recommend", json={"user_id": "u1"}, headers=headers)
             assert response.status_code == status
@@ -198,4 +198,4 @@ def test_a_key_is_asked_for_where_one_is_set(bundle_folder: Path) -> None:
         for path in ("/", "/metrics", "/health/live", "/health/ready"):
             assert httpx.get(service.url + path).status_code == 200
         assert httpx.get(f"{service.url}/users").status_code == 401
-        assert "open sesame" not in service.log
+        assert "open s3cr3t" not in service.log

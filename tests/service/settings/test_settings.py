@@ -60,11 +60,11 @@ OTHER_VALUES = {
     "openai_models": "a, b",
     "openai_base_url": "https://x",
     "openai_options": '{"images": false}',
-    "openai_api_key": "sk-1",
+    "openai_api_key": "sk-s3cr3t-1",
     "anthropic_models": "c",
     "anthropic_base_url": "https://x",
     "anthropic_options": '{"structured_output": false}',
-    "anthropic_api_key": "sk-2",
+    "anthropic_api_key": "sk-s3cr3t-2",
     "compatible": '{"vllm": {"base_url": "http://x/v1", "models": ["qwen"]}}',
     "redis_url": "redis://x",
     "redis_timeout_ms": "9",
@@ -151,15 +151,15 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_key_configures_its_provider_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
-    monkeypatch.setenv("MSR_REDIS_URL", "redis://:alsosecret@x")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-s3cr3t")
+    monkeypatch.setenv("MSR_REDIS_URL", "redis://:alsos3cr3t@x")
     settings = read_settings()
     assert "openai" in settings.models
-    assert "secret" not in repr(settings)
+    assert "s3cr3t" not in repr(settings)
     monkeypatch.setenv("MSR_PROVIDER", "nobody")
     with pytest.raises(ConfigurationError) as caught:
         read_settings()
-    assert "secret" not in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_a_real_provider_leaves_no_simulator_behind(monkeypatch: pytest.MonkeyPatch) -> None:
