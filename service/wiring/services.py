@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from service.catalogue.histories import HistoryReader
 from service.executor import BoundedExecutor
 from service.generation import CurrentGeneration
+from service.http.links import Links
 from service.http.services import Services
 from service.lvlm.cost.prices import Prices
 from service.lvlm_selection import LvlmChoices
@@ -50,4 +51,4 @@ async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[S
         )
         # Without a common store an event would be seen only by the worker that received it.
         events = stores.events if stores.shared or settings.workers == 1 else None
-        yield Services(generation, recommender, histories, stores, events, metrics)
+        yield Services(generation, recommender, histories, stores, events, metrics, Links(settings.root_path))
