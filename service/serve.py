@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import sys
 import threading
 import time
@@ -16,6 +14,7 @@ from models.contracts import BundleError
 from service import logs
 from service.catalogue.bundle import Bundle, open_bundle
 from service.errors import ConfigurationError
+from service.greeting import exposure_warnings, greeting
 from service.settings import Settings, read_settings, unknown_variables
 from service.simulator_process import simulator_beside
 from service.wiring.checks import check, unpriced
@@ -38,6 +37,8 @@ def main() -> int:
         logger.warning(sentence)
     for sentence in settings.destinations:
         logger.info(sentence)
+    for sentence in exposure_warnings(settings):
+        logger.warning(sentence)
     if names := unpriced(settings):
         logger.warning(
             "no price is known for %s: %s",
@@ -68,7 +69,7 @@ def _refuse(sentence: str) -> int:
 
 def _serve(settings: Settings, bundle: Bundle) -> None:
     url = f"http://{_reachable(settings.host)}:{settings.port}"
-    threading.Thread(target=_greet, args=(url, bundle), daemon=True).start()
+    threading.Thread(target=_greet, args=(url, bundle, settings), daemon=True).start()
     uvicorn.run(
         # A name and no object: worker processes import it themselves.
         "service.wiring.application:create_app_from_environment",
@@ -79,6 +80,7 @@ def _serve(settings: Settings, bundle: Bundle) -> None:
         log_config=None,  # `logs.configure` has set up uvicorn's loggers too
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # uvicorn would believe all of 127.0.0.1; the app has MSR_TRUSTED_PROXIES
         timeout_graceful_shutdown=30,  # seconds for requests under way when the service stops
     )
 
@@ -89,7 +91,7 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
 
 
-def _greet(url: str, bundle: Bundle) -> None:
+def _greet(url: str, bundle: Bundle, settings: Settings) -> None:
     """Waits until the service is ready, then prints its address and three commands to try."""
     # Without a proxy, whatever the environment says: the service is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -101,29 +103,4 @@ def _greet(url: str, bundle: Bundle) -> None:
             time.sleep(0.1)
     else:
         return
-    catalogue = bundle.catalogue
-    simulator = os.environ.get("MSR_SIMULATOR_URL")
-    user_id = next(iter(catalogue.histories.users), None)
-    history = [catalogue.items[row].item_id for row in catalogue.popular[:2]]
-    by_history = json.dumps({"history": history, "k": 5})
-    by_user = json.dumps({"user_id": user_id, "k": 5}) if user_id else by_history
-    post = f"curl -s -X POST -H 'content-type: application/json' '{url}/recommend?strategy="
-    print(
-        f"\nMSR Serve is ready at {url}  ({catalogue.manifest.dataset}: {len(catalogue.items)} items, "
-        f"{catalogue.manifest.users} users, backbones {', '.join(bundle.backbones)})\n\n"
-        f"  {post}none' -d {_quoted(by_user)}\n"
-        f"  {post}s3' -d {_quoted(by_user)}\n"
-        f"  {post}s5' -d {_quoted(by_history)}\n\n"
-        f"  page {url}/   API {url}/docs   metrics {url}/metrics   stop Ctrl-C\n"
-        + (
-            f"  the simulator answers for the LVLM: {simulator}/ledger shows what it was sent\n"
-            if simulator
-            else ""
-        ),
-        flush=True,
-    )
-
-
-def _quoted(text: str) -> str:
-    """Quotes a text for a shell, always in single quotes (``shlex.quote`` leaves some texts bare)."""
-    return "'" + text.replace("'", "'\\''") + "'"
+    print(greeting(url, bundle, settings), flush=True)

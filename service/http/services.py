@@ -8,6 +8,7 @@ from service.catalogue.histories import HistoryReader
 from service.executor import BoundedExecutor
 from service.generation import CurrentGeneration
 from service.http.client_limits import ClientLimits
+from service.http.links import Links
 from service.metrics import Metrics
 from service.recommender import Recommender
 from service.stores.base import Events
@@ -27,6 +28,7 @@ class Services:
         events: store of new events; None when several workers have no store in common.
         metrics: metrics of this worker.
         client_limits: limits on what each client may ask for.
+        links: builder of the links in answers.
     """
 
     generation: CurrentGeneration
@@ -36,4 +38,5 @@ class Services:
     stores: Stores
     events: Events | None
     metrics: Metrics
+    links: Links
     client_limits: ClientLimits = field(default_factory=ClientLimits)

@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.lvlm.providers.configured_provider import Names
 from service.lvlm.providers.registry import BUILT_IN, ConfiguredProvider, ProviderSettings
 from service.lvlm.providers.wire.base_urls import host_of
+from service.settings.client_access import Hosts, Origins, Proxies, RootPath
 
 DEMO_BUNDLE = Path(__file__).parents[1] / "demo"
 """The bundle that is served unless the deployment names another."""
@@ -57,7 +58,7 @@ class Settings(ProviderSettings, BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     workers: int = Field(1, ge=1, le=64)
-    root_path: str = ""
+    root_path: RootPath = ""
     max_connections: int = Field(4_096, ge=8)
     head_timeout_s: float = Field(10, gt=0)
     transfer_timeout_s: float = Field(30, gt=0)
@@ -70,9 +71,9 @@ class Settings(ProviderSettings, BaseSettings):
     api_key: SecretStr = SecretStr("")
     read_key: SecretStr = SecretStr("")
     metrics_open: bool = True
-    allowed_hosts: Names = ()
-    cors_origins: Names = ()
-    trusted_proxies: Names = ()
+    allowed_hosts: Hosts = ()
+    cors_origins: Origins = ()
+    trusted_proxies: Proxies = ()
     client_requests_per_minute: int = Field(300_000, ge=0)
     client_lvlm_calls_per_minute: int = Field(30_000, ge=0)
 
@@ -130,7 +131,7 @@ class Settings(ProviderSettings, BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "text"
 
-    @field_validator("api_key")
+    @field_validator("api_key", "read_key")
     @classmethod
     def _check_api_key(cls, key: SecretStr) -> SecretStr:
         """Refuses a key that clients cannot send in a header; letters beyond ASCII are fine."""
@@ -140,6 +141,17 @@ class Settings(ProviderSettings, BaseSettings):
         ):
             raise ValueError("holds control characters, or white space around it, which no header can carry")
         return key
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Settings:
+        """Refuses settings that mean nothing without a key, and one key for both purposes."""
+        key, read_key = self.api_key.get_secret_value(), self.read_key.get_secret_value()
+        if not key and (read_key or not self.metrics_open):
+            name = "MSR_READ_KEY" if read_key else "MSR_METRICS_OPEN=false"
+            raise ValueError(f"{name} needs MSR_API_KEY, without which every request is answered")
+        if key and key == read_key:
+            raise ValueError("MSR_READ_KEY is the same as MSR_API_KEY: give reading a key of its own")
+        return self
 
     @field_validator("redis_url")
     @classmethod

@@ -10,6 +10,7 @@ from service.catalogue.histories import HistoryReader
 from service.executor import BoundedExecutor
 from service.generation import CurrentGeneration
 from service.http.client_limits import ClientLimits
+from service.http.links import Links
 from service.http.services import Services
 from service.lvlm.cost.prices import Prices
 from service.lvlm_selection import LvlmChoices
@@ -62,5 +63,13 @@ async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[S
             metrics=metrics,
         )
         yield Services(
-            generation, recommender, searches, histories, stores, events, metrics, client_limits
+            generation=generation,
+            recommender=recommender,
+            searches=searches,
+            histories=histories,
+            stores=stores,
+            events=events,
+            metrics=metrics,
+            links=Links(settings.root_path),
+            client_limits=client_limits,
         )

@@ -25,7 +25,9 @@ from service.wiring.application import create_app
 async def served(app: Any, **options: Any) -> AsyncIterator[str]:
     """Serves an application until the block ends; yields the URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, ws="none", log_config=None, access_log=False, **options)
+        config = uvicorn.Config(
+            app, ws="none", log_config=None, access_log=False, proxy_headers=False, **options
+        )
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server._serve([listener]))  # serve() would take the signals
         while not server.started:

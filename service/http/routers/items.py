@@ -14,11 +14,17 @@ from starlette.types import Scope
 from service.catalogue.bundle import Catalogue
 from service.catalogue.search_words import MAX_WORDS, query_words
 from service.errors import InvalidRequestError, NotFoundError
-from service.http.links import image_url
+from service.http.links import Links
 from service.http.routers.dependencies import GenerationOf, ServicesOf
 from service.http.schemas import HistoryAnswer, ItemAnswer, ItemsAnswer, Problem, UserAnswer, UsersAnswer
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 422: {"model": Problem}}
+# An image that is a disguised page must not run as one.
+IMAGE_HEADERS = {
+    "Cache-Control": "max-age=86400",
+    "Vary": "X-API-Key",  # a cache between must not give to all what one key was shown (RFC 9111, 3.5)
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+}
 
 
 class LiteralEnd(APIRoute):
@@ -74,7 +80,7 @@ async def list_items(
     rows: Sequence[int] = range(start, min(start + limit + 1, len(catalogue.items)))
     if words:  # one row more than the page has shows that there is a next page
         rows = await services.searches.run(generation.search.find, words, start, limit + 1)
-    items = [item_answer(catalogue, row) for row in rows[:limit]]
+    items = [item_answer(catalogue, row, services.links) for row in rows[:limit]]
     return ItemsAnswer(items=items, next=items[-1].item_id if len(rows) > limit else None)
 
 
@@ -85,17 +91,16 @@ async def item_image(item_id: Annotated[str, Path(max_length=256)], generation: 
     path = generation.catalogue.image_path(_row(generation.catalogue, item_id))
     if path is None or not path.is_file():
         raise NotFoundError(f"the item {item_id[:80]!r} has no image")
-    # nosniff: an image that is a disguised page must not run as one.
-    return FileResponse(
-        path, headers={"Cache-Control": "public, max-age=86400", "X-Content-Type-Options": "nosniff"}
-    )
+    return FileResponse(path, headers=IMAGE_HEADERS)
 
 
 @router.get("/items/{item_id:path}", responses=NOT_FOUND)
-async def get_item(item_id: Annotated[str, Path(max_length=256)], generation: GenerationOf) -> ItemAnswer:
+async def get_item(
+    item_id: Annotated[str, Path(max_length=256)], services: ServicesOf, generation: GenerationOf
+) -> ItemAnswer:
     """One item."""
     catalogue = generation.catalogue
-    return item_answer(catalogue, _row(catalogue, item_id))
+    return item_answer(catalogue, _row(catalogue, item_id), services.links)
 
 
 @router.get("/users", responses={422: {"model": Problem}})
@@ -129,19 +134,19 @@ async def user_history(
         raise NotFoundError(f"no user {user_id[:80]!r}")
     return HistoryAnswer(
         user_id=user_id,
-        items=[item_answer(catalogue, row) for row in history.rows],
+        items=[item_answer(catalogue, row, services.links) for row in history.rows],
         warnings=list(history.warnings),
     )
 
 
-def item_answer(catalogue: Catalogue, row: int) -> ItemAnswer:
+def item_answer(catalogue: Catalogue, row: int, links: Links) -> ItemAnswer:
     """Returns one item as it is answered."""
     item = catalogue.items[row]
     return ItemAnswer(
         item_id=item.item_id,
         title=item.name,
         categories=list(item.categories),
-        image_url=image_url(item.item_id) if item.image else None,
+        image_url=links.image_url(item.item_id) if item.image else None,
         captions={name: captions[row] for name, captions in catalogue.captions.items() if row in captions},
         popularity=int(catalogue.popularity[row]),
     )

@@ -54,7 +54,7 @@ async def recommend(request: Request) -> Response:
     generation = services.generation.get()
     recommendation = await services.recommender.recommend(recommendation_request, generation)
     state["labels"] = labels(recommendation)
-    content = answer(recommendation, state["request_id"])
+    content = answer(recommendation, state["request_id"], services.links)
     return Response(orjson.dumps(content), media_type="application/json")
 
 
@@ -88,7 +88,7 @@ async def _streamed(request: Request, recommendation_request: RecommendationRequ
         state["labels"] = labels(recommendation)
 
     generation = services.generation.get()
-    stream = EventStream(state["request_id"], count_rescue)
+    stream = EventStream(state["request_id"], services.links, count_rescue)
 
     async def recommending() -> Recommendation:
         recommendation = await services.recommender.recommend(recommendation_request, generation, stream)
