@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 
 from models.contracts import BundleError
 from service import logs
@@ -24,6 +25,7 @@ from service.metrics import MULTIPROCESS_VARIABLE
 from service.settings import Settings, read_settings, unknown_variables
 from service.simulator_process import simulator_beside
 from service.wiring.checks import check, unpriced
+from service.wiring.server import worker_config
 
 logger = logging.getLogger("service")
 
@@ -74,6 +76,12 @@ def _refuse(sentence: str) -> int:
 def _serve(settings: Settings, bundle: Bundle) -> None:
     url = f"http://{_reachable(settings.host)}:{settings.port}"
     threading.Thread(target=_greet, args=(url, bundle), daemon=True).start()
+    if settings.workers == 1:
+        server = uvicorn.Server(worker_config())  # the address of a simulator is in the environment by now
+        server.run()
+        if not server.started:
+            raise SystemExit(STARTUP_FAILURE)
+        return
     uvicorn.run(
         # A name and no object: worker processes import it themselves.
         "service.wiring.application:create_app_from_environment",
