@@ -79,6 +79,8 @@ class BoundedParsing(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 # The offer of another protocol is not taken (RFC 9110, section 7.8): HTTP goes on.
                 data = data[upgrade.args[0] :]
+                if self.part == Part.BODY:
+                    self.parser = _parser_of_body(self)
         if self.part == Part.HEAD:
             self.count_head(len(data))
 
@@ -138,7 +140,9 @@ class BoundedParsing(HttpToolsProtocol):
         cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        """Ends the body."""
+        """Ends the body, unless the parser only stops before it because another protocol was offered."""
+        if self.parser.should_upgrade() and _framing(self.headers):
+            return
         self.part = Part.BETWEEN
         super().on_message_complete()
 
@@ -149,3 +153,49 @@ class BoundedParsing(HttpToolsProtocol):
         """Stops the parser from within a callback."""
         self._refusal = refusal  # the parser raises an error of its own
         raise RefusedRequestError(refusal)
+
+
+class _BodyCallbacks:
+    """Callbacks of a parser whose first head is known already, and then those of the protocol."""
+
+    def __init__(self, protocol: BoundedParsing) -> None:
+        self._protocol = protocol
+        self._known = True
+        self.on_body = protocol.on_body
+        self.on_message_complete = protocol.on_message_complete
+
+    def on_message_begin(self) -> None:
+        if not self._known:
+            self._protocol.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if not self._known:
+            self._protocol.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._known:
+            self._protocol.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if not self._known:
+            self._protocol.on_headers_complete()
+        self._known = False
+
+
+def _parser_of_body(protocol: BoundedParsing) -> httptools.HttpRequestParser:
+    """Returns a parser that goes on with the body of a request.
+
+    httptools skips the body of a request that offers another protocol, as Java's client does with every one.
+    """
+    parser = httptools.HttpRequestParser(_BodyCallbacks(protocol))
+    parser.feed_data(b"POST / HTTP/1.1\r\n" + _framing(protocol.headers) + b"\r\n")
+    return parser
+
+
+def _framing(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Returns the lines that announce a body; empty if there is none."""
+    return b"".join(
+        b"%b: %b\r\n" % (name, value)
+        for name, value in headers
+        if name in (b"content-length", b"transfer-encoding")
+    )

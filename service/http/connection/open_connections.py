@@ -168,6 +168,8 @@ class OpenConnections:
             self._leave(connection)
         else:
             self._waiting[connection] = None
+            if phase == Phase.IDLE:
+                self.released(connection)
 
     def received(self, connection: Connection, count: int) -> None:
         """Notes that bytes came in; beyond ``MOST_HELD_BYTES`` of all the largest request is refused."""
