@@ -185,6 +185,18 @@ class Metrics:
             multiprocess_mode="livemax",  # all workers set 1
             registry=registry,
         )
+        self.connections = Gauge(
+            "msr_connections",
+            "Connections that clients have open, as of the last second",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.connections_refused = Counter(
+            "msr_connections_refused_total",
+            "Connections that were refused or closed for what their clients sent, or did not send or take",
+            ("reason",),
+            registry=registry,
+        )
 
         # Looking up a child by its labels costs more than observing. The cache stays small: stages and
         # strategies are few.

@@ -9,6 +9,7 @@ import time
 import urllib.request
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 
 from models.contracts import BundleError
 from service import logs
@@ -18,6 +19,7 @@ from service.greeting import exposure_warnings, greeting
 from service.settings import Settings, read_settings, unknown_variables
 from service.simulator_process import simulator_beside
 from service.wiring.checks import check, unpriced
+from service.wiring.server import worker_config
 
 logger = logging.getLogger("service")
 
@@ -70,6 +72,12 @@ def _refuse(sentence: str) -> int:
 def _serve(settings: Settings, bundle: Bundle) -> None:
     url = f"http://{_reachable(settings.host)}:{settings.port}"
     threading.Thread(target=_greet, args=(url, bundle, settings), daemon=True).start()
+    if settings.workers == 1:
+        server = uvicorn.Server(worker_config())  # the address of a simulator is in the environment by now
+        server.run()
+        if not server.started:
+            raise SystemExit(STARTUP_FAILURE)
+        return
     uvicorn.run(
         # A name and no object: worker processes import it themselves.
         "service.wiring.application:create_app_from_environment",

@@ -13,9 +13,14 @@ from service.settings import Settings, read_settings
 from service.wiring.services import open_services
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Makes the application; its services are opened when it starts and closed when it stops."""
-    metrics = Metrics()
+def create_app(settings: Settings, metrics: Metrics | None = None) -> FastAPI:
+    """Makes the application; its services are opened when it starts and closed when it stops.
+
+    Args:
+        settings: settings of the deployment.
+        metrics: metrics of the process; None for new ones.
+    """
+    metrics = metrics or Metrics()
     return make_app(settings, metrics, partial(open_services, settings, metrics))
 
 
