@@ -8,7 +8,7 @@ from service.catalogue.histories import HistoryReader
 from service.generation import CurrentGeneration
 from service.metrics import Metrics
 from service.recommender import Recommender
-from service.stores.base import Events
+from service.stores.events import Events
 from service.stores.worker_stores import Stores
 
 
@@ -21,7 +21,7 @@ class Services:
         recommender: recommender of this worker.
         histories: reader that joins stored histories with events.
         stores: stores of this worker.
-        events: store of new events; None when several workers have no store in common.
+        events: store of what users took since the bundle was made.
         metrics: metrics of this worker.
     """
 
@@ -29,5 +29,5 @@ class Services:
     recommender: Recommender
     histories: HistoryReader
     stores: Stores
-    events: Events | None
+    events: Events
     metrics: Metrics

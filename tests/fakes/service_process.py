@@ -82,7 +82,8 @@ def start_service(
     }
     variables |= {name: value for name, value in settings.items() if name.endswith("_API_KEY")}
     variables |= environment or {}
-    with tempfile.NamedTemporaryFile(suffix=".log") as output:
+    with tempfile.NamedTemporaryFile(suffix=".log") as output, tempfile.TemporaryDirectory() as data:
+        variables.setdefault("MSR_DATA", data)
         process = subprocess.Popen(
             [sys.executable, "-m", "service"], env=variables, cwd=ROOT, stdout=output, stderr=output
         )
