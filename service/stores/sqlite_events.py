@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from service.outages import Outage
-from service.stores.base import StoreError, owner_of
+from service.stores import sqlite_statements as statements
+from service.stores.base import StoreError
 from service.stores.events import MAX_EVENTS_PER_USER, Appended, Event, EventsUsage, StoreFullError
 from service.stores.sqlite_file import SET_ASIDE, connect, is_damage, prepare, use_lock
 from service.stores.sqlite_lists import RecentLists, UserList, position_of
@@ -27,29 +27,11 @@ log = logging.getLogger(__name__)
 READERS = 2
 """Threads that read what is not in memory: one that waits for the disk does not hold up the other."""
 
-FORGOTTEN_SECONDS = 3_600
-"""Seconds for which it is on record who was forgotten."""
-
 RESERVE_BYTES, RESERVE_SHARE = 67_108_864, 0.05
 """Free disk below which new users are refused: these bytes, or this share of the disk where that is less."""
 
-EXPIRY_SECONDS, EXPIRY_USERS = 1.0, 500
-"""Seconds between two looks for events that are too old, and users that each of them covers."""
-
-_USER = "SELECT id, events, next_arrival FROM users WHERE name = ?"
-_INSERT_ONCE = """
-INSERT INTO events (user, timestamp, item_id, arrival) SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (
-    SELECT 1 FROM events WHERE user = ?1 AND timestamp = ?2 AND item_id = ?3 AND event_id IS NULL)
-"""
-_INSERT_NAMED = (
-    "INSERT OR IGNORE INTO events (user, timestamp, item_id, arrival, event_id) VALUES (?, ?, ?, ?, ?)"
-)
-_OLDEST = "SELECT timestamp, item_id, arrival FROM events WHERE user = ? ORDER BY timestamp, arrival LIMIT ?"
-_DELETE = "DELETE FROM events WHERE user = ? AND timestamp = ? AND item_id = ? AND arrival = ?"
-_READ = """
-SELECT timestamp, item_id FROM events WHERE user = (SELECT id FROM users WHERE name = ?)
-ORDER BY timestamp, arrival
-"""
+EXPIRY_SECONDS = 1.0
+"""Seconds between two looks for events that are too old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +129,7 @@ class SqliteEvents:
         Raises:
             StoreError: it cannot be read.
         """
-        found: tuple[int, list[str]] = await self._in_thread(_forgotten_since, number)
+        found: tuple[int, list[str]] = await self._in_thread(statements.forgotten_since, number)
         return found
 
     async def usage(self) -> EventsUsage:
@@ -156,7 +138,7 @@ class SqliteEvents:
         Raises:
             StoreError: it cannot be read.
         """
-        users, used = await self._in_thread(_usage)
+        users, used = await self._in_thread(statements.usage)
         return EventsUsage(users, self._limits.users, used, self._limits.bytes)
 
     async def trouble(self) -> str | None:
@@ -208,7 +190,7 @@ class SqliteEvents:
         connection.execute("BEGIN")
         try:
             position = position_of(connection)
-            rows = _rows(connection, name)
+            rows = statements.rows(connection, name)
         finally:
             connection.execute("COMMIT")
         readable = [(at, item_id) for at, item_id in rows if type(at) is int and type(item_id) is str]
@@ -226,23 +208,22 @@ class SqliteEvents:
         by_user: dict[str, list[Event]] = {}
         for event in events:
             by_user.setdefault(event.user_id, []).append(event)
-        known = {user_id: connection.execute(_USER, (user_id,)).fetchall() for user_id in by_user}
-        new = [user_id for user_id, rows in known.items() if not rows]
-        if new:
-            self._admit(connection, len(new))
+        known = {user_id: statements.find_user(connection, user_id) for user_id in by_user}
+        if new := sum(found is None for found in known.values()):
+            self._admit(connection, new)
         changed = []
         for user_id, of_user in by_user.items():
-            if rows := known[user_id]:
-                user, kept, arrival = rows[0]
+            if found := known[user_id]:
+                user, kept, arrival = found
             else:
                 added = connection.execute(
                     "INSERT INTO users (name, events, next_arrival) VALUES (?, 0, 0)", (user_id,)
                 )
-                user, kept, arrival = added.lastrowid, 0, 0
-            inserted = _insert(connection, user, arrival, of_user)
+                user, kept, arrival = added.lastrowid or 0, 0, 0
+            inserted = statements.insert(connection, user, arrival, of_user)
             if not inserted:
                 continue
-            gone = _drop_oldest(connection, user, kept + inserted - MAX_EVENTS_PER_USER)
+            gone = statements.drop_oldest(connection, user, kept + inserted - MAX_EVENTS_PER_USER)
             connection.execute(
                 "UPDATE users SET events = ?, next_arrival = ? WHERE id = ?",
                 (kept + inserted - gone, arrival + len(of_user), user),
@@ -258,7 +239,7 @@ class SqliteEvents:
         Raises:
             StoreFullError: there is no room for them.
         """
-        users, used = _usage(connection)
+        users, used = statements.usage(connection)
         limits, go_on = self._limits, "users who have events already go on"
         if users + new > limits.users:
             raise StoreFullError(
@@ -281,126 +262,17 @@ class SqliteEvents:
             await asyncio.sleep(EXPIRY_SECONDS)
             try:
                 oldest = int(time.time() - (self._limits.retention or 0))
-                after, overdue = await self._in_thread(_overdue, after, oldest)
+                after, overdue = await self._in_thread(statements.overdue, after, oldest)
                 if overdue:
                     await self._writer.run(lambda connection: _expire(connection, overdue, oldest))  # noqa: B023
             except StoreError:  # logged by what raised it
                 continue
 
 
-def _insert(connection: sqlite3.Connection, user: int, arrival: int, events: Sequence[Event]) -> int:
-    """Inserts events of one user that it does not have yet; returns how many."""
-    inserted = 0
-    places = itertools.count(arrival)
-    rows = [(user, each.timestamp, each.item_id, next(places), each.event_id) for each in events]
-    for named, run in itertools.groupby(rows, key=lambda row: row[4] is not None):
-        if named:
-            inserted += connection.executemany(_INSERT_NAMED, run).rowcount
-        else:
-            inserted += connection.executemany(_INSERT_ONCE, (row[:4] for row in run)).rowcount
-    return inserted
-
-
-def _drop_oldest(connection: sqlite3.Connection, user: int, excess: int) -> int:
-    """Removes the oldest events of a user; returns how many."""
-    if excess <= 0:
-        return 0
-    oldest = connection.execute(_OLDEST, (user, excess)).fetchall()
-    connection.executemany(_DELETE, ((user, *row) for row in oldest))
-    return len(oldest)
-
-
-def _rows(connection: sqlite3.Connection, user_id: str | None) -> list[tuple[object, object]]:
-    """Returns timestamp and item of a user's events, as they are in the file."""
-    try:
-        return connection.execute(_READ, (user_id,)).fetchall()
-    except sqlite3.OperationalError as error:
-        if "decode" not in str(error):  # Python's own message for text that is not UTF-8
-            raise
-    connection.text_factory = bytes
-    try:
-        raw = connection.execute(_READ, (user_id,)).fetchall()
-    finally:
-        connection.text_factory = str
-    return [(at, _decoded(item_id)) for at, item_id in raw]
-
-
-def _decoded(text: object) -> object:
-    if not isinstance(text, bytes):
-        return text
-    try:
-        return text.decode()
-    except UnicodeDecodeError:
-        return None
-
-
 def _forget(connection: sqlite3.Connection, user_id: str) -> Written[bool]:
-    connection.execute("PRAGMA secure_delete = ON")  # what is removed is overwritten with zeros
-    try:
-        rows = connection.execute(_USER, (user_id,)).fetchall()
-        for user, *_ in rows:
-            connection.execute("DELETE FROM events WHERE user = ?", (user,))
-            connection.execute("DELETE FROM users WHERE id = ?", (user,))
-            connection.execute("UPDATE totals SET users = users - 1")
-        # Also without events: there may be cached answers.
-        now = int(time.time())
-        connection.execute("DELETE FROM forgotten WHERE at < ?", (now - FORGOTTEN_SECONDS,))
-        connection.execute("INSERT INTO forgotten (owner, at) VALUES (?, ?)", (owner_of(user_id), now))
-    finally:
-        connection.execute("PRAGMA secure_delete = OFF")
-    return Written(bool(rows), [user_id] if rows else [], erased=bool(rows))
-
-
-def _forgotten_since(connection: sqlite3.Connection, number: int) -> tuple[int, list[str]]:
-    rows = connection.execute(
-        "SELECT number, owner FROM forgotten WHERE number > ? ORDER BY number", (number,)
-    ).fetchall()
-    # The numbers go on after the records are gone, so a caller that was told a number never misses one.
-    return (rows[-1][0] if rows else number), [owner for _, owner in rows]
-
-
-def _usage(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Returns users, and bytes of the file that are not free."""
-    users, pages, free, size = (
-        connection.execute(query).fetchall()[0][0]
-        for query in (
-            "SELECT users FROM totals",
-            "PRAGMA page_count",
-            "PRAGMA freelist_count",
-            "PRAGMA page_size",
-        )
-    )
-    return users, (pages - free) * size
-
-
-def _overdue(connection: sqlite3.Connection, after: int, oldest: int) -> tuple[int, list[int]]:
-    """Returns the last of the next few users (0 for the last of all), and those whose events are too old."""
-    rows = connection.execute(
-        "SELECT id, (SELECT min(timestamp) FROM events WHERE user = users.id AND timestamp >= 0) FROM users "
-        "WHERE id > ? ORDER BY id LIMIT ?",
-        (after, EXPIRY_USERS),
-    ).fetchall()
-    last = rows[-1][0] if len(rows) == EXPIRY_USERS else 0
-    return last, [user for user, first in rows if first is not None and first <= oldest]
+    found = statements.forget(connection, user_id)
+    return Written(found, [user_id] if found else [], erased=found)
 
 
 def _expire(connection: sqlite3.Connection, users: Sequence[int], oldest: int) -> Written[None]:
-    changed = list(_expired(connection, users, oldest))
-    return Written(None, changed)
-
-
-def _expired(connection: sqlite3.Connection, users: Sequence[int], oldest: int) -> Iterator[str]:
-    for user in users:
-        row = connection.execute("SELECT name, events FROM users WHERE id = ?", (user,)).fetchall()
-        if not row:  # forgotten meanwhile
-            continue
-        (name, kept) = row[0]
-        gone = connection.execute(
-            "DELETE FROM events WHERE user = ? AND timestamp BETWEEN 0 AND ?", (user, oldest)
-        ).rowcount
-        if gone >= kept:
-            connection.execute("DELETE FROM users WHERE id = ?", (user,))
-            connection.execute("UPDATE totals SET users = users - 1")
-        else:
-            connection.execute("UPDATE users SET events = ? WHERE id = ?", (kept - gone, user))
-        yield name
+    return Written(None, list(statements.expired(connection, users, oldest)))

@@ -33,23 +33,21 @@ SET_ASIDE = "put it out of the way with `python -m service events set-aside`"
 # `arrival` orders the events of one second; `next_arrival` and `events` of a user save counting. The key of
 # `events` is the order in which they are read, and finds equal ones. `changes` tells other processes whose
 # lists they must read again; `forgotten` whose cached answers they must drop.
-VERSION_1 = """
-CREATE TABLE users (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, events INTEGER NOT NULL, next_arrival INTEGER NOT NULL
-);
-CREATE TABLE events (
-    user INTEGER NOT NULL, timestamp INTEGER NOT NULL, item_id TEXT NOT NULL, arrival INTEGER NOT NULL,
-    event_id TEXT, PRIMARY KEY (user, timestamp, item_id, arrival)
-) WITHOUT ROWID;
-CREATE UNIQUE INDEX event_ids ON events (user, event_id) WHERE event_id IS NOT NULL;
-CREATE TABLE totals (users INTEGER NOT NULL);
-INSERT INTO totals VALUES (0);
-CREATE TABLE changes (id INTEGER PRIMARY KEY, owners BLOB);
-CREATE TABLE forgotten (number INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, at INTEGER NOT NULL);
-"""
+VERSION_1 = (
+    "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, events INTEGER NOT NULL, "
+    "next_arrival INTEGER NOT NULL)",
+    "CREATE TABLE events (user INTEGER NOT NULL, timestamp INTEGER NOT NULL, item_id TEXT NOT NULL, "
+    "arrival INTEGER NOT NULL, event_id TEXT, PRIMARY KEY (user, timestamp, item_id, arrival)) WITHOUT ROWID",
+    "CREATE UNIQUE INDEX event_ids ON events (user, event_id) WHERE event_id IS NOT NULL",
+    "CREATE TABLE totals (users INTEGER NOT NULL)",
+    "INSERT INTO totals VALUES (0)",
+    "CREATE TABLE changes (id INTEGER PRIMARY KEY, owners BLOB)",
+    "CREATE TABLE forgotten (number INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, "
+    "at INTEGER NOT NULL)",
+)
 
-MIGRATIONS: Sequence[str] = (VERSION_1,)
-"""SQL of each step, from an empty file on: the n-th makes version n. What was released stays as it is."""
+MIGRATIONS: Sequence[Sequence[str]] = (VERSION_1,)
+"""Statements of each step, from an empty file on: the n-th makes version n. Released ones stay."""
 
 
 def events_file(folder: Path, dataset: str) -> Path:
@@ -150,13 +148,13 @@ def connect(path: Path, *, reads_only: bool = False, full: bool = False) -> sqli
     return connection
 
 
-def prepare(path: Path, *, check: bool = False, migrations: Sequence[str] = MIGRATIONS) -> None:
+def prepare(path: Path, *, check: bool = False, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
     """Makes the file, or moves it to the present version of the schema, step by step.
 
     Args:
         path: file of the events, in a folder that exists.
         check: whether its pages are read too, for at most ``CHECK_SECONDS``.
-        migrations: SQL of the steps.
+        migrations: statements of the steps.
 
     Raises:
         ConfigurationError: the file is damaged, newer, not ours or cannot be written; the message says what
@@ -214,7 +212,7 @@ def is_damage(error: BaseException) -> bool:
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def _migrate(path: Path, connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
+def _migrate(path: Path, connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> None:
     ours = _number(connection, "application_id")
     version = _number(connection, "user_version")
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchall()[0][0]
@@ -231,7 +229,7 @@ def _migrate(path: Path, connection: sqlite3.Connection, migrations: Sequence[st
         version += 1
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for statement in _statements(step):
+            for statement in step:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {version}")
@@ -243,16 +241,6 @@ def _migrate(path: Path, connection: sqlite3.Connection, migrations: Sequence[st
     # What a later read would fail on, such as a table that is missing, fails here.
     connection.execute("SELECT users FROM totals").fetchall()
     connection.execute("SELECT max(id) FROM changes").fetchall()
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Yields the statements of a script, which ``executescript`` would run outside the transaction."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
 
 
 def _check_pages(connection: sqlite3.Connection) -> None:
