@@ -170,11 +170,11 @@ operations = st.lists(
         ),
         users,
     ),
-    max_size=15,
+    max_size=10,
 )
 
 
-@settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=operations)
 async def test_any_order_of_batches_and_forgotten_users_is_as_in_the_simple_model(
     steps: list[list[Event] | str], open_store: OpenStore
