@@ -50,9 +50,7 @@ def main() -> int:
             else "called, and not counted by the budget",
         )
     if settings.workers > 1 and not settings.redis_url.get_secret_value():
-        logger.warning(
-            "several workers without MSR_REDIS_URL: POST /events answers 503, caches are per worker"
-        )
+        logger.warning("several workers without MSR_REDIS_URL: caches are per worker")
     try:
         with simulator_beside(settings):
             _serve(settings, bundle)

@@ -75,7 +75,14 @@ class Event(_Request):
 
     user_id: Id
     item_id: Id
-    timestamp: int = Field(ge=0, le=4_102_444_800, description="Seconds since 1970")
+    timestamp: int = Field(
+        ge=0,
+        le=4_102_444_800,
+        description="Seconds since 1970, at most a day ahead; events are in this order",
+    )
+    event_id: Id | None = Field(
+        None, description="Makes a repeat harmless; without it, user, item and timestamp do"
+    )
 
 
 class EventsBody(_Request):
@@ -85,9 +92,26 @@ class EventsBody(_Request):
 
 
 class EventsAnswer(BaseModel):
-    """How many events were stored."""
+    """What became of a batch.
 
-    accepted: int
+    ``stored``: new events. ``repeated``: those that were there already. ``dropped``: events that went because
+    the newest 2,000 of a user are kept.
+    """
+
+    stored: int
+    repeated: int
+    dropped: int
+
+
+class ForgottenAnswer(BaseModel):
+    """What was forgotten of a user.
+
+    ``forgotten``: whether there were events or cached answers. ``bundle_history``: whether the bundle still
+    holds a history of this user, which stays until the bundle is made again without it.
+    """
+
+    forgotten: bool
+    bundle_history: bool
 
 
 class BackboneAnswer(BaseModel):

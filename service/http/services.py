@@ -11,7 +11,7 @@ from service.http.client_limits import ClientLimits
 from service.http.links import Links
 from service.metrics import Metrics
 from service.recommender import Recommender
-from service.stores.base import Events
+from service.stores.events import Events
 from service.stores.worker_stores import Stores
 
 
@@ -25,7 +25,7 @@ class Services:
         searches: threads in which the generation's search runs.
         histories: reader that joins stored histories with events.
         stores: stores of this worker.
-        events: store of new events; None when several workers have no store in common.
+        events: store of what users took since the bundle was made.
         metrics: metrics of this worker.
         client_limits: limits on what each client may ask for.
         links: builder of the links in answers.
@@ -36,7 +36,7 @@ class Services:
     searches: BoundedExecutor
     histories: HistoryReader
     stores: Stores
-    events: Events | None
+    events: Events
     metrics: Metrics
     links: Links
     client_limits: ClientLimits = field(default_factory=ClientLimits)

@@ -113,7 +113,6 @@ class Settings(ProviderSettings, BaseSettings):
     answer_stale_s: int = Field(86_400, ge=0)
     answer_negative_s: int = Field(60, ge=0)
     caption_ttl_s: int = Field(2_592_000, ge=1)
-    events_ttl_s: int = Field(2_592_000, ge=1)
 
     # Events that it keeps
     data: Path = Field(default_factory=lambda: user_data_path("msr-serve"))

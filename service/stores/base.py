@@ -1,8 +1,9 @@
-"""Defines the protocols of the stores: a cache, users' events, leases, and meters of limits."""
+"""Defines the protocols of the stores: a cache, leases, and meters of limits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +18,11 @@ class StoreError(Exception):
 def store_read_timeout(deadline: float) -> float:
     """Returns the seconds that one read of a store may take: a quarter of a request's ``deadline``."""
     return max(0.025, 0.25 * deadline)  # a healthy store answers in 25 ms, even if the deadline is shorter
+
+
+def owner_of(user_id: str) -> str:
+    """Returns the name under which caches know a person: a digest (BLAKE2b, 32 hexadecimal digits)."""
+    return hashlib.blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 class Cache(Protocol):
@@ -44,26 +50,6 @@ class Cache(Protocol):
         Raises:
             StoreError: the store is down.
             ValueError: the time to live is not positive.
-        """
-        ...
-
-
-class Events(Protocol):
-    """Keeps the ids of items that users took after the bundle was made, oldest first."""
-
-    async def append(self, item_ids: Mapping[str, Sequence[str]]) -> None:
-        """Adds items to the end of each user's list: all of them or, on failure, none.
-
-        Raises:
-            StoreError: the store is down; nothing was added.
-        """
-        ...
-
-    async def get(self, user_id: str) -> list[str]:
-        """Returns the user's items, oldest first, at most the newest 2,000; none for an unknown user.
-
-        Raises:
-            StoreError: the store is down.
         """
         ...
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 
 from service.stores.base import BURST, Flow, Sum
-
-MAX_EVENTS_PER_USER = 2_000
-"""Events that are kept of one user; beyond them the oldest is dropped for each new one."""
 
 
 class MemoryCache:
@@ -57,24 +54,6 @@ class MemoryCache:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._bytes -= len(entry[0])
-
-
-class MemoryEvents:
-    """Events of one process; other workers do not see them."""
-
-    def __init__(self) -> None:
-        self._item_ids: defaultdict[str, list[str]] = defaultdict(list)
-
-    async def append(self, item_ids: Mapping[str, Sequence[str]]) -> None:
-        """Adds items to the end of each user's list."""
-        for user_id, added in item_ids.items():
-            kept = self._item_ids[user_id]
-            kept.extend(added)
-            del kept[:-MAX_EVENTS_PER_USER]
-
-    async def get(self, user_id: str) -> list[str]:
-        """Returns the user's items, oldest first; none for an unknown user."""
-        return list(self._item_ids.get(user_id, ()))
 
 
 class MemoryMeters:

@@ -11,7 +11,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
@@ -23,7 +23,6 @@ from redis.exceptions import RedisError, ResponseError
 
 from service.outages import Outage
 from service.stores.base import BURST, Flow, StoreError, Sum
-from service.stores.memory import MAX_EVENTS_PER_USER
 from service.stores.redis_scripts import ADD, DRAW, RELEASE, TAKE
 
 log = logging.getLogger(__name__)
@@ -190,46 +189,6 @@ class RedisCache:
 
     async def _set(self, key: str, value: bytes, ttl: float) -> None:
         await self._connection.client.set(f"{self._prefix}:{key}", value, px=max(1, int(ttl * 1000)))
-
-
-class RedisEvents:
-    """Events in one Redis list per user, kept for ``ttl`` seconds after the last one."""
-
-    def __init__(self, connection: RedisConnection, ttl: float) -> None:
-        self._connection = connection
-        self._ttl = ttl
-        self._prefix = "msr:events"
-
-    async def append(self, item_ids: Mapping[str, Sequence[str]]) -> None:
-        """Adds items to the end of each user's list, in one transaction.
-
-        Raises:
-            StoreError: the store is down; nothing was added.
-        """
-        await self._connection.ask(self._append(item_ids))
-
-    async def _append(self, item_ids: Mapping[str, Sequence[str]]) -> None:
-        async with self._connection.client.pipeline(transaction=True) as pipeline:
-            for user_id, added in item_ids.items():
-                key = f"{self._prefix}:{user_id}"
-                pipeline.rpush(key, *added)
-                pipeline.ltrim(key, -MAX_EVENTS_PER_USER, -1)
-                pipeline.pexpire(key, int(self._ttl * 1000))
-            await pipeline.execute()
-
-    async def get(self, user_id: str) -> list[str]:
-        """Returns the user's items, oldest first; none for an unknown user.
-
-        Raises:
-            StoreError: the store is down.
-        """
-        return await self._connection.ask(self._get(user_id))
-
-    async def _get(self, user_id: str) -> list[str]:
-        found = await cast(
-            "Awaitable[list[bytes]]", self._connection.client.lrange(f"{self._prefix}:{user_id}", 0, -1)
-        )
-        return [item_id.decode() for item_id in found]
 
 
 class RedisLeases:

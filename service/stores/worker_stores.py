@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.stores.base import Cache, Events, Leases, Meters, StoreError
+from service.stores.base import Cache, Leases, Meters, StoreError
 from service.stores.client_rates import Rates
-from service.stores.memory import MemoryCache, MemoryEvents, MemoryMeters
+from service.stores.memory import MemoryCache, MemoryMeters
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,6 @@ class Stores:
 
     Attributes:
         cache: cache of answers and captions.
-        events: items that users took since the bundle was made.
         meters: meters that all workers share, or those of this process without a common store.
         local_meters: meters of this process with its share of every limit, for when the shared ones fail.
         leases: leases that workers share; None without a common store.
@@ -24,7 +23,6 @@ class Stores:
     """
 
     cache: Cache
-    events: Events
     meters: Meters
     local_meters: MemoryMeters
     leases: Leases | None
@@ -37,7 +35,7 @@ class Stores:
     ) -> Stores:
         """Returns the stores of a process without a common store; new ones in memory where none is given."""
         meters = meters or MemoryMeters()
-        return cls(cache, MemoryEvents(), meters, meters, leases=leases, shared=False)
+        return cls(cache, meters, meters, leases=leases, shared=False)
 
     async def ping(self) -> bool:
         """Returns whether the stores answer; those in memory always do."""

@@ -8,11 +8,12 @@ from service.lvlm.cost.prices import Prices
 from service.lvlm.providers.base import Usage
 from service.settings import Settings
 from service.wiring.candidates import default_backbone
+from service.wiring.events import check_events
 from service.wiring.lvlm import budget_of
 
 
 def check(settings: Settings, bundle: Bundle) -> None:
-    """Checks keys, addresses and proxies of the providers, the default backbone and the captioner.
+    """Checks the providers' keys, addresses and proxies, default backbone, captioner and file of events.
 
     Raises:
         ConfigurationError: something does not fit; the message names the setting.
@@ -28,6 +29,7 @@ def check(settings: Settings, bundle: Bundle) -> None:
             f"MSR_CAPTIONER is {settings.captioner!r}; this bundle has captions of "
             f"{', '.join(captioners) or 'no captioner'}"
         )
+    check_events(settings, bundle.catalogue.manifest.dataset)
 
 
 def unpriced(settings: Settings) -> list[str]:

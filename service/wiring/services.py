@@ -18,6 +18,7 @@ from service.metrics import Metrics
 from service.recommender import Recommender
 from service.settings import Settings
 from service.wiring.candidates import open_generation
+from service.wiring.events import open_events
 from service.wiring.lvlm import GatewayOptions, LvlmOptions, open_gateway, open_lvlm
 from service.wiring.providers import open_providers
 from service.wiring.stores import open_stores
@@ -35,11 +36,13 @@ async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[S
     async with AsyncExitStack() as stack:
         generation = CurrentGeneration(open_generation(settings, metrics))
         stores = await open_stores(settings, stack)
+        dataset = generation.get().catalogue.manifest.dataset
+        events = await open_events(settings, dataset, metrics, stack)
         executor = BoundedExecutor(settings.candidate_threads, settings.candidate_queue)
         stack.callback(executor.close)
         searches = BoundedExecutor(item_search.THREADS, item_search.QUEUE, "searches")
         stack.callback(searches.close)
-        histories = HistoryReader(stores.events)
+        histories = HistoryReader(events)
         prices = Prices.read()
         providers = open_providers(settings, prices.image_detail)
         gateway = open_gateway(GatewayOptions.of(settings), providers, stores, metrics, prices=prices)
@@ -53,8 +56,6 @@ async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[S
             metrics,
             deadline=settings.deadline_ms / 1000,
         )
-        # Without a common store an event would be seen only by the worker that received it.
-        events = stores.events if stores.shared or settings.workers == 1 else None
         client_limits = ClientLimits.of(
             settings.client_requests_per_minute,
             settings.client_lvlm_calls_per_minute,

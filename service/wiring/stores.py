@@ -27,7 +27,6 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     from service.stores.redis import (
         RedisCache,
         RedisConnection,
-        RedisEvents,
         RedisLeases,
         RedisMeters,
     )
@@ -40,7 +39,6 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     stack.push_async_callback(connection.close)
     stores = Stores(
         RedisCache(connection),
-        RedisEvents(connection, settings.events_ttl_s),
         RedisMeters(connection),
         MemoryMeters(share),  # for while Redis is down: then the workers cannot see each other's calls
         leases=RedisLeases(connection),
@@ -48,5 +46,5 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
         rates=RedisRates(connection),
     )
     if not await stores.ping():
-        log.warning("Redis does not answer: the service starts degraded, without cache and events")
+        log.warning("Redis does not answer: the service starts degraded, without a common cache")
     return stores

@@ -116,7 +116,11 @@ def test_pages_of_users_hold_every_user_once(client: httpx.Client) -> None:
 
 def test_the_next_recommendation_sees_an_event(client: httpx.Client) -> None:
     event = {"user_id": "new", "item_id": "I000", "timestamp": 5}
-    assert client.post("/events", json={"events": [event]}).json() == {"accepted": 1}
+    assert client.post("/events", json={"events": [event]}).json() == {
+        "stored": 1,
+        "repeated": 0,
+        "dropped": 0,
+    }
     answer = client.post("/recommend", json={"user_id": "new", "k": 2}).json()
     assert answer["outcome"] == "ok"
     assert [item["item_id"] for item in answer["items"]] == ["I016", "I032"]

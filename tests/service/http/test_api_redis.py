@@ -39,16 +39,6 @@ def test_an_answer_cached_by_one_worker_serves_the_other(
             assert httpx.post(url, json=body, timeout=30).json()["lvlm"]["cache"] == "hit"
 
 
-def test_several_workers_without_redis_refuse_events_and_say_why(bundle_folder: Path) -> None:
-    with start_service(bundle_folder, workers="2") as service:
-        event = {"user_id": "new", "item_id": "I000", "timestamp": 5}
-        response = httpx.post(f"{service.url}/events", json={"events": [event]})
-        assert response.status_code == 503
-        assert "set MSR_REDIS_URL" in response.json()["detail"]
-        assert "several workers without MSR_REDIS_URL" in service.log
-        assert httpx.post(f"{service.url}/recommend", json={"user_id": "u1"}).status_code == 200
-
-
 @pytest.mark.clock
 def test_no_recommendation_fails_while_redis_is_away(bundle_folder: Path, redis_server: RedisServer) -> None:
     with (

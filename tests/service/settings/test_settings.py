@@ -73,7 +73,6 @@ OTHER_VALUES = {
     "answer_stale_s": "1",
     "answer_negative_s": "1",
     "caption_ttl_s": "1",
-    "events_ttl_s": "1",
     "data": "somewhere",
     "events_url": "redis://y",
     "events_max_users": "10",
