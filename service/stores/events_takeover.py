@@ -176,7 +176,7 @@ async def take_over_in_background(lists: OldEventLists, events: Events) -> None:
                 return
             if taken.users or taken.left:
                 log.info(
-                    "events of an earlier version: %d of %d users taken over; %d lists left where they are",
+                    "taken over from an earlier version: %d events of %d users; %d lists stay where they are",
                     taken.events,
                     taken.users,
                     taken.left,
