@@ -12,11 +12,11 @@ from redis_process import RedisServer
 
 from service.stores.base import StoreError, owner_of
 from service.stores.events import Appended, Event, StoreFullError
-from service.stores.events_takeover import OldEventLists, TakenOver, take_over_in_background
 from service.stores.forgotten import forget_user
 from service.stores.memory import MemoryMeters
 from service.stores.redis import RedisCache, RedisConnection, RedisLeases
-from service.stores.redis_events import RedisEvents
+from service.stores.redis_server.events import RedisEvents
+from service.stores.redis_server.events_takeover import OldEventLists, TakenOver, take_over_in_background
 from service.stores.worker_stores import Stores
 
 
