@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -22,6 +21,7 @@ from service.lvlm.providers.configured_provider import Names
 from service.lvlm.providers.registry import BUILT_IN, ConfiguredProvider, ProviderSettings
 from service.lvlm.providers.wire.base_urls import host_of
 from service.settings.client_access import Hosts, Origins, Proxies, RootPath
+from service.stores.redis_server import urls as redis_urls
 
 DEMO_BUNDLE = Path(__file__).parents[1] / "demo"
 """The bundle that is served unless the deployment names another."""
@@ -152,23 +152,33 @@ class Settings(ProviderSettings, BaseSettings):
             raise ValueError("MSR_READ_KEY is the same as MSR_API_KEY: give reading a key of its own")
         return self
 
-    @field_validator("redis_url")
+    @field_validator("redis_url", "events_url")
     @classmethod
     def _check_redis_url(cls, url: SecretStr) -> SecretStr:
-        """Refuses a URL that the Redis client does not accept."""
+        """Refuses a URL that the Redis client does not accept, or does not take as it is meant."""
         text = url.get_secret_value()
-        if text and not re.match(r"(rediss?|unix)://", text):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
         if not text:
             return url
-        from service.stores.redis import is_redis_url  # slow to load, and needed with Redis alone
+        problem = redis_urls.problem_of(text)
+        if problem is None:
+            from service.stores.redis import is_accepted  # slow to load, and needed with Redis alone
 
-        if not is_redis_url(text):  # the client's own message may quote a part of a password
-            raise ValueError(
-                "must be redis://[user:password@]host[:port][/database] with a port up to 65535; in a "
-                "password, write % as %25, # as %23, / as %2F, ? as %3F and @ as %40"
-            )
+            # The client's own message may quote a part of a password.
+            problem = None if is_accepted(text) else redis_urls.FORM
+        if problem is not None:
+            raise ValueError(problem)
         return url
+
+    @model_validator(mode="after")
+    def _check_events_url(self) -> Settings:
+        """Refuses the cache's database for events: a cache is emptied, and may evict."""
+        urls = (self.redis_url.get_secret_value(), self.events_url.get_secret_value())
+        if all(urls) and redis_urls.address_of(urls[0]) == redis_urls.address_of(urls[1]):
+            raise ValueError(
+                "MSR_EVENTS_URL names the same database as MSR_REDIS_URL: events need a Redis of their own, "
+                "with an append-only file and without eviction"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_provider(self) -> Settings:

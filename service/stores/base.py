@@ -7,6 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+# The longest deadline (300 s), the longest that its call may go on after it (600 s), and a minute to spare.
+FORGOTTEN_SECONDS = 960.0
+"""Seconds for which a cache refuses values of an owner whom it forgot: no earlier request lasts longer."""
+
+
+def owner_of(user_id: str) -> str:
+    """Returns the name under which caches know a user: a digest (BLAKE2b, 32 hexadecimal digits)."""
+    # A lone surrogate is no text that UTF-8 has, but one that JSON can carry.
+    return hashlib.blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
 
 class StoreError(Exception):
     """The store cannot be reached or refused the operation; a caller that reads treats it as a miss.
@@ -18,11 +28,6 @@ class StoreError(Exception):
 def store_read_timeout(deadline: float) -> float:
     """Returns the seconds that one read of a store may take: a quarter of a request's ``deadline``."""
     return max(0.025, 0.25 * deadline)  # a healthy store answers in 25 ms, even if the deadline is shorter
-
-
-def owner_of(user_id: str) -> str:
-    """Returns the name under which caches know a person: a digest (BLAKE2b, 32 hexadecimal digits)."""
-    return hashlib.blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 class Cache(Protocol):
@@ -44,12 +49,29 @@ class Cache(Protocol):
         """
         ...
 
-    async def set(self, key: str, value: bytes, ttl: float) -> None:
+    async def set(self, key: str, value: bytes, ttl: float, owner: str | None = None) -> None:
         """Stores the value for ``ttl`` seconds (more than 0), replacing an earlier one.
+
+        Args:
+            key: name of the value.
+            value: bytes to store.
+            ttl: seconds for which they are kept.
+            owner: user whom the value is about, as ``owner_of`` names users; a value of an owner who was
+                forgotten in the last ``FORGOTTEN_SECONDS`` is not stored. None for a value about no user.
 
         Raises:
             StoreError: the store is down.
             ValueError: the time to live is not positive.
+        """
+        ...
+
+    async def forget(self, owner: str) -> int:
+        """Removes all values of an owner, and refuses new ones for ``FORGOTTEN_SECONDS``; returns how many.
+
+        A call that was under way when the user was forgotten thus brings nothing back.
+
+        Raises:
+            StoreError: the store is down.
         """
         ...
 

@@ -123,3 +123,7 @@ class Events(Protocol):
             StoreError: the store is down.
         """
         ...
+
+    async def trouble(self) -> str | None:
+        """Returns what keeps the store from storing events, as a clause; None if nothing does."""
+        ...

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from service.stores.base import Cache, Leases, Meters, StoreError
+from service.stores.base import Cache, Leases, Meters
 from service.stores.client_rates import Rates
 from service.stores.memory import MemoryCache, MemoryMeters
+
+if TYPE_CHECKING:
+    from service.stores.redis_server.events_takeover import OldEventLists  # loads the client of Redis
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,8 @@ class Stores:
         leases: leases that workers share; None without a common store.
         shared: whether other workers use the same stores.
         rates: counts of clients that workers share; None without a common store.
+        probe: function that returns what keeps the common store from storing; None without a common store.
+        old_events: events that an earlier version kept in the common store; None without one.
     """
 
     cache: Cache
@@ -28,6 +35,8 @@ class Stores:
     leases: Leases | None
     shared: bool
     rates: Rates | None = None
+    probe: Callable[[], Awaitable[str | None]] | None = None
+    old_events: OldEventLists | None = None
 
     @classmethod
     def in_memory(
@@ -37,13 +46,9 @@ class Stores:
         meters = meters or MemoryMeters()
         return cls(cache, meters, meters, leases=leases, shared=False)
 
-    async def ping(self) -> bool:
-        """Returns whether the stores answer; those in memory always do."""
-        try:
-            await self.cache.get("health")
-        except StoreError:
-            return False
-        return True
+    async def trouble(self) -> str | None:
+        """Returns what keeps the stores from storing, as a clause; None if nothing does."""
+        return None if self.probe is None else await self.probe()
 
 
 def memory_stores(cache_bytes: int, share: float = 1.0) -> Stores:

@@ -21,7 +21,7 @@ from service.wiring.candidates import open_generation
 from service.wiring.events import open_events
 from service.wiring.lvlm import GatewayOptions, LvlmOptions, open_gateway, open_lvlm
 from service.wiring.providers import open_providers
-from service.wiring.stores import open_stores
+from service.wiring.stores import follow_events, open_stores
 
 
 @asynccontextmanager
@@ -38,6 +38,7 @@ async def open_services(settings: Settings, metrics: Metrics) -> AsyncIterator[S
         stores = await open_stores(settings, stack)
         dataset = generation.get().catalogue.manifest.dataset
         events = await open_events(settings, dataset, metrics, stack)
+        follow_events(settings, events, stores, stack)
         executor = BoundedExecutor(settings.candidate_threads, settings.candidate_queue)
         stack.callback(executor.close)
         searches = BoundedExecutor(item_search.THREADS, item_search.QUEUE, "searches")

@@ -8,9 +8,11 @@ from controlled_provider import eventually
 from moved_clock import MovedClock
 from redis_process import RedisServer
 
-from service.stores.base import Cache, StoreError
+from service.stores.base import FORGOTTEN_SECONDS, Cache, StoreError, owner_of
 from service.stores.memory import MemoryCache
 from service.stores.redis import RedisCache, RedisConnection
+
+USER, OTHER = owner_of("a user"), owner_of("another user")
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -57,6 +59,67 @@ async def test_a_burst_of_operations_waits_its_turn(cache: Cache) -> None:
     assert await asyncio.gather(*(cache.get("a") for _ in range(300))) == [b"1"] * 300
 
 
+async def test_a_forgotten_user_takes_his_values_along_and_no_others(cache: Cache) -> None:
+    for key, owner in (("a", USER), ("b", USER), ("c", OTHER), ("d", None)):
+        await cache.set(key, key.encode(), ttl=60, owner=owner)
+    assert [await cache.get(key) for key in "abcd"] == [b"a", b"b", b"c", b"d"]
+    assert await cache.forget(USER) == 2
+    assert [await cache.get(key) for key in "abcd"] == [None, None, b"c", b"d"]
+    assert await cache.forget(USER) == 0
+
+
+async def test_a_call_under_way_brings_nothing_of_a_forgotten_user_back(cache: Cache) -> None:
+    await cache.forget(USER)
+    await cache.set("a", b"1", ttl=60, owner=USER)
+    await cache.set("b", b"1", ttl=60, owner=OTHER)
+    assert [await cache.get("a"), await cache.get("b")] == [None, b"1"]
+
+
+async def test_a_value_that_another_user_replaced_is_his(cache: Cache) -> None:
+    await cache.set("a", b"1", ttl=60, owner=USER)
+    await cache.set("a", b"2", ttl=60, owner=OTHER)
+    assert await cache.get("a") == b"2"
+    await cache.forget(OTHER)
+    assert await cache.get("a") is None
+
+
+async def test_a_user_who_was_forgotten_long_ago_is_cached_again(clock: MovedClock) -> None:
+    cache = MemoryCache(max_bytes=1_000)
+    await cache.forget(USER)
+    clock.move(FORGOTTEN_SECONDS + 1)
+    await cache.set("a", b"1", ttl=60, owner=USER)
+    assert await cache.get("a") == b"1"
+
+
+async def test_a_memory_cache_keeps_no_owner_without_values() -> None:
+    cache = MemoryCache(max_bytes=10)
+    for number in range(50):
+        await cache.set(str(number), b"12345", ttl=60, owner=owner_of(str(number)))
+    assert len(cache._owned) == 2
+
+
+async def test_a_value_whose_owners_list_redis_evicted_is_a_miss(redis_server: RedisServer) -> None:
+    connection = RedisConnection(redis_server.url, timeout=5)
+    cache = RedisCache(connection)
+    await cache.set("a", b"1", ttl=60, owner=USER)
+    await connection.client.delete(f"msr:owner:{USER}")
+    assert await cache.get("a") is None
+    await connection.close()
+
+
+async def test_an_owners_list_in_redis_drops_keys_that_have_expired(redis_server: RedisServer) -> None:
+    connection = RedisConnection(redis_server.url, timeout=5)
+    cache = RedisCache(connection)
+    await cache.set("a", b"1", ttl=0.001, owner=USER)
+
+    async def expired() -> bool:
+        await cache.set("b", b"1", ttl=60, owner=USER)
+        return bool(await connection.client.zrange(f"msr:owner:{USER}", 0, -1) == [b"msr:b"])
+
+    await eventually(expired)
+    await connection.close()
+
+
 async def test_a_memory_cache_forgets_the_least_recently_used_when_full() -> None:
     cache = MemoryCache(max_bytes=10)
     await cache.set("a", b"12345", ttl=60)
@@ -79,7 +142,7 @@ async def test_a_dead_redis_is_a_store_error_and_a_new_one_is_found_again(redis_
     cache = RedisCache(connection)
     await cache.set("a", b"1", ttl=60)
     redis_server.stop()
-    for operation in (cache.get("a"), cache.set("a", b"2", 60)):
+    for operation in (cache.get("a"), cache.set("a", b"2", 60), cache.forget(USER)):
         with pytest.raises(StoreError):
             await operation
     redis_server.start()
@@ -123,9 +186,12 @@ async def test_a_redis_password_is_never_in_an_error() -> None:
 
 async def test_every_key_in_redis_has_a_time_to_live(redis_server: RedisServer) -> None:
     connection = RedisConnection(redis_server.url, timeout=5)
-    await RedisCache(connection).set("a", b"1", ttl=60)
+    cache = RedisCache(connection)
+    await cache.set("a", b"1", ttl=60)
+    await cache.set("b", b"1", ttl=60, owner=USER)
+    await cache.forget(OTHER)
     keys = await connection.client.keys("*")
-    assert len(keys) == 1
+    assert len(keys) == 4
     for key in keys:
-        assert 0 < await connection.client.ttl(key) <= 60
+        assert 0 < await connection.client.ttl(key) <= FORGOTTEN_SECONDS
     await connection.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -23,13 +25,19 @@ async def live() -> HealthAnswer:
 async def ready(services: ServicesOf, generation: GenerationOf) -> HealthAnswer:
     """The bundle is loaded, models are warmed up and the SDKs in use are imported.
 
-    The routes are served only after the lifespan has done all that, so being asked means being ready; a
-    Redis that is down is named and does not make the service unready.
+    The routes are served only after the lifespan has done all that, so being asked means being ready. A store
+    that is down or cannot write is named and does not make the service unready: recommendations go on without
+    it, and `POST /events` says 503.
     """
     catalogue = generation.catalogue
+    troubles = await asyncio.gather(services.stores.trouble(), services.events.trouble())
     return HealthAnswer(
         status="ready",
-        degraded=[] if await services.stores.ping() else ["redis"],
+        degraded=[
+            f"{store}: {trouble}"
+            for store, trouble in zip(("redis", "events"), troubles, strict=True)
+            if trouble
+        ],
         version=__version__,
         bundle={
             "dataset": catalogue.manifest.dataset,
