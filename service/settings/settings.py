@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.lvlm.providers.configured_provider import Names
 from service.lvlm.providers.registry import BUILT_IN, ConfiguredProvider, ProviderSettings
 from service.lvlm.providers.wire.base_urls import host_of
-from service.stores import redis_urls
+from service.stores.redis_server import urls as redis_urls
 
 DEMO_BUNDLE = Path(__file__).parents[1] / "demo"
 """The bundle that is served unless the deployment names another."""

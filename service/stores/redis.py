@@ -22,8 +22,8 @@ from redis.exceptions import RedisError, ResponseError
 from service.outages import Outage
 from service.stores.base import BURST, FORGOTTEN_SECONDS, Flow, StoreError, Sum
 from service.stores.events import StoreFullError
-from service.stores.redis_failures import reason, refusal
 from service.stores.redis_scripts import ADD, DRAW, FORGET_OWNER, GET_OWNED, RELEASE, SET_OWNED, TAKE
+from service.stores.redis_server.failures import reason, refusal
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,9 @@ SLOW_OPERATION = 0.05
 
 PROBE_AGE = 1.0
 """Seconds for which a probe of the server is believed, so that health checks do not add up to a load."""
+
+PROBE_TIMEOUT = 0.5
+"""Seconds that a probe takes at most, however long operations may take: health checks have short timeouts."""
 
 CACHE_OUTAGE = "caches miss and limits hold for this process alone"
 """What goes on without the cache's Redis, for the log."""
@@ -144,6 +147,7 @@ class RedisConnection:
 
     def _failed(self, why: str) -> None:
         self._reason = why
+        self._probed_at = float("-inf")  # an earlier probe says nothing any more
         self._outage.failed("%s: %s; %s", self._name, why, self._consequence)
 
     async def trouble(self) -> str | None:
@@ -154,10 +158,11 @@ class RedisConnection:
         if time.monotonic() - self._probed_at >= PROBE_AGE:
             self._probed_at = time.monotonic()  # at once, so that checks which come together ask once
             try:
-                await self.ask(self._probe())
+                async with asyncio.timeout(PROBE_TIMEOUT):
+                    await self.ask(self._probe())
                 self._trouble = None
-            except StoreError:
-                self._trouble = self._reason or "it does not answer"
+            except (StoreError, TimeoutError):
+                self._trouble = self._reason or "it does not answer in time"
         return self._trouble
 
     async def _probe(self) -> None:

@@ -10,7 +10,7 @@ from service.stores.base import Cache, Leases, Meters
 from service.stores.memory import MemoryCache, MemoryMeters
 
 if TYPE_CHECKING:
-    from service.stores.events_takeover import OldEventLists  # loads the client of Redis
+    from service.stores.redis_server.events_takeover import OldEventLists  # loads the client of Redis
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.stores.base import StoreError
 from service.stores.redis import RedisConnection
-from service.stores.redis_events import RedisEvents
+from service.stores.redis_server.events import RedisEvents
 
 log = logging.getLogger(__name__)
 

@@ -24,13 +24,13 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     if not url:
         return memory_stores(settings.memory_cache_bytes, share)
     # Slow to load, and needed with Redis alone.
-    from service.stores.events_takeover import OldEventLists
     from service.stores.redis import (
         RedisCache,
         RedisConnection,
         RedisLeases,
         RedisMeters,
     )
+    from service.stores.redis_server.events_takeover import OldEventLists
 
     try:
         connection = RedisConnection(url, settings.redis_timeout_ms / 1000)
@@ -57,7 +57,7 @@ def follow_events(settings: Settings, events: Events, stores: Stores, stack: Asy
     """
     tasks = []
     if stores.old_events is not None:
-        from service.stores.events_takeover import take_over_in_background
+        from service.stores.redis_server.events_takeover import take_over_in_background
 
         tasks.append(take_over_in_background(stores.old_events, events))
     if not stores.shared and (settings.workers > 1 or settings.events_url.get_secret_value()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -27,7 +29,8 @@ async def ready(services: ServicesOf, generation: GenerationOf) -> HealthAnswer:
     it, and `POST /events` says 503.
     """
     catalogue = generation.catalogue
-    troubles = {"redis": await services.stores.trouble(), "events": await services.events.trouble()}
+    redis, events = await asyncio.gather(services.stores.trouble(), services.events.trouble())
+    troubles = {"redis": redis, "events": events}
     return HealthAnswer(
         status="ready",
         degraded=[f"{store}: {trouble}" for store, trouble in troubles.items() if trouble],

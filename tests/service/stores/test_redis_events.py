@@ -14,7 +14,7 @@ from redis_process import RedisServer, redis_binary
 from service.stores.base import StoreError, owner_of
 from service.stores.events import MAX_EVENTS_PER_USER, Appended, Event, StoreFullError
 from service.stores.redis import RedisConnection
-from service.stores.redis_events import RedisEvents
+from service.stores.redis_server.events import RedisEvents
 
 Opener = Callable[..., RedisEvents]
 

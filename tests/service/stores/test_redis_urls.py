@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from service.errors import ConfigurationError
 from service.settings import read_settings
 from service.stores.redis import is_accepted
-from service.stores.redis_urls import FORM, address_of, problem_of
+from service.stores.redis_server.urls import FORM, address_of, problem_of
 
 
 @pytest.mark.parametrize(

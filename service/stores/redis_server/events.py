@@ -10,7 +10,7 @@ from urllib.parse import quote
 from service.stores.base import owner_of
 from service.stores.events import MAX_EVENTS_PER_USER, Appended, Event, EventsUsage, StoreFullError
 from service.stores.redis import RedisConnection, WrongTypeError
-from service.stores.redis_event_scripts import APPEND, EXPIRE, FORGET
+from service.stores.redis_server.event_scripts import APPEND, EXPIRE, FORGET
 
 USAGE_AGE, USAGE_EVENTS = 1.0, 2_000
 """Seconds, and events of this process, after which the server's memory is measured again."""
