@@ -30,14 +30,11 @@ async def ready(services: ServicesOf, generation: GenerationOf) -> HealthAnswer:
     it, and `POST /events` says 503.
     """
     catalogue = generation.catalogue
-    troubles = await asyncio.gather(services.stores.trouble(), services.events.trouble())
+    redis, events = await asyncio.gather(services.stores.trouble(), services.events.trouble())
+    troubles = {"redis": redis, "events": events}
     return HealthAnswer(
         status="ready",
-        degraded=[
-            f"{store}: {trouble}"
-            for store, trouble in zip(("redis", "events"), troubles, strict=True)
-            if trouble
-        ],
+        degraded=[f"{store}: {trouble}" for store, trouble in troubles.items() if trouble],
         version=__version__,
         bundle={
             "dataset": catalogue.manifest.dataset,

@@ -25,6 +25,9 @@ LEASE_SECONDS = 60.0
 USER_LEASE_SECONDS = 30.0
 """Seconds for which a list is held at most: while it is stored, or while its user is forgotten."""
 
+PATIENCE = 3.0
+"""Seconds for which a user who is to be forgotten waits for a list that is being stored."""
+
 RETRY_SECONDS = 10.0
 """Seconds between two attempts of a worker that waits for another one, or for a store that is down."""
 
@@ -102,7 +105,7 @@ class OldEventLists:
         key = PREFIX + user_id.encode("utf-8", "surrogatepass")
         if not await self._connection.ask(self._exists(key)):
             return False
-        until = time.monotonic() + USER_LEASE_SECONDS / 10
+        until = time.monotonic() + PATIENCE
         while True:
             async with self._held(user_id) as held:
                 if held:

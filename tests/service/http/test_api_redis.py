@@ -73,9 +73,7 @@ def test_no_recommendation_fails_while_redis_is_away(bundle_folder: Path, redis_
             assert answer.status_code == 200
             assert answer.json()["served"] == "s3"
             assert answer.json()["lvlm"]["cache"] == "miss"
-        assert client.get(f"{service.url}/health/ready").json()["degraded"] == [
-            "redis: nothing listens at its address"
-        ]
+        assert client.get(f"{service.url}/health/ready").json()["degraded"][0].startswith("redis: ")
         assert (
             'msr_cache_events_total{cache="answers",result="error"}'
             in client.get(f"{service.url}/metrics").text
@@ -103,8 +101,9 @@ async def test_recommendations_go_on_while_the_events_redis_is_away_and_events_a
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
         ready = await http.get("/health/ready")
         assert ready.status_code == 200
-        assert ready.json()["degraded"] == ["events: nothing listens at its address"]
-        assert "the events' Redis: nothing listens at its address; recent events are left out" in caplog.text
+        (trouble,) = ready.json()["degraded"]
+        assert trouble in ("events: the connection broke", "events: nothing listens at its address")
+        assert caplog.text.count("recent events are left out and new ones are refused") == 1
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from service.stores.events import Appended, Event, StoreFullError
 from service.stores.forgotten import forget_user
 from service.stores.memory import MemoryMeters
 from service.stores.redis import RedisCache, RedisConnection, RedisLeases
+from service.stores.redis_server import events_takeover
 from service.stores.redis_server.events import RedisEvents
 from service.stores.redis_server.events_takeover import OldEventLists, TakenOver, take_over_in_background
 from service.stores.worker_stores import Stores
@@ -140,7 +141,10 @@ async def test_a_forgotten_user_does_not_come_back_from_a_list(parts: Parts) -> 
     assert not await forget_user("u0", parts.events, stores)
 
 
-async def test_a_user_whose_list_is_held_is_not_said_to_be_forgotten(parts: Parts) -> None:
+async def test_a_user_whose_list_is_held_is_not_said_to_be_forgotten(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_takeover, "PATIENCE", 0.1)
     await parts.push("u", "a")
     await RedisLeases(parts.connection).take(f"old-events:{owner_of('u')}", "another", 60)
     with pytest.raises(StoreError, match="just now"):
