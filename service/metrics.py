@@ -1,21 +1,15 @@
 """Defines all metrics of the service, and writes them for Prometheus.
 
 Names begin with ``msr_``, units are base units, label sets are closed: never a user or item id. With several
-workers ``PROMETHEUS_MULTIPROC_DIR`` is set before this module is imported: then every worker writes its
-values to files in that folder, and a scrape of any worker sums up all of them.
+workers every one sends its values to the parent, and a scrape of any worker shows the sums.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Awaitable, Callable, Iterable
 from functools import cache
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-
-MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""Environment variable of the Prometheus client with the folder in which workers share their values."""
 
 BUCKETS = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -151,30 +145,62 @@ class Metrics:
         # strategies are few.
         self.stage = cache(self.stage_duration.labels)
 
-    def expose(self) -> bytes:
+        self.expose_all: Callable[[], Awaitable[bytes]] | None = None
+
+    def set_bundle_info(self, backbones: Iterable[tuple[str, str, str]]) -> None:
+        """Shows these backbones, each with name, version and family, in the place of those shown so far."""
+        self.bundle_info.clear()
+        for labels in backbones:
+            self.bundle_info.labels(*labels).set(1)
+
+    def snapshot(self) -> bytes:
+        """Returns all values of this worker, for the parent of several workers."""
+        return generate_latest(self.registry)
+
+    async def expose(self) -> bytes:
         """Returns the text exposition of this process, or of all workers when there are several."""
-        folder = os.environ.get(MULTIPROCESS_VARIABLE)
-        if not folder:
-            return generate_latest(self.registry)
-        _sweep(Path(folder))
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        return await self.expose_all() if self.expose_all else self.snapshot()
 
 
-def _sweep(folder: Path) -> None:
-    """Removes the live gauges of dead workers: a worker that was killed could not do it itself."""
-    # The client names its files gauge_<mode>_<pid>.db.
-    for pid in {path.stem.rsplit("_", 1)[-1] for path in folder.glob("gauge_live*_*.db")}:
-        if not _alive(int(pid)):
-            mark_process_dead(int(pid), path=str(folder))  # type: ignore[no-untyped-call]
+class ParentMetrics:
+    """Adds up the metrics of several workers in their parent."""
 
+    def __init__(self) -> None:
+        self._live: dict[int, bytes] = {}
+        self._ended: list[bytes] = []
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)  # signal 0 reaches no process; only its existence is checked
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it exists, under another user
+    def started(self, number: int, pid: int) -> None:
+        """Notes that a worker runs."""
+
+    def update(self, pid: int, snapshot: bytes) -> bool:
+        """Takes the latest snapshot of a worker; returns whether it could be read."""
+        self._live[pid] = snapshot
         return True
-    return True
+
+    def ended(self, pid: int) -> None:
+        """Keeps the counters and histograms of a worker that has ended."""
+        if (snapshot := self._live.pop(pid, None)) is not None:
+            self._ended.append(snapshot)
+
+    def restarted(self, reason: str) -> None:
+        """Counts a worker that was started again."""
+
+    def text(self) -> bytes:
+        """Returns the text exposition of all workers."""
+        lines: dict[str, float] = {}
+        kinds: dict[str, str] = {}
+        for number, snapshot in enumerate([*self._live.values(), *self._ended]):
+            for line in snapshot.decode().splitlines():
+                if line.startswith("# TYPE "):
+                    kinds[line.split()[2]] = line.split()[3]
+                    lines.setdefault(line, 0.0)
+                elif not line.startswith("#"):
+                    name, _, value = line.rpartition(" ")
+                    gauge = kinds.get(name.partition("{")[0]) == "gauge"
+                    if gauge and number >= len(self._live):
+                        continue
+                    both = max if name.startswith("msr_bundle_info") else sum
+                    lines[name] = both((lines.get(name, 0.0), float(value)))
+        return "".join(
+            f"{name}\n" if name[0] == "#" else f"{name} {value}\n" for name, value in lines.items()
+        ).encode()

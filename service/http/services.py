@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from service.catalogue.histories import HistoryReader
 from service.generation import CurrentGeneration
+from service.http.process_state import ProcessState
 from service.metrics import Metrics
 from service.recommender import Recommender
 from service.stores.base import Events
@@ -23,6 +24,7 @@ class Services:
         stores: stores of this worker.
         events: store of new events; None when several workers have no store in common.
         metrics: metrics of this worker.
+        process: state of the process that serves the application.
     """
 
     generation: CurrentGeneration
@@ -31,3 +33,4 @@ class Services:
     stores: Stores
     events: Events | None
     metrics: Metrics
+    process: ProcessState

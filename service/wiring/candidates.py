@@ -8,24 +8,29 @@ from service.candidates.registry import open_backbone, open_counting
 from service.catalogue.bundle import Bundle, open_bundle
 from service.errors import ConfigurationError
 from service.generation import Generation
-from service.metrics import Metrics
 from service.settings import Settings
 
 
-def open_generation(settings: Settings, metrics: Metrics) -> Generation:
-    """Opens the bundle that the settings name, with its models warmed up.
+def open_generation(settings: Settings) -> Generation:
+    """Opens the bundle that the settings name, checks that they fit it, and warms up its models.
 
     Raises:
         BundleError: the bundle does not open.
-        ConfigurationError: the default backbone is not in it.
+        ConfigurationError: the default backbone or the captioner is not in it.
     """
     bundle = open_bundle(settings.bundle)
-    return Generation(
-        bundle, open_models(bundle, settings, metrics), default_backbone(bundle, settings.backbone)
-    )
+    backbone = default_backbone(bundle, settings.backbone)
+    check_captioner(bundle, settings.captioner)
+    return Generation(bundle, open_models(bundle, settings), backbone)
 
 
-def open_models(bundle: Bundle, settings: Settings, metrics: Metrics) -> dict[str, CandidateModel]:
+def backbones_of(generation: Generation) -> list[tuple[str, str, str]]:
+    """Returns name, version and family of every backbone of the bundle, for the metrics."""
+    backbones = generation.bundle.backbones.items()
+    return [(name, each.manifest.version, each.manifest.family) for name, each in backbones]
+
+
+def open_models(bundle: Bundle, settings: Settings) -> dict[str, CandidateModel]:
     """Opens and warms up a candidate model for every backbone, and for the families that need no training."""
     models: dict[str, CandidateModel] = {}
     for name, backbone in bundle.backbones.items():
@@ -34,9 +39,6 @@ def open_models(bundle: Bundle, settings: Settings, metrics: Metrics) -> dict[st
         for length in {1, max(1, backbone.manifest.length)}:
             model.top(None, [0] * length, 1, [])
         models[name] = model
-        manifest = backbone.manifest
-        # A gauge and no Info metric, which exports nothing with several workers.
-        metrics.bundle_info.labels(name, manifest.version, manifest.family).set(1)
     for name, model in open_counting(bundle.catalogue).items():
         models.setdefault(name, model)  # a bundle's own backbone of that name wins
     return models
@@ -64,6 +66,20 @@ def default_backbone(bundle: Bundle, wanted: str) -> str:
             "the bundle has only enhanced backbones: export a raw one or set MSR_BACKBONE"
         )
     return max(raw, key=lambda name: _validation_ndcg(bundle.backbones[name].manifest))
+
+
+def check_captioner(bundle: Bundle, wanted: str) -> None:
+    """Checks that the bundle has captions of the captioner that the settings name, if they name one.
+
+    Raises:
+        ConfigurationError: it has none of it.
+    """
+    captioners = bundle.catalogue.captions
+    if wanted and wanted not in captioners:
+        raise ConfigurationError(
+            f"MSR_CAPTIONER is {wanted!r}; this bundle has captions of "
+            f"{', '.join(captioners) or 'no captioner'}"
+        )
 
 
 def _validation_ndcg(manifest: BackboneManifest) -> float:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service import __version__
+from service.errors import UnavailableError
 from service.http.routers.dependencies import GenerationOf, ServicesOf
 from service.http.schemas import HealthAnswer, Problem
 
@@ -22,13 +23,17 @@ async def live() -> HealthAnswer:
 async def ready(services: ServicesOf, generation: GenerationOf) -> HealthAnswer:
     """The bundle is loaded, models are warmed up and the SDKs in use are imported.
 
-    The routes are served only after the lifespan has done all that, so being asked means being ready; a
-    Redis that is down is named and does not make the service unready.
+    The routes are served only after the lifespan has done all that, so being asked means being ready, until
+    the process is about to stop; a Redis or a simulator that is down is named and does not make the service
+    unready.
     """
+    if services.process.draining:
+        raise UnavailableError("draining: the service is about to stop and answers what still comes")
     catalogue = generation.catalogue
+    down = [] if await services.stores.ping() else ["redis"]
     return HealthAnswer(
         status="ready",
-        degraded=[] if await services.stores.ping() else ["redis"],
+        degraded=[*down, *sorted(services.process.degraded)],
         version=__version__,
         bundle={
             "dataset": catalogue.manifest.dataset,
@@ -43,6 +48,6 @@ async def ready(services: ServicesOf, generation: GenerationOf) -> HealthAnswer:
 
 
 @router.get("/metrics", response_class=Response)
-def metrics(services: ServicesOf) -> Response:
-    """Prometheus exposition; not async, so that reading the workers' files is off the event loop."""
-    return Response(services.metrics.expose(), media_type=CONTENT_TYPE_LATEST)
+async def metrics(services: ServicesOf) -> Response:
+    """Prometheus exposition of all workers."""
+    return Response(await services.metrics.expose(), media_type=CONTENT_TYPE_LATEST)
