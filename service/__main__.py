@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from models.contracts.missing_packages import needed_by
@@ -37,6 +38,8 @@ def _run(command: str, arguments: list[str]) -> int:
 
         return events_command.main(arguments)
     if command == "serve" and not arguments:
+        # It asks for the bundle anew, and must not end a service that is not listening to it yet.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         # BLAS counts the host's cores, not the container's, and reads this before numpy is imported.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         # With it the Prometheus client would keep every value in a file that it maps.

@@ -9,6 +9,7 @@ from service.executor import BoundedExecutor
 from service.generation import CurrentGeneration
 from service.http.client_limits import ClientLimits
 from service.http.links import Links
+from service.http.process_state import ProcessState
 from service.metrics import Metrics
 from service.recommender import Recommender
 from service.stores.events import Events
@@ -29,6 +30,7 @@ class Services:
         metrics: metrics of this worker.
         client_limits: limits on what each client may ask for.
         links: builder of the links in answers.
+        process: state of the process that serves the application.
     """
 
     generation: CurrentGeneration
@@ -40,3 +42,4 @@ class Services:
     metrics: Metrics
     links: Links
     client_limits: ClientLimits = field(default_factory=ClientLimits)
+    process: ProcessState = field(default_factory=ProcessState)

@@ -9,27 +9,14 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from service import logs
 from service.http.connection.open_connections import ConnectionLimits, OpenConnections
 from service.http.connection.open_files import connections_possible
 from service.http.connection.protocol import BoundedProtocol
 from service.metrics import Metrics
-from service.settings import Settings, read_settings
-from service.wiring.application import create_app
+from service.settings import Settings
 
 BACKLOG = 2_048
 """Connections at most that the system takes on before the service accepts them."""
-
-
-def worker_config(**options: Any) -> uvicorn.Config:
-    """Makes application and configuration of a worker process, with settings from the environment.
-
-    Args:
-        options: more options of uvicorn, or others than ``server_config`` has.
-    """
-    settings, metrics = read_settings(), Metrics()
-    logs.configure(settings.log_level, settings.log_format)
-    return server_config(settings, create_app(settings, metrics), metrics, **options)
 
 
 def server_config(settings: Settings, app: ASGIApp, metrics: Metrics, **options: Any) -> uvicorn.Config:
@@ -56,7 +43,6 @@ def server_config(settings: Settings, app: ASGIApp, metrics: Metrics, **options:
             "access_log": False,
             "server_header": False,
             "proxy_headers": False,  # uvicorn would believe any client of the loopback interface
-            "timeout_graceful_shutdown": 30,  # seconds for requests under way when the service stops
             **options,
         },
     )

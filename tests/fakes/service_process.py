@@ -48,6 +48,11 @@ class RunningService:
             found += [int(pid) for pid in of_thread if word in Path(f"/proc/{pid}/cmdline").read_text()]
         return found
 
+    @property
+    def workers(self) -> list[int]:
+        """The ids of its worker processes, where it has several."""
+        return self.children("service.processes.child")
+
     @contextmanager
     def silent_simulator(self) -> Iterator[None]:
         """Suspends the simulator that the service has started, until the block ends."""
@@ -74,9 +79,10 @@ def start_service(
     variables = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("MSR_", "OPENAI_", "ANTHROPIC_")) and name != "PROMETHEUS_MULTIPROC_DIR"
+        if not name.startswith(("MSR_", "OPENAI_", "ANTHROPIC_"))
     }
     variables |= {"MSR_PORT": str(port), "MSR_BUNDLE": str(bundle), "MSR_SIMULATOR_PROFILE": "instant"}
+    variables |= {"MSR_DRAIN_S": "0"}  # no proxy watches it
     variables |= {
         f"MSR_{name.upper()}": value for name, value in settings.items() if not name.endswith("_API_KEY")
     }

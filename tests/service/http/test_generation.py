@@ -19,7 +19,6 @@ from served import served, simulator_served
 from service.catalogue.bundle import Catalogue
 from service.generation import CurrentGeneration, Generation
 from service.lvlm.contracts import StageRequest, StageResult
-from service.metrics import Metrics
 from service.settings import Settings
 from service.wiring.application import create_app
 from service.wiring.candidates import open_generation
@@ -60,7 +59,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
             httpx.AsyncClient(base_url=address, timeout=30, trust_env=False) as http,
         ):
             settings = Settings(bundle=later, simulator_url=url)
-            yield Running(http, app.state.services, open_generation(settings, Metrics()))
+            yield Running(http, app.state.services, open_generation(settings))
 
 
 def item_ids(answer: Any) -> set[str]:
