@@ -87,6 +87,11 @@ COMMANDS: Mapping[str, Command] = {
         "benchmarks.lvlm.endless.command",
         "providers that never end: the service's memory, and its other answers meanwhile",
     ),
+    "fuzz": Command(
+        "benchmarks.edge.fuzz",
+        "a hundred thousand generated requests: no error but the contract's, and memory that stays flat",
+        "benchmarks,dev",
+    ),
     "budget": Command(
         "benchmarks.lvlm.fake_vendors.budget",
         "what stays reserved of a budget after many requests of every behaviour of the fake vendors",

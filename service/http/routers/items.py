@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse
 from fastapi.routing import APIRoute
 from starlette.routing import Match
@@ -21,6 +21,7 @@ from service.http.schemas import HistoryAnswer, ItemAnswer, ItemsAnswer, Problem
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 422: {"model": Problem}}
 # An image that is a disguised page must not run as one.
 IMAGE_HEADERS = {
+    "Accept-Ranges": "none",
     "Cache-Control": "max-age=86400",
     "Vary": "X-API-Key",  # a cache between must not give to all what one key was shown (RFC 9111, 3.5)
     "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -86,11 +87,15 @@ async def list_items(
 
 # ``:path`` because an id may hold slashes; this route must come before the one without ``/image``.
 @router.get("/items/{item_id:path}/image", responses=NOT_FOUND, response_class=FileResponse)
-async def item_image(item_id: Annotated[str, Path(max_length=256)], generation: GenerationOf) -> FileResponse:
-    """The item's picture."""
+async def item_image(
+    item_id: Annotated[str, Path(max_length=256)], request: Request, generation: GenerationOf
+) -> FileResponse:
+    """The item's picture, whole: a `Range` is not looked at."""
     path = generation.catalogue.image_path(_row(generation.catalogue, item_id))
     if path is None or not path.is_file():
         raise NotFoundError(f"the item {item_id[:80]!r} has no image")
+    # A server may ignore ranges (RFC 9110, section 14.2), and Starlette's errors are no problem documents.
+    request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0] != b"range"]
     return FileResponse(path, headers=IMAGE_HEADERS)
 
 

@@ -84,6 +84,14 @@ def test_one_item_comes_with_its_captions_and_image(client: httpx.Client) -> Non
     assert image.content.startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("asked", ["bytes=0-3", "bytes=99999999-", "bytes=x", "items=1"])
+def test_a_range_of_a_picture_is_the_whole_picture(asked: str, client: httpx.Client) -> None:
+    whole = client.get("/items/I000/image")
+    part = client.get("/items/I000/image", headers={"range": asked})
+    assert (part.status_code, part.content) == (200, whole.content)
+    assert part.headers["accept-ranges"] == "none"
+
+
 @pytest.mark.parametrize(
     "path",
     ["/items/nothing", "/items/I005/image", "/items/nothing/image", "/items/%2e%2e%2fmanifest.json/image",
