@@ -1,0 +1,1 @@
+"""Metrics on their way to Prometheus: read from registries, merged over worker processes, written as text."""
