@@ -42,7 +42,7 @@ from service.settings import Settings, read_settings
 HEARTBEAT_SECONDS = 1.0
 ORPHAN_SECONDS = 5.0
 """Seconds in which a worker finishes what is under way when its parent has died."""
-METRICS_SECONDS = 2.0
+METRICS_SECONDS = 3.0
 """Seconds that a scrape waits for the parent."""
 
 logger = logging.getLogger("service.processes")

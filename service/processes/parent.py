@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from service.exposition.shared import SharedExposition
 from service.metrics import ParentMetrics
 from service.outages import Outage
 from service.processes.control import (
@@ -81,7 +82,7 @@ class Parent:
         self._reloads = 0
         self._reload_wanted = asyncio.Event()
         self._question = 0
-        self._exposing = asyncio.Lock()
+        self._exposition = SharedExposition(self._expose)
         self._answers: set[asyncio.Task[None]] = set()
         self._stop: asyncio.Task[bool] | None = None
         self._ending = False  # workers that end are not restarted
@@ -143,7 +144,7 @@ class Parent:
                 await asyncio.sleep(LONGEST_PAUSE)
                 continue
             self._live[number] = process
-            self._metrics.started(number, process.pid)
+            self._metrics.started(number - 1, process.pid)
             process.send(Degraded(self._degraded))
             async for message in process.messages():
                 self._take(process, message)
@@ -156,6 +157,8 @@ class Parent:
                 await asyncio.Event().wait()  # until it is cancelled
             if not self._first_ready.is_set():
                 self._unready.append(process)
+                if process.failed is None:
+                    logger.error("%s ended (%s) before it was ready", process.name, _why(process, status))
                 if len(self._unready) == self._settings.workers:
                     self._over.set()
                 await self._first_ready.wait()
@@ -219,15 +222,18 @@ class Parent:
     # Metrics
 
     async def _answer(self, asking: WorkerProcess) -> None:
-        async with self._exposing:
-            self._question += 1
-            wanted = [process.snapshot(self._question) for process in self._live.values() if process.is_ready]
-            tasks = [asyncio.ensure_future(each) for each in wanted]
-            _, late = await asyncio.wait(tasks, timeout=SNAPSHOT_SECONDS)
+        asking.send(AllMetrics(await self._exposition.get()))
+
+    async def _expose(self) -> bytes:
+        """Returns the exposition of all workers, with what they have counted until now."""
+        self._question += 1
+        ready = [process for process in self._live.values() if process.is_ready]
+        asked = [asyncio.create_task(process.snapshot(self._question)) for process in ready]
+        if asked:
+            _, late = await asyncio.wait(asked, timeout=SNAPSHOT_SECONDS)
             for task in late:
                 task.cancel()
-            text = await asyncio.to_thread(self._metrics.text)
-        asking.send(AllMetrics(text))
+        return await asyncio.to_thread(self._metrics.text)
 
     # Signals
 

@@ -8,7 +8,8 @@ import fcntl
 import logging
 import socket
 import termios
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
@@ -54,10 +55,7 @@ class StoppableServer(uvicorn.Server):
         config = self.config
         if not config.loaded:
             config.load()
-        # The class that the configuration names, with what makes a connection stop well.
-        config.http_protocol_class = type(
-            "Connection", (_Stopping, config.http_protocol_class), {"stopping_server": self}
-        )
+        config.http_protocol_class = _stopping(config.http_protocol_class, self)  # type: ignore[assignment]
         self.lifespan = config.lifespan_class(config)
         await self.on_tick(0)
         await self.startup(sockets=self._listeners)
@@ -98,7 +96,7 @@ class StoppableServer(uvicorn.Server):
         if state.tasks:
             logger.warning("%d requests were under way when the time to stop was over", len(state.tasks))
         for connection in list(state.connections):
-            cast("Any", connection).transport.abort()
+            cast("_Stopping", connection).abort()
         # uvicorn logs a traceback for each of them.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         for task in list(state.tasks):
@@ -113,13 +111,22 @@ class StoppableServer(uvicorn.Server):
         )
 
 
+def _stopping(protocol: Callable[..., Any], server: StoppableServer) -> Callable[..., Any]:
+    """Returns a maker of connections like ``protocol``, a class or a ``partial`` of one, that stop well."""
+    if isinstance(protocol, partial):
+        return partial(_stopping(protocol.func, server), *protocol.args, **protocol.keywords)
+    assert isinstance(protocol, type)
+    return type("Connection", (_Stopping, protocol), {"stopping_server": server})
+
+
 class _Stopping(_Protocol):
-    """Makes a connection stop well; the server derives it with the protocol's class beside it."""
+    """Makes a connection stop well; the protocol's class comes after it among the bases."""
 
     stopping_server: StoppableServer
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._made_at = self.loop.time()
+        self._raw_transport = transport  # the protocol may wrap it
         self._closing_cycle: Any = None  # the request whose answer closes it because the server stops
         super().connection_made(transport)
 
@@ -136,6 +143,10 @@ class _Stopping(_Protocol):
         """Closes the connection if it is idle; else it closes after its last answer."""
         if not self.transport.is_closing() and not self._is_expecting():
             super().shutdown()
+
+    def abort(self) -> None:
+        """Closes the connection at once, whatever is under way."""
+        self._raw_transport.abort()
 
     def _is_expecting(self) -> bool:
         """Returns whether a request has begun to come, or may be on the way on a new connection."""
