@@ -84,9 +84,14 @@ class RedisEvents:
         ]
         reply = await self._connection.run(APPEND, keys, [*limits, *arguments])
         if reply[0] == 1:
-            raise StoreFullError(f"{self._max_users} users have events already, and no new one is taken")
+            raise StoreFullError(
+                f"{self._max_users} users have events (MSR_EVENTS_MAX_USERS), and new ones are refused"
+            )
         if reply[0] == 2:
-            raise StoreFullError("the events' Redis is nearly out of memory, and no new user is taken")
+            raise StoreFullError(
+                "the events' Redis is nearly out of memory (MSR_EVENTS_MAX_BYTES or its own maxmemory), and "
+                "new users are refused"
+            )
         _, stored, repeated, dropped, aside = reply
         self._appended += stored
         self._count_unreadable(aside)
