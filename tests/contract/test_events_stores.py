@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis_process import RedisServer
 
 from service.stores.base import owner_of
 from service.stores.events import MAX_EVENTS_PER_USER, Appended, Event, Events, StoreFullError
+from service.stores.redis import RedisConnection
+from service.stores.redis_server.events import RedisEvents
 from service.stores.sqlite_events import EventsLimits, SqliteEvents
 
 OpenStore = Callable[[int], Awaitable[Events]]
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "redis"])
 async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenStore]:
     """A function that opens one more handle on the same store, as another worker does."""
     async with AsyncExitStack() as stack:
@@ -27,7 +30,15 @@ async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
             stack.push_async_callback(events.close)
             return events
 
-        yield sqlite
+        async def redis(max_users: int) -> Events:
+            server: RedisServer = request.getfixturevalue("redis_server")
+            connection = RedisConnection(server.url, timeout=10)
+            stack.push_async_callback(connection.close)
+            return RedisEvents(connection, "toys", max_users=max_users, max_bytes=10**10)
+
+        if request.param == "redis":
+            request.getfixturevalue("redis_server")  # starts it outside of the loop
+        yield sqlite if request.param == "sqlite" else redis
 
 
 @pytest.fixture
