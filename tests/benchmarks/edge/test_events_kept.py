@@ -1,4 +1,4 @@
-"""Tests of the benchmark of kept events: killed processes on a real service, in a short form, and a full disk."""
+"""Tests of the benchmark of kept events: killed processes of a real service, in short, and a full disk."""
 
 import random
 from collections.abc import Sequence
