@@ -103,8 +103,10 @@ class KillRound:
     async def _kill_later(self) -> None:
         await asyncio.sleep(self._draw.uniform(*KILL_SECONDS))
         self._killed = time.monotonic()
-        await asyncio.to_thread(self._kill)
-        self._back = True
+        try:
+            await asyncio.to_thread(self._kill)
+        finally:  # also where it fails: the writers end, and then the failure is raised
+            self._back = True
 
     async def _write(self, http: httpx.AsyncClient, user_id: str) -> int:
         """Sends batches until some were acknowledged after the kill; returns how many events they hold."""

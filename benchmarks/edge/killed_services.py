@@ -46,8 +46,8 @@ class KilledService:
 
     def kill_worker(self) -> None:
         """Kills one worker, in whose place the parent starts another."""
-        # multiprocessing starts a worker by this function.
-        workers = [pid for pid in descendants(self._running.process.pid) if "spawn_main" in command_line(pid)]
+        children = descendants(self._running.process.pid)
+        workers = [pid for pid in children if "service.processes.child" in command_line(pid)]
         if not workers:
             raise BenchmarkError("the service has no worker processes")
         kill(workers[int(time.monotonic() * 1000) % len(workers)])
