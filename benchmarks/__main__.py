@@ -96,6 +96,10 @@ COMMANDS: Mapping[str, Command] = {
         "benchmarks.lvlm.fake_vendors.budget",
         "what stays reserved of a budget after many requests of every behaviour of the fake vendors",
     ),
+    "kept": Command(
+        "benchmarks.edge.events_kept",
+        "kills the service's processes while events come, and fills its disk: is any event lost",
+    ),
     "compare": Command(
         "benchmarks.speed.compare_commits",
         "this work tree beside another commit, measured in turns: is anything slower",

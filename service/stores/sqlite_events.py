@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.errors import ConfigurationError
 from service.outages import Outage
 from service.stores import sqlite_statements as statements
 from service.stores.base import StoreError
@@ -78,7 +79,10 @@ class SqliteEvents:
         self._limits = limits or EventsLimits()
         self._unreadable = unreadable
         self._use = use_lock(path)
-        self._use.share()
+        try:
+            self._use.share()
+        except StoreError as error:
+            raise ConfigurationError(f"MSR_DATA: {path}: {error}") from None
         self._writer = SqliteWriter(path, fsync_seconds)
         self._recent = RecentLists(path, self._limits.lists)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="events-reader")

@@ -75,12 +75,7 @@ class FileLock:
         Raises:
             StoreError: another process holds it for longer than ``BUSY_SECONDS``.
         """
-        pause = 0.0002  # shorter than the time between two transactions of a busy process
-        for _ in range(int(BUSY_SECONDS / pause)):
-            if self._taken(fcntl.LOCK_EX):
-                break
-            time.sleep(pause)
-        else:
+        if not self._taken_within(BUSY_SECONDS, fcntl.LOCK_EX):
             raise StoreError("another process has been writing the events for too long")
         try:
             yield
@@ -93,12 +88,20 @@ class FileLock:
         Raises:
             StoreError: another process holds it alone.
         """
-        if not self._taken(fcntl.LOCK_SH):
+        if not self._taken_within(1.0, fcntl.LOCK_SH):  # another start may look whether it is alone
             raise StoreError("the file of events is being put aside")
 
     def take(self) -> bool:
         """Holds the lock alone until ``close``; returns False if another process holds or shares it."""
         return self._taken(fcntl.LOCK_EX)
+
+    def _taken_within(self, seconds: float, kind: int) -> bool:
+        pause = 0.0002  # shorter than the time between two transactions of a busy process
+        for _ in range(int(seconds / pause)):
+            if self._taken(kind):
+                return True
+            time.sleep(pause)
+        return False
 
     def _taken(self, kind: int) -> bool:
         try:
@@ -153,7 +156,7 @@ def prepare(path: Path, *, check: bool = False, migrations: Sequence[Sequence[st
 
     Args:
         path: file of the events, in a folder that exists.
-        check: whether its pages are read too, for at most ``CHECK_SECONDS``.
+        check: whether its pages are read too, for at most ``CHECK_SECONDS``, unless a process has it open.
         migrations: statements of the steps.
 
     Raises:
@@ -172,12 +175,21 @@ def prepare(path: Path, *, check: bool = False, migrations: Sequence[Sequence[st
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite would let others read it
         lock = writer_lock(path)
         try:
-            with lock.held(), closing(connect(path)) as connection:
-                _migrate(path, connection, migrations)
-                if check:
+            with closing(connect(path)) as connection:
+                with lock.held():
+                    _migrate(path, connection, migrations)
+                if check and not _is_open_elsewhere(path):
                     _check_pages(connection)
         finally:
             lock.close()
+
+
+def _is_open_elsewhere(path: Path) -> bool:
+    lock = use_lock(path)
+    try:
+        return not lock.take()
+    finally:
+        lock.close()
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def events_path(settings: Settings, dataset: str) -> Path:
 
 
 def check_events(settings: Settings, dataset: str) -> None:
-    """Makes the file or moves it to the present schema, once for all workers, and checks it.
+    """Makes the file or moves it to the present schema, and checks it where no other worker has it open.
 
     Raises:
         ConfigurationError: it cannot be used; the message says what to do.
@@ -44,15 +44,19 @@ async def open_events(settings: Settings, dataset: str, metrics: Metrics, stack:
         ConfigurationError: it cannot be used; the message says what to do.
     """
     events: Events
-    limits = EventsLimits(settings.events_max_users, settings.events_max_bytes, settings.events_retention_s)
-    kept = SqliteEvents(
-        events_path(settings, dataset),
-        limits,
-        fsync_seconds=settings.events_fsync_ms / 1000,
-        unreadable=metrics.events_unreadable.inc,
-    )
-    stack.push_async_callback(kept.close)
-    events = kept
+    if settings.events_url.get_secret_value():
+        # Slow to load, and needed with Redis alone.
+        from service.wiring.redis_events import open_redis_events
+
+        events = await open_redis_events(settings, dataset, metrics, stack)
+    else:
+        events = in_file = SqliteEvents(
+            events_path(settings, dataset),
+            EventsLimits(settings.events_max_users, settings.events_max_bytes, settings.events_retention_s),
+            fsync_seconds=settings.events_fsync_ms / 1000,
+            unreadable=metrics.events_unreadable.inc,
+        )
+        stack.push_async_callback(in_file.close)
     watching = asyncio.create_task(_watch(events, metrics))
     stack.callback(watching.cancel)
     return events

@@ -12,7 +12,6 @@ import pytest
 from served import service_served
 from service_process import RunningService, start_service
 
-from service.__main__ import main
 from service.stores import sqlite_file
 from service.stores.sqlite_file import events_file, writer_lock
 
@@ -137,16 +136,13 @@ def test_an_acknowledged_event_is_seen_by_both_workers_and_survives_that_all_pro
         assert history(http, "forgotten") is None
 
 
-def test_a_damaged_file_stops_the_start_with_what_to_do(
-    bundle_folder: Path,
-    data_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_damaged_file_stops_the_start_with_what_to_do(bundle_folder: Path, data_folder: Path) -> None:
     file = events_file(data_folder / "events", "blocks")
     file.parent.mkdir(parents=True)
     file.write_bytes(b"no database" * 100)
-    monkeypatch.setenv("MSR_BUNDLE", str(bundle_folder))
-    assert main(["serve"]) == 2
-    assert "is damaged" in (said := capsys.readouterr().err)
-    assert "`python -m service events set-aside`" in said
+    refused = r"stopped with [1-9][^`]* is damaged [^`]*`python -m service events set-aside`"
+    with (
+        pytest.raises(RuntimeError, match=refused),
+        start_service(bundle_folder, data=str(data_folder)),
+    ):
+        pass
