@@ -248,7 +248,8 @@ class Parent:
             self._reload_wanted.clear()
             # One after the other: a broken bundle is refused by the first, and the others keep theirs.
             answers: list[Reloaded] = []
-            for process in [each for each in self._live.values() if each.is_ready]:
+            ready = [process for _, process in sorted(self._live.items()) if process.is_ready]
+            for process in ready:
                 if (answer := await process.reload()) is not None:
                     answers.append(answer)
                     if answer.version is None:
