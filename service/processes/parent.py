@@ -9,12 +9,10 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from service.exposition.shared import SharedExposition
 from service.metrics import ParentMetrics
 from service.outages import Outage
 from service.processes.control import (
     Alive,
-    AllMetrics,
     Announce,
     AskMetrics,
     Degraded,
@@ -27,6 +25,7 @@ from service.processes.control import (
 from service.processes.errors import StartFailedError
 from service.processes.listener import close_for_all, hold_back
 from service.processes.reload_report import report
+from service.processes.scrapes import Scrapes
 from service.processes.simulator import SimulatorProcess
 from service.processes.stop_signals import StopTimes, steered_by_signals
 from service.processes.worker_process import WorkerProcess, start_worker
@@ -40,8 +39,6 @@ LONGEST_PAUSE = 30.0
 """Seconds between two starts of a worker that keeps dying, at most; the first one comes at once."""
 STEADY_SECONDS = 60.0
 """Seconds after which a worker that dies is restarted at once again."""
-SNAPSHOT_SECONDS = 1.0
-"""Seconds that a scrape waits for the values of a worker; then its last ones count."""
 CLOSED_SECONDS = 1.0
 """Seconds in which workers accept the last connections; then the port is closed, whatever they do."""
 END_SECONDS = 5.0
@@ -81,9 +78,7 @@ class Parent:
         self._degraded: frozenset[str] = frozenset()
         self._reloads = 0
         self._reload_wanted = asyncio.Event()
-        self._question = 0
-        self._exposition = SharedExposition(self._expose)
-        self._answers: set[asyncio.Task[None]] = set()
+        self._scrapes = Scrapes(self._metrics, self._live)
         self._stop: asyncio.Task[bool] | None = None
         self._ending = False  # workers that end are not restarted
         self._over = asyncio.Event()  # nothing is left to be waited for
@@ -177,9 +172,7 @@ class Parent:
             case Alive(snapshot) if snapshot is not None:
                 self._metrics.update(process.pid, snapshot)
             case AskMetrics():
-                answer = asyncio.create_task(self._answer(process))
-                self._answers.add(answer)
-                answer.add_done_callback(self._answers.discard)
+                self._scrapes.answer(process)
             case _:
                 pass
 
@@ -219,22 +212,6 @@ class Parent:
         for process in self._live.values():
             process.send(Degraded(self._degraded))
 
-    # Metrics
-
-    async def _answer(self, asking: WorkerProcess) -> None:
-        asking.send(AllMetrics(await self._exposition.get()))
-
-    async def _expose(self) -> bytes:
-        """Returns the exposition of all workers, with what they have counted until now."""
-        self._question += 1
-        ready = [process for process in self._live.values() if process.is_ready]
-        asked = [asyncio.create_task(process.snapshot(self._question)) for process in ready]
-        if asked:
-            _, late = await asyncio.wait(asked, timeout=SNAPSHOT_SECONDS)
-            for task in late:
-                task.cancel()
-        return await asyncio.to_thread(self._metrics.text)
-
     # Signals
 
     def reload(self) -> None:
@@ -248,7 +225,8 @@ class Parent:
             self._reload_wanted.clear()
             # One after the other: a broken bundle is refused by the first, and the others keep theirs.
             answers: list[Reloaded] = []
-            for process in [each for each in self._live.values() if each.is_ready]:
+            ready = [process for _, process in sorted(self._live.items()) if process.is_ready]
+            for process in ready:
                 if (answer := await process.reload()) is not None:
                     answers.append(answer)
                     if answer.version is None:

@@ -27,7 +27,9 @@ def open_generation(settings: Settings) -> Generation:
         BundleError: the bundle does not open.
         ConfigurationError: the default backbone or the captioner is not in it.
     """
-    bundle = open_bundle(settings.bundle)
+    folder = settings.bundle
+    # A link may be switched to the next version: this one goes on reading images where it began.
+    bundle = open_bundle(folder.resolve() if folder.is_symlink() else folder)
     backbone = default_backbone(bundle, settings.backbone)
     check_captioner(bundle, settings.captioner)
     return Generation(
