@@ -7,7 +7,8 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -55,9 +56,14 @@ def modules_of(requirements: Iterable[str]) -> set[str]:
     wanted = {normal(re.split(r"[^\w.-]", requirement)[0]) for requirement in requirements}
     return {
         module
-        for module, distributions in packages_distributions().items()
+        for module, distributions in distributions_of_modules().items()
         if any(normal(name) in wanted for name in distributions)
     }
+
+
+@cache
+def distributions_of_modules() -> Mapping[str, list[str]]:
+    return packages_distributions()  # reads the files of everything that is installed
 
 
 def normal(name: str) -> str:
