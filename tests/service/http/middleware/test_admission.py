@@ -301,3 +301,17 @@ def test_the_client_of_these_tests_reaches_the_routes() -> None:
     assert client.ask().status == 200
     assert client.ask("POST").status == THROUGH
     client.close()
+
+
+def test_the_files_of_the_pages_are_kept_by_browsers_and_say_what_they_are(clients: Clients) -> None:
+    for name, kind in (
+        ("page.js", "text/javascript"),
+        ("swagger-ui.css", "text/css"),
+        ("icon.svg", "image/svg"),
+    ):
+        reply = clients().ask("GET", f"/assets/{name}")
+        assert reply["cache-control"] == "public, max-age=31536000, immutable"
+        assert reply["content-type"].startswith(kind)
+        assert reply["content-security-policy"] == "default-src 'none'; sandbox"
+    for name in ("README.md", "..", "../app.py", "%2e%2e", "index.html"):
+        assert_refused(clients().ask("GET", f"/assets/{name}"), 404)
