@@ -25,7 +25,8 @@ MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+
 def read_page(name: str, root_path: str) -> str:
     """Returns a page.
 
-    Its links are relative: below whatever path a proxy shows it, and below ``root_path`` once that is known.
+    Its links are relative, so they count below whatever path a proxy shows it; once ``root_path`` is known,
+    also if the address lacks the final slash.
 
     Args:
         name: file name of the page.

@@ -17,7 +17,7 @@ READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _HEADERS = frozenset({b"host", b"origin", b"sec-fetch-site", b"content-type", b"content-encoding"})
 _JSON = re.compile(r"application/(?:[a-z0-9!#$&^_.+-]+\+)?json")
-_MAX_CONTENT_TYPE = 200
+_USUAL, _MAX_CONTENT_TYPE = b"application/json", 200
 
 
 class _Refusal(NamedTuple):
@@ -61,10 +61,15 @@ class Admission:
                 # Joined if repeated (RFC 9110, 5.3), which is no host, no origin and no content type.
                 found[name] = found[name] + b", " + value if name in found else value
         host = found.get(b"host")
-        refusal = self._by_host(host, scope)
-        if refusal is not None or scope["method"] in READING:
+        # The usual request, whose host is known and which no page sends, takes the two short ways.
+        if (host is None or not self._hosts.allows(host)) and (refusal := self._by_host(host, scope)):
             return refusal
-        return self._by_page(host, found, scope) or _by_body(found)
+        if scope["method"] in READING:
+            return None
+        from_page = b"origin" in found or b"sec-fetch-site" in found
+        if from_page and (refusal := self._by_page(host, found, scope)):
+            return refusal
+        return _by_body(found)
 
     def _by_host(self, host: bytes | None, scope: Scope) -> _Refusal | None:
         if host is None:
@@ -77,8 +82,6 @@ class Admission:
 
     def _by_page(self, host: bytes | None, found: dict[bytes, bytes], scope: Scope) -> _Refusal | None:
         origin, fetch_site = found.get(b"origin"), found.get(b"sec-fetch-site")
-        if origin is None and fetch_site is None:
-            return None
         hosts = tuple(name for name in (host, scope["state"].get(FORWARDED_HOST)) if name is not None)
         return None if self._origins.allows(origin, fetch_site, hosts) else _foreign_page(origin)
 
@@ -88,7 +91,9 @@ def _by_body(found: dict[bytes, bytes]) -> _Refusal | None:
     if encoding and encoding.strip().lower() != b"identity":
         return _ENCODED
     # Without a content type it counts as JSON.
-    return None if not content_type or is_json(content_type[: _MAX_CONTENT_TYPE + 1]) else _NOT_JSON
+    if not content_type or content_type == _USUAL or is_json(content_type[: _MAX_CONTENT_TYPE + 1]):
+        return None
+    return _NOT_JSON
 
 
 @lru_cache(1_024)

@@ -17,8 +17,8 @@ ONLY_OURS = (
 PAGE_POLICY = (
     f"{ONLY_OURS}; img-src 'self'; style-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
-# Swagger UI writes styles into its elements, and its style sheet holds its icons.
-DOCS_POLICY = f"{ONLY_OURS}; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
+# Swagger UI's style sheet holds its icons.
+DOCS_POLICY = f"{ONLY_OURS}; img-src 'self' data:; style-src 'self'"
 ASSET_HEADERS = {
     "Cache-Control": "public, max-age=31536000, immutable",
     "Content-Security-Policy": "default-src 'none'; sandbox",

@@ -82,6 +82,18 @@ def test_one_item_comes_with_its_captions_and_image(client: httpx.Client) -> Non
     image = client.get(item["image_url"])
     assert image.headers["content-type"] == "image/png"
     assert image.content.startswith(b"\x89PNG")
+    assert image.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    assert image.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/items", "/items/", "/items/I000", "/items/I000/image", "/assets/page.js"]
+)
+def test_head_is_answered_as_get_without_the_body(path: str, client: httpx.Client) -> None:
+    head, get = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    same = ("content-length", "content-type", "content-security-policy")
+    assert [head.headers.get(name) for name in same] == [get.headers.get(name) for name in same]
 
 
 @pytest.mark.parametrize("asked", ["bytes=0-3", "bytes=99999999-", "bytes=x", "items=1"])

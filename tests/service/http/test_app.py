@@ -34,16 +34,19 @@ def test_the_running_service_maps_no_torch(bundle_folder: Path) -> None:
 
 
 def test_the_start_prints_three_commands_that_work(bundle_folder: Path) -> None:
-    with start_service(bundle_folder) as service:
+    environment = {**os.environ, "MSR_API_KEY": "it's open"}
+    with start_service(bundle_folder, api_key=environment["MSR_API_KEY"]) as service:
         commands: list[str] = []
         while not commands:  # printed in one go, when the service is ready
             commands = [line.strip() for line in service.log.splitlines() if line.strip().startswith("curl ")]
             time.sleep(0.01)
         assert len(commands) == 3
         for command in commands:
-            answer = json.loads(subprocess.run(["sh", "-c", command], capture_output=True, check=True).stdout)
+            done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, check=True)
+            answer = json.loads(done.stdout)
             assert len(answer["items"]) == 5
             assert answer["served"] == answer["strategy"]
+        assert "it's open" not in service.log
 
 
 @pytest.mark.parametrize(
