@@ -91,6 +91,10 @@ COMMANDS: Mapping[str, Command] = {
         "benchmarks.lvlm.fake_vendors.budget",
         "what stays reserved of a budget after many requests of every behaviour of the fake vendors",
     ),
+    "hostile": Command(
+        "benchmarks.edge.hostile",
+        "ten clients that mean ill beside good ones: the service's memory, and what the good ones notice",
+    ),
     "compare": Command(
         "benchmarks.speed.compare_commits",
         "this work tree beside another commit, measured in turns: is anything slower",

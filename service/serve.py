@@ -25,7 +25,7 @@ from service.metrics import MULTIPROCESS_VARIABLE
 from service.settings import Settings, read_settings, unknown_variables
 from service.simulator_process import simulator_beside
 from service.wiring.checks import check, unpriced
-from service.wiring.server import worker_config
+from service.wiring.server import listeners, worker_config
 
 logger = logging.getLogger("service")
 
@@ -77,8 +77,9 @@ def _serve(settings: Settings, bundle: Bundle) -> None:
     url = f"http://{_reachable(settings.host)}:{settings.port}"
     threading.Thread(target=_greet, args=(url, bundle), daemon=True).start()
     if settings.workers == 1:
-        server = uvicorn.Server(worker_config())  # the address of a simulator is in the environment by now
-        server.run()
+        config = worker_config()  # the address of a simulator is in the environment by now
+        server = uvicorn.Server(config)
+        server.run(listeners(config.bind_socket()))
         if not server.started:
             raise SystemExit(STARTUP_FAILURE)
         return
