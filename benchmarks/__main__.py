@@ -100,6 +100,10 @@ COMMANDS: Mapping[str, Command] = {
         "benchmarks.edge.events_kept",
         "kills the service's processes while events come, and fills its disk: is any event lost",
     ),
+    "hostile": Command(
+        "benchmarks.edge.hostile",
+        "ten clients that mean ill beside good ones: the service's memory, and what the good ones notice",
+    ),
     "compare": Command(
         "benchmarks.speed.compare_commits",
         "this work tree beside another commit, measured in turns: is anything slower",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,18 @@ from service.settings import Settings
 
 BACKLOG = 2_048
 """Connections at most that the system takes on before the service accepts them."""
+
+ACCEPTS_PER_PASS = 16
+"""Connections that are accepted in one pass of the event loop."""
+
+
+def listeners(listener: socket.socket) -> list[socket.socket]:
+    """Returns a listening socket and copies of it, all of which the server is to be given.
+
+    uvloop accepts one connection of a socket in a pass of the event loop: in a flood of connections a new one
+    would wait for as many passes as there are before it.
+    """
+    return [listener, *(listener.dup() for _ in range(ACCEPTS_PER_PASS - 1))]
 
 
 def server_config(settings: Settings, app: ASGIApp, metrics: Metrics, **options: Any) -> uvicorn.Config:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from service.greeting import exposure_warnings, greeting
 
 from service.catalogue.bundle import open_bundle
-from service.greeting import exposure_warnings, greeting
 from service.settings import Settings
 
 PAID = {"provider": "openai", "openai_api_key": "sk-secret"}

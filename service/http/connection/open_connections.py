@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from typing import Protocol
 
 from service.http.connection.refusals import CROWDED, DISPLACED, MEMORY, UNREAD, Refusal
+from service.http.connection.turns import Turns
 from service.metrics import Metrics
 from service.outages import Outage
 
@@ -58,6 +59,7 @@ class Connection(Protocol):
         stall_deadline: number of the sweep at which the client has not taken an answer for too long.
         held: bytes of its request under way, head and framing included.
         unread: bytes that the client has not taken, as of when they became too many.
+        client_key: what counts as one client; see ``client_key``.
     """
 
     phase: int
@@ -65,10 +67,7 @@ class Connection(Protocol):
     stall_deadline: int
     held: int
     unread: int
-
-    @property
-    def address(self) -> str:
-        """Address of the client."""
+    client_key: str
 
     def expire(self) -> None:
         """Ends what has lasted too long."""
@@ -106,6 +105,7 @@ class OpenConnections:
         limits: limits of the connections.
         sweeps: number of sweeps so far, the clock of all limits of time: what the worker itself slept through
             is not counted against clients.
+        turns: requests that are not started yet.
     """
 
     def __init__(self, limits: ConnectionLimits, metrics: Metrics) -> None:
@@ -121,6 +121,7 @@ class OpenConnections:
             _ticks(LINGER_SECONDS),
             _ticks(limits.transfer_s),
         )
+        self.turns = Turns()
         self._metrics = metrics
         self._outages: dict[str, Outage] = {}
         self._held = self._unread = 0  # sums over the connections
@@ -155,7 +156,7 @@ class OpenConnections:
                 connection.cut(CROWDED)
                 return
         self._open[connection] = None
-        self._by_address.setdefault(_network(connection.address), {})[connection] = None
+        self._by_address.setdefault(connection.client_key, {})[connection] = None
         self.turn(connection, Phase.HEAD)
 
     def turn(self, connection: Connection, phase: int) -> None:
@@ -228,11 +229,10 @@ class OpenConnections:
         self.taken(connection)
         self._open.pop(connection, None)
         self._waiting.pop(connection, None)
-        network = _network(connection.address)
-        if (same := self._by_address.get(network)) is not None:
+        if (same := self._by_address.get(connection.client_key)) is not None:
             same.pop(connection, None)
             if not same:
-                del self._by_address[network]
+                del self._by_address[connection.client_key]
         self._leaving[connection] = None
         if len(self._leaving) > self._most_leaving:
             oldest = next(iter(self._leaving))
@@ -242,7 +242,7 @@ class OpenConnections:
     def _of_the_crowd(self, newcomer: Connection) -> Connection | None:
         """Returns the newest connection of the address with most; None if the newcomer's has as many."""
         most = max(self._by_address.values(), key=len)
-        own = self._by_address.get(_network(newcomer.address), ())
+        own = self._by_address.get(newcomer.client_key, ())
         return next(reversed(most)) if len(most) > len(own) + 1 else None
 
     def _sweep(self) -> None:
@@ -267,7 +267,7 @@ def _ticks(seconds: float) -> int:
     return math.ceil(seconds / SWEEP_SECONDS) + 1
 
 
-def _network(address: str) -> str:
+def client_key(address: str) -> str:
     """Returns what counts as one client: an address, or the /64 network of an IPv6 address."""
     if ":" not in address:
         return address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from uvicorn._types import ASGI3Application
@@ -17,7 +18,7 @@ from service.http.connection.bounded_parsing import (
     RefusedRequestError,
 )
 from service.http.connection.lingering_transport import LingeringTransport
-from service.http.connection.open_connections import NEVER, OpenConnections, Phase
+from service.http.connection.open_connections import NEVER, OpenConnections, Phase, client_key
 from service.http.connection.refusals import (
     BODY_TIME,
     DISPLACED,
@@ -63,6 +64,7 @@ class BoundedProtocol(BoundedParsing):
         self.phase = Phase.HEAD
         self.deadline = self.stall_deadline = NEVER
         self.unread = 0
+        self.client_key = ""
         self._connections = connections
         self._most_raw_bytes = MOST_HEAD_BYTES + RAW_PER_BODY_BYTE * connections.limits.body_bytes
         self._socket: asyncio.Transport = None  # type: ignore[assignment]
@@ -70,17 +72,13 @@ class BoundedProtocol(BoundedParsing):
         self._deaf = False  # whether nothing more is parsed, because something was refused
         self._discarded = 0  # bytes
 
-    @property
-    def address(self) -> str:
-        """See ``Connection``."""
-        return self.client[0] if self.client else ""
-
     # Of the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Takes the connection in, or refuses it where there are too many."""
         self._socket = transport
         super().connection_made(LingeringTransport(transport, self._close, self._is_closing))
+        self.client_key = client_key(self.client[0] if self.client else "")
         self._connections.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -133,7 +131,11 @@ class BoundedProtocol(BoundedParsing):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        self._connections.turns.take(self.client_key, partial(self._start, cycle, app))
+
+    def _start(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if not cycle.disconnected:
+            super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """Starts the next request, or waits for it; uvicorn's own timer for that is not needed."""
