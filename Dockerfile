@@ -24,12 +24,15 @@ COPY models/contracts models/contracts
 COPY service service
 RUN python -m compileall -q models service
 
-RUN useradd --no-log-init --no-create-home --uid 10001 msr
+# A volume on /data is made with this owner and mode.
+RUN useradd --no-log-init --no-create-home --uid 10001 msr \
+    && install --directory --mode 0700 --owner msr --group msr /data
 USER 10001
 
 # ONNX Runtime would otherwise report its use to its vendor.
 ENV MSR_HOST=0.0.0.0 \
     MSR_PORT=8000 \
+    MSR_DATA=/data \
     MSR_LOG_FORMAT=json \
     ORT_DISABLE_TELEMETRY=1
 EXPOSE 8000

@@ -87,9 +87,22 @@ COMMANDS: Mapping[str, Command] = {
         "benchmarks.lvlm.endless.command",
         "providers that never end: the service's memory, and its other answers meanwhile",
     ),
+    "fuzz": Command(
+        "benchmarks.edge.fuzz",
+        "a hundred thousand generated requests: no error but the contract's, and memory that stays flat",
+        "benchmarks,dev",
+    ),
     "budget": Command(
         "benchmarks.lvlm.fake_vendors.budget",
         "what stays reserved of a budget after many requests of every behaviour of the fake vendors",
+    ),
+    "kept": Command(
+        "benchmarks.edge.events_kept",
+        "kills the service's processes while events come, and fills its disk: is any event lost",
+    ),
+    "hostile": Command(
+        "benchmarks.edge.hostile",
+        "ten clients that mean ill beside good ones: the service's memory, and what the good ones notice",
     ),
     "compare": Command(
         "benchmarks.speed.compare_commits",

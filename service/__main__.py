@@ -1,16 +1,18 @@
-"""``python -m service`` serves; ``python -m service enhance`` captions the images of a bundle."""
+"""``python -m service`` serves; ``enhance`` captions a bundle's images, ``events`` backs up what is kept."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from models.contracts.missing_packages import needed_by
 
-USAGE = """usage: python -m service [serve|enhance] [--help]
+USAGE = """usage: python -m service [serve|enhance|events] [--help]
 
   serve      answer HTTP (the default); configured by MSR_… variables, see .env.example
   enhance    describe every item image of a bundle with an LVLM and keep the captions
+  events     say what is kept of users' events, back it up, or put a damaged file aside
 
 The simulator is a server of its own: python -m service.simulator
 """
@@ -31,7 +33,13 @@ def _run(command: str, arguments: list[str]) -> int:
         from service.captioning import command as enhance
 
         return enhance.main(arguments)
+    if command == "events":
+        from service import events_command
+
+        return events_command.main(arguments)
     if command == "serve" and not arguments:
+        # It asks for the bundle anew, and must not end a service that is not listening to it yet.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         # BLAS counts the host's cores, not the container's, and reads this before numpy is imported.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         # With it the Prometheus client would keep every value in a file that it maps.

@@ -57,5 +57,12 @@ class UnavailableError(ServiceError):
     title = "Service unavailable"
 
 
+class FullError(ServiceError):
+    """A store has no room for what the request brings."""
+
+    status = 507
+    title = "Insufficient storage"
+
+
 class ConfigurationError(Exception):
     """A setting is wrong: the process prints the message and ends before it serves anything."""

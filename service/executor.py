@@ -1,4 +1,4 @@
-"""Runs candidate models in threads, off the event loop, with a bounded queue."""
+"""Runs blocking work in threads, off the event loop, with a bounded queue."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ class BoundedExecutor:
     Args:
         threads: calls that run at once, at least 1.
         queue: calls that may wait for a thread.
+        work: what the calls do, in the plural, for the threads' names and the sentence of a refusal.
     """
 
-    def __init__(self, threads: int, queue: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="candidates")
+    def __init__(self, threads: int, queue: int, work: str = "recommendations") -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=work)
+        self._work = work
         self._free = threads + queue  # calls that still fit, running and waiting ones together
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -35,7 +37,7 @@ class BoundedExecutor:
             OverloadedError: the queue is full.
         """
         if self._free <= 0:
-            raise OverloadedError("the queue of waiting recommendations is full", retry_after=1)
+            raise OverloadedError(f"the queue of waiting {self._work} is full", retry_after=1)
         self._free -= 1
         # Released when the thread is done, not when the caller leaves: the thread of a cancelled request is
         # still busy, and another call would not fit yet.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from service.candidates.base import CandidateModel
 from service.catalogue.bundle import Bundle, Catalogue
+from service.catalogue.item_search import ItemSearch
 from service.errors import InvalidRequestError
 from service.strategies import Strategy
 
@@ -22,11 +23,13 @@ class Generation:
         bundle: catalogue and backbones as they lie on disk.
         models: candidate model by name, warmed up.
         backbone: name of the raw backbone that answers unless a request names one.
+        search: search of the catalogue's names.
     """
 
     bundle: Bundle
     models: Mapping[str, CandidateModel]
     backbone: str
+    search: ItemSearch
 
     @property
     def catalogue(self) -> Catalogue:

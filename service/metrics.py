@@ -172,11 +172,65 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.client_limited = Counter(
+            "msr_client_limited_total",
+            "Requests that were refused because their client had reached its limit for the minute",
+            ("limit",),
+            registry=registry,
+        )
+        self.events = Counter(
+            "msr_events_total",
+            "Events that POST /events was given: stored or repeated; and dropped, since a user has too many",
+            ("result",),
+            registry=registry,
+        )
+        self.events_batches = Counter(
+            "msr_events_batches_total",
+            "Batches of POST /events: ok, full (507) or failed (503)",
+            ("result",),
+            registry=registry,
+        )
+        self.events_unreadable = Counter(
+            "msr_events_unreadable_total",
+            "Values in the store of events that were left out, since the service did not write them",
+            registry=registry,
+        )
+        # livemax: all workers read the same store.
+        self.events_users = Gauge(
+            "msr_events_users", "Users who have events", multiprocess_mode="livemax", registry=registry
+        )
+        self.events_users_limit = Gauge(
+            "msr_events_users_limit",
+            "Users from which on new ones are refused",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.events_bytes = Gauge(
+            "msr_events_bytes", "Bytes that the events take", multiprocess_mode="livemax", registry=registry
+        )
+        self.events_bytes_limit = Gauge(
+            "msr_events_bytes_limit",
+            "Bytes from which on new users are refused",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self.bundle_info = Gauge(
             "msr_bundle_info",
             "1 for every backbone that is served",
             ("name", "version", "model"),
             multiprocess_mode="livemax",  # all workers set 1
+            registry=registry,
+        )
+        self.connections = Gauge(
+            "msr_connections",
+            "Connections that clients have open, as of the last second",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.connections_refused = Counter(
+            "msr_connections_refused_total",
+            "Connections that were refused or closed for what their clients sent, or did not send or take",
+            ("reason",),
             registry=registry,
         )
 

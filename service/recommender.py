@@ -27,7 +27,7 @@ from service.lvlm.contracts import (
 )
 from service.lvlm_selection import LvlmChoices
 from service.metrics import Metrics
-from service.stores.base import store_read_timeout
+from service.stores.base import owner_of, store_read_timeout
 from service.strategies import Strategy
 
 POOL_SIZE = 30
@@ -247,8 +247,7 @@ class Recommender:
         if request.strategy.asks_lvlm and history.rows and recommendation.order:
             left = max(0.0, started + deadline - after_candidates)
             await self._rerank(_Reranking(recommendation, history.rows, provider, lvlm, left, listener))
-        if len(recommendation.order) < request.k:
-            found = len(recommendation.order)
+        if (found := len(recommendation.order)) < request.k:
             recommendation.warnings.append(f"{found} items exist for this request and k is {request.k}")
         for stage, seconds in recommendation.seconds.items():
             self._metrics.stage(stage, request.strategy.name).observe(seconds)
@@ -353,6 +352,7 @@ class Recommender:
                 deadline=reranking.deadline,
                 backbone_version=recommendation.model.manifest.version,
                 alternatives=self._lvlms.alternatives_for(request.provider, request.model),
+                owner=None if request.user_id is None else owner_of(request.user_id),
             ),
             recommendation.generation.catalogue,
             reranking.pass_on if reranking.listener else None,

@@ -1,43 +1,82 @@
-"""Starts the service: checks the settings, then starts the simulator (if it is in use) and the workers."""
+"""Starts the service: checks the settings, opens the port, then starts the simulator and the workers."""
 
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
 import os
 import sys
-import threading
-import time
-import urllib.request
-
-import uvicorn
 
 from models.contracts import BundleError
 from service import logs
-from service.catalogue.bundle import Bundle, open_bundle
 from service.errors import ConfigurationError
+from service.processes.errors import StartFailedError
+from service.processes.listener import open_listeners
+from service.processes.simulator import simulator_beside
 from service.settings import Settings, read_settings, unknown_variables
-from service.simulator_process import simulator_beside
-from service.wiring.checks import check, unpriced
+from service.wiring.checks import check_providers, exposure_warnings, unpriced
 
 logger = logging.getLogger("service")
 
 
 def main() -> int:
-    """Serves until stopped and returns the exit status: 2 for a wrong setting."""
+    """Serves until stopped and returns the exit status.
+
+    It is 0 after a clean stop, 2 for a wrong setting or bundle, and 1 for a port that is in use, a start that
+    failed otherwise, or a stop that took too long.
+    """
+    # Another program's: the Prometheus client would write files there, in this process and in workers.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     try:
-        settings = read_settings()
-        bundle = open_bundle(settings.bundle)
-        check(settings, bundle)
+        return _start()
     except ConfigurationError as error:
-        return _refuse(f"{error} (.env.example lists all settings)")
+        return _refuse(f"{error} (.env.example lists all settings)", 2)
     except BundleError as error:
-        return _refuse(f"MSR_BUNDLE: {error}")
+        return _refuse(f"MSR_BUNDLE: {error}", 2)
+    except StartFailedError as error:
+        return _refuse(str(error), error.status)
+    except KeyboardInterrupt:  # before the signals were taken over
+        return 0
+
+
+def _refuse(sentence: str, status: int) -> int:
+    """Prints why the service does not start, and returns the exit status."""
+    print(f"msr-serve: {sentence}", file=sys.stderr)
+    return status
+
+
+def _start() -> int:
+    settings = read_settings()
+    check_providers(settings)
+    listeners = open_listeners(settings.host, settings.port)
     logs.configure(settings.log_level, settings.log_format)
+    _warn(settings)
+    with simulator_beside(settings) as simulator:
+        if settings.workers == 1:
+            from service.processes.single import serve_alone
+
+            # Read again: the address of the simulator that was just started is in the environment.
+            return serve_alone(read_settings(), listeners, simulator, _say)
+        # The parent of several workers opens no bundle and loads none of what serves it.
+        from service.processes.parent import Parent
+
+        return asyncio.run(Parent(settings, listeners, simulator, _say).run())
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _warn(settings: Settings) -> None:
+    """Logs what the operator should know before the first request."""
     for sentence in unknown_variables():
         logger.warning(sentence)
     for sentence in settings.destinations:
         logger.info(sentence)
+    for sentence in exposure_warnings(settings):
+        logger.warning(sentence)
+    for sentence in exposure_warnings(settings):
+        logger.warning(sentence)
     if names := unpriced(settings):
         logger.warning(
             "no price is known for %s: %s",
@@ -47,83 +86,4 @@ def main() -> int:
             else "called, and not counted by the budget",
         )
     if settings.workers > 1 and not settings.redis_url.get_secret_value():
-        logger.warning(
-            "several workers without MSR_REDIS_URL: POST /events answers 503, caches are per worker"
-        )
-    try:
-        with simulator_beside(settings):
-            _serve(settings, bundle)
-    except ConfigurationError as error:
-        return _refuse(str(error))
-    except KeyboardInterrupt:
-        pass
-    return 0
-
-
-def _refuse(sentence: str) -> int:
-    """Prints why the service does not start, and returns the exit status."""
-    print(f"msr-serve: {sentence}", file=sys.stderr)
-    return 2
-
-
-def _serve(settings: Settings, bundle: Bundle) -> None:
-    url = f"http://{_reachable(settings.host)}:{settings.port}"
-    threading.Thread(target=_greet, args=(url, bundle), daemon=True).start()
-    uvicorn.run(
-        # A name and no object: worker processes import it themselves.
-        "service.wiring.application:create_app_from_environment",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        log_config=None,  # `logs.configure` has set up uvicorn's loggers too
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=30,  # seconds for requests under way when the service stops
-    )
-
-
-def _reachable(host: str) -> str:
-    """Returns the host part of a URL that reaches a server which listens on ``host``."""
-    # Listening on all interfaces includes loopback. An IPv6 address is in brackets (RFC 3986, section 3.2.2).
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-
-
-def _greet(url: str, bundle: Bundle) -> None:
-    """Waits until the service is ready, then prints its address and three commands to try."""
-    # Without a proxy, whatever the environment says: the service is on this machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    for _ in range(600):  # a minute of refused connections; one that is accepted may take 5 s more
-        try:
-            with opener.open(f"{url}/health/ready", timeout=5):
-                break
-        except OSError:
-            time.sleep(0.1)
-    else:
-        return
-    catalogue = bundle.catalogue
-    simulator = os.environ.get("MSR_SIMULATOR_URL")
-    user_id = next(iter(catalogue.histories.users), None)
-    history = [catalogue.items[row].item_id for row in catalogue.popular[:2]]
-    by_history = json.dumps({"history": history, "k": 5})
-    by_user = json.dumps({"user_id": user_id, "k": 5}) if user_id else by_history
-    post = f"curl -s -X POST -H 'content-type: application/json' '{url}/recommend?strategy="
-    print(
-        f"\nMSR Serve is ready at {url}  ({catalogue.manifest.dataset}: {len(catalogue.items)} items, "
-        f"{catalogue.manifest.users} users, backbones {', '.join(bundle.backbones)})\n\n"
-        f"  {post}none' -d {_quoted(by_user)}\n"
-        f"  {post}s3' -d {_quoted(by_user)}\n"
-        f"  {post}s5' -d {_quoted(by_history)}\n\n"
-        f"  page {url}/   API {url}/docs   metrics {url}/metrics   stop Ctrl-C\n"
-        + (
-            f"  the simulator answers for the LVLM: {simulator}/ledger shows what it was sent\n"
-            if simulator
-            else ""
-        ),
-        flush=True,
-    )
-
-
-def _quoted(text: str) -> str:
-    """Quotes a text for a shell, always in single quotes (``shlex.quote`` leaves some texts bare)."""
-    return "'" + text.replace("'", "'\\''") + "'"
+        logger.warning("several workers without MSR_REDIS_URL: caches are per worker")

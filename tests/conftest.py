@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,10 +18,18 @@ from bundles import write_bundle
 from hypothesis import HealthCheck, settings
 from redis_process import RedisServer, redis_binary
 
+pytest_plugins = "output_secrets"
+
 REPOSITORY = Path(__file__).parents[1]
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads would wait for those of others
+
+# Nothing is kept in this account's own data folder: a service that is started is told another one.
+DATA = Path(tempfile.mkdtemp(prefix="msr-test-data-"))
+os.environ["MSR_DATA"] = str(DATA / "shared")
+atexit.register(shutil.rmtree, DATA, ignore_errors=True)
+_numbers = itertools.count()
 
 # How long an example takes says something about the machine alone.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -45,6 +57,14 @@ def clock() -> Iterator[moved_clock.MovedClock]:
     """The time, which passes when the test moves it or its event loop has nothing to do but wait."""
     yield moved_clock.taken()
     moved_clock.give_back()
+
+
+@pytest.fixture(autouse=True)
+def data_folder(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder of the test's own, made by what uses it."""
+    folder = DATA / str(next(_numbers))
+    monkeypatch.setenv("MSR_DATA", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

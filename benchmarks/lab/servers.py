@@ -172,11 +172,15 @@ def started(
             os.sched_setaffinity(0, cores)
 
     # A file and no pipe: a pipe that is not read fills up, and a server that logs would wait for ever.
-    with tempfile.TemporaryFile() if output is None else output.open("w+b") as printed:
+    with (
+        tempfile.TemporaryFile() if output is None else output.open("w+b") as printed,
+        tempfile.TemporaryDirectory(prefix="msr-benchmark-") as data,
+    ):
         process = subprocess.Popen(
             [sys.executable, *arguments],
             # numpy's BLAS counts the host's cores, also in a container with fewer.
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment},
+            # Nothing that is measured is kept with this account's own data.
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MSR_DATA": data, **environment},
             stdout=printed,
             stderr=printed,
             preexec_fn=pin,  # noqa: PLW1509 - no thread is running yet

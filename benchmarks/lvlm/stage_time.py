@@ -191,9 +191,13 @@ class EmptiedCache:
         """See Cache."""
         return await self._cache.get_many(keys)
 
-    async def set(self, key: str, value: bytes, ttl: float) -> None:
+    async def set(self, key: str, value: bytes, ttl: float, owner: str | None = None) -> None:
         """See Cache."""
-        await self._cache.set(key, value, ttl)
+        await self._cache.set(key, value, ttl, owner)
+
+    async def forget(self, owner: str) -> int:
+        """See Cache."""
+        return await self._cache.forget(owner)
 
 
 class BareSdk:

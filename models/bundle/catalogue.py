@@ -33,6 +33,7 @@ from models.contracts.captions import (
     read_captions,
     write_captions,
 )
+from models.contracts.ids import id_problem
 from models.data.dataset import Dataset, Rows
 from models.data.photos import picture_problem
 from models.errors import DataError
@@ -126,9 +127,12 @@ def _check(dataset: Dataset) -> None:
             raise DataError(f"the data set {dataset.name} has no {what}")
         if len(set(ids)) < len(ids):
             raise DataError(f"the {what} id {Counter(ids).most_common(1)[0][0]!r} is used twice")
-        # numpy's fixed-width strings lose a NUL at their end: the id would come back as another.
-        if not all(ids) or any("\0" in i for i in ids):
-            raise DataError(f"the data set {dataset.name} has an empty {what} id or one with a NUL in it")
+        for public_id in ids:
+            if (problem := id_problem(public_id)) is not None:
+                raise DataError(
+                    f"the {what} id {public_id[:80]!r} {problem}, so the service could not name it: give it "
+                    "another id"
+                )
     if len(dataset.users) != len(dataset.histories):
         raise DataError(
             f"{len(dataset.users)} users and {len(dataset.histories)} histories: one each is needed"

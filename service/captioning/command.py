@@ -24,8 +24,8 @@ from service.captioning.run import run
 from service.catalogue.bundle import open_catalogue
 from service.errors import ConfigurationError
 from service.lvlm.captions import CALL_TIMEOUT, captioner_name
+from service.processes.simulator import simulator_beside
 from service.settings import Settings, read_settings
-from service.simulator_process import simulator_beside
 
 INTERRUPTED = 130
 """Exit status of a run that was stopped before its end, the same as shells have for SIGINT (128 + 2)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,13 @@ class Histories:
 
     Attributes:
         users: position of each user, by user id.
+        user_ids: user id at each position.
         offsets: int64 [users + 1]; the user at position u owns ``item_rows[offsets[u]:offsets[u + 1]]``.
         item_rows: int32 [interactions], user after user.
     """
 
     users: Mapping[str, int]
+    user_ids: Sequence[str]
     offsets: NDArray[np.int64]
     item_rows: NDArray[np.int32]
 
@@ -206,7 +208,9 @@ def _read_histories(path: Path, items: int) -> Histories:
     fits = offsets.shape == (len(users) + 1,) and offsets[0] == 0 and offsets[-1] == len(item_rows)
     if not fits or (len(item_rows) and not 0 <= item_rows.min() <= item_rows.max() < items):
         raise BundleError(f"{path} does not fit the items: make the catalogue again")
-    return Histories({str(user): position for position, user in enumerate(users)}, offsets, item_rows)
+    user_ids = tuple(map(str, users))
+    positions = {user: position for position, user in enumerate(user_ids)}
+    return Histories(positions, user_ids, offsets, item_rows)
 
 
 def _open_backbone(folder: Path, catalogue: Catalogue) -> Backbone:

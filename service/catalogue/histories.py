@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.catalogue.bundle import Catalogue
-from service.stores.base import Events, StoreError
+from service.stores.base import StoreError
+from service.stores.events import Events
 
 MAX_IDS, MAX_ID_LENGTH = 10, 40
 """Ids that a sentence to a client names, and characters of each; further ids are counted, longer ones cut."""
@@ -46,9 +47,9 @@ class HistoryReader:
         warnings: tuple[str, ...] = ()
         try:
             async with asyncio.timeout(max_wait):
-                item_ids = await self._events.get(user_id)
+                item_ids: Sequence[str] = await self._events.get(user_id)
         except (StoreError, TimeoutError):
-            item_ids = []
+            item_ids = ()
             warnings = ("recent events are not included: their store is down",)
         known = rows is not None or bool(item_ids)
         if not known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.http.links import image_url
+from service.http.links import Links
 from service.lvlm.contracts import StageResult
 from service.lvlm.providers.registry import SIMULATORS
 from service.metrics import NONE
@@ -16,7 +16,7 @@ LVLM = "lvlm"
 """The ``source`` of an item that the LVLM placed."""
 
 
-def answer(recommendation: Recommendation, request_id: str) -> dict[str, Any]:
+def answer(recommendation: Recommendation, request_id: str, links: Links) -> dict[str, Any]:
     """Returns the JSON of ``RecommendAnswer`` as a dict, not validated: only tests spend time on that."""
     manifest = recommendation.model.manifest
     lvlm = recommendation.lvlm
@@ -27,7 +27,7 @@ def answer(recommendation: Recommendation, request_id: str) -> dict[str, Any]:
         "served": recommendation.served,
         "outcome": str(recommendation.outcome),
         "backbone": {"name": manifest.name, "version": manifest.version, "family": manifest.family},
-        "items": _items(recommendation),
+        "items": _items(recommendation, links),
         "explanation": lvlm.answer.parsed.explanation if lvlm else None,
         "lvlm": None if lvlm is None else _lvlm(lvlm),
         "warnings": recommendation.warnings,
@@ -35,7 +35,7 @@ def answer(recommendation: Recommendation, request_id: str) -> dict[str, Any]:
     }
 
 
-def candidates(recommendation: Recommendation, request_id: str) -> dict[str, Any]:
+def candidates(recommendation: Recommendation, request_id: str, links: Links) -> dict[str, Any]:
     """Returns the first event of a stream: the candidate model's order, before the LVLM places anything."""
     manifest = recommendation.model.manifest
     return {
@@ -43,14 +43,14 @@ def candidates(recommendation: Recommendation, request_id: str) -> dict[str, Any
         "user_id": recommendation.request.user_id,
         "strategy": recommendation.strategy.name,
         "backbone": {"name": manifest.name, "version": manifest.version, "family": manifest.family},
-        "items": _items(recommendation),
+        "items": _items(recommendation, links),
         "warnings": list(recommendation.warnings),
     }
 
 
-def placed_item(recommendation: Recommendation, row: int, rank: int) -> dict[str, Any]:
+def placed_item(recommendation: Recommendation, row: int, rank: int, links: Links) -> dict[str, Any]:
     """Returns an item that the LVLM has placed, ``rank`` counting from 1."""
-    return _item(recommendation, row, recommendation.order.index(row), rank, LVLM)
+    return _item(recommendation, row, recommendation.order.index(row), rank, LVLM, links)
 
 
 def labels(recommendation: Recommendation) -> dict[str, str]:
@@ -65,7 +65,7 @@ def labels(recommendation: Recommendation) -> dict[str, str]:
     }
 
 
-def _items(recommendation: Recommendation) -> list[dict[str, Any]]:
+def _items(recommendation: Recommendation, links: Links) -> list[dict[str, Any]]:
     # The position in the candidate model's order, from 0: of its score, and of ``base_rank``.
     positions = {row: position for position, row in enumerate(recommendation.order)}
     placed = len(recommendation.placed)
@@ -76,12 +76,15 @@ def _items(recommendation: Recommendation) -> list[dict[str, Any]]:
             positions[row],
             rank,
             LVLM if rank <= placed else recommendation.source,
+            links,
         )
         for rank, row in enumerate(recommendation.ranking, start=1)
     ]
 
 
-def _item(recommendation: Recommendation, row: int, position: int, rank: int, source: str) -> dict[str, Any]:
+def _item(
+    recommendation: Recommendation, row: int, position: int, rank: int, source: str, links: Links
+) -> dict[str, Any]:
     item = recommendation.generation.catalogue.items[row]
     return {
         "item_id": item.item_id,
@@ -90,7 +93,7 @@ def _item(recommendation: Recommendation, row: int, position: int, rank: int, so
         "base_rank": position + 1,
         "source": source,
         "title": item.name,
-        "image_url": image_url(item.item_id) if item.image else None,
+        "image_url": links.image_url(item.item_id) if item.image else None,
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from service.http.answer import answer, candidates, placed_item
+from service.http.links import Links
 from service.http.problems import problem
 from service.logs import FIELDS
 from service.lvlm.contracts import Outcome
@@ -35,14 +36,18 @@ class EventStream:
 
     Args:
         request_id: id of the request, for the answer and for the log.
+        links: builder of the links in the events.
         rescued: function that is called with a recommendation whose LVLM stage broke, before it is answered.
 
     Attributes:
         complete: whether every event was read to the end.
     """
 
-    def __init__(self, request_id: str, rescued: Callable[[Recommendation], None] = lambda _: None) -> None:
+    def __init__(
+        self, request_id: str, links: Links, rescued: Callable[[Recommendation], None] = lambda _: None
+    ) -> None:
         self._request_id = request_id
+        self._links = links
         self._on_rescue = rescued
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue()  # None: the recommendation has ended
         self._candidates_sent: Recommendation | None = None  # as it was then; None until then
@@ -52,13 +57,13 @@ class EventStream:
 
     def candidates(self, recommendation: Recommendation) -> None:
         """See ``Listener``."""
-        self._send_json("candidates", candidates(recommendation, self._request_id))
+        self._send_json("candidates", candidates(recommendation, self._request_id, self._links))
         self._candidates_sent = recommendation
 
     def placed(self, recommendation: Recommendation, rows: Sequence[int]) -> None:
         """See ``Listener``."""
         for rank, row in enumerate(rows[len(self._placed) :], start=len(self._placed) + 1):
-            self._send_json("item", placed_item(recommendation, row, rank))
+            self._send_json("item", placed_item(recommendation, row, rank, self._links))
             self._placed = (*self._placed, row)
 
     async def start(self, recommending: Coroutine[Any, Any, Recommendation]) -> None:
@@ -143,7 +148,7 @@ class EventStream:
     def _end(self, recommendation: Recommendation) -> None:
         # The items of an answer from the cache were never streamed: they come now.
         self.placed(recommendation, recommendation.placed[: recommendation.k])
-        content = answer(recommendation, self._request_id)
+        content = answer(recommendation, self._request_id, self._links)
         if content["explanation"] is not None:
             self._send_json("explanation", {"explanation": content["explanation"]})
         self._send_json("answer", content)

@@ -75,7 +75,9 @@ def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     titles = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 413: "Body too large"}
     title = titles.get(error.status_code, "Error")
-    headers = dict(error.headers) if error.headers else None
+    headers = dict(error.headers) if error.headers else {}
+    if "GET" in headers.get("Allow", "") and "HEAD" not in headers["Allow"]:
+        headers["Allow"] += ", HEAD"  # `Paths` asks GET for it
     return problem(error.status_code, title, str(error.detail), _request_id(request), headers=headers)
 
 

@@ -15,6 +15,16 @@ MAX_CANDIDATES = 100
 """Candidates that a request may bring; more are refused."""
 MAX_ITEMS = 2_000
 """Items that a history, or a list to exclude, may have; more are refused."""
+MAX_EVENTS = 1_000
+"""Events that a batch may have; more are refused."""
+
+WHEN_TOO_MANY = {
+    "history": f"send the newest {MAX_ITEMS}",
+    "exclude": f"send the newest {MAX_ITEMS}, what the history holds is left out anyway",
+    "candidates": f"send the best {MAX_CANDIDATES}, or none to have the whole catalogue ranked",
+    "events": f"send them in batches of {MAX_EVENTS}",
+}
+"""What a client can do when a list is too long, by the name of its field."""
 
 
 class _Request(BaseModel):
@@ -65,19 +75,43 @@ class Event(_Request):
 
     user_id: Id
     item_id: Id
-    timestamp: int = Field(ge=0, le=4_102_444_800, description="Seconds since 1970")
+    timestamp: int = Field(
+        ge=0,
+        le=4_102_444_800,
+        description="Seconds since 1970, at most a day ahead; events are in this order",
+    )
+    event_id: Id | None = Field(
+        None, description="Makes a repeat harmless; without it, user, item and timestamp do"
+    )
 
 
 class EventsBody(_Request):
     """A batch, stored completely or not at all."""
 
-    events: list[Event] = Field(min_length=1, max_length=1_000)
+    events: list[Event] = Field(min_length=1, max_length=MAX_EVENTS)
 
 
 class EventsAnswer(BaseModel):
-    """How many events were stored."""
+    """What became of a batch.
 
-    accepted: int
+    ``stored``: new events. ``repeated``: those that were there already. ``dropped``: events that went because
+    the newest 2,000 of a user are kept.
+    """
+
+    stored: int
+    repeated: int
+    dropped: int
+
+
+class ForgottenAnswer(BaseModel):
+    """What was forgotten of a user.
+
+    ``forgotten``: whether there were events or cached answers. ``bundle_history``: whether the bundle still
+    holds a history of this user, which stays until the bundle is made again without it.
+    """
+
+    forgotten: bool
+    bundle_history: bool
 
 
 class BackboneAnswer(BaseModel):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.catalogue.histories import HistoryReader
+from service.executor import BoundedExecutor
 from service.generation import CurrentGeneration
+from service.http.client_limits import ClientLimits
+from service.http.links import Links
+from service.http.process_state import ProcessState
 from service.metrics import Metrics
 from service.recommender import Recommender
-from service.stores.base import Events
+from service.stores.events import Events
 from service.stores.worker_stores import Stores
 
 
@@ -19,15 +23,23 @@ class Services:
     Attributes:
         generation: holder of the catalogue and models; a request gets its generation from it once.
         recommender: recommender of this worker.
+        searches: threads in which the generation's search runs.
         histories: reader that joins stored histories with events.
         stores: stores of this worker.
-        events: store of new events; None when several workers have no store in common.
+        events: store of what users took since the bundle was made.
         metrics: metrics of this worker.
+        client_limits: limits on what each client may ask for.
+        links: builder of the links in answers.
+        process: state of the process that serves the application.
     """
 
     generation: CurrentGeneration
     recommender: Recommender
+    searches: BoundedExecutor
     histories: HistoryReader
     stores: Stores
-    events: Events | None
+    events: Events
     metrics: Metrics
+    links: Links
+    client_limits: ClientLimits = field(default_factory=ClientLimits)
+    process: ProcessState = field(default_factory=ProcessState)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 CACHE = "answers"
 """Label of this cache in the metrics."""
 
-_PREFIX = "answer:2:"  # of all keys; the number changes with the layout of the record
+_PREFIX = "answer:3:"  # of all keys; the number changes with the layout of the record
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,12 @@ class StoredAnswer:
     Attributes:
         answer: answer; its order has positions in the pool as the prompt showed it.
         at: time when it was stored, in seconds since the epoch.
+        owner: user whom it is about, as ``owner_of`` names users, with whom it is forgotten; None for none.
     """
 
     answer: JudgedAnswer
     at: float = field(default_factory=time.time)
+    owner: str | None = None
 
     @property
     def good(self) -> bool:
@@ -121,7 +123,7 @@ class AnswerCache:
         if ttl <= 0:
             return
         try:
-            await self._cache.set(key, dump(stored), ttl)
+            await self._cache.set(key, dump(stored), ttl, stored.owner)
         except StoreError:
             self.count("error")
         else:
@@ -192,6 +194,7 @@ def dump(stored: StoredAnswer) -> bytes:
         "model": responder.model,
         "blind": responder.blind,
         "at": stored.at,
+        "owner": stored.owner,
     }
     return json.dumps(record).encode()
 
@@ -220,7 +223,8 @@ def load(value: bytes, pool_size: int) -> StoredAnswer:
                 blind=bool(record.get("blind", False)),
             ),
         )
-        stored = StoredAnswer(answer, float(record["at"]))
+        owner = record.get("owner")
+        stored = StoredAnswer(answer, float(record["at"]), None if owner is None else str(owner))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"a stored answer is damaged: {error!r}") from error
     # The key depends on the pool, so that a misfit is a damaged record or one of another program.

@@ -74,6 +74,7 @@ class StageRequest:
         deadline: seconds from now until the answer is needed, above 0.
         backbone_version: version of the backbone that ordered the pool.
         alternatives: providers and models to ask in this order if the first one cannot answer.
+        owner: user whom the answer is about, as ``owner_of`` names users; None for a request without a user.
     """
 
     strategy: Strategy
@@ -90,6 +91,7 @@ class StageRequest:
     deadline: float = 10.0
     backbone_version: str = ""
     alternatives: tuple[tuple[str, str], ...] = ()
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,7 +236,7 @@ class LvlmStage:
         request, finished = ranking.request, completion.ending is Ending.FINISHED
         if request.cache == "off" or not (finished or ranking.renews):
             return
-        stored, responder = StoredAnswer(answer), answer.responder
+        stored, responder = StoredAnswer(answer, owner=request.owner), answer.responder
         # An answer that the token cap cut off is used, but not stored for long.
         whole = finished and stored.good and completion.reason is FinishReason.STOP
         if whole and (responder.provider, responder.model) == (request.provider, request.model):

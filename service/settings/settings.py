@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -21,6 +20,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.lvlm.providers.configured_provider import Names
 from service.lvlm.providers.registry import BUILT_IN, ConfiguredProvider, ProviderSettings
 from service.lvlm.providers.wire.base_urls import host_of
+from service.settings.client_access import Hosts, Origins, Proxies, RootPath
+from service.stores.redis_server import urls as redis_urls
 
 DEMO_BUNDLE = Path(__file__).parents[1] / "demo"
 """The bundle that is served unless the deployment names another."""
@@ -57,7 +58,7 @@ class Settings(ProviderSettings, BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     workers: int = Field(1, ge=1, le=64)
-    root_path: str = ""
+    root_path: RootPath = ""
     max_connections: int = Field(4_096, ge=8)
     head_timeout_s: float = Field(10, gt=0)
     transfer_timeout_s: float = Field(30, gt=0)
@@ -70,9 +71,9 @@ class Settings(ProviderSettings, BaseSettings):
     api_key: SecretStr = SecretStr("")
     read_key: SecretStr = SecretStr("")
     metrics_open: bool = True
-    allowed_hosts: Names = ()
-    cors_origins: Names = ()
-    trusted_proxies: Names = ()
+    allowed_hosts: Hosts = ()
+    cors_origins: Origins = ()
+    trusted_proxies: Proxies = ()
     client_requests_per_minute: int = Field(300_000, ge=0)
     client_lvlm_calls_per_minute: int = Field(30_000, ge=0)
 
@@ -112,7 +113,6 @@ class Settings(ProviderSettings, BaseSettings):
     answer_stale_s: int = Field(86_400, ge=0)
     answer_negative_s: int = Field(60, ge=0)
     caption_ttl_s: int = Field(2_592_000, ge=1)
-    events_ttl_s: int = Field(2_592_000, ge=1)
 
     # Events that it keeps
     data: Path = Field(default_factory=lambda: user_data_path("msr-serve"))
@@ -130,7 +130,7 @@ class Settings(ProviderSettings, BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "text"
 
-    @field_validator("api_key")
+    @field_validator("api_key", "read_key")
     @classmethod
     def _check_api_key(cls, key: SecretStr) -> SecretStr:
         """Refuses a key that clients cannot send in a header; letters beyond ASCII are fine."""
@@ -141,23 +141,44 @@ class Settings(ProviderSettings, BaseSettings):
             raise ValueError("holds control characters, or white space around it, which no header can carry")
         return key
 
-    @field_validator("redis_url")
+    @model_validator(mode="after")
+    def _check_keys(self) -> Settings:
+        """Refuses settings that mean nothing without a key, and one key for both purposes."""
+        key, read_key = self.api_key.get_secret_value(), self.read_key.get_secret_value()
+        if not key and (read_key or not self.metrics_open):
+            name = "MSR_READ_KEY" if read_key else "MSR_METRICS_OPEN=false"
+            raise ValueError(f"{name} needs MSR_API_KEY, without which every request is answered")
+        if key and key == read_key:
+            raise ValueError("MSR_READ_KEY is the same as MSR_API_KEY: give reading a key of its own")
+        return self
+
+    @field_validator("redis_url", "events_url")
     @classmethod
     def _check_redis_url(cls, url: SecretStr) -> SecretStr:
-        """Refuses a URL that the Redis client does not accept."""
+        """Refuses a URL that the Redis client does not accept, or does not take as it is meant."""
         text = url.get_secret_value()
-        if text and not re.match(r"(rediss?|unix)://", text):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
         if not text:
             return url
-        from service.stores.redis import is_redis_url  # slow to load, and needed with Redis alone
+        problem = redis_urls.problem_of(text)
+        if problem is None:
+            from service.stores.redis import is_accepted  # slow to load, and needed with Redis alone
 
-        if not is_redis_url(text):  # the client's own message may quote a part of a password
-            raise ValueError(
-                "must be redis://[user:password@]host[:port][/database] with a port up to 65535; in a "
-                "password, write % as %25, # as %23, / as %2F, ? as %3F and @ as %40"
-            )
+            # The client's own message may quote a part of a password.
+            problem = None if is_accepted(text) else redis_urls.FORM
+        if problem is not None:
+            raise ValueError(problem)
         return url
+
+    @model_validator(mode="after")
+    def _check_events_url(self) -> Settings:
+        """Refuses the cache's database for events: a cache is emptied, and may evict."""
+        urls = (self.redis_url.get_secret_value(), self.events_url.get_secret_value())
+        if all(urls) and redis_urls.address_of(urls[0]) == redis_urls.address_of(urls[1]):
+            raise ValueError(
+                "MSR_EVENTS_URL names the same database as MSR_REDIS_URL: events need a Redis of their own, "
+                "with an append-only file and without eviction"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_provider(self) -> Settings:

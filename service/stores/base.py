@@ -1,10 +1,21 @@
-"""Defines the protocols of the stores: a cache, users' events, leases, and meters of limits."""
+"""Defines the protocols of the stores: a cache, leases, and meters of limits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+# The longest deadline (300 s), the longest that its call may go on after it (600 s), and a minute to spare.
+FORGOTTEN_SECONDS = 960.0
+"""Seconds for which a cache refuses values of an owner whom it forgot: no earlier request lasts longer."""
+
+
+def owner_of(user_id: str) -> str:
+    """Returns the name under which caches know a user: a digest (BLAKE2b, 32 hexadecimal digits)."""
+    # A lone surrogate is no text that UTF-8 has, but one that JSON can carry.
+    return hashlib.blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 class StoreError(Exception):
@@ -38,8 +49,15 @@ class Cache(Protocol):
         """
         ...
 
-    async def set(self, key: str, value: bytes, ttl: float) -> None:
+    async def set(self, key: str, value: bytes, ttl: float, owner: str | None = None) -> None:
         """Stores the value for ``ttl`` seconds (more than 0), replacing an earlier one.
+
+        Args:
+            key: name of the value.
+            value: bytes to store.
+            ttl: seconds for which they are kept.
+            owner: user whom the value is about, as ``owner_of`` names users; a value of an owner who was
+                forgotten in the last ``FORGOTTEN_SECONDS`` is not stored. None for a value about no user.
 
         Raises:
             StoreError: the store is down.
@@ -47,20 +65,10 @@ class Cache(Protocol):
         """
         ...
 
+    async def forget(self, owner: str) -> int:
+        """Removes all values of an owner, and refuses new ones for ``FORGOTTEN_SECONDS``; returns how many.
 
-class Events(Protocol):
-    """Keeps the ids of items that users took after the bundle was made, oldest first."""
-
-    async def append(self, item_ids: Mapping[str, Sequence[str]]) -> None:
-        """Adds items to the end of each user's list: all of them or, on failure, none.
-
-        Raises:
-            StoreError: the store is down; nothing was added.
-        """
-        ...
-
-    async def get(self, user_id: str) -> list[str]:
-        """Returns the user's items, oldest first, at most the newest 2,000; none for an unknown user.
+        A call that was under way when the user was forgotten thus brings nothing back.
 
         Raises:
             StoreError: the store is down.

@@ -23,7 +23,7 @@ class Event:
     Attributes:
         user_id: user, of 1 to 256 characters.
         item_id: item that the user took, of 1 to 256 characters.
-        timestamp: when, in seconds since 1970.
+        timestamp: when, in seconds since 1970; negative where only the order is known, before all others.
         event_id: the client's name of the event, unique for the user; None for an event whose user, item and
             timestamp are its identity.
     """
@@ -73,8 +73,8 @@ class Events(Protocol):
     async def append(self, events: Sequence[Event]) -> Appended:
         """Stores a batch: all of it or, on failure, nothing. What it returned from is durable.
 
-        An event whose id its user already has is repeated, whatever else it says. One without an id is
-        repeated if its user has an event of the same item and timestamp.
+        An event with an id is repeated if its user has one of that id, whatever else it says; one without an
+        id if its user has one without an id, of the same item and timestamp.
 
         Raises:
             StoreFullError: a user of the batch is new and the store is at its cap, or the disk is full.
@@ -82,7 +82,7 @@ class Events(Protocol):
         """
         ...
 
-    async def get(self, user_id: str) -> list[str]:
+    async def get(self, user_id: str) -> Sequence[str]:
         """Returns the ids of the user's items, oldest first, at most the newest 2,000; none if unknown.
 
         Sees every batch whose ``append`` returned before the call, in whichever process.
@@ -100,10 +100,30 @@ class Events(Protocol):
         """
         ...
 
+    async def forgotten_since(self, number: int) -> tuple[int, list[str]]:
+        """Returns whom ``forget`` was called for after a record's number: for caches that hold their answers.
+
+        Records are kept for an hour, and their numbers only grow.
+
+        Args:
+            number: number of the last record that the caller knows; 0 for none.
+
+        Returns:
+            The highest number so far (0 if there is none), and the ``owner_of`` each forgotten user.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        ...
+
     async def usage(self) -> EventsUsage:
         """Returns how full the store is, for the metrics.
 
         Raises:
             StoreError: the store is down.
         """
+        ...
+
+    async def trouble(self) -> str | None:
+        """Returns what keeps the store from storing events, as a clause; None if nothing does."""
         ...

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 
-from service.stores.base import BURST, Flow, Sum
-
-MAX_EVENTS_PER_USER = 2_000
-"""Events that are kept of one user; beyond them the oldest is dropped for each new one."""
+from service.stores.base import BURST, FORGOTTEN_SECONDS, Flow, Sum
 
 
 class MemoryCache:
@@ -18,15 +15,17 @@ class MemoryCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        # Value, and monotonic seconds at which it expires; least recently used first.
-        self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+        # Value, monotonic seconds at which it expires, and owner; least recently used first.
+        self._entries: OrderedDict[str, tuple[bytes, float, str | None]] = OrderedDict()
+        self._owned: dict[str, set[str]] = {}  # keys by owner; exactly those of the entries that have one
+        self._forgotten: dict[str, float] = {}  # monotonic seconds until which an owner's values are refused
 
     async def get(self, key: str) -> bytes | None:
         """Returns the value, or None when there is none or it has expired."""
         entry = self._entries.get(key)
         if entry is None:
             return None
-        value, expires = entry
+        value, expires, _ = entry
         if time.monotonic() >= expires:
             self._remove(key)
             return None
@@ -37,44 +36,47 @@ class MemoryCache:
         """Returns the values of several keys in their order; see ``get``."""
         return [await self.get(key) for key in keys]
 
-    async def set(self, key: str, value: bytes, ttl: float) -> None:
-        """Stores the value for ``ttl`` seconds; a value larger than the whole cache is not kept.
+    async def set(self, key: str, value: bytes, ttl: float, owner: str | None = None) -> None:
+        """Stores the value for ``ttl`` seconds, unless the cache is smaller or its owner is forgotten.
 
         Raises:
             ValueError: the time to live is not positive.
         """
         if ttl <= 0:
             raise ValueError(f"a time to live is positive, not {ttl}")
+        if owner is not None and time.monotonic() < self._forgotten.get(owner, 0.0):
+            return
         self._remove(key)
         if len(value) > self._max_bytes:
             return
-        self._entries[key] = (value, time.monotonic() + ttl)
+        self._entries[key] = (value, time.monotonic() + ttl, owner)
+        if owner is not None:
+            self._owned.setdefault(owner, set()).add(key)
         self._bytes += len(value)
         while self._bytes > self._max_bytes:
             self._remove(next(iter(self._entries)))
 
+    async def forget(self, owner: str) -> int:
+        """Removes all values of an owner, and refuses new ones for a time; returns how many."""
+        now = time.monotonic()
+        self._forgotten = {name: until for name, until in self._forgotten.items() if now < until}
+        self._forgotten[owner] = now + FORGOTTEN_SECONDS
+        keys = list(self._owned.get(owner, ()))
+        for key in keys:
+            self._remove(key)
+        return len(keys)
+
     def _remove(self, key: str) -> None:
         entry = self._entries.pop(key, None)
-        if entry is not None:
-            self._bytes -= len(entry[0])
-
-
-class MemoryEvents:
-    """Events of one process; other workers do not see them."""
-
-    def __init__(self) -> None:
-        self._item_ids: defaultdict[str, list[str]] = defaultdict(list)
-
-    async def append(self, item_ids: Mapping[str, Sequence[str]]) -> None:
-        """Adds items to the end of each user's list."""
-        for user_id, added in item_ids.items():
-            kept = self._item_ids[user_id]
-            kept.extend(added)
-            del kept[:-MAX_EVENTS_PER_USER]
-
-    async def get(self, user_id: str) -> list[str]:
-        """Returns the user's items, oldest first; none for an unknown user."""
-        return list(self._item_ids.get(user_id, ()))
+        if entry is None:
+            return
+        value, _, owner = entry
+        self._bytes -= len(value)
+        if owner is not None:
+            keys = self._owned[owner]
+            keys.discard(key)
+            if not keys:
+                del self._owned[owner]
 
 
 class MemoryMeters:

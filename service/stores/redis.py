@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -22,9 +20,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from service.outages import Outage
-from service.stores.base import BURST, Flow, StoreError, Sum
-from service.stores.memory import MAX_EVENTS_PER_USER
-from service.stores.redis_scripts import ADD, DRAW, RELEASE, TAKE
+from service.stores.base import BURST, FORGOTTEN_SECONDS, Flow, StoreError, Sum
+from service.stores.events import StoreFullError
+from service.stores.redis_scripts import ADD, DRAW, FORGET_OWNER, GET_OWNED, RELEASE, SET_OWNED, TAKE
+from service.stores.redis_server.failures import reason, refusal
 
 log = logging.getLogger(__name__)
 
@@ -40,29 +39,50 @@ SLOW_OPERATION = 0.05
 """Seconds from which on an operation that its caller cancelled counts as a failure of the server."""
 
 
-def is_redis_url(url: str) -> bool:
-    """Returns whether the Redis client accepts a URL and uses every part of it."""
+PROBE_AGE = 1.0
+"""Seconds for which a probe of the server is believed, so that health checks do not add up to a load."""
+
+PROBE_TIMEOUT = 0.5
+"""Seconds that a probe takes at most, however long operations may take: health checks have short timeouts."""
+
+CACHE_OUTAGE = "caches miss and limits hold for this process alone"
+"""What goes on without the cache's Redis, for the log."""
+
+
+class WrongTypeError(StoreError):
+    """A key holds a value of a type that the service did not write; the server itself is well."""
+
+
+def is_accepted(url: str) -> bool:
+    """Returns whether the Redis client can use a URL, as far as it can tell without connecting."""
     try:
         pool = BlockingConnectionPool.from_url(url)
         pool.connection_class(**pool.connection_kwargs)  # an object, not yet connected
-        path = urlsplit(url).path
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OSError, RedisError):  # OSError: a file of a certificate that is not there
         return False
-    # The client ignores what follows a '#', and a path that is no database number: a sign of a password with
-    # '#' or '/' that was not percent-encoded.
-    return "#" not in url and (url.startswith("unix:") or re.fullmatch(r"/?\d*", path) is not None)
+    return True
 
 
 class RedisConnection:
     """A connection pool behind a circuit breaker: after a failure operations fail at once for a moment."""
 
-    def __init__(self, url: str, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        name: str = "Redis",
+        outage: str = CACHE_OUTAGE,
+    ) -> None:
         """Makes the pool; the first operation connects.
 
         Args:
             url: ``redis://``, ``rediss://`` or ``unix://``; may hold a password, so it is never shown.
             timeout: seconds for connecting and for each answer.
             clock: monotonic clock in seconds, for the log of outages.
+            name: name of the server, for the log.
+            outage: what the service does without it, for the log.
 
         Raises:
             ValueError: the Redis client does not accept the URL.
@@ -80,7 +100,11 @@ class RedisConnection:
         self._redis = Redis.from_pool(pool)
         self._timeout = timeout
         self._down_until = 0.0
-        self._outage = Outage("Redis", log, clock=clock)
+        self._name, self._consequence = name, outage
+        self._outage = Outage(name, log, clock=clock)
+        self._reason = ""  # of the latest failure
+        self._trouble: str | None = None  # what the latest probe found
+        self._probed_at = float("-inf")  # monotonic seconds
 
     @property
     def client(self) -> Redis:
@@ -91,12 +115,14 @@ class RedisConnection:
         """Awaits one operation under the timeout.
 
         Raises:
+            WrongTypeError: a key holds a value of another type.
+            StoreFullError: the server has no memory for it.
             StoreError: the server is down, slow or refused.
         """
         if time.monotonic() < self._down_until:
             cast(Any, answer).close()  # a coroutine that is never awaited would warn
-            self._failed("not asked again yet")
-            raise StoreError("Redis failed a moment ago and is not asked again yet")
+            self._outage.failed("%s: %s; %s", self._name, self._reason, self._consequence)
+            raise StoreError(f"{self._name} failed a moment ago and is not asked again yet: {self._reason}")
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout):
@@ -105,22 +131,69 @@ class RedisConnection:
             # The caller's deadline came first. The operations that follow must not wait as long again.
             if time.monotonic() - began >= SLOW_OPERATION:
                 self._down_until = time.monotonic() + PAUSE_AFTER_FAILURE
-                self._failed("slow")
+                self._failed("it does not answer in time")
             raise
         except (RedisError, OSError, TimeoutError) as error:
+            code = refusal(error)
+            if code == "WRONGTYPE":
+                raise WrongTypeError("a key in Redis holds a value of another program") from None
             if not isinstance(error, ResponseError):  # a server that refuses a command is not down
                 await self._open_breaker()
-            self._failed(type(error).__name__)
-            raise StoreError(f"Redis failed: {type(error).__name__}") from None
+            self._failed(reason(error))
+            kind = StoreFullError if code == "OOM" else StoreError
+            raise kind(f"{self._name}: {self._reason}") from None
         self._outage.works()
         return found
 
     def _failed(self, why: str) -> None:
-        self._outage.failed(
-            "Redis failed (%s): without it, caches miss, recent events are left out and limits hold for this "
-            "process alone",
-            why,
-        )
+        self._reason = why
+        self._probed_at = float("-inf")  # an earlier probe says nothing any more
+        self._outage.failed("%s: %s; %s", self._name, why, self._consequence)
+
+    async def trouble(self) -> str | None:
+        """Returns what keeps the server from storing, as a clause; None if nothing does.
+
+        It writes: a server may read and yet not write, as a replica or one without memory.
+        """
+        if time.monotonic() - self._probed_at >= PROBE_AGE:
+            self._probed_at = time.monotonic()  # at once, so that checks which come together ask once
+            try:
+                async with asyncio.timeout(PROBE_TIMEOUT):
+                    await self.ask(self._probe())
+                self._trouble = None
+            except (StoreError, TimeoutError):
+                self._trouble = self._reason or "it does not answer in time"
+        return self._trouble
+
+    async def _probe(self) -> None:
+        await self._redis.set("msr:health", b"1", px=60_000)
+
+    async def memory(self) -> tuple[int, int]:
+        """Returns the bytes that the server uses and those that it may use; zeros where it does not tell.
+
+        Raises:
+            StoreError: the server is down or slow.
+        """
+        found = await self.ask(self._info("memory"))
+        return int(found.get("used_memory", 0)), int(found.get("maxmemory", 0))
+
+    async def persistence(self) -> tuple[bool | None, str | None]:
+        """Returns whether the server has an append-only file, and its policy of eviction; None for unknown.
+
+        Raises:
+            StoreError: the server is down or slow.
+        """
+        saved, memory = await self.ask(self._info("persistence")), await self.ask(self._info("memory"))
+        on, policy = saved.get("aof_enabled"), memory.get("maxmemory_policy")
+        return None if on is None else bool(int(on)), None if policy is None else str(policy)
+
+    async def _info(self, section: str) -> dict[str, Any]:
+        try:
+            return await self._redis.info(section)
+        except ResponseError as error:
+            if refusal(error) == "NOPERM" or "unknown command" in str(error).lower():
+                return {}  # managed servers forbid it
+            raise
 
     async def _open_breaker(self) -> None:
         first = time.monotonic() >= self._down_until
@@ -129,7 +202,7 @@ class RedisConnection:
             with suppress(RedisError, OSError):
                 await self._redis.connection_pool.disconnect(inuse_connections=False)
 
-    async def run(self, script: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+    async def run(self, script: str, keys: Sequence[str], arguments: Sequence[str | bytes]) -> Any:
         """Runs a Lua script; Redis runs no other command in between.
 
         Raises:
@@ -137,7 +210,7 @@ class RedisConnection:
         """
         return await self.ask(self._run(script, keys, arguments))
 
-    async def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+    async def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str | bytes]) -> Any:
         return await self._redis.eval(script, len(keys), *keys, *arguments)
 
     async def close(self) -> None:
@@ -145,8 +218,15 @@ class RedisConnection:
         await self._redis.aclose()
 
 
+_OWNED = b"\0owner:"  # begins a value that has an owner, whose 32 hexadecimal digits follow
+
+
 class RedisCache:
-    """A cache under ``msr:<key>``; every key has a time to live."""
+    """A cache under ``msr:<key>``; every key has a time to live.
+
+    An owner's keys are listed under ``msr:owner:<owner>``, and a value that is not on its owner's list is a
+    miss. So a list that the server evicts takes its values along: none is left that could not be forgotten.
+    """
 
     def __init__(self, connection: RedisConnection) -> None:
         self._connection = connection
@@ -158,27 +238,27 @@ class RedisCache:
         Raises:
             StoreError: the store is down.
         """
-        return await self._connection.ask(self._get(key))
-
-    async def _get(self, key: str) -> bytes | None:
-        return cast("bytes | None", await self._connection.client.get(f"{self._prefix}:{key}"))
+        arguments: list[str | bytes] = [_OWNED, f"{self._prefix}:owner:"]
+        value = await self._connection.run(GET_OWNED, [f"{self._prefix}:{key}"], arguments)
+        return cast("bytes | None", value)
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Returns the values of several keys in their order, in one round trip; see ``get``.
+        """Returns the values of several keys in their order, in one round trip; those without an owner alone.
 
         Raises:
             StoreError: the store is down.
         """
         if not keys:
             return []
-        return await self._connection.ask(self._get_many(keys))
+        found = await self._connection.ask(self._get_many(keys))
+        return [None if value is None or value.startswith(_OWNED) else value for value in found]
 
     async def _get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         found = await self._connection.client.mget([f"{self._prefix}:{key}" for key in keys])
         return cast("list[bytes | None]", found)
 
-    async def set(self, key: str, value: bytes, ttl: float) -> None:
-        """Stores the value for ``ttl`` seconds, replacing an earlier one.
+    async def set(self, key: str, value: bytes, ttl: float, owner: str | None = None) -> None:
+        """Stores the value for ``ttl`` seconds, replacing an earlier one; see ``Cache.set`` for the owner.
 
         Raises:
             StoreError: the store is down.
@@ -186,50 +266,28 @@ class RedisCache:
         """
         if ttl <= 0:
             raise ValueError(f"a time to live is positive, not {ttl}")
-        await self._connection.ask(self._set(key, value, ttl))
+        milliseconds = max(1, int(ttl * 1000))
+        if owner is None:
+            await self._connection.ask(self._set(key, value, milliseconds))
+            return
+        keys = [f"{self._prefix}:{key}", *self._owner_keys(owner)]
+        await self._connection.run(SET_OWNED, keys, [_OWNED + owner.encode() + value, str(milliseconds)])
 
-    async def _set(self, key: str, value: bytes, ttl: float) -> None:
-        await self._connection.client.set(f"{self._prefix}:{key}", value, px=max(1, int(ttl * 1000)))
+    async def _set(self, key: str, value: bytes, milliseconds: int) -> None:
+        await self._connection.client.set(f"{self._prefix}:{key}", value, px=milliseconds)
 
-
-class RedisEvents:
-    """Events in one Redis list per user, kept for ``ttl`` seconds after the last one."""
-
-    def __init__(self, connection: RedisConnection, ttl: float) -> None:
-        self._connection = connection
-        self._ttl = ttl
-        self._prefix = "msr:events"
-
-    async def append(self, item_ids: Mapping[str, Sequence[str]]) -> None:
-        """Adds items to the end of each user's list, in one transaction.
-
-        Raises:
-            StoreError: the store is down; nothing was added.
-        """
-        await self._connection.ask(self._append(item_ids))
-
-    async def _append(self, item_ids: Mapping[str, Sequence[str]]) -> None:
-        async with self._connection.client.pipeline(transaction=True) as pipeline:
-            for user_id, added in item_ids.items():
-                key = f"{self._prefix}:{user_id}"
-                pipeline.rpush(key, *added)
-                pipeline.ltrim(key, -MAX_EVENTS_PER_USER, -1)
-                pipeline.pexpire(key, int(self._ttl * 1000))
-            await pipeline.execute()
-
-    async def get(self, user_id: str) -> list[str]:
-        """Returns the user's items, oldest first; none for an unknown user.
+    async def forget(self, owner: str) -> int:
+        """Removes all values of an owner, and refuses new ones for ``FORGOTTEN_SECONDS``; returns how many.
 
         Raises:
             StoreError: the store is down.
         """
-        return await self._connection.ask(self._get(user_id))
+        milliseconds = str(int(FORGOTTEN_SECONDS * 1000))
+        return int(await self._connection.run(FORGET_OWNER, self._owner_keys(owner), [milliseconds]))
 
-    async def _get(self, user_id: str) -> list[str]:
-        found = await cast(
-            "Awaitable[list[bytes]]", self._connection.client.lrange(f"{self._prefix}:{user_id}", 0, -1)
-        )
-        return [item_id.decode() for item_id in found]
+    def _owner_keys(self, owner: str) -> list[str]:
+        """Returns the keys of an owner's list, and of the mark that the owner was forgotten."""
+        return [f"{self._prefix}:owner:{owner}", f"{self._prefix}:forgotten:{owner}"]
 
 
 class RedisLeases:

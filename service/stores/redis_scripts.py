@@ -64,3 +64,39 @@ for i, key in ipairs(KEYS) do
 end
 return 1
 """
+
+# Reads a value. KEYS: the value. ARGV: what begins a value with an owner, and the prefix of the owners'
+# lists. The reply is nil for a value that is not on its owner's list any more.
+GET_OWNED = """
+local value = redis.call('GET', KEYS[1])
+local mark = #ARGV[1]
+if not value or string.sub(value, 1, mark) ~= ARGV[1] then return value end
+local list = ARGV[2] .. string.sub(value, mark + 1, mark + 32)
+if not redis.call('ZSCORE', list, KEYS[1]) then return false end
+return string.sub(value, mark + 33)
+"""
+
+# Stores a value with an owner. KEYS: the value, the owner's list, the mark of a forgotten owner. ARGV: the
+# value, milliseconds to live. The list has the time at which each key expires, and lives as long as the last
+# of them. It is written first: a server that is out of memory refuses the first write alone.
+SET_OWNED = """
+if redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[2], now + ARGV[2], KEYS[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
+# Forgets an owner. KEYS: the owner's list, the mark of a forgotten owner. ARGV: milliseconds for which the
+# mark stays. It begins with a deletion, which a server that is out of memory does not refuse, nor what
+# follows it.
+FORGET_OWNER = """
+local keys = redis.call('ZRANGE', KEYS[1], 0, -1)
+redis.call('DEL', KEYS[1])
+for _, key in ipairs(keys) do redis.call('DEL', key) end
+redis.call('SET', KEYS[2], '1', 'PX', ARGV[1])
+return #keys
+"""

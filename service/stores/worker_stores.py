@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from service.stores.base import Cache, Events, Leases, Meters, StoreError
-from service.stores.memory import MemoryCache, MemoryEvents, MemoryMeters
+from service.stores.base import Cache, Leases, Meters
+from service.stores.client_rates import Rates
+from service.stores.memory import MemoryCache, MemoryMeters
+
+if TYPE_CHECKING:
+    from service.stores.redis_server.events_takeover import OldEventLists  # loads the client of Redis
 
 
 @dataclass(frozen=True)
@@ -14,19 +20,23 @@ class Stores:
 
     Attributes:
         cache: cache of answers and captions.
-        events: items that users took since the bundle was made.
         meters: meters that all workers share, or those of this process without a common store.
         local_meters: meters of this process with its share of every limit, for when the shared ones fail.
         leases: leases that workers share; None without a common store.
         shared: whether other workers use the same stores.
+        rates: counts of clients that workers share; None without a common store.
+        probe: function that returns what keeps the common store from storing; None without a common store.
+        old_events: events that an earlier version kept in the common store; None without one.
     """
 
     cache: Cache
-    events: Events
     meters: Meters
     local_meters: MemoryMeters
     leases: Leases | None
     shared: bool
+    rates: Rates | None = None
+    probe: Callable[[], Awaitable[str | None]] | None = None
+    old_events: OldEventLists | None = None
 
     @classmethod
     def in_memory(
@@ -34,15 +44,11 @@ class Stores:
     ) -> Stores:
         """Returns the stores of a process without a common store; new ones in memory where none is given."""
         meters = meters or MemoryMeters()
-        return cls(cache, MemoryEvents(), meters, meters, leases=leases, shared=False)
+        return cls(cache, meters, meters, leases=leases, shared=False)
 
-    async def ping(self) -> bool:
-        """Returns whether the stores answer; those in memory always do."""
-        try:
-            await self.cache.get("health")
-        except StoreError:
-            return False
-        return True
+    async def trouble(self) -> str | None:
+        """Returns what keeps the stores from storing, as a clause; None if nothing does."""
+        return None if self.probe is None else await self.probe()
 
 
 def memory_stores(cache_bytes: int, share: float = 1.0) -> Stores:

@@ -1,31 +1,61 @@
-"""Opens a generation: the bundle, and a warmed-up candidate model for each of its backbones."""
+"""Opens a generation: the bundle, a warmed-up candidate model for each of its backbones, and the search."""
 
 from __future__ import annotations
+
+import logging
+from pathlib import Path
 
 from models.contracts import BackboneManifest
 from service.candidates.base import CandidateModel
 from service.candidates.registry import open_backbone, open_counting
 from service.catalogue.bundle import Bundle, open_bundle
+from service.catalogue.item_search import ItemSearch
+from service.data_folder import make_data_folder
 from service.errors import ConfigurationError
 from service.generation import Generation
-from service.metrics import Metrics
 from service.settings import Settings
 
+log = logging.getLogger(__name__)
 
-def open_generation(settings: Settings, metrics: Metrics) -> Generation:
-    """Opens the bundle that the settings name, with its models warmed up.
+
+def open_generation(settings: Settings) -> Generation:
+    """Opens and checks the bundle that the settings name, warms up its models, and builds its search index.
+
+    Blocks for seconds with a large catalogue: while another generation serves, call it in a thread.
 
     Raises:
         BundleError: the bundle does not open.
-        ConfigurationError: the default backbone is not in it.
+        ConfigurationError: the default backbone or the captioner is not in it.
     """
-    bundle = open_bundle(settings.bundle)
+    folder = settings.bundle
+    # A link may be switched to the next version: this one goes on reading images where it began.
+    bundle = open_bundle(folder.resolve() if folder.is_symlink() else folder)
+    backbone = default_backbone(bundle, settings.backbone)
+    check_captioner(bundle, settings.captioner)
     return Generation(
-        bundle, open_models(bundle, settings, metrics), default_backbone(bundle, settings.backbone)
+        bundle,
+        open_models(bundle, settings),
+        backbone,
+        ItemSearch(bundle.catalogue, _search_folder(settings.data)),
     )
 
 
-def open_models(bundle: Bundle, settings: Settings, metrics: Metrics) -> dict[str, CandidateModel]:
+def _search_folder(data: Path) -> Path | None:
+    """Returns the folder of the search index; None, with a line in the log, if it cannot be made."""
+    try:
+        return make_data_folder(data, "search")
+    except ConfigurationError as error:
+        log.warning("the search index is built in memory: %s", error)
+        return None
+
+
+def backbones_of(generation: Generation) -> list[tuple[str, str, str]]:
+    """Returns name, version and family of every backbone of the bundle, for the metrics."""
+    backbones = generation.bundle.backbones.items()
+    return [(name, each.manifest.version, each.manifest.family) for name, each in backbones]
+
+
+def open_models(bundle: Bundle, settings: Settings) -> dict[str, CandidateModel]:
     """Opens and warms up a candidate model for every backbone, and for the families that need no training."""
     models: dict[str, CandidateModel] = {}
     for name, backbone in bundle.backbones.items():
@@ -34,8 +64,6 @@ def open_models(bundle: Bundle, settings: Settings, metrics: Metrics) -> dict[st
         for length in {1, max(1, backbone.manifest.length)}:
             model.top(None, [0] * length, 1, [])
         models[name] = model
-    manifests = {name: backbone.manifest for name, backbone in bundle.backbones.items()}
-    metrics.set_bundle_info((name, one.version, one.family) for name, one in manifests.items())
     for name, model in open_counting(bundle.catalogue).items():
         models.setdefault(name, model)  # a bundle's own backbone of that name wins
     return models
@@ -63,6 +91,20 @@ def default_backbone(bundle: Bundle, wanted: str) -> str:
             "the bundle has only enhanced backbones: export a raw one or set MSR_BACKBONE"
         )
     return max(raw, key=lambda name: _validation_ndcg(bundle.backbones[name].manifest))
+
+
+def check_captioner(bundle: Bundle, wanted: str) -> None:
+    """Checks that the bundle has captions of the captioner that the settings name, if they name one.
+
+    Raises:
+        ConfigurationError: it has none of it.
+    """
+    captioners = bundle.catalogue.captions
+    if wanted and wanted not in captioners:
+        raise ConfigurationError(
+            f"MSR_CAPTIONER is {wanted!r}; this bundle has captions of "
+            f"{', '.join(captioners) or 'no captioner'}"
+        )
 
 
 def _validation_ndcg(manifest: BackboneManifest) -> float:

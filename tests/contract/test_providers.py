@@ -34,7 +34,7 @@ from service.lvlm.providers.lazy_provider import LazyProvider
 from service.lvlm.providers.openai.chat import OpenAIChat
 from service.lvlm.providers.wire.dialect import Dialect
 
-KEY = "sk-secret"
+KEY = "sk-s3cr3t"
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 )

@@ -1,4 +1,4 @@
-"""The contract of caches and of events stores; Redis is a real one on a real socket."""
+"""The contract of caches; Redis is a real one on a real socket."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,26 +8,25 @@ from controlled_provider import eventually
 from moved_clock import MovedClock
 from redis_process import RedisServer
 
-from service.stores.base import Cache, Events, StoreError
-from service.stores.memory import MAX_EVENTS_PER_USER, MemoryCache, MemoryEvents
-from service.stores.redis import RedisCache, RedisConnection, RedisEvents
+from service.stores.base import FORGOTTEN_SECONDS, Cache, StoreError, owner_of
+from service.stores.memory import MemoryCache
+from service.stores.redis import RedisCache, RedisConnection
 
-Stores = tuple[Cache, Events]
+USER, OTHER = owner_of("a user"), owner_of("another user")
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
+async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
     if request.param == "memory":
-        yield MemoryCache(max_bytes=1_000_000), MemoryEvents()
+        yield MemoryCache(max_bytes=1_000_000)
         return
     server: RedisServer = request.getfixturevalue("redis_server")
     connection = RedisConnection(server.url, timeout=5)
-    yield RedisCache(connection), RedisEvents(connection, ttl=60)
+    yield RedisCache(connection)
     await connection.close()
 
 
-async def test_a_cache_gives_back_what_it_was_given(stores: Stores) -> None:
-    cache, _ = stores
+async def test_a_cache_gives_back_what_it_was_given(cache: Cache) -> None:
     assert await cache.get("a") is None
     await cache.set("a", b"\x00\xff", ttl=60)
     await cache.set("b", b"", ttl=60)
@@ -37,48 +36,88 @@ async def test_a_cache_gives_back_what_it_was_given(stores: Stores) -> None:
 
 
 @pytest.mark.clock
-async def test_a_cached_value_expires(stores: Stores) -> None:
-    cache, _ = stores
+async def test_a_cached_value_expires(cache: Cache) -> None:
     await cache.set("a", b"1", ttl=0.05)
     await asyncio.sleep(0.1)
     assert await cache.get("a") is None
 
 
-async def test_a_later_value_replaces_an_earlier_one(stores: Stores) -> None:
-    cache, _ = stores
+async def test_a_later_value_replaces_an_earlier_one(cache: Cache) -> None:
     await cache.set("a", b"1", ttl=60)
     await cache.set("a", b"2", ttl=60)
     assert await cache.get("a") == b"2"
 
 
 @pytest.mark.parametrize("ttl", [0, -1])
-async def test_a_key_without_a_time_to_live_is_refused(stores: Stores, ttl: float) -> None:
+async def test_a_key_without_a_time_to_live_is_refused(cache: Cache, ttl: float) -> None:
     with pytest.raises(ValueError, match="time to live"):
-        await stores[0].set("a", b"1", ttl=ttl)
+        await cache.set("a", b"1", ttl=ttl)
 
 
-async def test_a_burst_of_operations_waits_its_turn(stores: Stores) -> None:
-    cache, _ = stores
+async def test_a_burst_of_operations_waits_its_turn(cache: Cache) -> None:
     await cache.set("a", b"1", ttl=60)
     assert await asyncio.gather(*(cache.get("a") for _ in range(300))) == [b"1"] * 300
 
 
-async def test_events_come_back_oldest_first_user_by_user(stores: Stores) -> None:
-    _, events = stores
-    assert await events.get("u") == []
-    await events.append({"u": ["a", "b"], "ünïcode\n": ["x"]})
-    await events.append({"u": ["a"]})
-    assert await events.get("u") == ["a", "b", "a"]
-    assert await events.get("ünïcode\n") == ["x"]
+async def test_a_forgotten_user_takes_his_values_along_and_no_others(cache: Cache) -> None:
+    for key, owner in (("a", USER), ("b", USER), ("c", OTHER), ("d", None)):
+        await cache.set(key, key.encode(), ttl=60, owner=owner)
+    assert [await cache.get(key) for key in "abcd"] == [b"a", b"b", b"c", b"d"]
+    assert await cache.forget(USER) == 2
+    assert [await cache.get(key) for key in "abcd"] == [None, None, b"c", b"d"]
+    assert await cache.forget(USER) == 0
 
 
-async def test_only_the_newest_events_of_a_user_are_kept(stores: Stores) -> None:
-    _, events = stores
-    for start in range(0, MAX_EVENTS_PER_USER + 500, 500):
-        await events.append({"u": [str(number) for number in range(start, start + 500)]})
-    kept = await events.get("u")
-    assert len(kept) == MAX_EVENTS_PER_USER
-    assert kept[-1] == str(MAX_EVENTS_PER_USER + 499)
+async def test_a_call_under_way_brings_nothing_of_a_forgotten_user_back(cache: Cache) -> None:
+    await cache.forget(USER)
+    await cache.set("a", b"1", ttl=60, owner=USER)
+    await cache.set("b", b"1", ttl=60, owner=OTHER)
+    assert [await cache.get("a"), await cache.get("b")] == [None, b"1"]
+
+
+async def test_a_value_that_another_user_replaced_is_his(cache: Cache) -> None:
+    await cache.set("a", b"1", ttl=60, owner=USER)
+    await cache.set("a", b"2", ttl=60, owner=OTHER)
+    assert await cache.get("a") == b"2"
+    await cache.forget(OTHER)
+    assert await cache.get("a") is None
+
+
+async def test_a_user_who_was_forgotten_long_ago_is_cached_again(clock: MovedClock) -> None:
+    cache = MemoryCache(max_bytes=1_000)
+    await cache.forget(USER)
+    clock.move(FORGOTTEN_SECONDS + 1)
+    await cache.set("a", b"1", ttl=60, owner=USER)
+    assert await cache.get("a") == b"1"
+
+
+async def test_a_memory_cache_keeps_no_owner_without_values() -> None:
+    cache = MemoryCache(max_bytes=10)
+    for number in range(50):
+        await cache.set(str(number), b"12345", ttl=60, owner=owner_of(str(number)))
+    assert len(cache._owned) == 2
+
+
+async def test_a_value_whose_owners_list_redis_evicted_is_a_miss(redis_server: RedisServer) -> None:
+    connection = RedisConnection(redis_server.url, timeout=5)
+    cache = RedisCache(connection)
+    await cache.set("a", b"1", ttl=60, owner=USER)
+    await connection.client.delete(f"msr:owner:{USER}")
+    assert await cache.get("a") is None
+    await connection.close()
+
+
+async def test_an_owners_list_in_redis_drops_keys_that_have_expired(redis_server: RedisServer) -> None:
+    connection = RedisConnection(redis_server.url, timeout=5)
+    cache = RedisCache(connection)
+    await cache.set("a", b"1", ttl=0.001, owner=USER)
+
+    async def expired() -> bool:
+        await cache.set("b", b"1", ttl=60, owner=USER)
+        return bool(await connection.client.zrange(f"msr:owner:{USER}", 0, -1) == [b"msr:b"])
+
+    await eventually(expired)
+    await connection.close()
 
 
 async def test_a_memory_cache_forgets_the_least_recently_used_when_full() -> None:
@@ -100,10 +139,10 @@ async def test_a_value_larger_than_the_memory_cache_is_not_kept() -> None:
 @pytest.mark.clock
 async def test_a_dead_redis_is_a_store_error_and_a_new_one_is_found_again(redis_server: RedisServer) -> None:
     connection = RedisConnection(redis_server.url, timeout=5)
-    cache, events = RedisCache(connection), RedisEvents(connection, ttl=60)
+    cache = RedisCache(connection)
     await cache.set("a", b"1", ttl=60)
     redis_server.stop()
-    for operation in (cache.get("a"), cache.set("a", b"2", 60), events.append({"u": ["a"]}), events.get("u")):
+    for operation in (cache.get("a"), cache.set("a", b"2", 60), cache.forget(USER)):
         with pytest.raises(StoreError):
             await operation
     redis_server.start()
@@ -138,19 +177,21 @@ async def test_a_redis_that_never_answers_costs_one_timeout_and_not_one_per_call
 
 
 async def test_a_redis_password_is_never_in_an_error() -> None:
-    connection = RedisConnection("redis://:hunter2secret@127.0.0.1:1/0", timeout=0.2)
+    connection = RedisConnection("redis://:hunter2s3cr3t@127.0.0.1:1/0", timeout=0.2)
     with pytest.raises(StoreError) as caught:
         await RedisCache(connection).get("a")
-    assert "hunter2secret" not in f"{caught.value!r} {caught.value.__cause__!r}"
+    assert "hunter2s3cr3t" not in f"{caught.value!r} {caught.value.__cause__!r}"
     await connection.close()
 
 
 async def test_every_key_in_redis_has_a_time_to_live(redis_server: RedisServer) -> None:
     connection = RedisConnection(redis_server.url, timeout=5)
-    await RedisCache(connection).set("a", b"1", ttl=60)
-    await RedisEvents(connection, ttl=60).append({"u": ["a"]})
+    cache = RedisCache(connection)
+    await cache.set("a", b"1", ttl=60)
+    await cache.set("b", b"1", ttl=60, owner=USER)
+    await cache.forget(OTHER)
     keys = await connection.client.keys("*")
-    assert len(keys) == 2
+    assert len(keys) == 4
     for key in keys:
-        assert 0 < await connection.client.ttl(key) <= 60
+        assert 0 < await connection.client.ttl(key) <= FORGOTTEN_SECONDS
     await connection.close()

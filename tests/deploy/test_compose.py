@@ -22,16 +22,69 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ("service", "simulator", "redis", "prometheus")
 
 
-def test_the_stack_is_the_service_with_redis_simulator_and_prometheus_and_grafana_by_profile() -> None:
-    assert set(SERVICES) == {*OURS, "grafana"}
-    assert SERVICES["grafana"]["profiles"] == ["grafana"]
+def test_the_stack_is_the_service_with_redis_simulator_and_prometheus_and_more_by_profile() -> None:
+    assert set(SERVICES) == {*OURS, "grafana", "events-redis"}
+    for name in ("grafana", "events-redis"):
+        assert SERVICES[name]["profiles"] == [name]
     assert not any("profiles" in SERVICES[name] for name in OURS)
 
 
-def test_every_variable_given_to_the_service_is_one_that_it_reads() -> None:
-    known = {f"MSR_{name.upper()}" for name in Settings.model_fields}
-    known |= {f"{vendor}_{what}" for vendor in ("OPENAI", "ANTHROPIC") for what in ("API_KEY", "BASE_URL")}
-    assert SERVICES["service"]["environment"].keys() <= known
+def container_s_own() -> dict[str, str]:
+    """The variables that the container sets for itself, over those of .env and of the shell."""
+    env, *rest = SERVICES["service"]["command"]
+    assert (env, rest[-3:]) == ("env", ["python", "-m", "service"])
+    return dict(variable.split("=", 1) for variable in rest[:-3])
+
+
+def test_every_setting_of_env_and_shell_reaches_the_service_and_nothing_else() -> None:
+    keys = {"OPENAI_API_KEY", "ANTHROPIC_API_KEY"}
+    settings = {f"MSR_{name.upper()}" for name in Settings.model_fields}
+    settings = {name.removeprefix("MSR_") if name[4:] in keys else name for name in settings}
+    settings |= {"OPENAI_BASE_URL", "ANTHROPIC_BASE_URL"}
+    given = SERVICES["service"]["environment"]
+    assert given.keys() == settings - container_s_own().keys()
+    for name, value in given.items():
+        assert re.fullmatch(rf"\$\{{{name}:-[^}}]*\}}", value), name
+    # What is set under another name, such as a key that MSR_COMPATIBLE names, comes with the file.
+    assert SERVICES["service"]["env_file"] == [{"path": ".env", "required": False}]
+
+
+def test_addresses_and_folders_inside_are_the_container_s_own() -> None:
+    assert container_s_own() == {
+        "MSR_HOST": "0.0.0.0",
+        "MSR_PORT": "8000",
+        "MSR_BUNDLE": "",
+        "MSR_DATA": "/data",
+    }
+
+
+def test_events_are_in_a_volume_that_belongs_to_the_service_alone() -> None:
+    assert "${MSR_DATA:-events}:/data" in SERVICES["service"]["volumes"]
+    assert {"events", "events-redis"} <= COMPOSE["volumes"].keys()
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert "MSR_DATA=/data" in dockerfile
+    assert "install --directory --mode 0700 --owner msr --group msr /data" in dockerfile
+
+
+def test_the_service_is_reached_from_this_machine_alone_unless_told_otherwise() -> None:
+    assert SERVICES["service"]["ports"] == ["${MSR_LISTEN:-127.0.0.1}:${MSR_PORT:-8000}:8000"]
+    allowed = SERVICES["service"]["environment"]["MSR_ALLOWED_HOSTS"]
+    assert (
+        allowed == "${MSR_ALLOWED_HOSTS:-localhost,127.0.0.1,service}"
+    )  # `service` is how Prometheus calls it
+    assert "ports" not in SERVICES["redis"] | SERVICES["events-redis"]
+
+
+def test_the_grace_period_is_longer_than_the_service_takes_to_stop() -> None:
+    stop_s = Settings.model_fields["stop_s"].default
+    assert SERVICES["service"]["stop_grace_period"] == f"1m${{MSR_STOP_S:-{stop_s}}}s"
+
+
+def test_the_redis_of_events_drops_nothing() -> None:
+    command = SERVICES["events-redis"]["command"]
+    options = dict(zip(command[::2], command[1::2], strict=True))
+    assert (options["--appendonly"], options["--maxmemory-policy"]) == ("yes", "noeviction")
+    assert SERVICES["events-redis"]["volumes"] == ["events-redis:/data"]
 
 
 def test_a_key_of_the_shell_is_given_with_the_address_that_it_is_meant_for() -> None:
@@ -100,7 +153,7 @@ def test_prometheus_scrapes_the_port_that_the_service_listens_on() -> None:
     config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
     (target,) = config["scrape_configs"][0]["static_configs"][0]["targets"]
     host, _, port = target.partition(":")
-    assert SERVICES[host]["ports"] == [f"${{MSR_PORT:-8000}}:{port}"]
+    assert SERVICES[host]["ports"][0].endswith(f":{port}")
     assert f"MSR_PORT={port}" in (ROOT / "Dockerfile").read_text()
     assert config["rule_files"] == [path.name for path in (ROOT / "deploy/prometheus").glob("alerts*")]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +40,24 @@ PIXELS = {"red": (200, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 200), "
 
 
 def write_bundle(
-    folder: Path, items: int = 48, users: int = 12, enhanced: bool = True, prefix: str = "I"
+    folder: Path,
+    items: int = 48,
+    users: int = 12,
+    enhanced: bool = True,
+    prefix: str = "I",
+    ids: Sequence[str] = (),
 ) -> Path:
     """Writes a bundle whose encoder is the mean of the history's item vectors, and returns its folder.
 
     Item i has colour ``i % 4`` and kind ``i // 4 % 4``; its vector is the one-hot pair of both plus a tiny
     term that falls with i. So a history of red mugs scores red mugs first, in row order. Item ids begin with
-    ``prefix``.
+    ``prefix``, but for the first items, which have ``ids``.
     """
     catalogue = folder / CATALOGUE
     (catalogue / IMAGES).mkdir(parents=True)
     (catalogue / CAPTIONS).mkdir()
     made = [_item(catalogue, row, prefix) for row in range(items)]
+    made[: len(ids)] = [replace(item, item_id=item_id) for item, item_id in zip(made, ids, strict=False)]
     with (catalogue / ITEMS).open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(item.to_json()) + "\n" for item in made)
     histories = [[(user * 5 + step * 4) % items for step in range(3 + user % 3)] for user in range(users)]

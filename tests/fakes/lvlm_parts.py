@@ -214,7 +214,10 @@ class BrokenCache:
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         raise StoreError("down")
 
-    async def set(self, key: str, value: bytes, ttl: float) -> None:
+    async def set(self, key: str, value: bytes, ttl: float, owner: str | None = None) -> None:
+        raise StoreError("down")
+
+    async def forget(self, owner: str) -> int:
         raise StoreError("down")
 
 

@@ -24,13 +24,17 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """A real Redis that can be stopped and started again on the same port."""
+    """A real Redis that can be stopped and started again on the same port.
 
-    def __init__(self, binary: str, folder: Path) -> None:
+    Without further arguments of ``redis-server`` it keeps nothing over a stop.
+    """
+
+    def __init__(self, binary: str, folder: Path, *arguments: str) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._binary = binary
         self._folder = folder
+        self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -48,6 +52,7 @@ class RedisServer:
                 "no",
                 "--dir",
                 str(self._folder),
+                *self._arguments,
             ],
             stdout=subprocess.DEVNULL,
         )

@@ -183,11 +183,11 @@ class OpenAIScript:
 
     def error_event(self) -> bytes:
         """An overload inside a stream that began with 200."""
-        return _event({"error": {"message": "busy, key sk-secret", "type": "overloaded_error", "code": None}})
+        return _event({"error": {"message": "busy, key sk-s3cr3t", "type": "overloaded_error", "code": None}})
 
     def error(self, status: int, kind: str, **headers: str) -> Reply:
         """A refusal."""
-        error = {"message": "no: key sk-secret, prompt Blue mug", "type": kind, "code": None, "param": None}
+        error = {"message": "no: key sk-s3cr3t, prompt Blue mug", "type": kind, "code": None, "param": None}
         return _json_reply(status, {"error": error}, **headers)
 
     usage: ClassVar[dict[str, Any]] = {
@@ -256,12 +256,12 @@ class AnthropicScript:
 
     def error_event(self) -> bytes:
         """An overload inside a stream that began with 200."""
-        error = {"type": "overloaded_error", "message": "overloaded, key sk-secret"}
+        error = {"type": "overloaded_error", "message": "overloaded, key sk-s3cr3t"}
         return self._event({"type": "error", "error": error})
 
     def error(self, status: int, kind: str, **headers: str) -> Reply:
         """A refusal."""
-        error = {"type": kind, "message": "no: key sk-secret, prompt Blue mug"}
+        error = {"type": kind, "message": "no: key sk-s3cr3t, prompt Blue mug"}
         return _json_reply(status, {"type": "error", "error": error, "request_id": "r1"}, **headers)
 
     def _event(self, data: dict[str, Any]) -> bytes:

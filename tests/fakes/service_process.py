@@ -48,6 +48,11 @@ class RunningService:
             found += [int(pid) for pid in of_thread if word in Path(f"/proc/{pid}/cmdline").read_text()]
         return found
 
+    @property
+    def workers(self) -> list[int]:
+        """The ids of its worker processes, where it has several."""
+        return self.children("service.processes.child")
+
     @contextmanager
     def silent_simulator(self) -> Iterator[None]:
         """Suspends the simulator that the service has started, until the block ends."""
@@ -74,15 +79,17 @@ def start_service(
     variables = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("MSR_", "OPENAI_", "ANTHROPIC_")) and name != "PROMETHEUS_MULTIPROC_DIR"
+        if not name.startswith(("MSR_", "OPENAI_", "ANTHROPIC_"))
     }
     variables |= {"MSR_PORT": str(port), "MSR_BUNDLE": str(bundle), "MSR_SIMULATOR_PROFILE": "instant"}
+    variables |= {"MSR_DRAIN_S": "0"}  # no proxy watches it
     variables |= {
         f"MSR_{name.upper()}": value for name, value in settings.items() if not name.endswith("_API_KEY")
     }
     variables |= {name: value for name, value in settings.items() if name.endswith("_API_KEY")}
     variables |= environment or {}
-    with tempfile.NamedTemporaryFile(suffix=".log") as output:
+    with tempfile.NamedTemporaryFile(suffix=".log") as output, tempfile.TemporaryDirectory() as data:
+        variables.setdefault("MSR_DATA", data)
         process = subprocess.Popen(
             [sys.executable, "-m", "service"], env=variables, cwd=ROOT, stdout=output, stderr=output
         )
@@ -97,6 +104,7 @@ def start_service(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            sys.stdout.write(service.log)  # a part of the test's own output, for who reads a failure
 
 
 def _wait(service: RunningService) -> None:

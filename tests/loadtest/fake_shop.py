@@ -42,7 +42,7 @@ class FakeShop:
         if path == "/events":
             for event in body["events"]:
                 self.taken[event["user_id"]].append(event["item_id"])
-            return 200, {"accepted": len(body["events"])}
+            return 200, {"stored": len(body["events"]), "repeated": 0, "dropped": 0}
         if path.endswith("/history"):
             return 200, {"items": [{"item_id": ITEMS[int(unquote(path.split("/")[2]))]}]}
         return self.recommend(query["strategy"], body)

@@ -19,7 +19,7 @@ async def test_work_runs_off_the_event_loop_and_brings_back_its_result() -> None
     executor = BoundedExecutor(threads=1, queue=1)
     assert await executor.run(lambda left, right: (left + right, threading.current_thread().name), 1, 2) == (
         3,
-        "candidates_0",
+        "recommendations_0",
     )
     executor.close()
 

@@ -5,6 +5,7 @@ Starlette has a limit of its own; it answers in plain text, and our errors are p
 
 from __future__ import annotations
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.problems import problem
@@ -30,7 +31,8 @@ class BodyLimit:
         chunked = False
         for name, value in scope["headers"]:
             if name == b"content-length":
-                length = int(value)  # the server has checked that it is a number
+                # The server has checked that these are digits, of which int() takes 4,300 at most.
+                length = int(value.lstrip(b"0")[:20] or b"0")
             elif name == b"transfer-encoding":
                 chunked = True
         # Without either header there is no body (RFC 9112, 6.3).
@@ -47,17 +49,21 @@ class BodyLimit:
             "Body too large",
             f"the body may have {self._max_bytes} bytes",
             scope["state"]["request_id"],
-            headers={"Connection": "close"},  # the rest of the body is not read
+            headers={"Connection": "close"},  # the protocol drops the rest of the body
         )
         await answer(scope, receive, send)
 
     async def _read(self, receive: Receive) -> bytes | None:
-        """Reads a chunked body whole; returns None once it is over the limit."""
+        """Reads a chunked body whole; returns None once it is over the limit.
+
+        Raises:
+            ClientDisconnect: the client left, or was refused, before the end of the body.
+        """
         body = bytearray()
         while True:
             message = await receive()
-            if message["type"] != "http.request":  # the client has left
-                return bytes(body)
+            if message["type"] != "http.request":
+                raise ClientDisconnect
             body += message.get("body", b"")
             if len(body) > self._max_bytes:
                 return None

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from fastapi.routing import iter_route_contexts
 from starlette.requests import ClientDisconnect
@@ -37,12 +37,18 @@ class Observation:
     It sets ``request_id`` in ``scope["state"]``. A route may set ``labels`` there, for the histogram, and
     ``left`` if the client did not read the answer to its end. Pure ASGI, because Starlette's
     ``BaseHTTPMiddleware`` starts a task per request.
+
+    Args:
+        app: application that is observed.
+        metrics: metrics of this worker.
+        headers: headers of every response, besides the id.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self._app = app
         self._metrics = metrics
         self._templates: list[tuple[re.Pattern[str], str]] | None = None  # read at the first need
+        self._headers = tuple(headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on and observes its response; other connections are only passed on."""
@@ -60,7 +66,11 @@ class Observation:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (REQUEST_ID, request_id.encode())]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    *self._headers,
+                    (REQUEST_ID, request_id.encode()),
+                ]
             await send(message)
 
         is_recommend = scope["method"] == "POST" and _path(scope) == RECOMMEND_PATH

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -23,13 +25,21 @@ async def live() -> HealthAnswer:
 async def ready(services: ServicesOf, generation: GenerationOf) -> HealthAnswer:
     """The bundle is loaded, models are warmed up and the SDKs in use are imported.
 
-    The routes are served only after the lifespan has done all that, so being asked means being ready; a
-    Redis that is down is named and does not make the service unready.
+    The routes are served only after the lifespan has done all that, so being asked means being ready, until
+    the process is about to stop. A simulator or a store that is down is named, and so is a store that cannot
+    write, and the service stays ready: recommendations go on without it, and `POST /events` says 503.
     """
+    if services.process.draining:
+        raise UnavailableError("draining: the service is about to stop and answers what still comes")
     catalogue = generation.catalogue
+    redis, events = await asyncio.gather(services.stores.trouble(), services.events.trouble())
+    troubles = {"redis": redis, "events": events}
     return HealthAnswer(
         status="ready",
-        degraded=[] if await services.stores.ping() else ["redis"],
+        degraded=[
+            *(f"{store}: {trouble}" for store, trouble in troubles.items() if trouble),
+            *sorted(services.process.degraded),
+        ],
         version=__version__,
         bundle={
             "dataset": catalogue.manifest.dataset,

@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from service.http.answer import answer, labels
+from service.http.client_limits import client_of
 from service.http.event_stream import MEDIA_TYPE, EventStream
 from service.http.routers.dependencies import services_of
 from service.http.routers.request_parsing import openapi_operation, read_body, read_query
@@ -29,7 +30,10 @@ router = APIRouter(tags=["recommend"])
             "candidates, item …, explanation, answer (or error, with problem details)",
         },
         422: {"model": Problem, "description": "Says what is wrong and names it"},
-        429: {"model": Problem, "description": "Too many requests are waiting; see Retry-After"},
+        429: {
+            "model": Problem,
+            "description": "Too many requests are waiting, or came from this client; see Retry-After",
+        },
     },
 )
 async def recommend(request: Request) -> Response:
@@ -42,12 +46,15 @@ async def recommend(request: Request) -> Response:
     query = read_query(request, RecommendQuery)
     state["labels"] = {"strategy": query.strategy}  # of a request that is refused from here on
     recommendation_request = to_recommendation_request(await read_body(request, RecommendBody), query)
+    limit = services.client_limits.lvlm_calls
+    if limit is not None and recommendation_request.strategy.asks_lvlm:
+        await limit.take(client_of(request.scope))
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return await _streamed(request, recommendation_request)
     generation = services.generation.get()
     recommendation = await services.recommender.recommend(recommendation_request, generation)
     state["labels"] = labels(recommendation)
-    content = answer(recommendation, state["request_id"])
+    content = answer(recommendation, state["request_id"], services.links)
     return Response(orjson.dumps(content), media_type="application/json")
 
 
@@ -81,7 +88,7 @@ async def _streamed(request: Request, recommendation_request: RecommendationRequ
         state["labels"] = labels(recommendation)
 
     generation = services.generation.get()
-    stream = EventStream(state["request_id"], count_rescue)
+    stream = EventStream(state["request_id"], services.links, count_rescue)
 
     async def recommending() -> Recommendation:
         recommendation = await services.recommender.recommend(recommendation_request, generation, stream)

@@ -114,8 +114,8 @@ class Pictures:
         path = catalogue.image_path(row)
         if path is None:
             return None
-        # In a bundle without digests the path serves as key: it does not change while the service runs.
-        digest = catalogue.items[row].image_sha256 or str(path)
+        # In a bundle without digests the path serves as key, for as long as this version of it is served.
+        digest = catalogue.items[row].image_sha256 or f"{catalogue.version}:{path}"
         try:
             return self._thumbnails.get(path, digest, side)
         except UnreadableImageError as error:

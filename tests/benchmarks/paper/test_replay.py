@@ -193,10 +193,10 @@ def test_a_service_that_is_not_ready_is_said_so(
 def test_the_key_of_a_guarded_service_is_sent(
     service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MSR_API_KEY", "secret")
+    monkeypatch.setenv("MSR_API_KEY", "s3cr3t")
     replay(service, tmp_path / "r.jsonl")
-    assert all(request["headers"]["x-api-key"] == "secret" for request in service.requests)
-    assert "secret" not in (tmp_path / "r.jsonl").read_text()
+    assert all(request["headers"]["x-api-key"] == "s3cr3t" for request in service.requests)
+    assert "s3cr3t" not in (tmp_path / "r.jsonl").read_text()
 
 
 def test_every_line_is_json_on_its_own(service: FakeService, tmp_path: Path) -> None:

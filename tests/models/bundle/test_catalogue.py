@@ -161,7 +161,11 @@ def test_a_bundle_without_catalogue_says_how_to_write_one(tmp_path: Path) -> Non
         ({"users": ("u1", "u1", "u3")}, "'u1' is used twice"),
         ({"items": (Item("A"), Item("A"), Item("C"), Item("D"))}, "'A' is used twice"),
         ({"users": ("u1", "u2")}, "2 users and 3 histories"),
-        ({"users": ("u1", "", "u3")}, "empty user id"),
+        ({"users": ("u1", "", "u3")}, "the user id '' is empty, so the service could not name it"),
+        (
+            {"items": (Item("A"), Item(".."), Item("C"), Item("D"))},
+            r"the item id '\.\.' is a step between folders",
+        ),
         ({"histories": (rows(0), rows(4), rows())}, "outside 0–3"),
         ({"histories": (rows(0), rows(-1), rows())}, "outside 0–3"),
         ({"items": (), "histories": (rows(), rows(), rows()), "captions": {}}, "no item"),

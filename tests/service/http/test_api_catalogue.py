@@ -39,6 +39,37 @@ def test_a_search_finds_names_that_hold_all_words(client: httpx.Client) -> None:
     assert titles == ["Red mug number 0", "Red mug number 16", "Red mug number 32"]
 
 
+def test_a_search_finds_parts_of_words_from_three_letters_on_and_beginnings_of_words_below(
+    client: httpx.Client,
+) -> None:
+    def found(q: str) -> list[str]:
+        return [
+            item["item_id"] for item in client.get("/items", params={"q": q, "limit": 100}).json()["items"]
+        ]
+
+    assert found("LAM red") == found("amp r") == ["I004", "I020", "I036"]
+    assert found("am r") == []
+    assert found("mug mug & MUG") == found("mug")
+
+
+def test_pages_of_a_search_hold_every_match_once_in_catalogue_order(client: httpx.Client) -> None:
+    found: list[str] = []
+    query: dict[str, str | int] = {"q": "mug", "limit": 5}
+    while True:
+        page = client.get("/items", params=query).json()
+        found += [item["item_id"] for item in page["items"]]
+        if page["next"] is None:
+            break
+        query["after"] = page["next"]
+    assert found == [f"I{row:03d}" for row in range(48) if row // 4 % 4 == 0]
+
+
+def test_a_search_for_too_many_words_is_refused_with_the_number_allowed(client: httpx.Client) -> None:
+    response = client.get("/items", params={"q": " ".join(f"w{number}" for number in range(17))})
+    assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
+    assert response.json()["detail"].startswith("q has 17 different words and at most 16")
+
+
 def test_a_search_without_a_match_is_an_empty_page(client: httpx.Client) -> None:
     assert client.get("/items", params={"q": "☃ 'or 1=1"}).json() == {"items": [], "next": None}
 
@@ -51,6 +82,26 @@ def test_one_item_comes_with_its_captions_and_image(client: httpx.Client) -> Non
     image = client.get(item["image_url"])
     assert image.headers["content-type"] == "image/png"
     assert image.content.startswith(b"\x89PNG")
+    assert image.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    assert image.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/items", "/items/", "/items/I000", "/items/I000/image", "/assets/page.js"]
+)
+def test_head_is_answered_as_get_without_the_body(path: str, client: httpx.Client) -> None:
+    head, get = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    same = ("content-length", "content-type", "content-security-policy")
+    assert [head.headers.get(name) for name in same] == [get.headers.get(name) for name in same]
+
+
+@pytest.mark.parametrize("asked", ["bytes=0-3", "bytes=99999999-", "bytes=x", "items=1"])
+def test_a_range_of_a_picture_is_the_whole_picture(asked: str, client: httpx.Client) -> None:
+    whole = client.get("/items/I000/image")
+    part = client.get("/items/I000/image", headers={"range": asked})
+    assert (part.status_code, part.content) == (200, whole.content)
+    assert part.headers["accept-ranges"] == "none"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +136,11 @@ def test_pages_of_users_hold_every_user_once(client: httpx.Client) -> None:
 
 def test_the_next_recommendation_sees_an_event(client: httpx.Client) -> None:
     event = {"user_id": "new", "item_id": "I000", "timestamp": 5}
-    assert client.post("/events", json={"events": [event]}).json() == {"accepted": 1}
+    assert client.post("/events", json={"events": [event]}).json() == {
+        "stored": 1,
+        "repeated": 0,
+        "dropped": 0,
+    }
     answer = client.post("/recommend", json={"user_id": "new", "k": 2}).json()
     assert answer["outcome"] == "ok"
     assert [item["item_id"] for item in answer["items"]] == ["I016", "I032"]
@@ -152,13 +207,13 @@ def test_every_recommendation_leaves_one_json_line_without_user_or_item(
 
 
 def test_a_key_is_asked_for_where_one_is_set(bundle_folder: Path) -> None:
-    with start_service(bundle_folder, api_key="open sesame") as service:
+    with start_service(bundle_folder, api_key="open s3cr3t") as service:
         for headers, status in (
             ({}, 401),
             ({"authorization": "Bearer wrong"}, 401),
             ({"x-api-key": ""}, 401),
-            ({"authorization": "Bearer open sesame"}, 200),
-            ({"x-api-key": "open sesame"}, 200),
+            ({"authorization": "Bearer open s3cr3t"}, 200),
+            ({"x-api-key": "open s3cr3t"}, 200),
         ):
             response = httpx.post(f"{service.url}/recommend", json={"user_id": "u1"}, headers=headers)
             assert response.status_code == status
@@ -167,4 +222,4 @@ def test_a_key_is_asked_for_where_one_is_set(bundle_folder: Path) -> None:
         for path in ("/", "/metrics", "/health/live", "/health/ready"):
             assert httpx.get(service.url + path).status_code == 200
         assert httpx.get(f"{service.url}/users").status_code == 401
-        assert "open sesame" not in service.log
+        assert "open s3cr3t" not in service.log

@@ -47,6 +47,7 @@ OPERATIONS = [
     ("/items/{item_id}/image", "GET"),
     ("/users", "GET"),
     ("/users/{user_id}/history", "GET"),
+    ("/users/{user_id}", "DELETE"),
     ("/health/live", "GET"),
     ("/health/ready", "GET"),
     ("/metrics", "GET"),

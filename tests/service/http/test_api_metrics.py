@@ -79,7 +79,7 @@ def test_a_worker_that_died_leaves_no_request_in_flight(
     with start_service(
         bundle_folder, workers="2", redis_url=redis_server.url, redis_timeout_ms="5000"
     ) as service:
-        before = service.children("spawn_main")
+        before = service.workers
         assert len(before) == 2
         with service.silent_simulator(), ThreadPoolExecutor(8) as pool:
             futures = [

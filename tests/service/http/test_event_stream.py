@@ -15,6 +15,7 @@ from moved_clock import MovedClock
 from served import service_served, simulator_served
 
 from service.http.event_stream import EventStream
+from service.http.links import Links
 from service.http.schemas import RecommendAnswer
 from service.recommender import Recommendation
 from service.simulator.latency_profiles import Fast
@@ -149,7 +150,7 @@ async def test_a_client_that_leaves_is_counted_as_gone_and_its_call_ends(
 
 @pytest.mark.usefixtures("clock")
 async def test_a_quiet_stream_says_that_it_is_still_there() -> None:
-    stream = EventStream("r")
+    stream = EventStream("r", Links())
     stream._send_json("candidates", {})
 
     async def recommending() -> Recommendation:

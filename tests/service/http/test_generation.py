@@ -19,7 +19,6 @@ from served import served, simulator_served
 from service.catalogue.bundle import Catalogue
 from service.generation import CurrentGeneration, Generation
 from service.lvlm.contracts import StageRequest, StageResult
-from service.metrics import Metrics
 from service.settings import Settings
 from service.wiring.application import create_app
 from service.wiring.candidates import open_generation
@@ -60,7 +59,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
             httpx.AsyncClient(base_url=address, timeout=30, trust_env=False) as http,
         ):
             settings = Settings(bundle=later, simulator_url=url)
-            yield Running(http, app.state.services, open_generation(settings, Metrics()))
+            yield Running(http, app.state.services, open_generation(settings))
 
 
 def item_ids(answer: Any) -> set[str]:
@@ -71,8 +70,10 @@ def item_ids(answer: Any) -> set[str]:
 async def test_every_route_reads_the_new_generation_at_once(running: Running) -> None:
     assert item_ids(await running.get("/items?limit=5")) == {"A"}
     assert item_ids(await running.recommend("s3", history=["A001"])) == {"A"}
+    assert item_ids(await running.get("/items?q=mug")) == {"A"}
     running.current.swap(running.next)
     assert item_ids(await running.get("/items?limit=5")) == {"B"}
+    assert item_ids(await running.get("/items?q=mug")) == {"B"}
     assert (await running.http.get("/items/A001")).status_code == 404
     assert (await running.get("/items/B001"))["item_id"] == "B001"
     assert (await running.http.get("/items/A001/image")).status_code == 404

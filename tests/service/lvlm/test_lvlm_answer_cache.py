@@ -257,6 +257,7 @@ LAYOUT: dict[str, Any] = {
     "model": "gpt-4o",
     "blind": False,
     "at": 1e12,
+    "owner": None,
 }
 """What a cached answer looks like in a store that workers of several versions share."""
 
@@ -327,9 +328,9 @@ class KeptCache(MemoryCache):
         super().__init__(size)
         self.written: list[bytes] = []
 
-    async def set(self, key: str, value: bytes, ttl: float) -> None:
+    async def set(self, key: str, value: bytes, ttl: float, owner: str | None = None) -> None:
         self.written.append(value)
-        await super().set(key, value, ttl)
+        await super().set(key, value, ttl, owner)
 
 
 class SlowCache(MemoryCache):
@@ -337,6 +338,6 @@ class SlowCache(MemoryCache):
 
     written = 0
 
-    async def set(self, key: str, value: bytes, ttl: float) -> None:
+    async def set(self, key: str, value: bytes, ttl: float, owner: str | None = None) -> None:
         await asyncio.sleep(1.0)
         self.written += 1

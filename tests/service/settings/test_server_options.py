@@ -92,13 +92,13 @@ def test_every_provider_has_its_address_with_or_without_a_version_part(
         "MSR_SIMULATOR_URL",
     ],
 )
-@pytest.mark.parametrize("url", ["https://me:secret@host/v1", "https://host/v1?key=secret", "host"])
+@pytest.mark.parametrize("url", ["https://me:s3cr3t@host/v1", "https://host/v1?key=s3cr3t", "host"])
 def test_an_address_that_cannot_be_used_is_refused_under_the_name_that_was_set(
     name: str, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = refusal(monkeypatch, **{name: url})
     assert said.startswith(f"{name}: must ")
-    assert "secret" not in said
+    assert "s3cr3t" not in said
 
 
 def test_the_address_of_a_compatible_provider_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,13 +111,14 @@ def test_the_address_of_a_compatible_provider_is_checked_too(monkeypatch: pytest
 @pytest.mark.parametrize("vendor", ["openai", "anthropic"])
 @pytest.mark.parametrize("path", ["", "/v1", "/v1/"])
 def test_calls_and_keys_go_to_the_address_that_the_sdks_name(
-    vendor: str, path: str, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+    vendor: str, path: str, bundle_folder: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}[vendor]
     with scripted_server_thread(SCRIPTS[vendor].plain('{"ranking": ["B", "A"]}')) as server:
         monkeypatch.setenv(f"{vendor.upper()}_BASE_URL", server.url + path)
-        monkeypatch.setenv(f"{vendor.upper()}_API_KEY", "sk-1")
+        monkeypatch.setenv(f"{vendor.upper()}_API_KEY", "sk-s3cr3t")
         monkeypatch.setenv("MSR_BUNDLE", str(bundle_folder))
+        monkeypatch.setenv("MSR_DATA", str(data_folder))
         monkeypatch.setenv("MSR_PROVIDER", vendor)
         monkeypatch.setenv("MSR_LVLM_STREAM", "false")
         with TestClient(create_app(read_settings())) as client:
@@ -125,7 +126,7 @@ def test_calls_and_keys_go_to_the_address_that_the_sdks_name(
             assert answer.json()["outcome"] == "ok"
         (request,) = server.requests
     assert request.path == endpoint
-    assert "sk-1" in (request.headers.get("authorization", "") + request.headers.get("x-api-key", ""))
+    assert "sk-s3cr3t" in (request.headers.get("authorization", "") + request.headers.get("x-api-key", ""))
 
 
 # --- options ------------------------------------------------------------------------------------------------
@@ -168,17 +169,17 @@ def test_a_server_of_which_nothing_is_said_takes_everything(monkeypatch: pytest.
     [
         ({"headers": {"Host": "x"}}, ".headers: Host must not be set"),
         ({"headers": {"content-length": "1"}}, ".headers: content-length must not be set"),
-        ({"headers": {"x y": "secret"}}, ".headers: a header's name is made of"),
-        ({"headers": {"X-A": "secret\r\nHost: x"}}, ".headers: the value of X-A holds characters that no"),
-        ({"headers": {"X-A": "sécret"}}, ".headers: the value of X-A holds characters that no header"),
-        ({"headers": {"X-A": "secret "}}, ".headers: the value of X-A holds characters that no header"),
-        ({"headers": {"X-A": "secret", "x-a": "secret"}}, ".headers: a header is named twice"),
+        ({"headers": {"x y": "s3cr3t"}}, ".headers: a header's name is made of"),
+        ({"headers": {"X-A": "s3cr3t\r\nHost: x"}}, ".headers: the value of X-A holds characters that no"),
+        ({"headers": {"X-A": "s3cr3té"}}, ".headers: the value of X-A holds characters that no header"),
+        ({"headers": {"X-A": "s3cr3t "}}, ".headers: the value of X-A holds characters that no header"),
+        ({"headers": {"X-A": "s3cr3t", "x-a": "s3cr3t"}}, ".headers: a header is named twice"),
         ({"headers": {"X-A": 5}}, ".headers.X-A: must be a text in double quotes"),
-        ({"query": {"": "secret"}}, ".query: every parameter needs a name and a value"),
+        ({"query": {"": "s3cr3t"}}, ".query: every parameter needs a name and a value"),
         ({"query": {"api-version": ""}}, ".query: every parameter needs a name and a value"),
-        ({"query": {"key": "secret\ud800"}}, ".query: a parameter holds characters that no address"),
+        ({"query": {"key": "s3cr3t\ud800"}}, ".query: a parameter holds characters that no address"),
         ({"api_key_header": "Host"}, ".api_key_header: Host must not be set"),
-        ({"api_key_header": "API-KEY", "headers": {"api-key": "secret"}}, "both name API-KEY"),
+        ({"api_key_header": "API-KEY", "headers": {"api-key": "s3cr3t"}}, "both name API-KEY"),
         ({"output_cap": "max"}, ".output_cap: Input should be 'max_tokens' or 'max_completion_tokens'"),
         ({"image": False}, ".image: no option: did you mean 'images'?"),
     ],
@@ -198,25 +199,25 @@ def test_an_option_that_would_break_the_request_is_refused_without_showing_it(
 
 
 def test_secrets_in_options_are_in_no_representation(monkeypatch: pytest.MonkeyPatch) -> None:
-    secrets = {"headers": {"X-Gateway-Key": "secret"}, "query": {"key": "secret"}}
+    secrets = {"headers": {"X-Gateway-Key": "s3cr3t"}, "query": {"key": "s3cr3t"}}
     monkeypatch.setenv("MSR_OPENAI_OPTIONS", json.dumps(secrets))
     monkeypatch.setenv("MSR_COMPATIBLE", compatible(**secrets))
     settings = read_settings()
     assert settings.configured_providers(keyless=True)["openai"].dialect.headers == {
-        "X-Gateway-Key": "secret"
+        "X-Gateway-Key": "s3cr3t"
     }
     for shown in (
         settings,
         settings.configured_providers(keyless=True)["openai"].dialect,
         settings.configured_providers(keyless=True)["vllm"].dialect,
     ):
-        assert "secret" not in f"{shown!r} {shown}"
+        assert "s3cr3t" not in f"{shown!r} {shown}"
 
 
 # --- keys ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", ["sk-secret\n", "sk-\rsecret", "sk-\x7fsecret", "sk-sécret", " sk-secret"])
+@pytest.mark.parametrize("key", ["sk-s3cr3t\n", "sk-\rs3cr3t", "sk-\x7fs3cr3t", "sk-s3cr3té", " sk-s3cr3t"])
 def test_a_key_that_no_header_can_carry_is_refused_by_the_name_of_its_variable(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,11 +239,11 @@ def test_a_key_header_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_key_that_was_pasted_for_its_variables_name_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = refusal(monkeypatch, MSR_COMPATIBLE=compatible(api_key_variable="sk-secret"))
+    said = refusal(monkeypatch, MSR_COMPATIBLE=compatible(api_key_variable="sk-s3cr3t"))
     assert said.startswith(
         "MSR_COMPATIBLE.vllm.api_key_variable: must be the name of an environment variable"
     )
-    assert "secret" not in said
+    assert "s3cr3t" not in said
 
 
 def test_the_start_stops_when_the_variable_of_a_key_is_not_set(bundle_folder: Path) -> None:
@@ -255,10 +256,10 @@ def test_the_start_stops_when_the_variable_of_a_key_is_not_set(bundle_folder: Pa
 
 
 def test_a_key_that_could_be_a_variables_name_is_not_shown_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MSR_COMPATIBLE", compatible(api_key_variable="a1b2secret3"))
+    monkeypatch.setenv("MSR_COMPATIBLE", compatible(api_key_variable="a1b2s3cr3t3"))
     with pytest.raises(ConfigurationError, match=r"vllm\.api_key_variable: .* is not set$") as caught:
         read_settings().providers["vllm"].check()
-    assert "secret" not in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_a_replay_needs_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -268,7 +269,7 @@ def test_a_replay_needs_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 def test_the_start_says_which_host_gets_which_key_and_never_the_key(bundle_folder: Path) -> None:
-    keys = {"VLLM_KEY": "secret-1", "OPENAI_API_KEY": "secret-2", "ANTHROPIC_API_KEY": "secret-3"}
+    keys = {"VLLM_KEY": "s3cr3t-1", "OPENAI_API_KEY": "s3cr3t-2", "ANTHROPIC_API_KEY": "s3cr3t-3"}
     keys["ANTHROPIC_BASE_URL"] = "https://claude.example:8443/v1"
     keyless = {"base_url": "http://localhost:11434/v1", "models": ["llava"]}
     with start_service(
@@ -284,7 +285,7 @@ def test_the_start_says_which_host_gets_which_key_and_never_the_key(bundle_folde
         "vllm: VLLM_KEY goes to gpu:8001",
         "ollama: calls go without a key to localhost:11434",
     ]
-    assert "secret" not in log
+    assert "s3cr3t" not in log
 
 
 def test_the_default_of_every_provider_is_the_vendor() -> None:

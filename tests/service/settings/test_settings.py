@@ -60,11 +60,11 @@ OTHER_VALUES = {
     "openai_models": "a, b",
     "openai_base_url": "https://x",
     "openai_options": '{"images": false}',
-    "openai_api_key": "sk-1",
+    "openai_api_key": "sk-s3cr3t-1",
     "anthropic_models": "c",
     "anthropic_base_url": "https://x",
     "anthropic_options": '{"structured_output": false}',
-    "anthropic_api_key": "sk-2",
+    "anthropic_api_key": "sk-s3cr3t-2",
     "compatible": '{"vllm": {"base_url": "http://x/v1", "models": ["qwen"]}}',
     "redis_url": "redis://x",
     "redis_timeout_ms": "9",
@@ -73,7 +73,6 @@ OTHER_VALUES = {
     "answer_stale_s": "1",
     "answer_negative_s": "1",
     "caption_ttl_s": "1",
-    "events_ttl_s": "1",
     "data": "somewhere",
     "events_url": "redis://y",
     "events_max_users": "10",
@@ -85,6 +84,9 @@ OTHER_VALUES = {
     "log_level": "debug",
     "log_format": "json",
 }
+
+NEEDED = {"read_key": ("api_key",), "metrics_open": ("api_key",)}
+"""Settings without which another one is refused."""
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +104,8 @@ def variable(field: str) -> str:
 
 @pytest.mark.parametrize("field", Settings.model_fields)
 def test_every_setting_is_read_from_its_variable(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for needed in NEEDED.get(field, ()):
+        monkeypatch.setenv(variable(needed), OTHER_VALUES[needed])
     default = getattr(read_settings(), field)
     monkeypatch.setenv(variable(field), OTHER_VALUES[field])
     assert getattr(read_settings(), field) != default
@@ -133,6 +137,20 @@ def test_the_example_lists_exactly_the_settings_with_their_defaults(monkeypatch:
         ("MSR_COMPATIBLE", '{"openai": {"base_url": "http://x", "models": ["m"]}}', "must not name openai"),
         ("MSR_SIMULATOR_MODELS", ",", "the provider simulator has no model"),
         ("MSR_REDIS_URL", "localhost:6379", "MSR_REDIS_URL: must begin with redis://, rediss:// or unix://"),
+        ("MSR_READ_KEY", "r", "MSR_READ_KEY needs MSR_API_KEY, without which every request is answered"),
+        ("MSR_METRICS_OPEN", "false", "MSR_METRICS_OPEN=false needs MSR_API_KEY, without which every"),
+        ("MSR_ROOT_PATH", "msr", "MSR_ROOT_PATH: must be a path such as /msr"),
+        ("MSR_ROOT_PATH", "/a/../b", "MSR_ROOT_PATH: must be a path such as /msr"),
+        ("MSR_ROOT_PATH", "/items/shop", "MSR_ROOT_PATH: must not begin with a route of the service"),
+        ("MSR_ALLOWED_HOSTS", "shop.example:80", "MSR_ALLOWED_HOSTS: 'shop.example:80' is no host: write"),
+        ("MSR_ALLOWED_HOSTS", "a.example,*.*.example", "MSR_ALLOWED_HOSTS: '*.*.example' is no host"),
+        ("MSR_CORS_ORIGINS", "https://a.example/shop", "MSR_CORS_ORIGINS: 'https://a.example/shop' is no"),
+        ("MSR_CORS_ORIGINS", "a.example", "MSR_CORS_ORIGINS: 'a.example' is no origin: write scheme://"),
+        ("MSR_CORS_ORIGINS", "null", "MSR_CORS_ORIGINS: 'null' is no origin: write scheme://host"),
+        ("MSR_TRUSTED_PROXIES", "nginx", "MSR_TRUSTED_PROXIES: 'nginx' is neither an address nor a netw"),
+        ("MSR_TRUSTED_PROXIES", "*", "MSR_TRUSTED_PROXIES: '*' is neither an address nor a network"),
+        ("MSR_TRUSTED_PROXIES", "10.0.0.1/8", "MSR_TRUSTED_PROXIES: '10.0.0.1/8' is neither an address"),
+        ("MSR_TRUSTED_PROXIES", "::/0", "MSR_TRUSTED_PROXIES: ::/0 is every address: any client could"),
         ("MSR_LOG_FORMAT", "xml", "MSR_LOG_FORMAT: Input should be 'json' or 'text'"),
     ],
 )
@@ -151,15 +169,15 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_key_configures_its_provider_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
-    monkeypatch.setenv("MSR_REDIS_URL", "redis://:alsosecret@x")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-s3cr3t")
+    monkeypatch.setenv("MSR_REDIS_URL", "redis://:alsos3cr3t@x")
     settings = read_settings()
     assert "openai" in settings.models
-    assert "secret" not in repr(settings)
+    assert "s3cr3t" not in repr(settings)
     monkeypatch.setenv("MSR_PROVIDER", "nobody")
     with pytest.raises(ConfigurationError) as caught:
         read_settings()
-    assert "secret" not in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_a_real_provider_leaves_no_simulator_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,3 +189,23 @@ def test_a_real_provider_leaves_no_simulator_behind(monkeypatch: pytest.MonkeyPa
 def test_a_misspelt_variable_is_named_with_the_nearest_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSR_DEADLINE_SM", "1")
     assert unknown_variables() == ["MSR_DEADLINE_SM is not a setting; did you mean MSR_DEADLINE_MS?"]
+
+
+def test_hosts_and_origins_are_kept_in_the_form_that_browsers_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSR_ALLOWED_HOSTS", "Shop.Example., *.EXAMPLE.com ,::1,[FE80::0:1],10.0.0.1,*")
+    monkeypatch.setenv(
+        "MSR_CORS_ORIGINS", "HTTPS://Shop.Example:443/,http://[::0:1]:8080,capacitor://localhost"
+    )
+    monkeypatch.setenv("MSR_ROOT_PATH", "/shop/msr/")
+    settings = read_settings()
+    assert settings.allowed_hosts == ("shop.example", "*.example.com", "::1", "fe80::1", "10.0.0.1", "*")
+    assert settings.cors_origins == ("https://shop.example", "http://[::1]:8080", "capacitor://localhost")
+    assert settings.root_path == "/shop/msr"
+
+
+def test_both_keys_must_differ_and_neither_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSR_API_KEY", "hush-hush")
+    monkeypatch.setenv("MSR_READ_KEY", "hush-hush")
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings()
+    assert str(caught.value) == "MSR_READ_KEY is the same as MSR_API_KEY: give reading a key of its own"

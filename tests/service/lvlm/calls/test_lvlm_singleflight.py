@@ -316,6 +316,6 @@ class GatedCache(MemoryCache):
         super().__init__(10**6)
         self.gate = asyncio.Event()
 
-    async def set(self, key: str, value: bytes, ttl: float) -> None:
+    async def set(self, key: str, value: bytes, ttl: float, owner: str | None = None) -> None:
         await self.gate.wait()
-        await super().set(key, value, ttl)
+        await super().set(key, value, ttl, owner)

@@ -33,7 +33,7 @@ from service.lvlm.providers.openai.chat import OpenAIChat
 
 pytestmark = pytest.mark.usefixtures("clock")
 
-KEY, TITLE = "sk-very-secret", "A recognisable blue mug"
+KEY, TITLE = "sk-very-s3cr3t", "A recognisable blue mug"
 WIRES = ("openai", "anthropic")
 CALL = Call(Prompt("Rank.", (Image(b"\xff\xd8", "image/jpeg", 1, 1), Text(TITLE)), None, "v"), "gpt-4o", 50)
 
@@ -159,7 +159,7 @@ async def test_neither_keys_nor_prompts_nor_vendors_prose_are_kept(tmp_path: Pat
             await recorder.close()
             assert KEY in str(server.requests[0].headers)
     kept = b"".join(contents(tmp_path))
-    for secret in (KEY, TITLE, "sk-secret", "Blue mug", server.url):
+    for secret in (KEY, TITLE, "sk-s3cr3t", "Blue mug", server.url):
         assert secret.encode() not in kept
 
 

@@ -100,10 +100,10 @@ async def test_a_proxy_carries_tls_and_never_sees_the_key(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("HTTPS_PROXY", "socks4://secret@host:1080"),
-        ("https_proxy", "http://me:secret@"),
-        ("HTTP_PROXY", "http://secret:99999"),
-        ("ALL_PROXY", "socks5://secret:port"),
+        ("HTTPS_PROXY", "socks4://s3cr3t@host:1080"),
+        ("https_proxy", "http://me:s3cr3t@"),
+        ("HTTP_PROXY", "http://s3cr3t:99999"),
+        ("ALL_PROXY", "socks5://s3cr3t:port"),
         ("HTTPS_PROXY", "http://sec ret:80"),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_proxy_that_cannot_be_used_is_named_and_not_quoted(
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=f"^{name} is no proxy that can be used") as caught:
         check_proxies("https://api.openai.com/v1")
-    assert "secret" not in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_a_socks_proxy_says_what_to_install_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,13 +159,13 @@ def test_the_check_refuses_what_the_client_would_refuse(
 def test_the_start_stops_with_one_sentence_about_a_broken_proxy(
     bundle_folder: Path,
 ) -> None:
-    broken = {"HTTPS_PROXY": "socks4://me:secret@host"}
+    broken = {"HTTPS_PROXY": "socks4://me:s3cr3t@host"}
     with (
         pytest.raises(RuntimeError, match=r"stopped with 2:\nmsr-serve: HTTPS_PROXY is no proxy") as caught,
         start_service(bundle_folder, environment=broken, provider="openai", OPENAI_API_KEY="k"),
     ):
         pass
-    assert "secret" not in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
     assert "Traceback" not in str(caught.value)
 
 

@@ -332,7 +332,7 @@ async def test_a_body_that_cannot_be_unpacked_is_a_server_failure(encoding: str,
 
 @pytest.mark.parametrize("wire", ["openai", "anthropic"])
 async def test_no_cookie_is_kept(wire: str) -> None:
-    reply = Reply(sse(*HALVES), headers={"set-cookie": "session=secret; Path=/"})
+    reply = Reply(sse(*HALVES), headers={"set-cookie": "session=s3cr3t; Path=/"})
     async with scripted_server(reply) as server:
         provider = connect(wire, server.url)
         for _ in range(2):
@@ -344,9 +344,9 @@ async def test_no_cookie_is_kept(wire: str) -> None:
 @pytest.mark.parametrize("wire", ["openai", "anthropic"])
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_a_redirect_is_not_followed_and_names_the_new_address(wire: str, status: int) -> None:
-    reply = Reply([b""], status, JSON, {"location": "https://user:pw@new.example:8443/v1/x?key=secret"})
+    reply = Reply([b""], status, JSON, {"location": "https://user:s3cr3t@new.example:8443/v1/x?key=s3cr3t"})
     error = await failed(wire, reply)
     assert error.kind is FailureKind.REQUEST
     assert "https://new.example:8443/v1/x" in str(error)
     assert "pw" not in str(error)
-    assert "secret" not in str(error)
+    assert "s3cr3t" not in str(error)

@@ -81,7 +81,7 @@ def test_a_wrong_redis_url_is_refused_and_no_part_of_it_is_shown(
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://u:p%23@h:1/0", "rediss://h", "unix:///tmp/x?db=1", "redis://[::1]:6379"]
+    "url", ["redis://u:s3cr3t%23@h:1/0", "rediss://h", "unix:///tmp/x?db=1", "redis://[::1]:6379"]
 )
 def test_a_redis_url_that_the_client_knows_is_taken(url: str) -> None:
     assert Settings(redis_url=url).redis_url.get_secret_value() == url

@@ -1,0 +1,1 @@
+"""Holds what a Redis server is asked and answers: its URL, its refusals, and the events that it keeps."""
