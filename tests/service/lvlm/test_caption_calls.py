@@ -151,7 +151,7 @@ def test_the_service_counts_them_and_a_setting_switches_them_off(bundle_folder: 
 
         for fill, begun in ((False, 0), (True, 3)):
             settings = Settings(bundle=bundle_folder, simulator_url=simulator, caption_fill=fill)
-            with TestClient(create_app(settings)) as client:
+            with TestClient(create_app(settings), "http://127.0.0.1") as client:
                 lvlm = client.post("/recommend?strategy=s5", json=body).json()["lvlm"]
                 assert (lvlm["caption_calls"], lvlm["simulated"]) == (begun, True)
                 end = time.monotonic() + 20

@@ -121,7 +121,7 @@ def test_calls_and_keys_go_to_the_address_that_the_sdks_name(
         monkeypatch.setenv("MSR_DATA", str(data_folder))
         monkeypatch.setenv("MSR_PROVIDER", vendor)
         monkeypatch.setenv("MSR_LVLM_STREAM", "false")
-        with TestClient(create_app(read_settings())) as client:
+        with TestClient(create_app(read_settings()), "http://127.0.0.1") as client:
             answer = client.post("/recommend?strategy=s3", json={"user_id": "u1", "k": 2})
             assert answer.json()["outcome"] == "ok"
         (request,) = server.requests

@@ -98,7 +98,7 @@ def test_simulated_models_stay_free_also_in_a_rehearsal(bundle_folder: Path) -> 
         settings = Settings(
             bundle=bundle_folder, simulator_url=url, budget_usd_per_day=1.0, simulator_bills=True
         )
-        with TestClient(create_app(settings)) as client:
+        with TestClient(create_app(settings), "http://127.0.0.1") as client:
             answer = client.post("/recommend?strategy=s3", json={"user_id": "u1"}).json()
     assert answer["outcome"] == "ok"
     assert unpriced(settings) == []
