@@ -150,7 +150,8 @@ def test_a_limit_hands_in_no_more_and_fetches_all(bundle: Path, vendor: str) -> 
     assert_each_image_was_paid_for_once(bundle, vendor)
 
 
-@pytest.mark.parametrize("wire", ["openai", "anthropic"])
+# Where a run of either wire may die is tried in this process, below.
+@pytest.mark.parametrize("wire", ["openai", pytest.param("anthropic", marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_again_and_again_hands_nothing_in_twice(
     bundle: Path, slow: str, wire: str
 ) -> None:

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from controlled_provider import BILLED, ControlledProvider, eventually, ranks, says
 from lvlm_parts import Opened, open_stage
-from service_process import start_service
 from simulator_process import start_simulator
+from starlette.testclient import TestClient
 
 from service.catalogue.bundle import Catalogue, open_bundle
 from service.lvlm.captions import caption_call
@@ -22,7 +22,9 @@ from service.lvlm.contracts import Outcome, StageRequest
 from service.lvlm.cost.budgets_and_quotas import SAFETY_FACTOR, Budget
 from service.lvlm.cost.prices import Prices
 from service.lvlm.providers.base import Call, Image
+from service.settings import Settings
 from service.strategies import STRATEGIES
+from service.wiring.application import create_app
 
 GPT = "gpt-4o"
 CENTS = Prices.read().cost(GPT, BILLED) or 0.0
@@ -147,10 +149,10 @@ def test_the_service_counts_them_and_a_setting_switches_them_off(bundle_folder: 
             calls = httpx.get(f"{simulator}/ledger", trust_env=False).json()
             return sum(call["strategy"] == "caption" for call in calls)
 
-        for fill, begun in (("false", 0), ("true", 3)):
-            with start_service(bundle_folder, simulator_url=simulator, caption_fill=fill) as service:
-                url = f"{service.url}/recommend?strategy=s5"
-                lvlm = httpx.post(url, json=body, timeout=30, trust_env=False).json()["lvlm"]
+        for fill, begun in ((False, 0), (True, 3)):
+            settings = Settings(bundle=bundle_folder, simulator_url=simulator, caption_fill=fill)
+            with TestClient(create_app(settings), "http://127.0.0.1") as client:
+                lvlm = client.post("/recommend?strategy=s5", json=body).json()["lvlm"]
                 assert (lvlm["caption_calls"], lvlm["simulated"]) == (begun, True)
                 end = time.monotonic() + 20
                 while asked() < begun and time.monotonic() < end:

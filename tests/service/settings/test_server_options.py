@@ -7,15 +7,16 @@ import os
 from dataclasses import fields
 from pathlib import Path
 
-import httpx
 import pytest
 from lvlm_parts import SCRIPTS
 from scripted_server import scripted_server_thread
 from service_process import start_service
+from starlette.testclient import TestClient
 
 from service.errors import ConfigurationError
 from service.lvlm.providers.wire.dialect import Dialect
 from service.settings import Settings, read_settings
+from service.wiring.application import create_app
 
 OTHERWISE = {
     "output_cap": "max_tokens",
@@ -110,17 +111,19 @@ def test_the_address_of_a_compatible_provider_is_checked_too(monkeypatch: pytest
 @pytest.mark.parametrize("vendor", ["openai", "anthropic"])
 @pytest.mark.parametrize("path", ["", "/v1", "/v1/"])
 def test_calls_and_keys_go_to_the_address_that_the_sdks_name(
-    vendor: str, path: str, bundle_folder: Path
+    vendor: str, path: str, bundle_folder: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}[vendor]
     with scripted_server_thread(SCRIPTS[vendor].plain('{"ranking": ["B", "A"]}')) as server:
-        variables = {
-            f"{vendor.upper()}_BASE_URL": server.url + path,
-            f"{vendor.upper()}_API_KEY": "sk-s3cr3t",
-        }
-        with start_service(bundle_folder, variables, provider=vendor, lvlm_stream="false") as service:
-            url, body = f"{service.url}/recommend?strategy=s3", {"user_id": "u1", "k": 2}
-            assert httpx.post(url, json=body, trust_env=False).json()["outcome"] == "ok"
+        monkeypatch.setenv(f"{vendor.upper()}_BASE_URL", server.url + path)
+        monkeypatch.setenv(f"{vendor.upper()}_API_KEY", "sk-s3cr3t")
+        monkeypatch.setenv("MSR_BUNDLE", str(bundle_folder))
+        monkeypatch.setenv("MSR_DATA", str(data_folder))
+        monkeypatch.setenv("MSR_PROVIDER", vendor)
+        monkeypatch.setenv("MSR_LVLM_STREAM", "false")
+        with TestClient(create_app(read_settings()), "http://127.0.0.1") as client:
+            answer = client.post("/recommend?strategy=s3", json={"user_id": "u1", "k": 2})
+            assert answer.json()["outcome"] == "ok"
         (request,) = server.requests
     assert request.path == endpoint
     assert "sk-s3cr3t" in (request.headers.get("authorization", "") + request.headers.get("x-api-key", ""))

@@ -21,6 +21,8 @@ from service.settings import Settings
 from service.stores.base import StoreError
 from service.wiring.application import create_app
 
+LOOPBACK = "http://127.0.0.1"  # a name by which a service on a loopback address may be called
+
 Counts = dict[tuple[str, str], float]
 
 
@@ -29,7 +31,7 @@ def client(bundle_folder: Path) -> Iterator[TestClient]:
     settings = Settings(
         bundle=bundle_folder, simulator_url="http://127.0.0.1:9", api_key="a-key", max_body_bytes=1024
     )
-    with TestClient(create_app(settings), headers={"x-api-key": "a-key"}) as client:
+    with TestClient(create_app(settings), LOOPBACK, headers={"x-api-key": "a-key"}) as client:
         yield client
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -14,14 +11,18 @@ from bundles import write_bundle
 from controlled_provider import ControlledProvider, says
 from lvlm_parts import SCRIPTS, open_gateway
 from scripted_server import scripted_server_thread
-from service_process import ROOT, start_service
+from service_process import start_service
+from simulator_process import start_simulator
+from starlette.testclient import TestClient
 
+from service.captioning import command as enhance
 from service.lvlm.bill import Bill
 from service.lvlm.cost.budgets_and_quotas import Budget, Quota, Reservation
 from service.lvlm.provider_attempt import Ending
 from service.lvlm.providers.base import Call, Prompt, Text, Usage
 from service.settings import Settings
 from service.stores.memory import MemoryMeters
+from service.wiring.application import create_app
 from service.wiring.checks import unpriced
 
 UNPRICED = Bill(Usage(100, 10), None, estimated=True)
@@ -93,23 +94,24 @@ def test_with_a_budget_the_candidate_order_answers_for_a_model_without_a_price(b
 
 
 def test_simulated_models_stay_free_also_in_a_rehearsal(bundle_folder: Path) -> None:
-    with start_service(bundle_folder, budget_usd_per_day="1", simulator_bills="true") as service:
-        answer = httpx.post(f"{service.url}/recommend?strategy=s3", json={"user_id": "u1"}).json()
-        assert answer["outcome"] == "ok"
-        assert "no price is known for" not in service.log
+    with start_simulator() as url:
+        settings = Settings(
+            bundle=bundle_folder, simulator_url=url, budget_usd_per_day=1.0, simulator_bills=True
+        )
+        with TestClient(create_app(settings), "http://127.0.0.1") as client:
+            answer = client.post("/recommend?strategy=s3", json={"user_id": "u1"}).json()
+    assert answer["outcome"] == "ok"
+    assert unpriced(settings) == []
 
 
-def test_captioning_refuses_a_model_that_the_budget_cannot_count(tmp_path: Path) -> None:
+def test_captioning_refuses_a_model_that_the_budget_cannot_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     bundle = write_bundle(tmp_path / "blocks")
     settings = {"MSR_PROVIDER": "vllm", "MSR_COMPATIBLE": vllm(), "MSR_BUDGET_USD_PER_DAY": "1"}
-    run = subprocess.run(
-        [sys.executable, "-m", "service", "enhance", "--bundle", str(bundle)],
-        env={**os.environ, **settings},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 2
-    assert "MSR_BUDGET_USD_… cannot be kept: no price is known for the model no-such-model" in run.stderr
-    assert "MSR_UNPRICED_CALLS=allow" in run.stderr
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert enhance._work(enhance._parser().parse_args(["--bundle", str(bundle)])) == 2
+    told = capfd.readouterr().err
+    assert "MSR_BUDGET_USD_… cannot be kept: no price is known for the model no-such-model" in told
+    assert "MSR_UNPRICED_CALLS=allow" in told
