@@ -91,6 +91,10 @@ COMMANDS: Mapping[str, Command] = {
         "benchmarks.lvlm.fake_vendors.budget",
         "what stays reserved of a budget after many requests of every behaviour of the fake vendors",
     ),
+    "rolling": Command(
+        "benchmarks.edge.rolling_restarts",
+        "services that are stopped and started under load, behind a proxy and directly: failed requests",
+    ),
     "compare": Command(
         "benchmarks.speed.compare_commits",
         "this work tree beside another commit, measured in turns: is anything slower",
