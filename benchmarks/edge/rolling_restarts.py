@@ -2,8 +2,8 @@
 
 Two scenes. *Behind a proxy*: two services, each stopped by SIGTERM and started again in turn, behind a proxy
 that watches ``/health/ready`` and repeats nothing; no request may fail. *Directly*: one service with two
-workers that is stopped under load; every request begun before SIGTERM must be answered, and none begun after it
-may hang or be reset.
+workers that is stopped under load; every request begun before SIGTERM must be answered, and none begun after
+it may hang or be reset.
 """
 
 from __future__ import annotations
@@ -279,7 +279,7 @@ def _page(rolled: Seen, rate: float, stopped: Seen, arguments: argparse.Namespac
             + f"- MSR_DRAIN_S={arguments.drain:g}, and 0 in half of the {2 * arguments.stops} stops of the "
             + "one with two workers; services, proxy and clients share the cores\n"
             + f"- load: {CONNECTIONS} clients, {100 * LOAD:.0f} % of what one service bears ({rate:.0f} "
-            + f"requests per second behind the proxy), one request in {LVLM_EVERY} asks the LVLM (simulator)\n"
+            + f"requests per second behind the proxy), one in {LVLM_EVERY} asks the LVLM (simulator)\n"
             + f"- command: `{arguments.command_line}`\n",
             Table(("requests", OK, REFUSED, RESET, HUNG, "other status"), rows).markdown(),
             "Refused: no connection. Reset: a connection that ended without an answer. Hung: none within "

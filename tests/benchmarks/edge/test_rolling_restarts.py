@@ -59,13 +59,14 @@ async def test_what_became_of_a_request_is_told(answer: bytes | None, outcome: s
 
 
 async def test_the_proxy_asks_only_servers_that_are_ready_and_repeats_nothing() -> None:
-    states = {"one": True, "two": False}
+    two_is_ready = False
+
+    def answer_of_two(path: bytes) -> bytes:
+        return ANSWER if two_is_ready or path != b"/health/ready" else UNREADY
+
     async with (
         server(lambda path: ANSWER if path != b"/fails" else b"") as (one, paths_of_one),
-        server(lambda path: ANSWER if states["two"] or b"health" not in path else UNREADY) as (
-            two,
-            paths_of_two,
-        ),
+        server(answer_of_two) as (two, paths_of_two),
         running_proxy(HOST, [one, two]) as proxy,
     ):
         await proxy.ready(1)
@@ -74,7 +75,7 @@ async def test_the_proxy_asks_only_servers_that_are_ready_and_repeats_nothing() 
         assert (len(paths_of_one), paths_of_two) == (4, [])
         assert await client.outcome(REQUEST % b"fails", 30) == "502"
         assert paths_of_one.count(b"/fails") == 1
-        states["two"] = True
+        two_is_ready = True
         await proxy.ready(2)
         assert [await client.outcome(REQUEST % b"b", 30) for _ in range(4)] == [OK] * 4
         assert (paths_of_one.count(b"/b"), paths_of_two.count(b"/b")) == (2, 2)
