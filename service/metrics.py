@@ -1,15 +1,25 @@
 """Defines all metrics of the service, and writes them for Prometheus.
 
 Names begin with ``msr_``, units are base units, label sets are closed: never a user or item id. With several
-workers every one sends its values to the parent, and a scrape of any worker shows the sums.
+workers each sends snapshots of its metrics to the parent process, which adds them up for every scrape; a
+gauge says by ``multiprocess_mode`` how.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from service.exposition.families import collect
+from service.exposition.process_metrics import process_families
+from service.exposition.shared import SharedExposition
+from service.exposition.snapshots import SnapshotError, write_snapshot
+from service.exposition.text_format import write_text
+from service.exposition.worker_snapshots import WorkerSnapshots
 
 BUCKETS = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -20,12 +30,25 @@ BUCKETS = (
 NONE = "none"
 """Label value of a request that has no LVLM model, or no cache."""
 
+OTHER = "other"
+"""Label value of a request for a path that is no route."""
+
+PARENT_TIMEOUT_S = 3.0
+"""Seconds that the parent process has for an exposition; Prometheus waits for five (its interval here)."""
+
 
 class Metrics:
-    """The metrics of one application, on a registry of their own, so that tests can make several."""
+    """The metrics of one application, on a registry of their own, so that tests can make several.
+
+    Attributes:
+        expose_all: asks the parent process for the exposition of all workers; None for a process that has no
+            others beside it. May raise OSError or TimeoutError.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.expose_all: Callable[[], Awaitable[bytes]] | None = None
+        self._exposition = SharedExposition(self._expose)
         registry = self.registry
         self.request_duration = Histogram(
             "msr_request_duration_seconds",
@@ -34,6 +57,22 @@ class Metrics:
             buckets=BUCKETS,
             registry=registry,
         )
+        self.http_requests = Counter(
+            "msr_http_requests_total",
+            "Requests by the route that they named and the status of the answer, refused ones included",
+            ("route", "status"),
+            registry=registry,
+        )
+        self.http_request_duration = Histogram(
+            "msr_http_request_duration_seconds",
+            "Time to answer a request of another route than POST /recommend",
+            ("route", "status"),
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        # An alert on an increase sees only a series that was there before it.
+        for route, status in (("/events", "503"), ("/events", "507"), ("/users/{user_id}", "503")):
+            self.http_requests.labels(route, status)
         self.stage_duration = Histogram(
             "msr_stage_duration_seconds",
             "Time spent in one stage of a recommendation",
@@ -145,62 +184,85 @@ class Metrics:
         # strategies are few.
         self.stage = cache(self.stage_duration.labels)
 
-        self.expose_all: Callable[[], Awaitable[bytes]] | None = None
+        self.http_request = cache(self.http_requests.labels)
+        self.http_request_seconds = cache(self.http_request_duration.labels)
 
     def set_bundle_info(self, backbones: Iterable[tuple[str, str, str]]) -> None:
-        """Shows these backbones, each with name, version and family, in the place of those shown so far."""
-        self.bundle_info.clear()
-        for labels in backbones:
-            self.bundle_info.labels(*labels).set(1)
+        """Sets which backbones are served; those of the bundle before are gone.
 
-    def snapshot(self) -> bytes:
-        """Returns all values of this worker, for the parent of several workers."""
-        return generate_latest(self.registry)
+        Args:
+            backbones: name, version and family of each.
+        """
+        self.bundle_info.clear()
+        for name, version, family in backbones:
+            self.bundle_info.labels(name, version, family).set(1)
 
     async def expose(self) -> bytes:
-        """Returns the text exposition of this process, or of all workers when there are several."""
-        return await self.expose_all() if self.expose_all else self.snapshot()
+        """Returns the text exposition of all workers, which holds what was observed before the call.
+
+        Raises:
+            OSError: the parent process does not answer (TimeoutError: within three seconds).
+        """
+        return await self._exposition.get()
+
+    async def _expose(self) -> bytes:
+        if self.expose_all is None:
+            return await asyncio.to_thread(self.text)
+        async with asyncio.timeout(PARENT_TIMEOUT_S):
+            return await self.expose_all()
+
+    def text(self) -> bytes:
+        """Returns the text exposition of this process alone, as of its only worker."""
+        return write_text([*collect(self.registry), *process_families({"0": os.getpid()})])
+
+    def snapshot(self) -> bytes:
+        """Returns the values of this worker, for ``ParentMetrics.update``."""
+        return write_snapshot(collect(self.registry))
 
 
 class ParentMetrics:
-    """Adds up the metrics of several workers in their parent."""
+    """The metrics of all workers, kept by their parent process beside its own.
+
+    All methods but ``text`` are called by one thread.
+    """
 
     def __init__(self) -> None:
-        self._live: dict[int, bytes] = {}
-        self._ended: list[bytes] = []
-
-    def started(self, number: int, pid: int) -> None:
-        """Notes that a worker runs."""
-
-    def update(self, pid: int, snapshot: bytes) -> bool:
-        """Takes the latest snapshot of a worker; returns whether it could be read."""
-        self._live[pid] = snapshot
-        return True
-
-    def ended(self, pid: int) -> None:
-        """Keeps the counters and histograms of a worker that has ended."""
-        if (snapshot := self._live.pop(pid, None)) is not None:
-            self._ended.append(snapshot)
+        self.registry = CollectorRegistry()
+        self.worker_restarts = Counter(
+            "msr_worker_restarts_total",
+            "Workers that took the place of one that had exited, was silent, or did not start",
+            ("reason",),
+            registry=self.registry,
+        )
+        self.snapshots_lost = Counter(
+            "msr_metrics_snapshots_lost_total",
+            "Snapshots of a worker's metrics that were damaged or of another version, and left out",
+            registry=self.registry,
+        )
+        for reason in ("exited", "silent", "start"):
+            self.worker_restarts.labels(reason)
+        self._workers = WorkerSnapshots(collect(Metrics().registry))
+        self.started = self._workers.started
+        self.ended = self._workers.ended
 
     def restarted(self, reason: str) -> None:
-        """Counts a worker that was started again."""
+        """Counts a worker that takes another's place.
+
+        Args:
+            reason: why: ``exited``, ``silent`` or ``start`` (it did not become ready).
+        """
+        self.worker_restarts.labels(reason).inc()
+
+    def update(self, pid: int, snapshot: bytes) -> bool:
+        """Replaces the metrics of a worker, or counts the snapshot as lost and returns False."""
+        try:
+            self._workers.update(pid, snapshot)
+        except SnapshotError:
+            self.snapshots_lost.inc()
+            return False
+        return True
 
     def text(self) -> bytes:
-        """Returns the text exposition of all workers."""
-        lines: dict[str, float] = {}
-        kinds: dict[str, str] = {}
-        for number, snapshot in enumerate([*self._live.values(), *self._ended]):
-            for line in snapshot.decode().splitlines():
-                if line.startswith("# TYPE "):
-                    kinds[line.split()[2]] = line.split()[3]
-                    lines.setdefault(line, 0.0)
-                elif not line.startswith("#"):
-                    name, _, value = line.rpartition(" ")
-                    gauge = kinds.get(name.partition("{")[0]) == "gauge"
-                    if gauge and number >= len(self._live):
-                        continue
-                    both = max if name.startswith("msr_bundle_info") else sum
-                    lines[name] = both((lines.get(name, 0.0), float(value)))
-        return "".join(
-            f"{name}\n" if name[0] == "#" else f"{name} {value}\n" for name, value in lines.items()
-        ).encode()
+        """Returns the text exposition of all workers and the parent; may be called in a thread."""
+        processes = {**self._workers.processes, "parent": os.getpid()}
+        return write_text([*self._workers.merged(), *collect(self.registry), *process_families(processes)])

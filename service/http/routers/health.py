@@ -47,7 +47,14 @@ async def ready(services: ServicesOf, generation: GenerationOf) -> HealthAnswer:
     )
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses={503: {"model": Problem}})
 async def metrics(services: ServicesOf) -> Response:
-    """Prometheus exposition of all workers."""
-    return Response(await services.metrics.expose(), media_type=CONTENT_TYPE_LATEST)
+    """Prometheus exposition of all workers, with what happened before the request."""
+    try:
+        text = await services.metrics.expose()
+    except OSError:
+        # This worker's own values would look like a reset of every counter.
+        raise UnavailableError(
+            "the parent process, which has the metrics of all workers, does not answer", retry_after=5
+        ) from None
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -1,7 +1,5 @@
 """Tests that every error is a problem document (RFC 9457) without secret or traceback."""
 
-import asyncio
-
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -72,4 +70,4 @@ def test_an_unexpected_error_in_a_recommendation_is_counted_as_a_500() -> None:
         raise RuntimeError
 
     assert TestClient(app).post("/recommend").status_code == 500
-    assert b'outcome="error",status="500",strategy="invalid"} 1.0' in asyncio.run(metrics.expose())
+    assert b'outcome="error",status="500",strategy="invalid"} 1.0' in metrics.text()
