@@ -58,6 +58,6 @@ def test_every_key_and_password_of_a_test_can_be_told() -> None:
         for path in Path(__file__).parent.rglob("*.py")
         if path != Path(__file__)
         for key, password in KEYS.findall(path.read_text(encoding="utf-8"))
-        if MARK not in (key or password)
+        if MARK not in (key or password) and not re.fullmatch(r"\{\w+\}", password)  # a variable
     ]
     assert not told, f"write {MARK} into these"

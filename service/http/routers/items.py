@@ -29,16 +29,16 @@ IMAGE_HEADERS = {
 
 
 class LiteralEnd(APIRoute):
-    """Matches a path only if the text after its last parameter was not percent-encoded.
+    """Matches a path with parameters only if the text after the last one was not percent-encoded.
 
     The server decodes paths: without this the item ``a/image`` would be taken for the picture of ``a``.
     """
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Returns whether the route is for this request, as Starlette's routes do."""
-        end = self.path.rpartition("}")[2]
+        _, parameter, end = self.path.rpartition("}")
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
-        if not raw_path.endswith(end.encode()):
+        if parameter and not raw_path.endswith(end.encode()):
             return Match.NONE, {}
         return super().matches(scope)
 

@@ -40,7 +40,9 @@ class BrokenReranker:
 
 @pytest.fixture(scope="module")
 def client(bundle_folder: Path) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(bundle=bundle_folder, simulator_url="http://127.0.0.1:9"))) as client:
+    with TestClient(
+        create_app(Settings(bundle=bundle_folder, simulator_url="http://127.0.0.1:9")), "http://127.0.0.1"
+    ) as client:
         yield client
 
 

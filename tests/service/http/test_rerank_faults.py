@@ -68,7 +68,9 @@ def log() -> Iterator[LinesOfLog]:
 
 @pytest.fixture
 def client(bundle_folder: Path) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(bundle=bundle_folder, simulator_url="http://127.0.0.1:9"))) as client:
+    with TestClient(
+        create_app(Settings(bundle=bundle_folder, simulator_url="http://127.0.0.1:9")), "http://127.0.0.1"
+    ) as client:
         yield client
 
 

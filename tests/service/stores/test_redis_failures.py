@@ -14,7 +14,7 @@ from redis_process import RedisServer, redis_binary
 from service.stores.base import StoreError
 from service.stores.redis import RedisCache, RedisConnection, WrongTypeError
 
-SECRET = "hunter22"
+SECRET = "s3cr3t-hunter22"
 
 
 @pytest.fixture(scope="module")

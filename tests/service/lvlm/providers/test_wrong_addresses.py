@@ -75,7 +75,7 @@ def test_a_wrong_redis_url_is_refused_and_no_part_of_it_is_shown(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MSR_REDIS_URL", url)
-    with pytest.raises(ConfigurationError, match=r"^MSR_REDIS_URL: must be redis://") as caught:
+    with pytest.raises(ConfigurationError, match=r"^MSR_REDIS_URL: ") as caught:
         read_settings()
     assert "s3cr3t" not in str(caught.value)
 
