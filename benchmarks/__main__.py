@@ -104,6 +104,10 @@ COMMANDS: Mapping[str, Command] = {
         "benchmarks.edge.hostile",
         "ten clients that mean ill beside good ones: the service's memory, and what the good ones notice",
     ),
+    "rolling": Command(
+        "benchmarks.edge.rolling_restarts",
+        "services that are stopped and started under load, behind a proxy and directly: failed requests",
+    ),
     "compare": Command(
         "benchmarks.speed.compare_commits",
         "this work tree beside another commit, measured in turns: is anything slower",

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.edge.fuzz_shard import ShardResult, read_vocabulary, run_shard
+from benchmarks.edge.fuzz_shard import ShardResult, load_everything, read_vocabulary, run_shard
 from benchmarks.errors import BenchmarkError
 from benchmarks.lab import machine
 from benchmarks.lab.options import add_bundle_argument, positive
@@ -137,6 +137,7 @@ def _ask(bundle: Path, name: str, seeds: range, processes: int, bar: tqdm[None])
         ProcessPoolExecutor(processes, mp_context=context) as pool,
     ):
         vocabulary = read_vocabulary(service.url, key)
+        load_everything(vocabulary)
         for done in as_completed([pool.submit(run_shard, vocabulary, seed, SHARD) for seed in seeds]):
             outcome.add(done.result())
             memory = service.resident_bytes()

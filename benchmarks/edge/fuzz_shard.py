@@ -13,7 +13,14 @@ from urllib.request import ProxyHandler, Request, build_opener
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-from benchmarks.edge.fuzz_requests import Vocabulary, WireRequest, described_requests, wire_requests
+from benchmarks.edge.fuzz_requests import (
+    Vocabulary,
+    WireRequest,
+    credentials,
+    described_requests,
+    encoded,
+    wire_requests,
+)
 
 PROBLEM = "application/problem+json"
 ERRORS = (400, 401, 403, 404, 405, 408, 413, 414, 415, 422, 429, 431, 503, 507)
@@ -153,9 +160,31 @@ def read_vocabulary(url: str, key: str = "") -> Vocabulary:
         assert isinstance(page, list)
         return [one[name] for one in page]
 
+    bundle = get("/health/ready")["bundle"]
+    assert isinstance(bundle, dict)
     return Vocabulary(
-        get("/openapi.json"), url.partition("://")[2], ids("items", "item_id"), ids("users", "user_id"), key
+        get("/openapi.json"),
+        url.partition("://")[2],
+        ids("items", "item_id"),
+        ids("users", "user_id"),
+        [*bundle["backbones"], "pop", "random"],
+        key,
     )
+
+
+def load_everything(vocabulary: Vocabulary) -> None:
+    """Has the service load what it loads late, such as the SDK of the second simulator: tens of megabytes.
+
+    Otherwise it would look like a leak in whichever shard first asks for it.
+    """
+    body = json.dumps({"history": vocabulary.items[:2], "k": 3}).encode()
+    client = _Client(vocabulary.host)
+    for provider in ("simulator", "simulator-anthropic"):
+        target = f"/recommend?strategy=s3&provider={provider}".encode()
+        host = (b"Host", vocabulary.host.encode())
+        headers = (host, *credentials(vocabulary), (b"Content-Type", b"application/json"))
+        client.ask(WireRequest("POST", encoded("POST", target, headers, body)))
+    client.close()
 
 
 class _Client:

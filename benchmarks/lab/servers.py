@@ -117,6 +117,7 @@ def running_service(
         "MSR_WORKERS": "1",
         "MSR_API_KEY": "",
         "MSR_REDIS_URL": "",
+        "MSR_DRAIN_S": "0",  # no proxy watches it
     }
     with running("service", [], {**common, **settings}, port, cores) as process:
         yield RunningService(port, process)

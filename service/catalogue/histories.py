@@ -22,11 +22,13 @@ class History:
         rows: item rows, oldest first; an item that was taken twice is in it twice.
         known_user: whether the bundle or the events have the user.
         warnings: sentences about what was left out of the history and why.
+        events_read: whether the events could be read; if not, an unknown user may only seem to be one.
     """
 
     rows: list[int]
     known_user: bool = True
     warnings: tuple[str, ...] = ()
+    events_read: bool = True
 
 
 class HistoryReader:
@@ -45,18 +47,19 @@ class HistoryReader:
         """
         rows = catalogue.histories.get(user_id)
         warnings: tuple[str, ...] = ()
+        read = True
         try:
             async with asyncio.timeout(max_wait):
                 item_ids: Sequence[str] = await self._events.get(user_id)
         except (StoreError, TimeoutError):
-            item_ids = ()
+            item_ids, read = (), False
             warnings = ("recent events are not included: their store is down",)
         known = rows is not None or bool(item_ids)
-        if not known:
+        if read and not known:
             warnings = (*warnings, f"unknown user {user_id[:80]!r}")
         # Events outlive a bundle: a newer one may lack some of their items.
         recent = [catalogue.rows[item_id] for item_id in item_ids if item_id in catalogue.rows]
-        return History([*(rows or ()), *recent], known, warnings)
+        return History([*(rows or ()), *recent], known, warnings, read)
 
 
 def given_history(catalogue: Catalogue, item_ids: Sequence[str]) -> History:

@@ -13,7 +13,7 @@ from starlette.types import Scope
 
 from service.catalogue.bundle import Catalogue
 from service.catalogue.search_words import MAX_WORDS, query_words
-from service.errors import InvalidRequestError, NotFoundError
+from service.errors import InvalidRequestError, NotFoundError, UnavailableError
 from service.http.links import Links
 from service.http.routers.dependencies import GenerationOf, ServicesOf
 from service.http.schemas import HistoryAnswer, ItemAnswer, ItemsAnswer, Problem, UserAnswer, UsersAnswer
@@ -128,13 +128,15 @@ async def list_users(generation: GenerationOf, limit: PageLimit = 20, after: Aft
     return UsersAnswer(users=users, next=users[-1].user_id if end < len(histories.user_ids) else None)
 
 
-@router.get("/users/{user_id:path}/history", responses=NOT_FOUND)
+@router.get("/users/{user_id:path}/history", responses={**NOT_FOUND, 503: {"model": Problem}})
 async def user_history(
     user_id: Annotated[str, Path(max_length=256)], services: ServicesOf, generation: GenerationOf
 ) -> HistoryAnswer:
     """A user's items, oldest first, with the events since the bundle was made."""
     catalogue = generation.catalogue
     history = await services.histories.stored(catalogue, user_id)
+    if not history.known_user and not history.events_read:
+        raise UnavailableError("the store of events does not answer: it may know this user", retry_after=2)
     if not history.known_user:
         raise NotFoundError(f"no user {user_id[:80]!r}")
     return HistoryAnswer(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from service_process import RunningService, start_service
 
-from benchmarks.edge.fuzz_shard import ShardResult, read_vocabulary, run_shard
+from benchmarks.edge.fuzz_shard import ShardResult, load_everything, read_vocabulary, run_shard
 from benchmarks.lab.servers import RunningService as Measured
 
 REQUESTS = 1_000
@@ -48,7 +48,9 @@ def fuzzing(bundle_folder: Path) -> Fuzzing:
     def fuzzed(**settings: str) -> Iterator[Fuzzed]:
         small = {"memory_cache_bytes": "4194304", "thumbnail_cache_bytes": "4194304", "drain_s": "0"}
         with start_service(bundle_folder, log_level="error", **small, **settings) as service:
-            yield Fuzzed(service, settings.get("api_key", ""))
+            fuzzed = Fuzzed(service, settings.get("api_key", ""))
+            load_everything(read_vocabulary(service.url, fuzzed.key))
+            yield fuzzed
             assert service.process.poll() is None
             assert "Traceback" not in service.log
 

@@ -101,7 +101,7 @@ def test_a_shard_counts_every_broken_answer_and_repeats_its_requests(broken_serv
             }
         },
     }
-    vocabulary = Vocabulary(description, broken_server, ["I1"], ["u1"])
+    vocabulary = Vocabulary(description, broken_server, ["I1"], ["u1"], ["b"])
     rounds = []
     for _ in range(2):
         Handler.seen.clear()

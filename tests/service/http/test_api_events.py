@@ -13,6 +13,8 @@ from served import service_served
 from service_process import RunningService, start_service
 
 from service.stores import sqlite_file
+from service.stores.base import StoreError
+from service.stores.sqlite_events import SqliteEvents
 from service.stores.sqlite_file import events_file, writer_lock
 
 UNUSED = "http://127.0.0.1:9"
@@ -110,6 +112,23 @@ def history(http: httpx.Client, user_id: str) -> list[str] | None:
     """A user's items; None for an unknown user."""
     answer = http.get(f"/users/{user_id}/history")
     return [item["item_id"] for item in answer.json()["items"]] if answer.status_code == 200 else None
+
+
+async def test_a_user_of_events_alone_is_not_called_unknown_while_their_store_does_not_answer(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def down(store: SqliteEvents, user_id: str) -> list[str]:
+        raise StoreError("as if the disk could not be read")
+
+    async with service_served(bundle_folder, simulator_url=UNUSED) as http:
+        await http.post("/events", json={"events": [event("new"), event("u1")]})
+        monkeypatch.setattr(SqliteEvents, "get", down)
+        unknown = await http.get("/users/new/history")
+        assert (unknown.status_code, unknown.headers["retry-after"]) == (503, "2")
+        assert "their store is down" in (await http.get("/users/u1/history")).json()["warnings"][0]
+        answer = (await http.post("/recommend", json={"user_id": "new"})).json()
+        assert answer["outcome"] == "cold_start"
+        assert not any("unknown user" in warning for warning in answer["warnings"])
 
 
 def client(service: RunningService) -> httpx.Client:
