@@ -82,7 +82,7 @@ def test_requests_made_from_the_api_description_are_answered_fairly(
 ) -> None:
     operation = api_schema[path][method]
 
-    @settings(EXAMPLES, max_examples=60)
+    @settings(EXAMPLES, max_examples=30)
     @given(case=operation.as_strategy(generation_mode=mode))
     def try_it(case: schemathesis.Case) -> None:
         response = case.call()
@@ -99,7 +99,7 @@ JSON = st.recursive(
 FIELDS = ("user_id", "history", "candidates", "exclude", "include_seen", "k", "deadline_ms")
 
 
-@settings(EXAMPLES, max_examples=300)
+@settings(EXAMPLES, max_examples=150)
 @given(
     body=st.dictionaries(st.sampled_from(FIELDS), JSON),
     strategy=st.sampled_from(["none", "s1", "s5", "S3", "☃"]),

