@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+from contextlib import suppress
 
 from models.contracts import BundleError
 from service import logs
@@ -64,7 +65,8 @@ def _start() -> int:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    with suppress(OSError):  # a reader such as `head` that has seen enough
+        print(text, flush=True)
 
 
 def _warn(settings: Settings) -> None:

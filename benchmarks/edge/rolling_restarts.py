@@ -16,10 +16,12 @@ import signal
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tqdm import tqdm
 
 from benchmarks.edge.health_proxy import CHECK_SECONDS, HealthProxy, running_proxy
 from benchmarks.edge.http_connection import HUNG, OK, REFUSED, RESET, HttpConnection
@@ -86,11 +88,13 @@ def run(arguments: argparse.Namespace) -> int:
     body = json.dumps({"history": history, "k": 10}).encode()
     requests = [encode_post(HOST, "/recommend?strategy=none", body)] * (LVLM_EVERY - 1)
     requests.append(encode_post(HOST, "/recommend?strategy=s3&cache=off", body))
-    rolled, rate = asyncio.run(_roll(arguments, requests))
     stopped = Seen()
-    for drain in (arguments.drain, 0.0):
-        for _ in range(arguments.stops):
-            asyncio.run(_stop_directly(arguments.bundle, drain, requests, stopped))
+    with tqdm(total=2 * (arguments.restarts + arguments.stops), unit="stop", disable=None) as bar:
+        rolled, rate = asyncio.run(_roll(arguments, requests, bar.update))
+        for drain in (arguments.drain, 0.0):
+            for _ in range(arguments.stops):
+                asyncio.run(_stop_directly(arguments.bundle, drain, requests, stopped))
+                bar.update()
     publish(_page(rolled, rate, stopped, arguments), arguments.markdown)
     return int(bool(_problems(rolled, stopped)))
 
@@ -144,7 +148,9 @@ class _Service:
         self._data.cleanup()
 
 
-async def _roll(arguments: argparse.Namespace, requests: Sequence[bytes]) -> tuple[Seen, float]:
+async def _roll(
+    arguments: argparse.Namespace, requests: Sequence[bytes], on_restart: Callable[[], object]
+) -> tuple[Seen, float]:
     """Restarts two services in turn behind the proxy; returns what clients saw, and requests per second."""
     services = [
         _Service(arguments.bundle, MSR_WORKERS="1", MSR_DRAIN_S=str(arguments.drain)) for _ in range(2)
@@ -164,6 +170,7 @@ async def _roll(arguments: argparse.Namespace, requests: Sequence[bytes]) -> tup
                 await asyncio.to_thread(service.wait)
                 await asyncio.to_thread(service.start)
                 await _until_ready(proxy, 2)
+                on_restart()
             over.set()
             await clients
     finally:

@@ -85,6 +85,7 @@ def steered_by_signals(target: Stoppable) -> Iterator[None]:
     finally:
         for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)  # the process is ending, with the status of this stop
 
 
 def _has_terminal() -> bool:

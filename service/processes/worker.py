@@ -78,6 +78,8 @@ class Worker:
         await asyncio.wait({self._serving})
         if not self._serving.cancelled():
             self._serving.result()
+        elif self._ready:
+            logger.warning("the time to stop was over before everything was closed")
         return self._in_time or not self._ready
 
     async def _serve(

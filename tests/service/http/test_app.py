@@ -97,23 +97,3 @@ def test_requests_under_way_are_answered_when_the_service_stops(bundle_folder: P
             service.process.terminate()
         assert [answer.result().json()["served"] for answer in answers] == ["s3"] * 8
         assert service.process.wait(20) == 0
-
-
-def test_the_simulator_does_not_outlive_a_killed_service(bundle_folder: Path) -> None:
-    with start_service(bundle_folder) as service:
-        children = (
-            Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
-        )
-        assert len(children) == 1
-        service.process.kill()
-        service.process.wait()
-        simulator = Path(f"/proc/{children[0]}/stat")
-        for _ in range(600):
-            try:
-                if simulator.read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                    break
-            except FileNotFoundError:
-                break
-            subprocess.run(["sleep", "0.05"], check=True)
-        else:
-            pytest.fail("the simulator still runs")

@@ -38,6 +38,7 @@ def test_a_port_in_use_is_said_before_anything_is_started(workers: str, bundle_f
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_bundle_that_no_worker_can_open_is_said_once(tmp_path: Path) -> None:
     done = run("2", MSR_PORT=str(free_port()), MSR_BUNDLE=str(tmp_path))
     assert done.returncode == 2

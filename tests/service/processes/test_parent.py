@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from controlled_provider import eventually
@@ -45,6 +46,16 @@ REFUSES = SPEAK + "say(Failed('MSR_BUNDLE: broken', 2)); sys.exit(2)"
 CRASHES = "raise SystemExit(3)"
 
 Programs = Callable[..., list[str]]
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Gives the signals back to pytest, which a process that ends ignores."""
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    yield
+    for number, handler in before.items():
+        if handler is not None and signal.getsignal(number) != handler:
+            signal.signal(number, handler)
 
 
 @pytest.fixture

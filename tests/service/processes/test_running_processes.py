@@ -27,6 +27,9 @@ def wait(true: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+# The tests share two services; the last two end them.
+
+
 def is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -78,7 +81,7 @@ def alone(versions: Path) -> Iterator[Deployment]:
     """One worker with its simulator."""
     switch(versions / "alone", versions / "first")
     keys = {"OPENAI_API_KEY": "a-key", "OTHER_KEY": "other-key"}
-    with start_service(versions / "alone", keys) as service:
+    with start_service(versions / "alone", keys, drain_s="1") as service:
         yield Deployment(service, versions / "alone", versions)
 
 
@@ -201,29 +204,35 @@ def test_the_simulator_inherits_no_key_and_no_setting(alone: Deployment) -> None
     assert "a-key" in Path(f"/proc/{alone.service.process.pid}/environ").read_text()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_sigquit_drains_and_ends_with_status_0(workers: str, bundle_folder: Path) -> None:
-    options = {"workers": workers, "simulator_url": NO_SIMULATOR, "drain_s": "1"}
-    with start_service(bundle_folder, **options) as service:
-        kept = httpx.Client(base_url=service.url, timeout=30)
-        assert "connection" not in kept.get("/health/ready").headers
-        service.process.send_signal(signal.SIGQUIT)
-        wait(lambda: httpx.get(f"{service.url}/health/ready", timeout=30).status_code == 503)
-        # On a connection of before and on a new one, everything is still answered, for the last time.
-        for answer in (kept.get("/items"), httpx.get(f"{service.url}/items", timeout=30)):
-            assert (answer.status_code, answer.headers["connection"]) == (200, "close")
-        assert service.process.wait(30) == 0
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{service.url}/health/ready")
-        kept.close()
+def test_sigquit_drains_and_ends_with_status_0(alone: Deployment) -> None:
+    drains_and_ends(alone.service, signal.SIGQUIT)
 
 
-def test_workers_and_simulator_end_with_a_parent_that_is_killed(bundle_folder: Path) -> None:
-    with start_service(bundle_folder, workers="2") as service:
-        children = [*service.workers, *service.children("service.simulator")]
-        assert len(children) == 3
-        service.process.kill()
-        service.process.wait()
-        wait(lambda: not any(map(is_running, children)))
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{service.url}/health/ready")
+@pytest.mark.slow
+def test_several_workers_drain_and_end_with_status_0(bundle_folder: Path) -> None:
+    with start_service(bundle_folder, workers="2", simulator_url=NO_SIMULATOR, drain_s="1") as service:
+        drains_and_ends(service, signal.SIGTERM)
+
+
+def drains_and_ends(service: RunningService, number: signal.Signals) -> None:
+    kept = httpx.Client(base_url=service.url, timeout=30)
+    assert "connection" not in kept.get("/health/ready").headers
+    service.process.send_signal(number)
+    wait(lambda: httpx.get(f"{service.url}/health/ready", timeout=30).status_code == 503)
+    # On a connection of before and on a new one, everything is still answered, for the last time.
+    for answer in (kept.get("/items"), httpx.get(f"{service.url}/items", timeout=30)):
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+    assert service.process.wait(30) == 0
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{service.url}/health/ready")
+    kept.close()
+
+
+def test_workers_end_with_a_parent_that_is_killed(several: Deployment) -> None:
+    service, workers = several.service, several.service.workers
+    assert len(workers) == 2
+    service.process.kill()
+    service.process.wait()
+    wait(lambda: not any(map(is_running, workers)))
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{service.url}/health/ready")
