@@ -36,7 +36,7 @@ def read_settings() -> Settings:
 def unknown_variables() -> list[str]:
     """Returns a sentence for each variable ``MSR_…`` that is no setting, and may be misspelt."""
     known = _variables()
-    others = ("MSR_TEST_", "MSR_LISTEN")  # read by tests and by docker-compose.yml
+    others = ("MSR_TEST_", "LISTEN_ADDRESS")  # read by tests and by docker-compose.yml
     sentences = []
     for name in sorted(os.environ):
         if name.startswith("MSR_") and name not in known and not name.startswith(others):

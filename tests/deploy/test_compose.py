@@ -67,7 +67,7 @@ def test_events_are_in_a_volume_that_belongs_to_the_service_alone() -> None:
 
 
 def test_the_service_is_reached_from_this_machine_alone_unless_told_otherwise() -> None:
-    assert SERVICES["service"]["ports"] == ["${MSR_LISTEN:-127.0.0.1}:${MSR_PORT:-8000}:8000"]
+    assert SERVICES["service"]["ports"] == ["${LISTEN_ADDRESS:-127.0.0.1}:${MSR_PORT:-8000}:8000"]
     allowed = SERVICES["service"]["environment"]["MSR_ALLOWED_HOSTS"]
     assert (
         allowed == "${MSR_ALLOWED_HOSTS:-localhost,127.0.0.1,service}"
