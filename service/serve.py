@@ -77,8 +77,6 @@ def _warn(settings: Settings) -> None:
         logger.info(sentence)
     for sentence in exposure_warnings(settings):
         logger.warning(sentence)
-    for sentence in exposure_warnings(settings):
-        logger.warning(sentence)
     if names := unpriced(settings):
         logger.warning(
             "no price is known for %s: %s",
