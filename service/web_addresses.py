@@ -1,10 +1,14 @@
-"""Reads hosts and origins of headers and settings: in lower case, ports apart, addresses in one form."""
+"""Reads hosts, origins and addresses of headers, settings and peers: in lower case, each in one form."""
 
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
+
+ANY = "*"
+"""Entry of a list that allows every host, or every origin."""
 
 MAX_AUTHORITY = 270
 """Characters of the longest authority that is read: a DNS name of 253, a port, and some room."""
@@ -70,6 +74,23 @@ def read_origin(text: str) -> tuple[str, Authority] | None:
         return None
     port = DEFAULT_PORTS.get(found[1]) if authority.port is None else authority.port
     return found[1], authority._replace(port=port)
+
+
+@lru_cache(maxsize=4_096)
+def network_of(address: str) -> str:
+    """Returns what counts as one client: an IPv4 address, or the /64 of an IPv6 address.
+
+    A /64 is the least that one customer has. An IPv4 address that a socket of both families tells as an IPv6
+    one (RFC 4291, 2.5.5.2) is that IPv4 address; a text that is no address stays, up to 64 characters.
+    """
+    parsed = _address(address)
+    if parsed is None:
+        return address[:64]
+    if not isinstance(parsed, IPv6Address):
+        return address
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(ip_network((int(parsed), 64), strict=False))
 
 
 def _shortest(address: str) -> str | None:

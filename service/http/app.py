@@ -15,7 +15,7 @@ from service.http.description import DescribedApp
 from service.http.middleware.admission import Admission
 from service.http.middleware.auth import ApiKeyAuth
 from service.http.middleware.body_limit import BodyLimit
-from service.http.middleware.client_limits import ClientRequestLimit
+from service.http.middleware.client_limits import PROBES, ClientRequestLimit
 from service.http.middleware.cross_origin import CrossOrigin
 from service.http.middleware.hosts_and_origins import HostRule, OriginRule
 from service.http.middleware.observation import Observation
@@ -36,9 +36,7 @@ backbone), `s3` (LVLM as reranker), `s4` and `s5` (`s1` and `s3` on captions).
 
 ROUTERS = (recommend, items, events, health, pages)
 
-OPEN_PATHS = frozenset(
-    {"/", "/metrics", "/health/live", "/health/ready", *(f"/assets/{name}" for name in ASSETS)}
-)
+OPEN_PATHS = frozenset({"/", *PROBES, *(f"/assets/{name}" for name in ASSETS)})
 """Paths that are answered without a key: probes, Prometheus and browsers that load the page send none."""
 
 HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))

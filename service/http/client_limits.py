@@ -13,8 +13,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
 
 from starlette.types import Scope
 
@@ -22,6 +20,7 @@ from service.errors import OverloadedError
 from service.metrics import Metrics
 from service.stores.base import StoreError
 from service.stores.client_rates import MAX_CLIENTS, WINDOW, MemoryRates, Rates
+from service.web_addresses import network_of
 
 OWN_PART_SECONDS = 5.0
 """Seconds after a failure of the shared count in which it is not asked: few requests wait for a slow one."""
@@ -203,24 +202,10 @@ def client_of(scope: Scope) -> str:
     """Returns the name under which a request's client is counted.
 
     That is the name of the key that it showed (``key`` in the request's state, set by ``ApiKeyAuth``; never
-    the key itself), else its address.
+    the key itself), else its address or network.
     """
     key = scope["state"].get("key")
     if key:
         return f"key:{key}"
     client = scope.get("client")
-    return _network_of(client[0]) if client else "local"  # a Unix socket's clients have no address
-
-
-@lru_cache(maxsize=4_096)
-def _network_of(address: str) -> str:
-    """Returns an IPv4 address as it is, and the /64 of an IPv6 address, the least that one customer has."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:  # a name that a trusted proxy has sent
-        return address[:64]
-    if not isinstance(parsed, IPv6Address):
-        return address
-    if parsed.ipv4_mapped:
-        return str(parsed.ipv4_mapped)
-    return str(ip_network((int(parsed), 64), strict=False))
+    return network_of(client[0]) if client else "local"  # a Unix socket's clients have no address

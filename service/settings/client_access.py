@@ -9,10 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from service.lvlm.providers.configured_provider import Names
-from service.web_addresses import DEFAULT_PORTS, read_host, read_origin
-
-ANY = "*"
-"""Entry of a list that allows every host or every origin."""
+from service.web_addresses import ANY, DEFAULT_PORTS, read_host, read_origin
 
 ROUTES = ("recommend", "events", "items", "users", "health", "metrics", "docs", "assets", "openapi.json")
 """First parts of our routes' paths: a prefix that began with one could not be told from a path without it."""

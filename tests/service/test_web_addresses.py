@@ -1,4 +1,4 @@
-"""Tests that hosts and origins are read in one way, and never with an exception."""
+"""Tests that hosts, origins and addresses are read in one way, and never with an exception."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.web_addresses import is_loopback, read_authority, read_host, read_origin
+from service.web_addresses import is_loopback, network_of, read_authority, read_host, read_origin
 
 
 @given(st.text(st.sampled_from("abz09.-_:[]@/%ÄK\x00 ")) | st.text())
@@ -44,3 +44,13 @@ def test_a_host_has_one_form(text: str, host: str, port: int | None) -> None:
 )  # fmt: skip
 def test_loopback_is_this_machine_to_every_client(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [("192.0.2.7", "192.0.2.7"), ("::ffff:192.0.2.7", "192.0.2.7"),
+     ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"), ("fe80::9%eth0", "fe80::/64"), ("x" * 80, "x" * 64),
+     ("", "")],
+)  # fmt: skip
+def test_a_client_is_an_ipv4_address_or_an_ipv6_network(address: str, network: str) -> None:
+    assert network_of(address) == network

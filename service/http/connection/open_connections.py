@@ -10,7 +10,6 @@ import logging
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Protocol
 
 from service.http.connection.refusals import CROWDED, DISPLACED, MEMORY, UNREAD, Refusal
@@ -59,7 +58,7 @@ class Connection(Protocol):
         stall_deadline: number of the sweep at which the client has not taken an answer for too long.
         held: bytes of its request under way, head and framing included.
         unread: bytes that the client has not taken, as of when they became too many.
-        client_key: what counts as one client; see ``client_key``.
+        client_network: address or network of the client, as ``network_of`` gives it.
     """
 
     phase: int
@@ -67,7 +66,7 @@ class Connection(Protocol):
     stall_deadline: int
     held: int
     unread: int
-    client_key: str
+    client_network: str
 
     def expire(self) -> None:
         """Ends what has lasted too long."""
@@ -156,11 +155,11 @@ class OpenConnections:
                 connection.cut(CROWDED)
                 return
         self._open[connection] = None
-        self._by_address.setdefault(connection.client_key, {})[connection] = None
-        self.turn(connection, Phase.HEAD)
+        self._by_address.setdefault(connection.client_network, {})[connection] = None
+        self.enter(connection, Phase.HEAD)
 
-    def turn(self, connection: Connection, phase: int) -> None:
-        """Notes that a connection now waits for something else, from now on."""
+    def enter(self, connection: Connection, phase: int) -> None:
+        """Notes that a connection waits for something else from now on."""
         connection.phase = phase
         connection.deadline = self.sweeps + self._ticks[phase]
         if phase == Phase.ANSWERING:
@@ -229,10 +228,10 @@ class OpenConnections:
         self.taken(connection)
         self._open.pop(connection, None)
         self._waiting.pop(connection, None)
-        if (same := self._by_address.get(connection.client_key)) is not None:
+        if (same := self._by_address.get(connection.client_network)) is not None:
             same.pop(connection, None)
             if not same:
-                del self._by_address[connection.client_key]
+                del self._by_address[connection.client_network]
         self._leaving[connection] = None
         if len(self._leaving) > self._most_leaving:
             oldest = next(iter(self._leaving))
@@ -242,7 +241,7 @@ class OpenConnections:
     def _of_the_crowd(self, newcomer: Connection) -> Connection | None:
         """Returns the newest connection of the address with most; None if the newcomer's has as many."""
         most = max(self._by_address.values(), key=len)
-        own = self._by_address.get(newcomer.client_key, ())
+        own = self._by_address.get(newcomer.client_network, ())
         return next(reversed(most)) if len(most) > len(own) + 1 else None
 
     def _sweep(self) -> None:
@@ -265,13 +264,3 @@ class OpenConnections:
 def _ticks(seconds: float) -> int:
     """Returns after how many sweeps at least so many seconds have passed; one may be due at once."""
     return math.ceil(seconds / SWEEP_SECONDS) + 1
-
-
-def client_key(address: str) -> str:
-    """Returns what counts as one client: an address, or the /64 network of an IPv6 address."""
-    if ":" not in address:
-        return address
-    try:
-        return ip_address(address.partition("%")[0]).exploded[:19]
-    except ValueError:
-        return address

@@ -18,7 +18,7 @@ from service.http.connection.bounded_parsing import (
     RefusedRequestError,
 )
 from service.http.connection.lingering_transport import LingeringTransport
-from service.http.connection.open_connections import NEVER, OpenConnections, Phase, client_key
+from service.http.connection.open_connections import NEVER, OpenConnections, Phase
 from service.http.connection.refusals import (
     BODY_TIME,
     DISPLACED,
@@ -28,6 +28,7 @@ from service.http.connection.refusals import (
     UNREAD,
     Refusal,
 )
+from service.web_addresses import network_of
 
 RAW_PER_BODY_BYTE = 8
 """Bytes on the wire for each byte that a body may have; a chunk of one byte has six."""
@@ -64,7 +65,7 @@ class BoundedProtocol(BoundedParsing):
         self.phase = Phase.HEAD
         self.deadline = self.stall_deadline = NEVER
         self.unread = 0
-        self.client_key = ""
+        self.client_network = ""
         self._connections = connections
         self._most_raw_bytes = MOST_HEAD_BYTES + RAW_PER_BODY_BYTE * connections.limits.body_bytes
         self._socket: asyncio.Transport = None  # type: ignore[assignment]
@@ -78,7 +79,7 @@ class BoundedProtocol(BoundedParsing):
         """Takes the connection in, or refuses it where there are too many."""
         self._socket = transport
         super().connection_made(LingeringTransport(transport, self._close, self._is_closing))
-        self.client_key = client_key(self.client[0] if self.client else "")
+        self.client_network = network_of(self.client[0] if self.client else "")
         self._connections.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -93,7 +94,7 @@ class BoundedProtocol(BoundedParsing):
         """Closes the connection: a client that has closed its side is taken for one that has left."""
         self._give_up()
         if self.phase != Phase.LINGERING:
-            self._connections.turn(self, Phase.ENDING)
+            self._connections.enter(self, Phase.ENDING)
 
     def pause_writing(self) -> None:
         """Notes that the client does not take what it is sent."""
@@ -131,7 +132,7 @@ class BoundedProtocol(BoundedParsing):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        self._connections.turns.take(self.client_key, partial(self._start, cycle, app))
+        self._connections.turns.take(self.client_network, partial(self._start, cycle, app))
 
     def _start(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if not cycle.disconnected:
@@ -166,7 +167,7 @@ class BoundedProtocol(BoundedParsing):
             self._connections.count(SILENT)
             self._end()
         elif self.phase == Phase.BODY and self.flow.read_paused:  # the client waits for the application
-            self._connections.turn(self, Phase.BODY)
+            self._connections.enter(self, Phase.BODY)
         elif self.phase == Phase.BODY:
             self._refuse(BODY_TIME)
         elif self.phase in (Phase.IDLE, Phase.REST) and not self._socket.get_write_buffer_size():
@@ -207,7 +208,7 @@ class BoundedProtocol(BoundedParsing):
             # Not every byte belongs to a message: blank lines may precede it (RFC 9112, section 2.2).
             phase = Phase.HEAD if received and self.phase != Phase.REST else Phase.IDLE
         if phase != self.phase:
-            self._connections.turn(self, phase)
+            self._connections.enter(self, phase)
 
     def _refuse(self, refusal: Refusal) -> None:
         """Refuses what the client is sending; requests that came whole before it are still answered."""
@@ -262,7 +263,7 @@ class BoundedProtocol(BoundedParsing):
         """Closes this side, and drops what the client still sends while it may read the response."""
         if self._socket.is_closing():
             return
-        self._connections.turn(self, Phase.LINGERING)
+        self._connections.enter(self, Phase.LINGERING)
         self.flow.resume_reading()
         self._socket.write_eof()
 
@@ -273,11 +274,11 @@ class BoundedProtocol(BoundedParsing):
 
     def _end(self) -> None:
         """Closes the connection once all is sent."""
-        self._connections.turn(self, Phase.ENDING)
+        self._connections.enter(self, Phase.ENDING)
         self._socket.close()
 
     def _abort(self) -> None:
         """Closes the connection at once."""
-        self._connections.turn(self, Phase.ENDING)
+        self._connections.enter(self, Phase.ENDING)
         self.deadline = NEVER
         self._socket.abort()

@@ -8,8 +8,8 @@ from service.errors import OverloadedError
 from service.http.client_limits import client_of
 from service.http.problems import problem
 
-UNCOUNTED = frozenset({"/metrics", "/health/live", "/health/ready"})
-"""Paths of probes, which must be answered whatever else comes from their address."""
+PROBES = frozenset({"/metrics", "/health/live", "/health/ready"})
+"""Paths of probes, which are answered whatever else comes from their address."""
 
 
 class ClientRequestLimit:
@@ -23,7 +23,7 @@ class ClientRequestLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on, or refuses it."""
-        if scope["type"] == "http" and _path(scope) not in UNCOUNTED:
+        if scope["type"] == "http" and scope["path"] not in PROBES:
             limit = scope["app"].state.services.client_limits.requests
             client = client_of(scope)
             if limit is not None and not limit.take_held(client):
@@ -33,12 +33,6 @@ class ClientRequestLimit:
                     await _refusal(error, scope)(scope, receive, send)
                     return
         await self._app(scope, receive, send)
-
-
-def _path(scope: Scope) -> str:
-    path: str = scope["path"]
-    prefix = scope.get("root_path")
-    return path.removeprefix(prefix) if prefix else path
 
 
 def _refusal(error: OverloadedError, scope: Scope) -> ASGIApp:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from service.web_addresses import (
+    ANY,
     DEFAULT_PORTS,
     MAX_AUTHORITY,
     Authority,
@@ -15,7 +16,6 @@ from service.web_addresses import (
     read_origin,
 )
 
-ANY = "*"
 REMEMBERED = 1_024
 """Number of different headers whose verdict is remembered; clients send few, and reading one takes 2 µs."""
 

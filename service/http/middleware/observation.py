@@ -73,7 +73,7 @@ class Observation:
                 ]
             await send(message)
 
-        is_recommend = scope["method"] == "POST" and _path(scope) == RECOMMEND_PATH
+        is_recommend = scope["method"] == "POST" and scope["path"] == RECOMMEND_PATH
         if is_recommend:
             self._metrics.inflight_requests.inc()
         try:
@@ -107,7 +107,7 @@ class Observation:
         # Refused before it came to a route, or answered by one that does not say so.
         if self._templates is None:
             self._templates = list(_templates(scope["app"].routes)) if "app" in scope else []
-        path = _path(scope) or "/"
+        path = scope["path"]
         return next((template for regex, template in self._templates if regex.match(path)), OTHER)
 
     def _observe_recommendation(self, seconds: float, status: int, state: dict[str, object]) -> None:
@@ -146,12 +146,6 @@ def _log_failure(method: str, route: str, status: int, seconds: float) -> None:
 
 def _level(status: int) -> int:
     return logging.WARNING if status >= 500 else logging.INFO
-
-
-def _path(scope: Scope) -> str:
-    """Returns the path below the prefix of a proxy, without a slash at its end."""
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", "")).rstrip("/")
 
 
 def _templates(routes: Sequence[BaseRoute]) -> Iterator[tuple[re.Pattern[str], str]]:

@@ -80,9 +80,7 @@ def limits() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_the_soft_limit_of_open_files_is_raised_as_far_as_needed(
-    limits: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_soft_limit_of_open_files_is_raised_as_far_as_needed(limits: None) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     assert connections_possible(100) == 100
