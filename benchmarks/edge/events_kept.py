@@ -30,6 +30,7 @@ from benchmarks.lab import machine
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.servers import running_service
+from benchmarks.lab.service_client import ServiceClient
 from benchmarks.lab.stats import median
 from benchmarks.lab.tables import NO_VALUE, Table
 from models.contracts import Item
@@ -48,7 +49,9 @@ POSTERS = 8
 SMALL_DISK_MEGABYTES = 6
 """Size of the file system that is filled."""
 
-KINDS = ("one process", "a worker of two", "the parent of two", "the Redis of events")
+ONE, WORKER, PARENT, REDIS = KINDS = (
+    "one process", "a worker of two", "the parent of two", "the Redis of events",
+)  # fmt: skip
 """What is killed."""
 
 
@@ -68,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         BenchmarkError: a service does not start, or does not answer for a minute.
     """
     items = bundle_of(arguments).catalogue.items
-    kinds = [kind for kind in KINDS if kind != KINDS[3] or redis_binary() is not None]
+    kinds = [kind for kind in KINDS if kind != REDIS or redis_binary() is not None]
     killed: dict[str, list[RoundResult]] = {}
     with tqdm(total=arguments.rounds * len(kinds) + 3, unit="round", disable=None) as bar:
         for kind in kinds:
@@ -108,22 +111,19 @@ def kill_rounds(
     with ExitStack() as stack:
         settings = {
             "MSR_DATA": stack.enter_context(tempfile.TemporaryDirectory(prefix="msr-kept-")),
-            "MSR_WORKERS": "1" if kind == KINDS[0] else "2",
+            "MSR_WORKERS": "1" if kind == ONE else "2",
         }
-        kill: Callable[[], None]
-        if kind == KINDS[3]:
-            redis = EventsRedis(Path(settings["MSR_DATA"]), stack)
+        redis = EventsRedis(Path(settings["MSR_DATA"]), stack) if kind == REDIS else None
+        if redis is not None:
             settings["MSR_EVENTS_URL"] = redis.url
         service = KilledService(bundle, settings, stack)
-        kill = service.kill_worker if kind == KINDS[1] else service.kill_all
-        if kind == KINDS[3]:
-            kill = redis.kill
+        kill = service.kill_worker if kind == WORKER else service.kill_all if redis is None else redis.kill
         results = []
         for number in range(rounds):
             draw = random.Random(f"{seed} {kind} {number}")
             results.append(asyncio.run(KillRound(number, ids, lambda: service.url, kill, draw).run()))
             done(1)
-        if kind == KINDS[3] and (Path(settings["MSR_DATA"]) / "events").exists():
+        if kind == REDIS and (Path(settings["MSR_DATA"]) / "events").exists():
             raise BenchmarkError("the events were not in their Redis: the service has made a file of them")
     return results
 
@@ -157,11 +157,8 @@ def events_per_second(bundle: Path, items: Sequence[Item], workers: int, seconds
         stored = sum(await asyncio.gather(*map(post, range(POSTERS))))
         return stored / (time.perf_counter() - began)
 
-    with (
-        tempfile.TemporaryDirectory(prefix="msr-kept-") as data,
-        running_service(bundle, {"MSR_WORKERS": str(workers), "MSR_DATA": data}) as service,
-    ):
-        _wait_until_ready(service.url)
+    with running_service(bundle, {"MSR_WORKERS": str(workers)}) as service:
+        asyncio.run(_ready(service.url))
         return asyncio.run(measure(service.url))
 
 
@@ -209,7 +206,7 @@ def full_disk(bundle: Path, items: Sequence[Item]) -> FullDisk | None:
         ballast.write_bytes(b"\0" * (SMALL_DISK_MEGABYTES * 1_000_000 // 2))
         settings = {"MSR_DATA": str(data), "MSR_WORKERS": "2", "MSR_LOG_LEVEL": "error"}
         service = stack.enter_context(running_service(bundle, settings))
-        _wait_until_ready(service.url)
+        asyncio.run(_ready(service.url))
         http = stack.enter_context(
             httpx.Client(
                 base_url=service.url,
@@ -284,16 +281,10 @@ def _small_disk() -> Iterator[Path | None]:
             subprocess.run([umount, folder], check=True)
 
 
-def _wait_until_ready(url: str) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        try:
-            if httpx.get(f"{url}/health/ready", trust_env=False).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise BenchmarkError("the service is not ready after a minute")
+async def _ready(url: str) -> None:
+    """Waits until the service is ready, for a minute at most."""
+    async with ServiceClient(url) as client:
+        await client.wait_until_ready()
 
 
 def _page(

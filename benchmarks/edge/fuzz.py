@@ -35,7 +35,7 @@ SHARD = 500
 MEGABYTE = 1e6
 MOST_GROWN = 20.0
 """Megabytes that a service's resident memory may grow between the first tenth of the requests and the end."""
-KEY = "key-of-the-fuzzed-service"  # a secret of no one: both ends are started here
+KEY = "key-of-the-fuzzed-service"  # no secret: both ends are started here
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "open": {},
     "with keys": {

@@ -1,6 +1,6 @@
 """Makes requests that an API description allows or forbids, and what no description foresees, as bytes.
 
-Half are built by Schemathesis from the description. The others are put together by parts, each right or
+Some are built by Schemathesis from the description. The others are put together by parts, each right or
 hostile: method, path, query, headers and body. So every route of the description is tried, whatever it is.
 """
 
@@ -79,7 +79,7 @@ _JSON = st.sampled_from(HOSTILE_VALUES) | st.recursive(
 
 
 def wire_requests(vocabulary: Vocabulary) -> st.SearchStrategy[WireRequest]:
-    """Returns a strategy for requests that are put together by parts, one in ten of them hardly HTTP."""
+    """Returns a strategy for requests that are put together by parts, one in twenty of them hardly HTTP."""
     operations = [
         (path, method.upper(), operation)
         for path, methods in vocabulary.description["paths"].items()

@@ -1,4 +1,4 @@
-"""Sends a number of generated requests to a service, and says which answers break the contract."""
+"""Sends a shard of generated requests to a service, and says which answers break the contract."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from benchmarks.edge.http_connection import read_response
 from benchmarks.lab.load_generator import encode_post
 from benchmarks.lab.servers import HOST
 from benchmarks.lab.stats import median, percentile
@@ -19,6 +20,7 @@ PAUSE = 0.02
 TIMEOUT = 30.0
 """Seconds after which a request counts as refused."""
 K, HISTORY = 10, 10
+"""Items that a request asks for, and items of its history."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class NoneRequests:
 
     Attributes:
         milliseconds: time of every request that was answered with 200, the connection included if it was new.
-        refused: reasons why the others were not, with the number of each.
+        refused: status of each other one, or the kind of the error.
     """
 
     milliseconds: tuple[float, ...]
@@ -92,9 +94,7 @@ class GoodClient:
             self._connection = await asyncio.open_connection(HOST, self._port)
         reader, writer = self._connection
         writer.write(request)
-        head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        _, _, length = head.partition(b"\r\ncontent-length:")
-        await reader.readexactly(int(length.split(b"\r\n", 1)[0] or 0))
-        if not self._kept or b"\r\nconnection: close" in head:
+        response = await read_response(reader)
+        if not self._kept or response.last:
             self.close()
-        return head.split(None, 2)[1].decode()
+        return str(response.status)

@@ -1,4 +1,4 @@
-"""A reverse proxy that sends requests to the servers whose ``/health/ready`` is 200, and repeats none."""
+"""Runs a reverse proxy that sends requests to servers whose ``/health/ready`` is 200, and repeats none."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import json
 import sys
-import tempfile
 from asyncio.subprocess import PIPE
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -47,10 +46,10 @@ class HostileResult:
     Attributes:
         memory: peak of resident memory above idle, in bytes.
         quiet: requests of the good clients before the hostile ones, by client.
-        beside: the same meanwhile.
+        beside: requests of the good clients beside the hostile ones, by client.
         done: what each hostile client did, by kind: numbers of connections, megabytes, answers by status.
         failed: hostile clients that broke, by kind, with the reason.
-        connections: what ``msr_connections_refused_total`` says at the end, by reason.
+        connections: connections that the service refused (``msr_connections_refused_total``), by reason.
     """
 
     memory: int
@@ -100,10 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise BenchmarkError(f"there is no {unknown[0]!r}; known are {', '.join(KINDS)}")
     items = [item.item_id for item in bundle_of(arguments).catalogue.items]
-    with tempfile.TemporaryDirectory(prefix="msr-hostile-") as folder:
-        settings = {"MSR_DATA": folder, "MSR_PROVIDER": "simulator", "MSR_LOG_LEVEL": "warning"}
-        with running_service(arguments.bundle, settings) as service:
-            result = asyncio.run(measure(service, items, arguments.seconds, kinds))
+    settings = {"MSR_PROVIDER": "simulator", "MSR_LOG_LEVEL": "warning"}
+    with running_service(arguments.bundle, settings) as service:
+        result = asyncio.run(measure(service, items, arguments.seconds, kinds))
     publish(_page(result, arguments), arguments.markdown)
     return int(bool(result.problems))
 

@@ -1,4 +1,4 @@
-"""What clients send that mean ill or are broken: texts, values, bodies, headers, and what is hardly HTTP."""
+"""Lists what ill-meaning or broken clients send: texts, values, bodies, headers, and what is hardly HTTP."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 OK, REFUSED, RESET, HUNG = "answered", "refused", "reset", "hung"
-"""What became of a request: answered with 200, no connection, a connection that ended without an answer, no
-answer in time. Another status is its number."""
+"""Words for what became of a request: answered with 200, no connection, a connection that ended without an
+answer, no answer in time. Another status is its number."""
 
 
 @dataclass(frozen=True, slots=True)

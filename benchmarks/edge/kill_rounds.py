@@ -81,7 +81,7 @@ class KillRound:
         self._draw = draw
         self._killed: float | None = None  # monotonic seconds
         self._answered: float | None = None
-        self._back = False  # whether the kill's function has returned
+        self._back = False  # whether ``kill`` has returned
         self._result = RoundResult()
 
     async def run(self) -> RoundResult:

@@ -99,7 +99,7 @@ def running_service(
 ) -> Iterator[RunningService]:
     """Runs a service on a free port until the block ends.
 
-    It has one worker, no API key and no Redis unless the settings say otherwise.
+    It has one worker, no API key, no Redis, and a data folder of its own unless the settings say otherwise.
 
     Args:
         bundle: folder that it serves.
@@ -117,6 +117,7 @@ def running_service(
         "MSR_WORKERS": "1",
         "MSR_API_KEY": "",
         "MSR_REDIS_URL": "",
+        "MSR_EVENTS_URL": "",
         "MSR_DRAIN_S": "0",  # no proxy watches it
     }
     with running("service", [], {**common, **settings}, port, cores) as process:

@@ -42,17 +42,15 @@ def test_a_broken_limit_is_told(found: HostileResult, said: str) -> None:
     assert any(said in sentence for sentence in found.problems)
 
 
-def test_a_kind_that_is_none_is_refused_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_kind_of_client_is_refused_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["hostile", "--kinds", "silent,polite"]) == 2
     assert "'polite'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_every_hostile_client_does_something_and_good_ones_are_answered(
-    bundle_folder: Path, tmp_path: Path
-) -> None:
+def test_every_hostile_client_does_something_and_good_ones_are_answered(bundle_folder: Path) -> None:
     items = [item.item_id for item in open_bundle(bundle_folder).catalogue.items]
-    with running_service(bundle_folder, {"MSR_DATA": str(tmp_path)}) as service:
+    with running_service(bundle_folder, {}) as service:
         found = asyncio.run(measure(service, items, 5, list(KINDS)))
     assert not found.failed
     assert all(found.done[kind]["connections"] for kind in KINDS)

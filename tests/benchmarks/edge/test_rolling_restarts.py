@@ -49,7 +49,7 @@ async def server(answer: Callable[[bytes], bytes | None]) -> AsyncIterator[tuple
 @pytest.mark.parametrize(
     ("answer", "outcome"), [(ANSWER, OK), (LAST, OK), (UNREADY, "503"), (b"", RESET), (None, HUNG)]
 )
-async def test_what_became_of_a_request_is_told(answer: bytes | None, outcome: str) -> None:
+async def test_the_outcome_of_a_request_is_told(answer: bytes | None, outcome: str) -> None:
     async with server(lambda _: answer) as (port, _):
         connection = HttpConnection(HOST, port)
         assert await connection.outcome(REQUEST % b"a", seconds=30 if answer is not None else 0.1) == outcome
