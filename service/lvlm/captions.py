@@ -93,7 +93,7 @@ class Captions:
         self._captioner = captioner
         self._fill = fill
         self._leases = leases
-        self._owner = uuid.uuid4().hex  # of leases, to tell this process from other workers
+        self._holder = uuid.uuid4().hex  # of leases, to tell this process from other workers
         self._pending: dict[str, asyncio.Task[None]] = {}  # cache key -> the task that makes the caption
         self._semaphore = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
 
@@ -209,7 +209,7 @@ class Captions:
         if self._leases is None:
             return True
         try:
-            return await self._leases.take(key, self._owner, CALL_TIMEOUT)
+            return await self._leases.take(key, self._holder, CALL_TIMEOUT)
         except StoreError:
             return False  # the cache is most likely down too, and the caption would be lost
 

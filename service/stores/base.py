@@ -77,18 +77,18 @@ class Cache(Protocol):
 
 
 class Leases(Protocol):
-    """Leases: at most one owner per key, until it gives the key back or its time is over."""
+    """Leases: at most one holder per key, until it gives the key back or its time is over."""
 
-    async def take(self, key: str, owner: str, ttl: float) -> bool:
-        """Makes ``owner`` the owner for ``ttl`` seconds from now; returns False if the key has another owner.
+    async def take(self, key: str, holder: str, ttl: float) -> bool:
+        """Gives ``holder`` the key for ``ttl`` seconds from now; returns False if the key has another holder.
 
         Raises:
             StoreError: the store is down.
         """
         ...
 
-    async def release(self, key: str, owner: str) -> None:
-        """Gives the key back; does nothing if it belongs to another owner by now.
+    async def release(self, key: str, holder: str) -> None:
+        """Gives the key back; does nothing if it belongs to another holder by now.
 
         Raises:
             StoreError: the store is down.

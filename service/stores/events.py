@@ -11,6 +11,9 @@ from service.stores.base import StoreError
 MAX_EVENTS_PER_USER = 2_000
 """Events that are kept of one user; beyond them the oldest by timestamp go, and are counted as dropped."""
 
+FORGOTTEN_RECORD_SECONDS = 3_600
+"""Seconds for which other workers can learn that a user was forgotten; each asks every second."""
+
 
 class StoreFullError(StoreError):
     """The store has no room for a batch: nothing of it was stored. The message says what is full."""
@@ -103,13 +106,13 @@ class Events(Protocol):
     async def forgotten_since(self, number: int) -> tuple[int, list[str]]:
         """Returns whom ``forget`` was called for after a record's number: for caches that hold their answers.
 
-        Records are kept for an hour, and their numbers only grow.
+        Records are kept for ``FORGOTTEN_RECORD_SECONDS``, and their numbers only grow.
 
         Args:
             number: number of the last record that the caller knows; 0 for none.
 
         Returns:
-            The highest number so far (0 if there is none), and the ``owner_of`` each forgotten user.
+            The highest number so far (0 if there is none), and forgotten users as ``owner_of`` names them.
 
         Raises:
             StoreError: the store is down.

@@ -297,22 +297,22 @@ class RedisLeases:
         self._connection = connection
         self._prefix = "msr:lease"
 
-    async def take(self, key: str, owner: str, ttl: float) -> bool:
-        """Makes ``owner`` the owner for ``ttl`` seconds from now; returns False if the key has another owner.
+    async def take(self, key: str, holder: str, ttl: float) -> bool:
+        """Gives ``holder`` the key for ``ttl`` seconds from now; returns False if the key has another holder.
 
         Raises:
             StoreError: the store is down.
         """
         milliseconds = str(max(1, int(ttl * 1000)))
-        return bool(await self._connection.run(TAKE, [f"{self._prefix}:{key}"], [owner, milliseconds]))
+        return bool(await self._connection.run(TAKE, [f"{self._prefix}:{key}"], [holder, milliseconds]))
 
-    async def release(self, key: str, owner: str) -> None:
-        """Gives the key back; does nothing if it belongs to another owner by now.
+    async def release(self, key: str, holder: str) -> None:
+        """Gives the key back; does nothing if it belongs to another holder by now.
 
         Raises:
             StoreError: the store is down.
         """
-        await self._connection.run(RELEASE, [f"{self._prefix}:{key}"], [owner])
+        await self._connection.run(RELEASE, [f"{self._prefix}:{key}"], [holder])
 
 
 _ANY_WAIT = 1e9  # seconds, more than any wait, for draws without a limit on the wait

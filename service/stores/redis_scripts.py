@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-# Takes a lease. KEYS: the lease. ARGV: owner, milliseconds to live. The reply is 0 if another owner has it.
+# Takes a lease. KEYS: the lease. ARGV: holder, milliseconds to live. The reply is 0 if another holder has it.
 TAKE = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
+local found = redis.call('GET', KEYS[1])
+if found and found ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
-# Ends a lease if the owner still has it. KEYS: the lease. ARGV: owner.
+# Ends a lease if the holder still has it. KEYS: the lease. ARGV: holder.
 RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 0
 """
-
 
 # Draws from token buckets with the arithmetic of MemoryMeters, on the server's clock. KEYS: the buckets.
 # ARGV: patience and burst, then for every flow its amount in seconds of refill. The reply is the wait in

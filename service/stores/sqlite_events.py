@@ -20,7 +20,7 @@ from service.stores import sqlite_statements as statements
 from service.stores.base import StoreError
 from service.stores.events import MAX_EVENTS_PER_USER, Appended, Event, EventsUsage, StoreFullError
 from service.stores.sqlite_file import SET_ASIDE, connect, is_damage, prepare, use_lock
-from service.stores.sqlite_lists import RecentLists, UserList, position_of
+from service.stores.sqlite_recent_lists import RecentLists, UserList, position_of
 from service.stores.sqlite_writer import SqliteWriter, Written, free_bytes
 
 log = logging.getLogger(__name__)

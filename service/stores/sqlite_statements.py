@@ -1,4 +1,4 @@
-"""Holds the statements on the events' file: what one transaction reads or writes through its connection."""
+"""Reads and writes the events' file through a connection: the statements of one transaction."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from service.stores.base import owner_of
-from service.stores.events import Event
-
-FORGOTTEN_SECONDS = 3_600
-"""Seconds for which it is on record who was forgotten."""
+from service.stores.events import FORGOTTEN_RECORD_SECONDS, Event
 
 EXPIRY_USERS = 500
 """Users that one look for events that are too old covers."""
@@ -99,7 +96,7 @@ def forget(connection: sqlite3.Connection, user_id: str) -> bool:
             connection.execute("UPDATE totals SET users = users - 1")
         # Also without events: there may be cached answers.
         now = int(time.time())
-        connection.execute("DELETE FROM forgotten WHERE at < ?", (now - FORGOTTEN_SECONDS,))
+        connection.execute("DELETE FROM forgotten WHERE at < ?", (now - FORGOTTEN_RECORD_SECONDS,))
         connection.execute("INSERT INTO forgotten (owner, at) VALUES (?, ?)", (owner_of(user_id), now))
     finally:
         connection.execute("PRAGMA secure_delete = OFF")

@@ -149,7 +149,7 @@ async def test_meters_that_are_down_say_so() -> None:
     await connection.close()
 
 
-async def test_a_lease_has_one_owner_who_can_renew_it(connection: RedisConnection) -> None:
+async def test_a_lease_has_one_holder_who_can_renew_it(connection: RedisConnection) -> None:
     leases = RedisLeases(connection)
     assert await leases.take("a", "me", 60)
     assert not await leases.take("a", "you", 60)

@@ -59,7 +59,7 @@ async def test_a_burst_of_operations_waits_its_turn(cache: Cache) -> None:
     assert await asyncio.gather(*(cache.get("a") for _ in range(300))) == [b"1"] * 300
 
 
-async def test_a_forgotten_user_takes_his_values_along_and_no_others(cache: Cache) -> None:
+async def test_a_forgotten_user_takes_their_values_along_and_no_others(cache: Cache) -> None:
     for key, owner in (("a", USER), ("b", USER), ("c", OTHER), ("d", None)):
         await cache.set(key, key.encode(), ttl=60, owner=owner)
     assert [await cache.get(key) for key in "abcd"] == [b"a", b"b", b"c", b"d"]
@@ -75,7 +75,7 @@ async def test_a_call_under_way_brings_nothing_of_a_forgotten_user_back(cache: C
     assert [await cache.get("a"), await cache.get("b")] == [None, b"1"]
 
 
-async def test_a_value_that_another_user_replaced_is_his(cache: Cache) -> None:
+async def test_a_replaced_value_belongs_to_the_user_of_the_new_one(cache: Cache) -> None:
     await cache.set("a", b"1", ttl=60, owner=USER)
     await cache.set("a", b"2", ttl=60, owner=OTHER)
     assert await cache.get("a") == b"2"

@@ -186,22 +186,22 @@ class MemoryLeases:
     """Leases that several stages of one process share, as workers share those of Redis.
 
     Attributes:
-        held: owner and end, in monotonic seconds, of each lease by key.
+        held: holder and end, in monotonic seconds, of each lease by key.
     """
 
     def __init__(self) -> None:
         self.held: dict[str, tuple[str, float]] = {}
 
-    async def take(self, key: str, owner: str, ttl: float) -> bool:
+    async def take(self, key: str, holder: str, ttl: float) -> bool:
         now = time.monotonic()
-        holder, until = self.held.get(key, (owner, now))
-        if holder != owner and now < until:
+        found, until = self.held.get(key, (holder, now))
+        if found != holder and now < until:
             return False
-        self.held[key] = owner, now + ttl
+        self.held[key] = holder, now + ttl
         return True
 
-    async def release(self, key: str, owner: str) -> None:
-        if self.held.get(key, ("", 0.0))[0] == owner:
+    async def release(self, key: str, holder: str) -> None:
+        if self.held.get(key, ("", 0.0))[0] == holder:
             del self.held[key]
 
 

@@ -53,39 +53,39 @@ class WorkLease:
         if self._leases is None:
             yield None
             return
-        # A new owner for each claim: a claim must not renew the lease of an earlier one of the same worker.
-        owner = uuid.uuid4().hex
-        found = await self._take_or_find(self._leases, key, owner, find, still_wanted)
+        # A new holder for each claim: a claim must not renew the lease of an earlier one of the same worker.
+        holder = uuid.uuid4().hex
+        found = await self._take_or_find(self._leases, key, holder, find, still_wanted)
         if found is not None:
             yield found
             return
-        renewing = asyncio.create_task(self._renew(self._leases, key, owner))
+        renewing = asyncio.create_task(self._renew(self._leases, key, holder))
         try:
             yield None
         finally:
             renewing.cancel()
             with suppress(StoreError):
-                await self._leases.release(key, owner)
+                await self._leases.release(key, holder)
 
     async def _take_or_find(
         self,
         leases: Leases,
         key: str,
-        owner: str,
+        holder: str,
         find: Callable[[], Awaitable[T | None]],
         still_wanted: Callable[[], bool],
     ) -> T | None:
         pause = FIRST_PAUSE
         while True:
             try:
-                ours = await leases.take(key, owner, LEASE)
+                ours = await leases.take(key, holder, LEASE)
             except StoreError:  # without the store each worker makes its own calls
                 return None
             # Read also with the lease: the worker that held it before may have written the result just now.
             found = await find()
             if found is not None and ours:
                 with suppress(StoreError):
-                    await leases.release(key, owner)
+                    await leases.release(key, holder)
             if found is not None or ours:
                 return found
             if not still_wanted():
@@ -93,10 +93,10 @@ class WorkLease:
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, 1.5 * pause)
 
-    async def _renew(self, leases: Leases, key: str, owner: str) -> None:
+    async def _renew(self, leases: Leases, key: str, holder: str) -> None:
         """Renews a lease until it is cancelled."""
         while True:
             # A third of the lease, so that two renewals may fail before it ends.
             await asyncio.sleep(LEASE / 3)
             with suppress(StoreError):
-                await leases.take(key, owner, LEASE)
+                await leases.take(key, holder, LEASE)

@@ -8,7 +8,14 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from service.stores.base import owner_of
-from service.stores.events import MAX_EVENTS_PER_USER, Appended, Event, EventsUsage, StoreFullError
+from service.stores.events import (
+    FORGOTTEN_RECORD_SECONDS,
+    MAX_EVENTS_PER_USER,
+    Appended,
+    Event,
+    EventsUsage,
+    StoreFullError,
+)
 from service.stores.redis import RedisConnection, WrongTypeError
 from service.stores.redis_server.event_scripts import APPEND, EXPIRE, FORGET
 
@@ -17,9 +24,6 @@ USAGE_AGE, USAGE_EVENTS = 1.0, 2_000
 
 RESERVE = 0.1
 """Part of the server's ``maxmemory`` that is left to users who have events already."""
-
-FORGOTTEN_RECORD_SECONDS = 3_600
-"""Seconds for which other workers can learn that a user was forgotten; each asks every second."""
 
 EXPIRED_AT_ONCE = 100
 """Users whose old events one call drops; Redis answers no other client meanwhile."""
@@ -35,7 +39,7 @@ class RedisEvents:
         max_bytes: bytes of the server's memory from which on new users are refused.
         retention: seconds after its timestamp at which an event is dropped; None for never. Events before
             1970, which were taken over without their times, stay.
-        unreadable: receives the number of values that this store did not write, which are left out.
+        unreadable: function that is told how many values were left out since this store did not write them.
     """
 
     def __init__(
@@ -136,18 +140,18 @@ class RedisEvents:
         ]
         return bool(await self._connection.run(FORGET, keys, arguments))
 
-    async def forgotten_since(self, seq: int) -> tuple[int, list[str]]:
-        """Returns the number of the newest record of a forgotten user, and the owners of those after ``seq``.
+    async def forgotten_since(self, number: int) -> tuple[int, list[str]]:
+        """Returns whom ``forget`` was called for, as ``Events.forgotten_since`` does.
 
         Raises:
             StoreError: the server is down.
         """
-        found = await self._connection.ask(self._forgotten_since(seq))
-        return (int(found[-1][1]) if found else seq), [owner.decode() for owner, _ in found]
+        found = await self._connection.ask(self._forgotten_since(number))
+        return (int(found[-1][1]) if found else number), [owner.decode() for owner, _ in found]
 
-    async def _forgotten_since(self, seq: int) -> list[tuple[bytes, float]]:
+    async def _forgotten_since(self, number: int) -> list[tuple[bytes, float]]:
         records = self._connection.client.zrangebyscore(
-            self._key("forgotten"), f"({seq}", "+inf", withscores=True
+            self._key("forgotten"), f"({number}", "+inf", withscores=True
         )
         return cast("list[tuple[bytes, float]]", await records)
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import cast
 
+from models.contracts.ids import MAX_ID_CHARACTERS
 from service.stores.base import Cache, Leases, StoreError, owner_of
 from service.stores.events import MAX_EVENTS_PER_USER, Event, Events, StoreFullError
 from service.stores.redis import RedisConnection, WrongTypeError
@@ -34,7 +35,6 @@ RETRY_SECONDS = 10.0
 DONE_SECONDS = 3_600.0
 """Seconds for which workers that start do not look for lists again."""
 
-MAX_ID = 256  # characters
 _LEASE, _DONE = "events-takeover", "events-taken-over"
 
 
@@ -67,7 +67,7 @@ class OldEventLists:
         self._connection = connection
         self._leases = leases
         self._cache = cache
-        self._owner = uuid.uuid4().hex
+        self._holder = uuid.uuid4().hex
 
     async def take_over(self, events: Events) -> TakenOver | None:
         """Stores all lists as events before every other, and removes them.
@@ -93,7 +93,7 @@ class OldEventLists:
             if cursor == 0:
                 break
         await self._cache.set(_DONE, b"1", DONE_SECONDS)
-        await self._leases.release(_LEASE, self._owner)
+        await self._leases.release(_LEASE, self._holder)
         return taken
 
     async def remove(self, user_id: str) -> bool:
@@ -115,19 +115,19 @@ class OldEventLists:
             await asyncio.sleep(0.05)
 
     async def _renew(self) -> bool:
-        return await self._leases.take(_LEASE, self._owner, LEASE_SECONDS)
+        return await self._leases.take(_LEASE, self._holder, LEASE_SECONDS)
 
     @asynccontextmanager
     async def _held(self, user_id: str) -> AsyncIterator[bool]:
         """Holds a user's list, for one worker and one purpose; yields False if another has it."""
-        lease, owner = f"old-events:{owner_of(user_id)}", uuid.uuid4().hex
-        held = await self._leases.take(lease, owner, USER_LEASE_SECONDS)
+        lease, holder = f"old-events:{owner_of(user_id)}", uuid.uuid4().hex
+        held = await self._leases.take(lease, holder, USER_LEASE_SECONDS)
         try:
             yield held
         finally:
             if held:
                 with suppress(StoreError):
-                    await self._leases.release(lease, owner)
+                    await self._leases.release(lease, holder)
 
     async def _take(self, key: bytes, events: Events, taken: TakenOver) -> None:
         try:
@@ -195,7 +195,7 @@ def _events(user_id: str, entries: Sequence[bytes]) -> list[Event]:
         before.update(len(entry).to_bytes(4, "big") + entry)
         with suppress(UnicodeDecodeError):
             item_id = entry.decode()
-            if 0 < len(item_id) <= MAX_ID:
+            if 0 < len(item_id) <= MAX_ID_CHARACTERS:
                 # Before every time that a client can give, in the order of the list.
                 event_id = f"legacy:{number}:{before.hexdigest()}"
                 batch.append(Event(user_id, item_id, number - len(entries), event_id))

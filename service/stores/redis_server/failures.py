@@ -1,4 +1,4 @@
-"""Words why Redis failed. No sentence holds any part of a URL, and so none of a password."""
+"""Says why Redis failed, as a clause. No sentence holds any part of a URL, and so none of a password."""
 
 from __future__ import annotations
 

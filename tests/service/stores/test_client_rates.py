@@ -89,7 +89,7 @@ async def test_what_redis_counts_is_gone_after_two_minutes(connection: RedisConn
     assert 0 < await connection.client.pttl(keys[0]) <= 2_000 * WINDOW
 
 
-async def test_counts_that_are_down_say_so() -> None:
+async def test_a_redis_that_is_down_is_a_store_error() -> None:
     connection = RedisConnection("redis://127.0.0.1:1/0", timeout=0.5)
     with pytest.raises(StoreError):
         await RedisRates(connection).take("a", 10, 1)

@@ -153,7 +153,7 @@ async def test_a_worker_whose_result_is_no_longer_wanted_stops_looking() -> None
 @pytest.mark.usefixtures("clock")
 async def test_without_the_store_each_worker_works_alone() -> None:
     class Down(MemoryLeases):
-        async def take(self, key: str, owner: str, ttl: float) -> bool:
+        async def take(self, key: str, holder: str, ttl: float) -> bool:
             raise StoreError("down")
 
     workers = [Worker(Down(), []) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Keeps the lists that were read last, and forgets those that any process has changed since."""
+"""Keeps in memory the item lists of users that were read last, and drops those that any process changes."""
 
 from __future__ import annotations
 
