@@ -38,11 +38,11 @@ def _run(command: str, arguments: list[str]) -> int:
 
         return events_command.main(arguments)
     if command == "serve" and not arguments:
-        # It asks for the bundle anew, and must not end a service that is not listening to it yet.
+        # A SIGHUP asks for the bundle anew, and must not end a service that does not handle it yet.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         # BLAS counts the host's cores, not the container's, and reads this before numpy is imported.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        # With it the Prometheus client would keep every value in a file that it maps.
+        # With it the Prometheus client would keep every value in a file that it maps; workers inherit this.
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
         from service import serve
 

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service.exposition.families import collect
 from service.exposition.process_metrics import process_families
-from service.exposition.shared import SharedExposition
+from service.exposition.shared_exposition import SharedExposition
 from service.exposition.snapshots import SnapshotError, write_snapshot
 from service.exposition.text_format import write_text
 from service.exposition.worker_snapshots import WorkerSnapshots
@@ -33,7 +33,7 @@ NONE = "none"
 OTHER = "other"
 """Label value of a request for a path that is no route."""
 
-PARENT_TIMEOUT_S = 3.0
+PARENT_SECONDS = 3.0
 """Seconds that the parent process has for an exposition; Prometheus waits for five (its interval here)."""
 
 
@@ -41,8 +41,8 @@ class Metrics:
     """The metrics of one application, on a registry of their own, so that tests can make several.
 
     Attributes:
-        expose_all: asks the parent process for the exposition of all workers; None for a process that has no
-            others beside it. May raise OSError or TimeoutError.
+        expose_all: function that asks the parent process for the exposition of all workers; None for a
+            process that has no others beside it. May raise OSError.
     """
 
     def __init__(self) -> None:
@@ -262,7 +262,7 @@ class Metrics:
     async def _expose(self) -> bytes:
         if self.expose_all is None:
             return await asyncio.to_thread(self.text)
-        async with asyncio.timeout(PARENT_TIMEOUT_S):
+        async with asyncio.timeout(PARENT_SECONDS):
             return await self.expose_all()
 
     def text(self) -> bytes:
@@ -307,14 +307,12 @@ class ParentMetrics:
         """
         self.worker_restarts.labels(reason).inc()
 
-    def update(self, pid: int, snapshot: bytes) -> bool:
-        """Replaces the metrics of a worker, or counts the snapshot as lost and returns False."""
+    def update(self, pid: int, snapshot: bytes) -> None:
+        """Replaces the metrics of a worker, or counts the snapshot as lost."""
         try:
             self._workers.update(pid, snapshot)
         except SnapshotError:
             self.snapshots_lost.inc()
-            return False
-        return True
 
     def text(self) -> bytes:
         """Returns the text exposition of all workers and the parent; may be called in a thread."""

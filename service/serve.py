@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 from contextlib import suppress
 
@@ -26,8 +25,6 @@ def main() -> int:
     It is 0 after a clean stop, 2 for a wrong setting or bundle, and 1 for a port that is in use, a start that
     failed otherwise, or a stop that took too long.
     """
-    # Another program's: the Prometheus client would write files there, in this process and in workers.
-    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     try:
         return _start()
     except ConfigurationError as error:

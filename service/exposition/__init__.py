@@ -1,1 +1,1 @@
-"""Metrics on their way to Prometheus: read from registries, merged over worker processes, written as text."""
+"""Carries metrics to Prometheus: from registries, merged over worker processes, to text."""

@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from models.contracts.ids import MAX_ID_CHARACTERS
 from service.lvlm.contracts import CacheResult, CacheUse, Form, ImageMode, Modality
 from service.strategies import StrategyName
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_CHARACTERS)]
+_Name = Annotated[str, StringConstraints(max_length=MAX_ID_CHARACTERS)]
 
 MAX_CANDIDATES = 100
 """Candidates that a request may bring; more are refused."""
@@ -57,12 +59,12 @@ class RecommendQuery(_Request):
     model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
 
     strategy: StrategyName = "none"
-    backbone: Annotated[str, StringConstraints(max_length=256)] | None = Field(
+    backbone: _Name | None = Field(
         None,
         description="One of the bundle's, `pop` or `random`; default MSR_BACKBONE, else the best raw one",
     )
-    provider: Annotated[str, StringConstraints(max_length=256)] | None = None
-    model: Annotated[str, StringConstraints(max_length=256)] | None = None
+    provider: _Name | None = None
+    model: _Name | None = None
     modality: Modality = "title+image"
     image_mode: ImageMode = "grid"
     prompt: Form = "label"  # `form` in the code: a prompt is what the LVLM reads

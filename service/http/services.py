@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from service.catalogue.histories import HistoryReader
 from service.executor import BoundedExecutor
@@ -23,23 +23,23 @@ class Services:
     Attributes:
         generation: holder of the catalogue and models; a request gets its generation from it once.
         recommender: recommender of this worker.
-        searches: threads in which the generation's search runs.
+        search_threads: threads in which the generation's search runs.
         histories: reader that joins stored histories with events.
         stores: stores of this worker.
         events: store of what users took since the bundle was made.
         metrics: metrics of this worker.
-        client_limits: limits on what each client may ask for.
         links: builder of the links in answers.
+        client_limits: limits on what each client may ask for.
         process: state of the process that serves the application.
     """
 
     generation: CurrentGeneration
     recommender: Recommender
-    searches: BoundedExecutor
+    search_threads: BoundedExecutor
     histories: HistoryReader
     stores: Stores
     events: Events
     metrics: Metrics
     links: Links
-    client_limits: ClientLimits = field(default_factory=ClientLimits)
-    process: ProcessState = field(default_factory=ProcessState)
+    client_limits: ClientLimits
+    process: ProcessState

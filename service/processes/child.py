@@ -18,7 +18,7 @@ from models.contracts import BundleError
 from service import logs
 from service.errors import ConfigurationError
 from service.generation import Generation
-from service.processes.control import (
+from service.processes.control_channel import (
     Alive,
     AllMetrics,
     Announce,
@@ -40,10 +40,9 @@ from service.processes.worker import Worker
 from service.settings import Settings, read_settings
 
 HEARTBEAT_SECONDS = 1.0
+"""Seconds between two signs of life."""
 ORPHAN_SECONDS = 5.0
 """Seconds in which a worker finishes what is under way when its parent has died."""
-METRICS_SECONDS = 3.0
-"""Seconds that a scrape waits for the parent."""
 
 logger = logging.getLogger("service.processes")
 
@@ -62,7 +61,7 @@ class Child:
         self._worker = worker
         self._channel = channel
         self._snapshot: bytes | None = None  # what the parent has
-        self._expositions: list[asyncio.Future[bytes]] = []
+        self._expositions: list[asyncio.Future[bytes]] = []  # scrapes that wait for the parent
         self._reload: asyncio.Task[None] | None = None
         worker.metrics.expose_all = self._all_metrics
 
@@ -134,17 +133,11 @@ class Child:
         self._channel.send(Alive(snapshot if changed else None, answers))
 
     async def _all_metrics(self) -> bytes:
-        """Returns the exposition of all workers.
-
-        Raises:
-            TimeoutError: the parent does not answer.
-        """
-        future = asyncio.get_running_loop().create_future()
+        """Returns the exposition of all workers; waits until the parent answers."""
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._expositions.append(future)
         self._channel.send(AskMetrics())
-        async with asyncio.timeout(METRICS_SECONDS):
-            text: bytes = await future
-        return text
+        return await future
 
 
 async def _run(settings: Settings, worker: Worker, end: socket.socket) -> int:

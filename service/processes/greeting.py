@@ -1,4 +1,4 @@
-"""Words what the terminal shows when the service is ready: its address and three commands to try."""
+"""Writes what the terminal shows when the service is ready: its address and three commands to try."""
 
 from __future__ import annotations
 

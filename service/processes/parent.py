@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from service.metrics import ParentMetrics
 from service.outages import Outage
-from service.processes.control import (
+from service.processes.control_channel import (
     Alive,
     Announce,
     AskMetrics,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from service.processes.control import Reloaded
+from service.processes.control_channel import Reloaded
 
 logger = logging.getLogger("service.processes")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from service.exposition.shared import SharedExposition
+from service.exposition.shared_exposition import SharedExposition
 from service.metrics import ParentMetrics
-from service.processes.control import AllMetrics
+from service.processes.control_channel import AllMetrics
 from service.processes.worker_process import WorkerProcess
 
 SNAPSHOT_SECONDS = 1.0

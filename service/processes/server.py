@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import uvicorn
 
 from service.processes.listener import close_for_all, hold_back, waiting_connections
-from service.wiring.server import listeners
+from service.wiring.server import with_copies
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as _Protocol
@@ -60,7 +60,7 @@ class StoppableServer(uvicorn.Server):
         self.lifespan = config.lifespan_class(config)
         await self.on_tick(0)
         # The copies share one queue of connections: what is done to a listener is done to all of its copies.
-        await self.startup(sockets=[copy for each in self._listeners for copy in listeners(each)])
+        await self.startup(sockets=[copy for each in self._listeners for copy in with_copies(each)])
         self._ticking = asyncio.create_task(self.main_loop())  # keeps the Date header
 
     def announce(self) -> None:

@@ -46,7 +46,7 @@ def serve_alone(
 
 
 class _Alone:
-    """Steers the only worker by the signals of this process."""
+    """Steers the only worker by the signals of this process; see ``Stoppable``."""
 
     def __init__(self, settings: Settings, worker: Worker, say: Callable[[str], None]) -> None:
         self._settings = settings

@@ -1,4 +1,4 @@
-"""One worker: the application and its server in this process, with the steps of its life."""
+"""Runs one worker in this process: the application and its server, from their start to the end of a stop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.generation import Generation
 from service.http.process_state import ProcessState
 from service.http.services import Services
 from service.metrics import Metrics
-from service.processes.control import Reloaded
+from service.processes.control_channel import Reloaded
 from service.processes.listener import port_in_use
 from service.processes.server import StoppableServer
 from service.processes.stop_signals import StopTimes
@@ -54,7 +54,6 @@ class Worker:
         self._dataset = dataset
         self._app = create_app(settings, self.metrics, self.state)
         config = server_config(settings, self._app, self.metrics)
-        config.lifespan = "off"  # opened and closed here: what goes wrong is an exception of `run`
         self.loop_factory = config.get_loop_factory()
         self._server = StoppableServer(config, listeners)
         self._serving: asyncio.Task[None] | None = None

@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
-from service.processes.control import (
+from service.processes.control_channel import (
     Alive,
     AskSnapshot,
     Channel,

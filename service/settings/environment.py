@@ -36,10 +36,10 @@ def read_settings() -> Settings:
 def unknown_variables() -> list[str]:
     """Returns a sentence for each variable ``MSR_…`` that is no setting, and may be misspelt."""
     known = _variables()
-    others = ("MSR_TEST_", "LISTEN_ADDRESS")  # read by tests and by docker-compose.yml
     sentences = []
     for name in sorted(os.environ):
-        if name.startswith("MSR_") and name not in known and not name.startswith(others):
+        # MSR_TEST_… are the tests' own.
+        if name.startswith("MSR_") and name not in known and not name.startswith("MSR_TEST_"):
             near = difflib.get_close_matches(name, known, n=1)
             sentences.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
     return sentences

@@ -1,11 +1,10 @@
-"""Says everything that uvicorn is told: which protocol it speaks, within which limits."""
+"""Configures uvicorn: which protocol it speaks, within which limits, and from which sockets it accepts."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from functools import partial
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -23,7 +22,7 @@ ACCEPTS_PER_PASS = 16
 """Connections that are accepted in one pass of the event loop."""
 
 
-def listeners(listener: socket.socket) -> list[socket.socket]:
+def with_copies(listener: socket.socket) -> list[socket.socket]:
     """Returns a listening socket and copies of it, all of which the server is to be given.
 
     uvloop accepts one connection of a socket in a pass of the event loop: in a flood of connections a new one
@@ -32,32 +31,28 @@ def listeners(listener: socket.socket) -> list[socket.socket]:
     return [listener, *(listener.dup() for _ in range(ACCEPTS_PER_PASS - 1))]
 
 
-def server_config(settings: Settings, app: ASGIApp, metrics: Metrics, **options: Any) -> uvicorn.Config:
+def server_config(settings: Settings, app: ASGIApp, metrics: Metrics) -> uvicorn.Config:
     """Makes the configuration of the server of one worker; to be called in its process.
 
     Args:
         settings: settings of the deployment.
         app: application that is served.
         metrics: metrics of the worker, which count its connections.
-        options: more options of uvicorn, or others than here.
     """
     connections = connections_possible(settings.max_connections)
     return uvicorn.Config(
         app,
-        **{
-            "host": settings.host,
-            "port": settings.port,
-            "http": bounded_protocol(settings, metrics, connections),
-            "ws": "none",
-            "lifespan": "on",
-            # asyncio's own loop accepts as many at once, before it gives any of them to the protocol.
-            "backlog": min(BACKLOG, connections),
-            "log_config": None,  # `logs.configure` has set up uvicorn's loggers too
-            "access_log": False,
-            "server_header": False,
-            "proxy_headers": False,  # uvicorn would believe any client of the loopback interface
-            **options,
-        },
+        host=settings.host,
+        port=settings.port,
+        http=bounded_protocol(settings, metrics, connections),
+        ws="none",
+        lifespan="off",  # the worker opens and closes the application: what goes wrong is an exception there
+        # asyncio's own loop accepts as many at once, before it gives any of them to the protocol.
+        backlog=min(BACKLOG, connections),
+        log_config=None,  # `logs.configure` has set up uvicorn's loggers too
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # uvicorn would believe any client of the loopback interface
     )
 
 

@@ -48,8 +48,8 @@ async def open_services(
         follow_events(settings, events, stores, stack)
         executor = BoundedExecutor(settings.candidate_threads, settings.candidate_queue)
         stack.callback(executor.close)
-        searches = BoundedExecutor(item_search.THREADS, item_search.QUEUE, "searches")
-        stack.callback(searches.close)
+        search_threads = BoundedExecutor(item_search.THREADS, item_search.QUEUE, "searches")
+        stack.callback(search_threads.close)
         histories = HistoryReader(events)
         prices = Prices.read()
         providers = open_providers(settings, prices.image_detail)
@@ -74,7 +74,7 @@ async def open_services(
         yield Services(
             generation=generation,
             recommender=recommender,
-            searches=searches,
+            search_threads=search_threads,
             histories=histories,
             stores=stores,
             events=events,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.http.connection.refusals import CROWDED, DISPLACED, MEMORY, UNREAD, Refusal
-from service.http.connection.turns import Turns
+from service.http.connection.request_turns import RequestTurns
 from service.metrics import Metrics
 from service.outages import Outage
 
@@ -120,7 +120,7 @@ class OpenConnections:
             _ticks(LINGER_SECONDS),
             _ticks(limits.transfer_s),
         )
-        self.turns = Turns()
+        self.turns = RequestTurns()
         self._metrics = metrics
         self._outages: dict[str, Outage] = {}
         self._held = self._unread = 0  # sums over the connections

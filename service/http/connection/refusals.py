@@ -17,7 +17,7 @@ class Refusal:
     """One reason to refuse a connection.
 
     Attributes:
-        reason: label value in ``msr_connections_refused_total``.
+        reason: label value in ``msr_connections_refused_total``, one for each refusal below.
         detail: sentence about what is wrong, for the response and for the log.
         status: status of the response; None where the connection is only closed.
         load: whether the service has too much to do, so that its operator should know.
@@ -96,9 +96,3 @@ MEMORY = _answered(
 PIPELINED = Refusal("pipelined", "too many requests were sent before the answer to the first of them")
 SILENT = Refusal("silent", "nothing was sent after the connection was made")
 UNREAD = Refusal("unread", "the client does not take what it was sent")
-
-ALL = (
-    *(MALFORMED, HEAD_TIME, BODY_TIME, URL_SIZE, HEAD_SIZE, FRAMING),
-    *(DISPLACED, CROWDED, MEMORY, PIPELINED, SILENT, UNREAD),
-)
-"""Every refusal; their reasons are the closed set of the metric's label."""

@@ -1,1 +1,1 @@
-"""ASGI middleware around every request: observation (id, metrics, log), API key, limit of the body."""
+"""Runs around every request: proxies, paths, observation, hosts and origins, keys, client and body limits."""

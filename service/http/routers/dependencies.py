@@ -1,4 +1,4 @@
-"""Provides FastAPI dependencies: the open services, and the generation that the request reads."""
+"""Provides what the routes share: the open services, the generation that a request reads, a time to retry."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from fastapi import Depends, Request
 
 from service.generation import Generation
 from service.http.services import Services
+
+STORE_RETRY_SECONDS = 2
+"""Seconds after which a client may try again while a store does not answer."""
 
 
 async def services_of(request: Request) -> Services:

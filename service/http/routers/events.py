@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
 
+from models.contracts.ids import MAX_ID_CHARACTERS
 from service.catalogue.histories import list_ids
 from service.errors import FullError, InvalidRequestError, NotFoundError, UnavailableError
-from service.http.routers.dependencies import GenerationOf, ServicesOf
+from service.http.routers.dependencies import STORE_RETRY_SECONDS, GenerationOf, ServicesOf
 from service.http.routers.request_parsing import openapi_operation, read_body
 from service.http.schemas import Event, EventsAnswer, EventsBody, ForgottenAnswer, Problem
 from service.stores import events as stores
@@ -21,9 +22,6 @@ from service.stores.forgotten import forget_user
 
 AHEAD_SECONDS = 86_400
 """Seconds by which an event may be ahead of the server's clock: clocks and time zones differ."""
-
-RETRY_SECONDS = 2
-"""Seconds after which a client may try again while the store does not answer."""
 
 _PROBLEM: dict[str, Any] = {"model": Problem}
 
@@ -63,7 +61,7 @@ async def post_events(
         services.metrics.events_batches.labels("failed").inc()
         raise UnavailableError(
             "the store of events does not answer; the batch may not have been stored: send it again",
-            retry_after=RETRY_SECONDS,
+            retry_after=STORE_RETRY_SECONDS,
         ) from None
     services.metrics.events_batches.labels("ok").inc()
     counts = EventsAnswer(stored=appended.stored, repeated=appended.repeated, dropped=appended.dropped)
@@ -76,11 +74,11 @@ async def post_events(
     "/users/{user_id:path}", responses={404: _PROBLEM, 422: _PROBLEM, 503: _PROBLEM, 507: _PROBLEM}
 )
 async def delete_user(
-    user_id: Annotated[str, Path(min_length=1, max_length=256)],
+    user_id: Annotated[str, Path(min_length=1, max_length=MAX_ID_CHARACTERS)],
     services: ServicesOf,
     generation: GenerationOf,
 ) -> ForgottenAnswer:
-    """Forget a person: events and cached answers, on every worker. After a 503 send it again.
+    """Forget a user: events and cached answers, on every worker. After a 503 send it again.
 
     The history that the bundle holds stays until the bundle is made again without it.
     """
@@ -90,7 +88,8 @@ async def delete_user(
         raise FullError(f"not forgotten: {error}") from None
     except StoreError:
         raise UnavailableError(
-            "a store does not answer; the user may not be forgotten: send it again", retry_after=RETRY_SECONDS
+            "a store does not answer; the user may not be forgotten: send it again",
+            retry_after=STORE_RETRY_SECONDS,
         ) from None
     bundle_history = user_id in generation.catalogue.histories.users
     if not forgotten and not bundle_history:

@@ -11,11 +11,12 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Scope
 
+from models.contracts.ids import MAX_ID_CHARACTERS
 from service.catalogue.bundle import Catalogue
 from service.catalogue.search_words import MAX_WORDS, query_words
 from service.errors import InvalidRequestError, NotFoundError, UnavailableError
 from service.http.links import Links
-from service.http.routers.dependencies import GenerationOf, ServicesOf
+from service.http.routers.dependencies import STORE_RETRY_SECONDS, GenerationOf, ServicesOf
 from service.http.schemas import HistoryAnswer, ItemAnswer, ItemsAnswer, Problem, UserAnswer, UsersAnswer
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 422: {"model": Problem}}
@@ -51,8 +52,14 @@ SEARCHED = (
     "Case, accents and repeated words make no difference; signs of one or two characters (`&`) are left out"
 )
 
+MAX_QUERY_CHARACTERS = 256
+"""Characters of a search at most."""
+
 PageLimit = Annotated[int, Query(ge=1, le=100)]
-After = Annotated[str | None, Query(max_length=256, description="The `next` of the page before")]
+After = Annotated[
+    str | None, Query(max_length=MAX_ID_CHARACTERS, description="The `next` of the page before")
+]
+PathId = Annotated[str, Path(max_length=MAX_ID_CHARACTERS)]
 
 
 @router.get(
@@ -66,7 +73,7 @@ After = Annotated[str | None, Query(max_length=256, description="The `next` of t
 async def list_items(
     services: ServicesOf,
     generation: GenerationOf,
-    q: Annotated[str, Query(max_length=256, description=SEARCHED)] = "",
+    q: Annotated[str, Query(max_length=MAX_QUERY_CHARACTERS, description=SEARCHED)] = "",
     limit: PageLimit = 20,
     after: After = None,
 ) -> ItemsAnswer:
@@ -80,16 +87,14 @@ async def list_items(
     words = query_words(q)
     rows: Sequence[int] = range(start, min(start + limit + 1, len(catalogue.items)))
     if words:  # one row more than the page has shows that there is a next page
-        rows = await services.searches.run(generation.search.find, words, start, limit + 1)
+        rows = await services.search_threads.run(generation.search.find, words, start, limit + 1)
     items = [item_answer(catalogue, row, services.links) for row in rows[:limit]]
     return ItemsAnswer(items=items, next=items[-1].item_id if len(rows) > limit else None)
 
 
 # ``:path`` because an id may hold slashes; this route must come before the one without ``/image``.
 @router.get("/items/{item_id:path}/image", responses=NOT_FOUND, response_class=FileResponse)
-async def item_image(
-    item_id: Annotated[str, Path(max_length=256)], request: Request, generation: GenerationOf
-) -> FileResponse:
+async def item_image(item_id: PathId, request: Request, generation: GenerationOf) -> FileResponse:
     """The item's picture, whole: a `Range` is not looked at."""
     path = generation.catalogue.image_path(_row(generation.catalogue, item_id))
     if path is None or not path.is_file():
@@ -100,9 +105,7 @@ async def item_image(
 
 
 @router.get("/items/{item_id:path}", responses=NOT_FOUND)
-async def get_item(
-    item_id: Annotated[str, Path(max_length=256)], services: ServicesOf, generation: GenerationOf
-) -> ItemAnswer:
+async def get_item(item_id: PathId, services: ServicesOf, generation: GenerationOf) -> ItemAnswer:
     """One item."""
     catalogue = generation.catalogue
     return item_answer(catalogue, _row(catalogue, item_id), services.links)
@@ -129,14 +132,14 @@ async def list_users(generation: GenerationOf, limit: PageLimit = 20, after: Aft
 
 
 @router.get("/users/{user_id:path}/history", responses={**NOT_FOUND, 503: {"model": Problem}})
-async def user_history(
-    user_id: Annotated[str, Path(max_length=256)], services: ServicesOf, generation: GenerationOf
-) -> HistoryAnswer:
+async def user_history(user_id: PathId, services: ServicesOf, generation: GenerationOf) -> HistoryAnswer:
     """A user's items, oldest first, with the events since the bundle was made."""
     catalogue = generation.catalogue
     history = await services.histories.stored(catalogue, user_id)
     if not history.known_user and not history.events_read:
-        raise UnavailableError("the store of events does not answer: it may know this user", retry_after=2)
+        raise UnavailableError(
+            "the store of events does not answer: it may know this user", retry_after=STORE_RETRY_SECONDS
+        )
     if not history.known_user:
         raise NotFoundError(f"no user {user_id[:80]!r}")
     return HistoryAnswer(

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from moved_clock import MovedClock
 
-from service.exposition.shared import SharedExposition
+from service.exposition.shared_exposition import SharedExposition
 
 
 class Counted:
@@ -44,7 +44,7 @@ async def test_callers_that_come_while_one_is_made_share_the_one_that_begins_aft
 
 
 @pytest.mark.parametrize(("seconds", "least"), [(0.01, 0.19), (0.2, 0.15)])
-async def test_who_asks_all_the_time_gets_a_fifth_of_the_time_and_waits_a_second_at_most(
+async def test_a_client_that_asks_all_the_time_gets_a_fifth_of_the_time_and_waits_a_second_at_most(
     seconds: float, least: float, clock: MovedClock
 ) -> None:
     counted = Counted(seconds)

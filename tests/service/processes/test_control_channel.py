@@ -3,7 +3,7 @@
 import asyncio
 import socket
 
-from service.processes.control import Alive, AskMetrics, Stop, open_channel
+from service.processes.control_channel import Alive, AskMetrics, Stop, open_channel
 
 
 async def test_messages_of_any_size_arrive_whole_and_in_their_order() -> None:

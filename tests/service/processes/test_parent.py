@@ -12,7 +12,7 @@ import pytest
 from controlled_provider import eventually
 
 from service.processes import parent
-from service.processes.control import open_channel
+from service.processes.control_channel import open_channel
 from service.processes.errors import StartFailedError
 from service.processes.parent import Parent
 from service.processes.worker_process import WorkerProcess
@@ -20,7 +20,7 @@ from service.settings import Settings
 
 SPEAK = """
 import pickle, socket, struct, sys, time
-from service.processes.control import *
+from service.processes.control_channel import *
 end = socket.socket(fileno=int(sys.argv[1]))
 def say(message):
     content = pickle.dumps(message)

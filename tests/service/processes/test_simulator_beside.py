@@ -11,7 +11,7 @@ from service.processes import simulator
 from service.processes.simulator import SimulatorProcess
 
 
-async def test_each_change_is_told_once_and_the_address_stays() -> None:
+async def test_each_end_and_start_of_the_simulator_is_told_once_and_its_address_stays() -> None:
     changes: list[bool] = []
     process = SimulatorProcess("instant")
     process.on_change = changes.append
@@ -24,7 +24,7 @@ async def test_each_change_is_told_once_and_the_address_stays() -> None:
     assert changes == [False, True]
 
 
-def test_one_that_does_not_start_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_simulator_that_does_not_start_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulator, "START_SECONDS", 0)
     with pytest.raises(ConfigurationError, match="the simulator did not start"):
         SimulatorProcess("instant")

@@ -5,11 +5,11 @@ from contextlib import AsyncExitStack
 
 from raw_http import GET, app_served
 
-from service.http.connection.turns import Turns
+from service.http.connection.request_turns import RequestTurns
 
 
 async def test_a_client_with_many_requests_does_not_stand_before_another_with_one(clock: object) -> None:
-    turns, started = Turns(), []
+    turns, started = RequestTurns(), []
     for number in range(6):
         turns.take("many", lambda number=number: started.append(number))  # type: ignore[misc]
     turns.take("one", lambda: started.append("one"))  # type: ignore[arg-type]

@@ -39,7 +39,7 @@ def test_on_loopback_every_other_host_is_refused_on_every_route(
 
 @pytest.mark.parametrize("host", ["evil.example", "192.0.2.1:9", "under_score:8000", "[fe80::1]"])
 @pytest.mark.parametrize("given", [OPEN, {"host": "::"}, {"allowed_hosts": "*"}], ids=str)
-def test_an_open_address_is_called_anything_unless_a_list_says_otherwise(
+def test_an_open_address_is_called_by_any_name_unless_a_list_says_otherwise(
     host: str, given: dict[str, Any], clients: Clients
 ) -> None:
     assert clients(**given).ask(host=host).status == 200
@@ -73,9 +73,7 @@ def test_a_list_of_hosts_holds_for_an_open_address_too(host: str, status: int, c
      b"\x00", "ｌocalhost", ".", ":80"],
 )  # fmt: skip
 @pytest.mark.parametrize("given", [{}, OPEN], ids=str)
-def test_a_host_that_is_none_is_refused_everywhere(
-    host: str, given: dict[str, Any], clients: Clients
-) -> None:
+def test_a_malformed_host_is_refused_everywhere(host: str, given: dict[str, Any], clients: Clients) -> None:
     assert_refused(clients(**given).ask(host=host), 400, "Host header")
 
 
@@ -203,7 +201,7 @@ def test_every_other_kind_of_body_is_refused_with_the_right_one(kind: str, clien
     assert clients().ask("GET", LIVE, ("content-type", kind)).status == 200
 
 
-def test_two_kinds_at_once_are_refused(clients: Clients) -> None:
+def test_two_content_types_at_once_are_refused(clients: Clients) -> None:
     assert_refused(clients().ask("POST", LIVE, JSON, ("content-type", "text/plain")), 415)
 
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 PAUSE = 4.0
-"""Pause after an exposition, in its durations: a client that asks all the time takes a fifth of a core."""
-MAX_PAUSE_S = 1.0
+"""Pause after an exposition, in its durations: one client that asks all the time takes a fifth of a core."""
+MOST_PAUSE_SECONDS = 1.0
 """Longest pause in seconds: an exposition may be long because other processes were, and Prometheus waits."""
 
 
@@ -45,7 +45,7 @@ class SharedExposition:
                 return await self._make()
             finally:
                 now = loop.time()
-                self._free_at = now + min(PAUSE * (now - began), MAX_PAUSE_S)
+                self._free_at = now + min(PAUSE * (now - began), MOST_PAUSE_SECONDS)
 
 
 def _retrieve(task: asyncio.Task[bytes]) -> None:

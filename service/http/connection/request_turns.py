@@ -1,4 +1,4 @@
-"""Starts requests of all clients in turn, so that many of one do not stand before the only one of another."""
+"""Starts the requests of all clients in turn, so that many of one client do not delay the one of another."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 STARTS_PER_PASS = 1
-"""Requests that are started in one pass of the event loop, for whose end all other clients wait."""
+"""Requests that are started in one pass of the event loop; all other clients wait until it has ended."""
 
 Start = Callable[[], None]
 
 
-class Turns:
+class RequestTurns:
     """The requests of a worker that are not started yet, by client; used by its event loop alone."""
 
     def __init__(self) -> None:
