@@ -127,7 +127,7 @@ async def measure(
         quiet = await _asked(service, items, min(QUIET_SECONDS, seconds))
         service.reset_peak()
         beside, hostile = await asyncio.gather(
-            _asked(service, items, seconds), _hostile_clients(service.port, seconds, kinds)
+            _asked(service, items, seconds), _hostile_clients(service.port, seconds, items[0], kinds)
         )
         peak = _known(service.peak_resident_bytes())
         refused = _refused(await client.metrics())
@@ -140,10 +140,10 @@ async def _asked(service: RunningService, items: Sequence[str], seconds: float) 
     return dict(zip(CLIENTS, asked, strict=True))
 
 
-async def _hostile_clients(port: int, seconds: float, kinds: Sequence[str]) -> dict[str, Any]:
+async def _hostile_clients(port: int, seconds: float, item: str, kinds: Sequence[str]) -> dict[str, Any]:
     """Runs the hostile clients in a process of their own, and returns what it prints."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.edge.hostile_clients", str(port), str(seconds), *kinds),
+        *(sys.executable, "-m", "benchmarks.edge.hostile_clients", str(port), str(seconds), item, *kinds),
         stdout=PIPE,
         stderr=PIPE,
     )

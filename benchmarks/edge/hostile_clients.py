@@ -1,4 +1,4 @@
-"""Runs clients that mean ill: ``python -m benchmarks.edge.hostile_clients PORT SECONDS KIND…``.
+"""Runs clients that mean ill: ``python -m benchmarks.edge.hostile_clients PORT SECONDS ITEM KIND…``.
 
 Each has an address of its own, from 127.0.0.2 on, and does one thing for so many seconds (``KINDS``): it
 sends what never ends, holds connections without using them, asks for what is costly, or takes nothing of what
@@ -48,14 +48,17 @@ class HostileClient:
         port: TCP port of the service.
         address: address that it connects from.
         end: time of ``time.monotonic`` at which it stops.
+        item: id of an item of the catalogue.
 
     Attributes:
+        item: id of an item of the catalogue.
         done: numbers of connections, of megabytes sent and of answers by status.
     """
 
-    def __init__(self, port: int, address: str, end: float) -> None:
+    def __init__(self, port: int, address: str, end: float, item: str) -> None:
         self._port, self._address, self._end = port, address, end
         self._sent = 0
+        self.item = item
         self.done: Counter[str] = Counter()
 
     @property
@@ -165,13 +168,12 @@ def chunked(path: str) -> bytes:
     return f"POST {path} HTTP/1.1\r\nhost: {HOST}\r\ntransfer-encoding: chunked\r\n\r\n".encode()
 
 
-def batches() -> Iterator[bytes]:
-    """Yields requests that store a thousand events of a thousand new users each."""
+def batches(item: str) -> Iterator[bytes]:
+    """Yields requests that store a thousand events of a thousand new users each, who all took one item."""
     now = int(time.time())
     for number in itertools.count():
         events = [
-            {"user_id": f"hostile-{number}-{n}", "item_id": f"item-{n}", "timestamp": now}
-            for n in range(1_000)
+            {"user_id": f"hostile-{number}-{n}", "item_id": item, "timestamp": now} for n in range(1_000)
         ]
         yield post("/events", json.dumps({"events": events}).encode())
 
@@ -243,16 +245,16 @@ KINDS: Mapping[str, Callable[[HostileClient], Awaitable[Any]]] = {
     "searches": lambda client: _floods(client, lambda: itertools.repeat(get(f"/items?q={_WORDS}"))),
     "unknown fields": lambda client: _floods(client, _unknown_fields),
     "metrics": lambda client: _floods(client, lambda: itertools.repeat(get("/metrics"))),
-    "events": lambda client: _floods(client, batches),
+    "events": lambda client: _floods(client, lambda: batches(client.item)),
 }
 """What each of ten clients does, by the name on the page."""
 
 
-async def main(port: int, seconds: float, kinds: Sequence[str]) -> None:
+async def main(port: int, seconds: float, item: str, kinds: Sequence[str]) -> None:
     """Runs a client of each kind, and prints what they did."""
     end = time.monotonic() + seconds
     clients = {
-        kind: HostileClient(port, f"127.0.0.{number}", end)
+        kind: HostileClient(port, f"127.0.0.{number}", end, item)
         for number, kind in enumerate(kinds, start=FIRST_ADDRESS)
     }
     tasks = {kind: asyncio.ensure_future(KINDS[kind](client)) for kind, client in clients.items()}
@@ -276,4 +278,4 @@ def bound() -> None:
 
 if __name__ == "__main__":
     bound()
-    asyncio.run(main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]))
+    asyncio.run(main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3], sys.argv[4:]))
