@@ -78,7 +78,9 @@ def test_every_image_is_captioned_once_over_several_runs(
     assert len(served) == IMAGES
 
 
-def test_a_run_that_is_killed_again_and_again_pays_for_no_image_twice(bundle: Path) -> None:
+def test_a_run_that_is_killed_again_and_again_pays_for_no_image_twice(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = bundle / "catalogue" / "captions" / "test.jsonl"
     with start_simulator(profile="fast", ttft=0.05, tokens_per_second=1000) as url:
         run = partial(subprocess.Popen, env=environment(url), cwd=REPOSITORY, stderr=subprocess.DEVNULL)
@@ -89,7 +91,8 @@ def test_a_run_that_is_killed_again_and_again_pays_for_no_image_twice(bundle: Pa
                 time.sleep(0.005)
             process.send_signal(signal.SIGKILL)
             process.wait()
-        assert run(command(bundle, "--captioner", "test")).wait() == 0
+        monkeypatch.setenv("MSR_SIMULATOR_URL", url)
+        assert enhance(bundle, "--captioner", "test") == 0
         calls = httpx.get(f"{url}/ledger", trust_env=False).json()
         pictures = [
             httpx.get(f"{url}/ledger/{call['number']}/picture", trust_env=False).content for call in calls

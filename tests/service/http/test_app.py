@@ -13,6 +13,11 @@ import httpx
 import pytest
 from redis_process import free_port
 from service_process import ROOT, RunningService, start_service
+from starlette.testclient import TestClient
+
+from service.errors import ConfigurationError
+from service.settings import Settings
+from service.wiring.application import create_app
 
 
 def test_importing_the_application_loads_neither_torch_nor_an_sdk() -> None:
@@ -62,7 +67,6 @@ def test_the_start_prints_three_commands_that_work(service: RunningService) -> N
         ("MSR_BUNDLE", "nowhere", "msr-serve: MSR_BUNDLE: there is no bundle at nowhere"),
         ("MSR_PORT", "0", "msr-serve: MSR_PORT: Input should be greater than or equal to 1"),
         ("MSR_BACKBONE", "x", "msr-serve: MSR_BACKBONE is 'x'; this bundle has blocks-enhanced, blocks-raw"),
-        ("MSR_CAPTIONER", "x", "msr-serve: MSR_CAPTIONER is 'x'; this bundle has captions of simulator"),
         ("MSR_PROVIDER", "openai", "msr-serve: MSR_PROVIDER is 'openai': set OPENAI_API_KEY"),
     ],
 )
@@ -83,6 +87,13 @@ def test_a_wrong_setting_stops_the_start_with_one_sentence(
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_captioner_that_the_bundle_lacks_stops_the_start_too(bundle_folder: Path) -> None:
+    settings = Settings(bundle=bundle_folder, simulator_url="http://127.0.0.1:9", captioner="x")
+    sentence = "MSR_CAPTIONER is 'x'; this bundle has captions of simulator"
+    with pytest.raises(ConfigurationError, match=sentence), TestClient(create_app(settings)):
+        pass
 
 
 def test_requests_under_way_are_answered_when_the_service_stops(bundle_folder: Path) -> None:

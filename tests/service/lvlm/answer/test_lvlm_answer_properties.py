@@ -138,15 +138,15 @@ UNITS = [
         "[A]\n",
     ),
 ]
-LENGTH = MAX_TEXT // 2
+LENGTH = MAX_TEXT // 4
 """Characters of a text: enough for work that grows with their square to pass the bounds by far."""
 WAYS: list[Callable[[str], str]] = [
     lambda unit: unit * (LENGTH // len(unit)),
     lambda unit: '{"ranking": ["A", ' + unit * (LENGTH // len(unit)) + '"]}',
     lambda unit: " " * (LENGTH // 2) + unit * (LENGTH // 2 // len(unit)),
 ]
-STEPS = 20 * LENGTH
-SECONDS = 2.5
+STEPS = 10 * MAX_TEXT
+SECONDS = 1.5
 """Processor seconds for one text, ten times what the slowest takes.
 
 A bound of its own, since time inside of a regular expression shows in no count of calls.
