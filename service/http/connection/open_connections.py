@@ -10,7 +10,7 @@ import logging
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv6Address
 from typing import Protocol
 
 from service.http.connection.refusals import CROWDED, DISPLACED, MEMORY, UNREAD, Refusal
@@ -268,10 +268,12 @@ def _ticks(seconds: float) -> int:
 
 
 def client_key(address: str) -> str:
-    """Returns what counts as one client: an address, or the /64 network of an IPv6 address."""
+    """Returns what counts as one client: an IPv4 address, or the /64 network of an IPv6 address."""
     if ":" not in address:
         return address
     try:
-        return ip_address(address.partition("%")[0]).exploded[:19]
+        parsed = IPv6Address(address.partition("%")[0])
     except ValueError:
         return address
+    # A socket of both families names IPv4 clients so (RFC 4291, 2.5.5.2): all of them would be one network.
+    return str(parsed.ipv4_mapped) if parsed.ipv4_mapped else parsed.exploded[:19]
