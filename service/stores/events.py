@@ -109,7 +109,9 @@ class Events(Protocol):
             number: number of the last record that the caller knows; 0 for none.
 
         Returns:
-            The highest number so far (0 if there is none), and the ``owner_of`` each forgotten user.
+            The number of the last record that is returned (the caller's if there is none), and the
+            ``owner_of`` each forgotten user. Some of them, where there are many: none are left once a call
+            returns none.
 
         Raises:
             StoreError: the store is down.

@@ -21,6 +21,9 @@ RESERVE = 0.1
 FORGOTTEN_RECORD_SECONDS = 3_600
 """Seconds for which other workers can learn that a user was forgotten; each asks every second."""
 
+FORGOTTEN_AT_ONCE = 500
+"""Records of forgotten users that are read at once; who reads them all asks again."""
+
 EXPIRED_AT_ONCE = 100
 """Users whose old events one call drops; Redis answers no other client meanwhile."""
 
@@ -137,7 +140,7 @@ class RedisEvents:
         return bool(await self._connection.run(FORGET, keys, arguments))
 
     async def forgotten_since(self, seq: int) -> tuple[int, list[str]]:
-        """Returns the number of the newest record of a forgotten user, and the owners of those after ``seq``.
+        """Returns the owners of the next records of forgotten users after ``seq``, and the last one's number.
 
         Raises:
             StoreError: the server is down.
@@ -147,7 +150,7 @@ class RedisEvents:
 
     async def _forgotten_since(self, seq: int) -> list[tuple[bytes, float]]:
         records = self._connection.client.zrangebyscore(
-            self._key("forgotten"), f"({seq}", "+inf", withscores=True
+            self._key("forgotten"), f"({seq}", "+inf", start=0, num=FORGOTTEN_AT_ONCE, withscores=True
         )
         return cast("list[tuple[bytes, float]]", await records)
 
