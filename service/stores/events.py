@@ -58,7 +58,7 @@ class EventsUsage:
         users: users who have events.
         max_users: users from which on new ones are refused.
         bytes: bytes that the store takes.
-        max_bytes: bytes from which on new users are refused.
+        max_bytes: bytes from which on new users are refused; less than the setting on a disk without room.
     """
 
     users: int
