@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from service.processes.control_channel import (
     Alive,
@@ -20,6 +21,8 @@ from service.processes.control_channel import (
     Reloaded,
     open_channel,
 )
+
+T = TypeVar("T")
 
 END_SECONDS = 5.0
 """Seconds that a process may take to end after it has closed its channel."""
@@ -54,6 +57,7 @@ class WorkerProcess:
         self._channel = channel
         self._snapshots: dict[int, asyncio.Future[None]] = {}
         self._reloaded: asyncio.Future[Reloaded | None] | None = None
+        self._has_ended = False
 
     @property
     def is_ready(self) -> bool:
@@ -76,18 +80,19 @@ class WorkerProcess:
             yield message
             match message:
                 case Alive(answers=number) if number in self._snapshots:
-                    self._snapshots.pop(number).set_result(None)
+                    _answer(self._snapshots.pop(number), None)
                 case Reloaded() if self._reloaded is not None:
-                    self._reloaded.set_result(message)
+                    _answer(self._reloaded, message)
                     self._reloaded = None
 
     async def ended(self) -> int:
         """Waits for the end of the process, which has closed its channel; returns its exit status."""
+        self._has_ended = True
         for future in self._snapshots.values():
-            future.set_result(None)
+            _answer(future, None)
         self._snapshots.clear()
         if self._reloaded is not None:
-            self._reloaded.set_result(None)
+            _answer(self._reloaded, None)
             self._reloaded = None
         try:
             async with asyncio.timeout(END_SECONDS):
@@ -100,6 +105,8 @@ class WorkerProcess:
 
     async def snapshot(self, number: int) -> None:
         """Asks for its metrics; returns when they have come through ``messages``, or it has ended."""
+        if self._has_ended:
+            return
         future = self._snapshots[number] = asyncio.get_running_loop().create_future()
         self.send(AskSnapshot(number))
         try:
@@ -109,6 +116,8 @@ class WorkerProcess:
 
     async def reload(self) -> Reloaded | None:
         """Makes it open the bundle anew; returns what came of it, None if it ended."""
+        if self._has_ended:  # while another worker was asked
+            return None
         self._reloaded = asyncio.get_running_loop().create_future()
         self.send(Reload())
         answer: Reloaded | None = await self._reloaded
@@ -121,6 +130,12 @@ class WorkerProcess:
         self.killed_for = self.killed_for or reason
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
+
+
+def _answer(future: asyncio.Future[T], answer: T) -> None:
+    """Gives an answer to who waits for it, unless the wait was given up in this pass of the event loop."""
+    if not future.done():
+        future.set_result(answer)
 
 
 async def start_worker(

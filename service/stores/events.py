@@ -61,7 +61,7 @@ class EventsUsage:
         users: users who have events.
         max_users: users from which on new ones are refused.
         bytes: bytes that the store takes.
-        max_bytes: bytes from which on new users are refused.
+        max_bytes: bytes from which on new users are refused; less than the setting on a disk without room.
     """
 
     users: int
@@ -112,7 +112,9 @@ class Events(Protocol):
             number: number of the last record that the caller knows; 0 for none.
 
         Returns:
-            The highest number so far (0 if there is none), and forgotten users as ``owner_of`` names them.
+            The number of the last record that is returned (the caller's if there is none), and the
+            ``owner_of`` each forgotten user. Some of them, where there are many: none are left once a call
+            returns none.
 
         Raises:
             StoreError: the store is down.

@@ -47,8 +47,10 @@ async def follow_forgotten(events: Events, cache: Cache) -> None:
     """Removes the answers of users whom other workers forget from this worker's cache, until cancelled."""
     newest = 0  # from the beginning: a call of this worker may be older than the worker's first look
     while True:
+        owners: list[str] = []
         with suppress(StoreError):  # logged by the store
             newest, owners = await events.forgotten_since(newest)
             for owner in owners:
                 await cache.forget(owner)
-        await asyncio.sleep(POLL_SECONDS)
+        if not owners:  # else there may be more
+            await asyncio.sleep(POLL_SECONDS)

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 
 from service.stores.base import BURST, FORGOTTEN_SECONDS, Flow, Sum
 
+MOST_FORGOTTEN = 100_000
+"""Owners whose values are refused at most, about 20 MB; beyond them the one forgotten first is forgotten."""
+
 
 class MemoryCache:
     """A cache bounded by the bytes of its values; the least recently used value is dropped first."""
@@ -18,7 +21,8 @@ class MemoryCache:
         # Value, monotonic seconds at which it expires, and owner; least recently used first.
         self._entries: OrderedDict[str, tuple[bytes, float, str | None]] = OrderedDict()
         self._owned: dict[str, set[str]] = {}  # keys by owner; exactly those of the entries that have one
-        self._forgotten: dict[str, float] = {}  # monotonic seconds until which an owner's values are refused
+        # Monotonic seconds until which an owner's values are refused, the ones that end first first.
+        self._forgotten: OrderedDict[str, float] = OrderedDict()
 
     async def get(self, key: str) -> bytes | None:
         """Returns the value, or None when there is none or it has expired."""
@@ -59,8 +63,12 @@ class MemoryCache:
     async def forget(self, owner: str) -> int:
         """Removes all values of an owner, and refuses new ones for a time; returns how many."""
         now = time.monotonic()
-        self._forgotten = {name: until for name, until in self._forgotten.items() if now < until}
         self._forgotten[owner] = now + FORGOTTEN_SECONDS
+        self._forgotten.move_to_end(owner)
+        # From the front alone: to look at all of them would hold up the event loop the longer, the more are
+        # forgotten.
+        while len(self._forgotten) > MOST_FORGOTTEN or next(iter(self._forgotten.values())) <= now:
+            self._forgotten.popitem(last=False)
         keys = list(self._owned.get(owner, ()))
         for key in keys:
             self._remove(key)

@@ -137,13 +137,14 @@ class SqliteEvents:
         return found
 
     async def usage(self) -> EventsUsage:
-        """Returns how full the file is.
+        """Returns how full the file is; a disk with less room than the limit is what limits it.
 
         Raises:
             StoreError: it cannot be read.
         """
-        users, used = await self._in_thread(statements.usage)
-        return EventsUsage(users, self._limits.users, used, self._limits.bytes)
+        users, used, room = await self._in_thread(self._usage)
+        limits = self._limits
+        return EventsUsage(users, limits.users, used, min(limits.bytes, used + room))
 
     async def trouble(self) -> str | None:
         """Returns what is wrong with the store, in a clause without secrets; None if nothing is."""
@@ -253,11 +254,19 @@ class SqliteEvents:
             raise StoreFullError(
                 f"the events take {used} of {limits.bytes} bytes (MSR_EVENTS_MAX_BYTES); {go_on}"
             )
-        disk = os.statvfs(self._path.parent)
-        reserve = min(RESERVE_BYTES, int(RESERVE_SHARE * disk.f_blocks * disk.f_frsize))
+        reserve = self._reserve()
         if free_bytes(self._path.parent) < reserve:
             raise StoreFullError(f"the disk of the events has less than {reserve} bytes left; {go_on}")
         connection.execute("UPDATE totals SET users = users + ?", (new,))
+
+    def _usage(self, connection: sqlite3.Connection) -> tuple[int, int, int]:
+        """Returns users, bytes, and bytes of the disk that are left until new users are refused."""
+        room = free_bytes(self._path.parent) - self._reserve()
+        return *statements.usage(connection), max(0, room)
+
+    def _reserve(self) -> int:
+        disk = os.statvfs(self._path.parent)
+        return min(RESERVE_BYTES, int(RESERVE_SHARE * disk.f_blocks * disk.f_frsize))
 
     async def _expire(self) -> None:
         """Removes events that are too old, a few users at a time, round and round."""

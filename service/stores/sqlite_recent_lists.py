@@ -39,11 +39,6 @@ class UserList:
         """Makes a list whose ids share their memory with those of other lists."""
         return cls(tuple(map(sys.intern, item_ids)), expires, position)
 
-    @property
-    def bytes(self) -> int:
-        """The memory that it takes, about: a reference per item, and what is around the list."""
-        return 8 * len(self.item_ids) + 400
-
 
 class RecentLists:
     """Lists by user, which follow the file's changes: what ``get`` returns is never older than the call.
@@ -85,12 +80,13 @@ class RecentLists:
 
     def put(self, user_id: str, read: UserList) -> None:
         """Keeps a list that was read, unless a change was followed that it may not include."""
-        if read.position < self._position or read.bytes > self._max_bytes:
+        size = _size(user_id, read)
+        if read.position < self._position or size > self._max_bytes:
             return
         self._remove(user_id)
         self._lists[user_id] = read
         self._users[digest_of(user_id)] = user_id
-        self._bytes += read.bytes
+        self._bytes += size
         while self._bytes > self._max_bytes:
             self._remove(next(iter(self._lists)))
 
@@ -130,8 +126,13 @@ class RecentLists:
     def _remove(self, user_id: str) -> None:
         found = self._lists.pop(user_id, None)
         if found is not None:
-            self._bytes -= found.bytes
+            self._bytes -= _size(user_id, found)
             del self._users[digest_of(user_id)]
+
+
+def _size(user_id: str, read: UserList) -> int:
+    """Returns the bytes that a list takes, about: a reference per item, the user's id, and what is around."""
+    return 8 * len(read.item_ids) + sys.getsizeof(user_id) + 400  # ids that clients make up may have 1 KB
 
 
 def position_of(connection: sqlite3.Connection) -> int:

@@ -10,6 +10,9 @@ from collections.abc import Iterator, Sequence
 from service.stores.base import owner_of
 from service.stores.events import FORGOTTEN_RECORD_SECONDS, Event
 
+FORGOTTEN_AT_ONCE = 500
+"""Records of forgotten users that are read at once; who reads them all asks again."""
+
 EXPIRY_USERS = 500
 """Users that one look for events that are too old covers."""
 
@@ -96,17 +99,23 @@ def forget(connection: sqlite3.Connection, user_id: str) -> bool:
             connection.execute("UPDATE totals SET users = users - 1")
         # Also without events: there may be cached answers.
         now = int(time.time())
-        connection.execute("DELETE FROM forgotten WHERE at < ?", (now - FORGOTTEN_RECORD_SECONDS,))
         connection.execute("INSERT INTO forgotten (owner, at) VALUES (?, ?)", (owner_of(user_id), now))
+        # They are in the order of their times, so only those that go are looked at, and one more.
+        connection.execute(
+            "DELETE FROM forgotten WHERE number < "
+            "(SELECT number FROM forgotten WHERE at >= ? ORDER BY number LIMIT 1)",
+            (now - FORGOTTEN_RECORD_SECONDS,),
+        )
     finally:
         connection.execute("PRAGMA secure_delete = OFF")
     return bool(rows)
 
 
 def forgotten_since(connection: sqlite3.Connection, number: int) -> tuple[int, list[str]]:
-    """Returns the highest number of the records after one, or that one, and whom they name."""
+    """Returns the number of the last of the next records after one, or that one, and whom they name."""
     rows = connection.execute(
-        "SELECT number, owner FROM forgotten WHERE number > ? ORDER BY number", (number,)
+        "SELECT number, owner FROM forgotten WHERE number > ? ORDER BY number LIMIT ?",
+        (number, FORGOTTEN_AT_ONCE),
     ).fetchall()
     # The numbers go on after the records are gone, so a caller that was told a number never misses one.
     return (rows[-1][0] if rows else number), [owner for _, owner in rows]

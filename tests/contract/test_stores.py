@@ -8,6 +8,7 @@ from controlled_provider import eventually
 from moved_clock import MovedClock
 from redis_process import RedisServer
 
+from service.stores import memory
 from service.stores.base import FORGOTTEN_SECONDS, Cache, StoreError, owner_of
 from service.stores.memory import MemoryCache
 from service.stores.redis import RedisCache, RedisConnection
@@ -89,6 +90,18 @@ async def test_a_user_who_was_forgotten_long_ago_is_cached_again(clock: MovedClo
     clock.move(FORGOTTEN_SECONDS + 1)
     await cache.set("a", b"1", ttl=60, owner=USER)
     assert await cache.get("a") == b"1"
+
+
+async def test_a_memory_cache_remembers_so_many_forgotten_users_the_last_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "MOST_FORGOTTEN", 2)
+    cache = MemoryCache(max_bytes=1_000)
+    for name in ("u", "v", "w", "u"):
+        await cache.forget(name)
+    for name in "uvw":
+        await cache.set(name, b"1", ttl=60, owner=name)
+    assert await cache.get_many(["u", "v", "w"]) == [None, b"1", None]
 
 
 async def test_a_memory_cache_keeps_no_owner_without_values() -> None:

@@ -44,7 +44,7 @@ def test_every_setting_of_env_and_shell_reaches_the_service_and_nothing_else() -
     given = SERVICES["service"]["environment"]
     assert given.keys() == settings - container_s_own().keys()
     for name, value in given.items():
-        assert re.fullmatch(rf"\$\{{{name}:-[^}}]*\}}", value), name
+        assert re.fullmatch(rf"\$\{{{name}:-[^}}]*\}}(,service)?", value), name
     # What is set under another name, such as a key that MSR_COMPATIBLE names, comes with the file.
     assert SERVICES["service"]["env_file"] == [{"path": ".env", "required": False}]
 
@@ -69,9 +69,8 @@ def test_events_are_in_a_volume_that_belongs_to_the_service_alone() -> None:
 def test_the_service_is_reached_from_this_machine_alone_unless_told_otherwise() -> None:
     assert SERVICES["service"]["ports"] == ["${LISTEN_ADDRESS:-127.0.0.1}:${MSR_PORT:-8000}:8000"]
     allowed = SERVICES["service"]["environment"]["MSR_ALLOWED_HOSTS"]
-    assert (
-        allowed == "${MSR_ALLOWED_HOSTS:-localhost,127.0.0.1,service}"
-    )  # `service` is how Prometheus calls it
+    # `service` is how Prometheus calls it, whatever other names are set.
+    assert allowed == "${MSR_ALLOWED_HOSTS:-localhost},service"
     assert "ports" not in SERVICES["redis"] | SERVICES["events-redis"]
 
 

@@ -25,6 +25,9 @@ USAGE_AGE, USAGE_EVENTS = 1.0, 2_000
 RESERVE = 0.1
 """Part of the server's ``maxmemory`` that is left to users who have events already."""
 
+FORGOTTEN_AT_ONCE = 500
+"""Records of forgotten users that are read at once; who reads them all asks again."""
+
 EXPIRED_AT_ONCE = 100
 """Users whose old events one call drops; Redis answers no other client meanwhile."""
 
@@ -141,7 +144,7 @@ class RedisEvents:
         return bool(await self._connection.run(FORGET, keys, arguments))
 
     async def forgotten_since(self, number: int) -> tuple[int, list[str]]:
-        """Returns whom ``forget`` was called for, as ``Events.forgotten_since`` does.
+        """Returns the owners of the next records of forgotten users after ``number``, and the last one's number.
 
         Raises:
             StoreError: the server is down.
@@ -151,7 +154,7 @@ class RedisEvents:
 
     async def _forgotten_since(self, number: int) -> list[tuple[bytes, float]]:
         records = self._connection.client.zrangebyscore(
-            self._key("forgotten"), f"({number}", "+inf", withscores=True
+            self._key("forgotten"), f"({number}", "+inf", start=0, num=FORGOTTEN_AT_ONCE, withscores=True
         )
         return cast("list[tuple[bytes, float]]", await records)
 

@@ -81,7 +81,7 @@ class OldEventLists:
         Raises:
             StoreError: a store is down; what is not stored stays in its list.
         """
-        if await self._cache.get(_DONE) or not await self._renew():
+        if await self.is_done() or not await self._renew():
             return None
         taken, cursor = TakenOver(), 0
         while True:
@@ -95,6 +95,14 @@ class OldEventLists:
         await self._cache.set(_DONE, b"1", DONE_SECONDS)
         await self._leases.release(_LEASE, self._holder)
         return taken
+
+    async def is_done(self) -> bool:
+        """Returns whether a worker has stored all lists lately.
+
+        Raises:
+            StoreError: the store is down.
+        """
+        return bool(await self._cache.get(_DONE))
 
     async def remove(self, user_id: str) -> bool:
         """Removes a user's list, so that it is not taken over any more; returns whether there was one.
@@ -175,16 +183,16 @@ async def take_over_in_background(lists: OldEventLists, events: Events) -> None:
     while True:
         with suppress(StoreError):  # logged by the store
             taken = await lists.take_over(events)
-            if taken is None:
-                return
-            if taken.users or taken.left:
+            if taken is not None and (taken.users or taken.left):
                 log.info(
                     "taken over from an earlier version: %d events of %d users; %d lists stay where they are",
                     taken.events,
                     taken.users,
                     taken.left,
                 )
-            return
+            # A worker that does it may be killed before it is done.
+            if taken is not None or await lists.is_done():
+                return
         await asyncio.sleep(RETRY_SECONDS)
 
 

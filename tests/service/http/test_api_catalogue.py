@@ -1,5 +1,6 @@
 """Items, users, events, health and the page, over a real socket."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -11,6 +12,10 @@ from pydantic import SecretStr
 from service_process import RunningService, start_service
 from starlette.testclient import TestClient
 
+from models.contracts import CATALOGUE
+from service.catalogue.bundle import open_catalogue
+from service.http.links import Links
+from service.http.routers.items import item_answers
 from service.settings import Settings
 from service.wiring.application import create_app
 
@@ -231,3 +236,13 @@ def test_a_key_is_asked_for_where_one_is_set(bundle_folder: Path, caplog: pytest
             assert client.get(path).status_code == 200
         assert client.get("/users").status_code == 401
     assert "open s3cr3t" not in caplog.text
+
+
+async def test_other_requests_go_on_while_a_long_history_is_answered(bundle_folder: Path) -> None:
+    catalogue, passes = open_catalogue(bundle_folder / CATALOGUE), 0
+    answering = asyncio.create_task(item_answers(catalogue, [0, 1] * 1_000, Links()))
+    while not answering.done():
+        await asyncio.sleep(0)
+        passes += 1
+    assert [item.item_id for item in answering.result()] == ["I000", "I001"] * 1_000
+    assert passes >= 20

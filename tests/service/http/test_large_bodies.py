@@ -96,6 +96,11 @@ async def test_a_large_body_of_few_values_is_refused_with_one_fault(body: bytes)
     assert len(problem["errors"]) == 1
 
 
+async def test_a_list_of_ids_is_refused_at_its_first_fault() -> None:
+    problem = await refusal(json.dumps({"history": ["a", *range(1_999)], "exclude": [""] * 2_000}).encode())
+    assert [error["field"] for error in problem["errors"]] == ["body.history.1", "body.exclude.0"]
+
+
 async def test_separators_inside_of_texts_are_no_values() -> None:
     ids = ['",[{\\"' * 10 + str(number) for number in range(2_000)]
     read_model = await read(json.dumps({"history": ids}).encode(), RecommendBody)

@@ -40,6 +40,7 @@ while not isinstance(message := heard(), Stop):
 """
 )
 TAKES, BREAKS = RELOADS % "'v2'", RELOADS % "None, 'it is broken'"
+ANSWERS = SPEAK + "heard(); say(Alive(None, 1))"
 SILENT = SPEAK + "time.sleep(60)"
 SILENT_LATER = SPEAK + "say(Ready('demo', 'v1', 'hello')); time.sleep(60)"
 REFUSES = SPEAK + "say(Failed('MSR_BUNDLE: broken', 2)); sys.exit(2)"
@@ -185,3 +186,24 @@ async def test_a_reload_is_told_in_one_line(
     await eventually(lambda: line in caplog.text)
     assert caplog.text.count("the bundle") == 1
     assert await stopped(supervisor, running) == 0
+
+
+async def test_a_worker_that_has_ended_answers_nothing_and_is_not_waited_for(programs: Programs) -> None:
+    programs(CRASHES)
+    process = await parent.start_worker(1, [], None, 0)
+    assert [message async for message in process.messages()] == []
+    assert await process.ended() == 3
+    async with asyncio.timeout(5):
+        assert await process.reload() is None
+        await process.snapshot(1)
+
+
+async def test_an_answer_for_which_the_wait_was_just_given_up_breaks_nothing(programs: Programs) -> None:
+    programs(ANSWERS)
+    process = await parent.start_worker(1, [], None, 0)
+    asked = asyncio.create_task(process.snapshot(1))
+    async for _ in process.messages():
+        # The answer is there, and is handed on in this pass of the event loop, before the task knows.
+        asked.cancel()
+    await process.ended()
+    assert asked.cancelled()

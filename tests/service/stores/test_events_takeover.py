@@ -158,3 +158,18 @@ async def test_the_log_says_once_what_was_taken_over(parts: Parts, caplog: pytes
             await take_over_in_background(parts.lists(), parts.events)
     (line,) = [record.getMessage() for record in caplog.records if "earlier version" in record.getMessage()]
     assert line == "taken over from an earlier version: 2 events of 1 users; 0 lists stay where they are"
+
+
+async def test_a_worker_waits_for_the_one_that_takes_the_lists_over_which_may_be_killed(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_takeover, "RETRY_SECONDS", 0.01)
+    await parts.push("u", "a")
+    leases = RedisLeases(parts.connection)
+    await leases.take("events-takeover", "another worker", 60)
+    waiting = asyncio.create_task(take_over_in_background(parts.lists(), parts.events))
+    await asyncio.wait({waiting}, timeout=0.1)
+    assert not waiting.done()
+    await leases.release("events-takeover", "another worker")  # as it ends with a worker that was killed
+    await waiting
+    assert await parts.events.get("u") == ["a"]

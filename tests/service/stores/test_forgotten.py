@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import sqlite3
+import time
+from contextlib import closing
 from typing import Any
 
 import pytest
 from controlled_provider import eventually
 from lvlm_parts import BrokenCache
+from moved_clock import MovedClock
 
+from service.stores import sqlite_statements
 from service.stores.base import StoreError, owner_of
 from service.stores.forgotten import follow_forgotten, forget_user
 from service.stores.memory import MemoryCache
+from service.stores.sqlite_file import VERSION_1
 from service.stores.worker_stores import Stores
 
 
@@ -31,7 +38,8 @@ class Forgetting:
     async def forgotten_since(self, number: int) -> tuple[int, list[str]]:
         if self.down:
             raise StoreError("down")
-        return len(self.forgotten), [owner_of(user_id) for user_id in self.forgotten[number:]]
+        next_ones = self.forgotten[number : number + 2]
+        return number + len(next_ones), [owner_of(user_id) for user_id in next_ones]
 
 
 @pytest.fixture
@@ -77,3 +85,42 @@ async def test_another_workers_cache_forgets_within_seconds_also_after_an_outage
     await events.forget("v")
     await eventually(lambda: len(cache._entries) == 1)
     following.cancel()
+
+
+@pytest.mark.usefixtures("clock")
+async def test_many_who_were_forgotten_are_read_in_parts_without_a_wait_between_them(events: Any) -> None:
+    users = [str(number) for number in range(9)]
+    cache = await cached(*users)
+    events.forgotten = users
+    following = asyncio.create_task(follow_forgotten(events, cache))
+    await asyncio.sleep(0.5)
+    assert not cache._entries
+    following.cancel()
+
+
+def steps_to_forget(records: int) -> int:
+    """Returns the hundreds of steps that SQLite takes to forget a user when so many are on record."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for statement in VERSION_1:
+            connection.execute(statement)
+        now = int(time.time())
+        rows = [("0" * 32, now)] * records
+        connection.executemany("INSERT INTO forgotten (owner, at) VALUES (?, ?)", rows)
+        steps = itertools.count()
+        connection.set_progress_handler(lambda: next(steps) and 0, 100)
+        sqlite_statements.forget(connection, "u")
+        return next(steps)
+
+
+def test_to_forget_one_user_takes_no_longer_the_more_were_forgotten() -> None:
+    assert steps_to_forget(3_000) <= steps_to_forget(3) + 1
+
+
+def test_a_record_of_a_forgotten_user_goes_after_an_hour(clock: MovedClock) -> None:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for statement in VERSION_1:
+            connection.execute(statement)
+        sqlite_statements.forget(connection, "u")
+        clock.move(3_601)
+        sqlite_statements.forget(connection, "v")
+        assert sqlite_statements.forgotten_since(connection, 0) == (2, [owner_of("v")])

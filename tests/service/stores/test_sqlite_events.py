@@ -99,6 +99,25 @@ async def test_the_lists_in_memory_stay_within_their_bytes(file: Path) -> None:
     await events.close()
 
 
+async def test_a_small_disk_is_the_limit_that_the_metrics_and_their_alert_see(
+    events: SqliteEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await events.append([Event("u", "a", 1)])
+    for room, left in ((1_000, 1_000), (-1_000, 0)):
+        free = events._reserve() + room
+        monkeypatch.setattr(sqlite_events, "free_bytes", lambda _, free=free: free)
+        usage = await events.usage()
+        assert usage.max_bytes - usage.bytes == left
+
+
+async def test_the_ids_of_unknown_users_count_among_the_bytes_of_the_lists(file: Path) -> None:
+    events = SqliteEvents(file, EventsLimits(lists=50_000))
+    for n in range(100):
+        await events.get("\N{ARTIST PALETTE}" * 250 + str(n))  # a kilobyte each
+    assert 10 < len(events._recent._lists) < 50
+    await events.close()
+
+
 async def test_a_batch_that_breaks_the_transaction_does_not_take_others_along(
     events: SqliteEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
