@@ -144,7 +144,7 @@ class RedisEvents:
         return bool(await self._connection.run(FORGET, keys, arguments))
 
     async def forgotten_since(self, number: int) -> tuple[int, list[str]]:
-        """Returns the owners of the next records of forgotten users after ``number``, and the last one's number.
+        """Returns the next records of forgotten users after ``number``: the last one's number, and the owners.
 
         Raises:
             StoreError: the server is down.

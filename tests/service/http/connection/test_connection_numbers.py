@@ -8,7 +8,6 @@ import pytest
 from raw_http import GET, app_served, until
 
 from service.http.connection import open_files
-from service.http.connection.open_connections import client_key
 from service.http.connection.open_files import connections_possible
 
 
@@ -97,9 +96,3 @@ def test_a_low_hard_limit_leaves_fewer_connections_and_is_told(
     assert connections_possible(4_096) == 160
     assert "MSR_MAX_CONNECTIONS" in caplog.text
     assert "160" in caplog.text
-
-
-def test_a_client_is_an_ipv4_address_however_the_socket_names_it_or_an_ipv6_network() -> None:
-    assert client_key("10.0.0.1") == client_key("::ffff:10.0.0.1") != client_key("::ffff:10.0.0.2")
-    assert client_key("2001:db8::1") == client_key("2001:db8::2") != client_key("2001:db8:0:1::1")
-    assert client_key("fe80::1%eth0") == client_key("fe80::2%eth0")
