@@ -144,7 +144,7 @@ class RedisEvents:
         return bool(await self._connection.run(FORGET, keys, arguments))
 
     async def forgotten_since(self, number: int) -> tuple[int, list[str]]:
-        """Returns the next records of forgotten users after ``number``: the last one's number, and the owners.
+        """Returns the next owners that were forgotten after ``number``, and the number of the last one.
 
         Raises:
             StoreError: the server is down.
