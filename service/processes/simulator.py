@@ -98,7 +98,11 @@ class SimulatorProcess:
                 return
             pause = min(max(1.0, 2 * pause), LONGEST_PAUSE)
             _close(self._process)
-            self._process = self._launched(port=urlsplit(self.url).port or 0)
+            try:
+                self._process = self._launched(port=urlsplit(self.url).port or 0)
+            except OSError as error:  # no memory or no process for it now; the ended one is waited for again
+                outage.failed("the simulator cannot be started: %s", error.strerror)
+                continue
             if self._stopped.is_set():  # `stop` may have seen the process before this one
                 _stop(self._process)
                 return

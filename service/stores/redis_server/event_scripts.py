@@ -124,9 +124,18 @@ EXPIRE = (
     _COMMON
     + """
 local dropped = 0
+local function holds(key, kind)
+  local found = redis.call('TYPE', key).ok
+  return found == kind or found == 'none'
+end
 for i = 2, #KEYS, 2 do
-  dropped = dropped + expire(KEYS[i], KEYS[i + 1], ARGV[1])
-  enrol(KEYS[1], ARGV[i / 2 + 1], KEYS[i])
+  local events, identities, user = KEYS[i], KEYS[i + 1], ARGV[i / 2 + 1]
+  if holds(events, 'zset') and holds(identities, 'set') then
+    dropped = dropped + expire(events, identities, ARGV[1])
+    enrol(KEYS[1], user, events)
+  else
+    redis.call('ZADD', KEYS[1], -1, user)  -- another program's key: not looked at again until it is written
+  end
 end
 return dropped
 """

@@ -152,6 +152,18 @@ async def test_events_older_than_the_retention_go_and_undated_ones_stay(opened: 
     assert await events.drop_expired() == 0
 
 
+async def test_a_key_of_another_program_keeps_no_other_user_s_old_events(
+    opened: Opener, connection: RedisConnection
+) -> None:
+    await opened().append([event("old", 4, "foreign"), event("old", 5, "mine")])
+    for key in opened()._user_keys("foreign"):
+        await connection.client.set(key, "a string")
+    events = opened(retention=500)
+    assert await events.drop_expired() == 1
+    assert await events.get("mine") == []
+    assert await events.drop_expired() == 0
+
+
 async def test_values_that_the_store_did_not_write_are_left_out_and_counted(
     opened: Opener, connection: RedisConnection
 ) -> None:
