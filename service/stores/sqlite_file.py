@@ -143,6 +143,8 @@ def connect(path: Path, *, reads_only: bool = False, full: bool = False) -> sqli
         connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
         # The log is cut to this many bytes when it begins anew: a long backup may have let it grow.
         connection.execute("PRAGMA journal_size_limit = 16777216")
+        # What is removed is overwritten: dropped events of a user who is forgotten later are in no free page.
+        connection.execute("PRAGMA secure_delete = ON")
         if reads_only:
             connection.execute("PRAGMA query_only = ON")
     except sqlite3.Error:

@@ -90,24 +90,20 @@ def _decoded(text: bytes) -> str | None:
 
 def forget(connection: sqlite3.Connection, user_id: str) -> bool:
     """Removes a user and puts that on record; returns whether there was anything."""
-    connection.execute("PRAGMA secure_delete = ON")  # what is removed is overwritten with zeros
-    try:
-        rows = connection.execute(_USER, (user_id,)).fetchall()
-        for user, *_ in rows:
-            connection.execute("DELETE FROM events WHERE user = ?", (user,))
-            connection.execute("DELETE FROM users WHERE id = ?", (user,))
-            connection.execute("UPDATE totals SET users = users - 1")
-        # Also without events: there may be cached answers.
-        now = int(time.time())
-        connection.execute("INSERT INTO forgotten (owner, at) VALUES (?, ?)", (owner_of(user_id), now))
-        # They are in the order of their times, so only those that go are looked at, and one more.
-        connection.execute(
-            "DELETE FROM forgotten WHERE number < "
-            "(SELECT number FROM forgotten WHERE at >= ? ORDER BY number LIMIT 1)",
-            (now - FORGOTTEN_RECORD_SECONDS,),
-        )
-    finally:
-        connection.execute("PRAGMA secure_delete = OFF")
+    rows = connection.execute(_USER, (user_id,)).fetchall()
+    for user, *_ in rows:
+        connection.execute("DELETE FROM events WHERE user = ?", (user,))
+        connection.execute("DELETE FROM users WHERE id = ?", (user,))
+        connection.execute("UPDATE totals SET users = users - 1")
+    # Also without events: there may be cached answers.
+    now = int(time.time())
+    connection.execute("INSERT INTO forgotten (owner, at) VALUES (?, ?)", (owner_of(user_id), now))
+    # They are in the order of their times, so only those that go are looked at, and one more.
+    connection.execute(
+        "DELETE FROM forgotten WHERE number < "
+        "(SELECT number FROM forgotten WHERE at >= ? ORDER BY number LIMIT 1)",
+        (now - FORGOTTEN_RECORD_SECONDS,),
+    )
     return bool(rows)
 
 
