@@ -47,7 +47,7 @@ class KilledService:
     def kill_worker(self) -> None:
         """Kills one worker, in whose place the parent starts another."""
         children = descendants(self._running.process.pid)
-        workers = [pid for pid in children if "service.processes.child" in command_line(pid)]
+        workers = [pid for pid in children if "service.processes.worker_main" in command_line(pid)]
         if not workers:
             raise BenchmarkError("the service has no worker processes")
         kill(workers[int(time.monotonic() * 1000) % len(workers)])

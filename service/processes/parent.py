@@ -28,7 +28,7 @@ from service.processes.reload_report import report
 from service.processes.scrapes import Scrapes
 from service.processes.simulator import SimulatorProcess
 from service.processes.stop_signals import StopTimes, steered_by_signals
-from service.processes.worker_process import WorkerProcess, start_worker
+from service.processes.started_worker import StartedWorker, start_worker
 from service.settings import Settings
 
 TICK_SECONDS = 1.0
@@ -71,8 +71,8 @@ class Parent:
         self._simulator = simulator
         self._say = say
         self._metrics = ParentMetrics()
-        self._live: dict[int, WorkerProcess] = {}  # by place
-        self._unready: list[WorkerProcess] = []  # those that ended before any worker was ready
+        self._live: dict[int, StartedWorker] = {}  # by place
+        self._unready: list[StartedWorker] = []  # those that ended before any worker was ready
         self._first_ready = asyncio.Event()
         self._dataset: str | None = None
         self._degraded: frozenset[str] = frozenset()
@@ -163,7 +163,7 @@ class Parent:
             await asyncio.sleep(pause)
             pause = min(max(1.0, 2 * pause), LONGEST_PAUSE)
 
-    def _take(self, process: WorkerProcess, message: Message) -> None:
+    def _take(self, process: StartedWorker, message: Message) -> None:
         match message:
             case Ready():
                 self._note_ready(process, message)
@@ -176,7 +176,7 @@ class Parent:
             case _:
                 pass
 
-    def _note_ready(self, process: WorkerProcess, ready: Ready) -> None:
+    def _note_ready(self, process: StartedWorker, ready: Ready) -> None:
         process.version, self._dataset = ready.version, ready.dataset
         logger.info("%s is ready", process.name)
         if not self._first_ready.is_set():
@@ -285,7 +285,7 @@ class Parent:
                 await self._over.wait()
 
 
-def _why(process: WorkerProcess, status: int) -> str:
+def _why(process: StartedWorker, status: int) -> str:
     """Returns why a process ended, for the log."""
     if process.failed is not None:
         return process.failed.sentence
@@ -294,7 +294,7 @@ def _why(process: WorkerProcess, status: int) -> str:
     return f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
 
 
-def _reason(process: WorkerProcess) -> str:
+def _reason(process: StartedWorker) -> str:
     """Returns why a process ended, for the metrics."""
     if process.killed_for:
         return "silent"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from service.exposition.shared_exposition import SharedExposition
 from service.metrics import ParentMetrics
 from service.processes.control_channel import AllMetrics
-from service.processes.worker_process import WorkerProcess
+from service.processes.started_worker import StartedWorker
 
 SNAPSHOT_SECONDS = 1.0
 """Seconds that a scrape waits for the values of a worker; then its last ones count."""
@@ -22,20 +22,20 @@ class Scrapes:
         live: running workers, by place.
     """
 
-    def __init__(self, metrics: ParentMetrics, live: Mapping[int, WorkerProcess]) -> None:
+    def __init__(self, metrics: ParentMetrics, live: Mapping[int, StartedWorker]) -> None:
         self._metrics = metrics
         self._live = live
         self._question = 0
         self._exposition = SharedExposition(self._expose)
         self._answers: set[asyncio.Task[None]] = set()
 
-    def answer(self, asking: WorkerProcess) -> None:
+    def answer(self, asking: StartedWorker) -> None:
         """Sends the exposition to the worker that was scraped."""
         answer = asyncio.create_task(self._answer(asking))
         self._answers.add(answer)
         answer.add_done_callback(self._answers.discard)
 
-    async def _answer(self, asking: WorkerProcess) -> None:
+    async def _answer(self, asking: StartedWorker) -> None:
         asking.send(AllMetrics(await self._exposition.get()))
 
     async def _expose(self) -> bytes:

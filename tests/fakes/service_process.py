@@ -51,7 +51,7 @@ class RunningService:
     @property
     def workers(self) -> list[int]:
         """The ids of its worker processes, where it has several."""
-        return self.children("service.processes.child")
+        return self.children("service.processes.worker_main")
 
     @contextmanager
     def silent_simulator(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from service.processes import parent
 from service.processes.control_channel import open_channel
 from service.processes.errors import StartFailedError
 from service.processes.parent import Parent
-from service.processes.worker_process import WorkerProcess
+from service.processes.started_worker import StartedWorker
 from service.settings import Settings
 
 SPEAK = """
@@ -65,7 +65,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
     waiting: list[str] = []
     started: list[str] = []
 
-    async def start(number: int, _listeners: object, _dataset: object, reloads: int) -> WorkerProcess:
+    async def start(number: int, _listeners: object, _dataset: object, reloads: int) -> StartedWorker:
         program = waiting.pop(0) if len(waiting) > 1 else waiting[0]
         started.append(program)
         ours, theirs = socket.socketpair()
@@ -73,7 +73,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
             sys.executable, "-c", program, str(theirs.fileno()), pass_fds=(theirs.fileno(),)
         )
         theirs.close()
-        return WorkerProcess(number, process, await open_channel(ours), reloads)
+        return StartedWorker(number, process, await open_channel(ours), reloads)
 
     monkeypatch.setattr(parent, "start_worker", start)
 

@@ -1,4 +1,4 @@
-"""Runs one worker of several, steered by the parent, which starts ``python -m service.processes.child``."""
+"""Runs one worker of several, steered by the parent, which starts ``python -m service.processes.worker_main``."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _end_with_parent(end: socket.socket) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the worker and returns its exit status: 2 for a wrong setting or bundle."""
-    parser = argparse.ArgumentParser(prog="python -m service.processes.child")
+    parser = argparse.ArgumentParser(prog="python -m service.processes.worker_main")
     parser.add_argument(
         "--listeners", type=int, nargs="+", required=True, help="file descriptors of bound sockets"
     )

@@ -28,7 +28,7 @@ END_SECONDS = 5.0
 """Seconds that a process may take to end after it has closed its channel."""
 
 
-class WorkerProcess:
+class StartedWorker:
     """One child process with a worker; made by ``start_worker``.
 
     Attributes:
@@ -140,7 +140,7 @@ def _answer(future: asyncio.Future[T], answer: T) -> None:
 
 async def start_worker(
     number: int, listeners: Sequence[socket.socket], dataset: str | None, reloads: int
-) -> WorkerProcess:
+) -> StartedWorker:
     """Starts a worker.
 
     Args:
@@ -154,7 +154,7 @@ async def start_worker(
     """
     ours, theirs = socket.socketpair()
     numbers = [listener.fileno() for listener in listeners]
-    arguments = ["-m", "service.processes.child", "--listeners", *map(str, numbers)]
+    arguments = ["-m", "service.processes.worker_main", "--listeners", *map(str, numbers)]
     arguments += ["--control", str(theirs.fileno())]
     if dataset is not None:
         arguments.append(f"--dataset={dataset}")
@@ -171,4 +171,4 @@ async def start_worker(
         raise
     finally:
         theirs.close()
-    return WorkerProcess(number, process, await open_channel(ours), reloads)
+    return StartedWorker(number, process, await open_channel(ours), reloads)
