@@ -184,12 +184,6 @@ class Metrics:
             ("result",),
             registry=registry,
         )
-        self.events_batches = Counter(
-            "msr_events_batches_total",
-            "Batches of POST /events: ok, full (507) or failed (503)",
-            ("result",),
-            registry=registry,
-        )
         self.events_unreadable = Counter(
             "msr_events_unreadable_total",
             "Values in the store of events that were left out, since the service did not write them",

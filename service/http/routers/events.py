@@ -55,15 +55,12 @@ async def post_events(
     try:
         appended = await services.events.append(batch)
     except StoreFullError as error:
-        services.metrics.events_batches.labels("full").inc()
         raise FullError(f"nothing was stored: {error}") from None
     except StoreError:
-        services.metrics.events_batches.labels("failed").inc()
         raise UnavailableError(
             "the store of events does not answer; the batch may not have been stored: send it again",
             retry_after=STORE_RETRY_SECONDS,
         ) from None
-    services.metrics.events_batches.labels("ok").inc()
     counts = EventsAnswer(stored=appended.stored, repeated=appended.repeated, dropped=appended.dropped)
     for result, count in counts:
         services.metrics.events.labels(result).inc(count)

@@ -44,7 +44,7 @@ async def test_an_answer_says_how_many_events_are_new_and_the_metrics_count_them
         assert await sample(http, 'msr_events_total{result="stored"}') == 2_002
         assert await sample(http, 'msr_events_total{result="repeated"}') == 6
         assert await sample(http, 'msr_events_total{result="dropped"}') == 2
-        assert await sample(http, 'msr_events_batches_total{result="ok"}') == 4
+        assert await sample(http, 'msr_http_requests_total{route="/events",status="200"}') == 4
 
 
 async def test_times_beyond_tomorrow_are_refused_by_their_place_in_the_batch(bundle_folder: Path) -> None:
@@ -68,7 +68,7 @@ async def test_a_full_store_is_a_507_problem_for_new_users_alone(bundle_folder: 
         assert "MSR_EVENTS_MAX_USERS" in answer.json()["detail"]
         assert len((await http.get("/users/u/history")).json()["items"]) == 1
         assert (await http.post("/events", json={"events": [event("u", 1)]})).status_code == 200
-        assert await sample(http, 'msr_events_batches_total{result="full"}') == 1
+        assert await sample(http, 'msr_http_requests_total{route="/events",status="507"}') == 1
         assert await sample(http, "msr_events_users_limit") == 1
 
 
@@ -90,7 +90,7 @@ async def test_a_store_that_cannot_be_written_is_a_503_problem_and_histories_go_
         assert len((await http.get("/users/u/history")).json()["items"]) == 1
         lock.close()
         assert (await http.post("/events", json={"events": [event("u", 1)]})).status_code == 200
-        assert await sample(http, 'msr_events_batches_total{result="failed"}') == 1
+        assert await sample(http, 'msr_http_requests_total{route="/events",status="503"}') == 1
 
 
 async def test_a_deleted_user_is_unknown_and_one_of_the_bundle_has_the_bundle_s_history_again(
