@@ -210,7 +210,9 @@ def test_all_that_a_service_does_without_redis_is_one_line_a_minute(
         start_service(bundle_folder, redis_url=redis_server.url, log_format="json") as service,
         httpx.Client(base_url=service.url, timeout=30, trust_env=False) as client,
     ):
-        assert client.post("/recommend?strategy=s3", json={"user_id": "u1"}).status_code == 200
+        first = {"x-request-id": "before"}
+        body: dict[str, object] = {"user_id": "u1"}
+        assert client.post("/recommend?strategy=s3", json=body, headers=first).status_code == 200
         redis_server.stop()
         began = time.monotonic()
         for number in range(30):
@@ -223,7 +225,8 @@ def test_all_that_a_service_does_without_redis_is_one_line_a_minute(
     minutes = int((time.monotonic() - began) / FIRST_PAUSE)
     assert {line["message"][:7] for line in told} == {"Redis: "}
     assert len(told) <= 1 + minutes
-    assert told[0]["request_id"] == "request-1"  # the first that asks for what a cache may have
+    # The first that asks for what a cache may have; or what the one before still had to write.
+    assert told[0]["request_id"] in ("request-1", "before")
 
 
 # --- the request's id -----------------------------------------------------------------------------------

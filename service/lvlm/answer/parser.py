@@ -74,7 +74,10 @@ def is_complete(text: str, candidates: Candidates, asked: int) -> bool:
     Its JSON must be closed, and every item asked for must be there; arguments as for ``read_answer``.
     """
     parsed = _read(text, candidates, asked, finished=False)
-    return parsed.closed and bool(parsed.answer.order) and not parsed.answer.missing
+    if not parsed.closed or not parsed.answer.order or parsed.answer.missing:
+        return False
+    # The end may be the beginning of more, which was left out, or what spoils a chain: both must give a ranking.
+    return not read_answer(text, candidates, asked).missing
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ def test_any_text_gives_different_items_of_the_pool(text: str) -> None:
 
 
 @given(TEXTS)
+@example("A > b > {")
 def test_what_is_complete_has_every_item_that_was_asked_for(text: str) -> None:
     if complete_answer(text, NAMES, 2, "label"):
         assert parse_labels(text, NAMES, 2).missing == 0
