@@ -27,8 +27,8 @@ from service.processes.listener import close_for_all, hold_back
 from service.processes.reload_report import report
 from service.processes.scrapes import Scrapes
 from service.processes.simulator import SimulatorProcess
-from service.processes.stop_signals import StopTimes, steered_by_signals
 from service.processes.started_worker import StartedWorker, start_worker
+from service.processes.stop_signals import StopTimes, steered_by_signals
 from service.settings import Settings
 
 TICK_SECONDS = 1.0

@@ -1,4 +1,4 @@
-"""Runs one worker of several, steered by the parent, which starts ``python -m service.processes.worker_main``."""
+"""Runs one worker of several, which the parent starts as ``python -m service.processes.worker_main``."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def is_complete(text: str, candidates: Candidates, asked: int) -> bool:
     parsed = _read(text, candidates, asked, finished=False)
     if not parsed.closed or not parsed.answer.order or parsed.answer.missing:
         return False
-    # The end may be the beginning of more, which was left out, or what spoils a chain: both must give a ranking.
+    # The end may begin something that was left out, or spoil the chain: both readings must give a ranking.
     return not read_answer(text, candidates, asked).missing
 
 
