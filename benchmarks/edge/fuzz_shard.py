@@ -7,6 +7,7 @@ import json
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -206,12 +207,10 @@ class _Client:
     def _try(self, request: WireRequest) -> Answer:
         if self._socket is None:
             self._socket = socket.create_connection(self._address, timeout=ANSWER_SECONDS)
-        try:
+        with suppress(OSError):  # refused while it was sent: the answer may be there already
             self._socket.sendall(request.content)
             if not request.framed:
                 self._socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # refused while it was sent: the answer may be there already
         # Whatever was sent last, only an answer to HEAD has no body: others' methods are no method of theirs.
         response = http.client.HTTPResponse(self._socket, method=request.method)
         try:

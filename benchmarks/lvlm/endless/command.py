@@ -20,11 +20,11 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.lab import machine
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
+from benchmarks.lab.side_effects import MEGABYTE
 from benchmarks.lab.stats import percentile
 from benchmarks.lab.tables import Table
 from benchmarks.lvlm.endless.provider import FRAMINGS, GOOD, KINDS
 from benchmarks.lvlm.endless.trial import (
-    MEGABYTE,
     MODES,
     MOST_MEGABYTES,
     MOST_MS,

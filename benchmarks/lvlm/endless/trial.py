@@ -18,6 +18,7 @@ from typing import Any
 from benchmarks.errors import BenchmarkError
 from benchmarks.lab.servers import free_port, running, running_service, url_of
 from benchmarks.lab.service_client import Reply, ServiceClient
+from benchmarks.lab.side_effects import broken_limits
 from benchmarks.lab.stats import median
 from benchmarks.lvlm.endless.provider import FRAMINGS, GOOD, KINDS
 from service.catalogue.bundle import Catalogue
@@ -44,7 +45,6 @@ NONE_PAUSE, AGAIN_PAUSE = 0.02, 0.05
 """Seconds between two requests of ``none``, and before a request that has ended is made again."""
 LEAVE_TIMEOUT = 10.0
 """Seconds after the last request in which every call must end; one that goes on is a problem."""
-MEGABYTE = 10**6
 MOST_MEGABYTES, MOST_MS = 100.0, 10.0
 """Limits on resident memory above idle, in 10^6 bytes, and on the growth of the median of ``none``, in ms."""
 
@@ -103,11 +103,7 @@ class KindResult:
     @property
     def problems(self) -> list[str]:
         """Sentences about everything that is wrong."""
-        said = []
-        if self.memory > MOST_MEGABYTES * MEGABYTE:
-            said.append(f"{self.memory / MEGABYTE:.0f} MB above idle, at most {MOST_MEGABYTES:g}")
-        if self.slower > MOST_MS:
-            said.append(f"none is {self.slower:.1f} ms slower in the median, at most {MOST_MS:g}")
+        said = broken_limits(self.memory, self.slower, MOST_MEGABYTES, MOST_MS)
         if unanswered := len(self.beside.milliseconds) - len(self.beside.answered):
             said.append(f"{unanswered} of {len(self.beside.milliseconds)} requests of none got no answer")
         # A fallback or a partial answer is right; an error is not.

@@ -10,9 +10,10 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.edge.good_clients import NoneRequests
-from benchmarks.edge.hostile import MEGABYTE, HostileResult, measure
+from benchmarks.edge.hostile import HostileResult, measure
 from benchmarks.edge.hostile_clients import KINDS
 from benchmarks.lab.servers import running_service
+from benchmarks.lab.side_effects import MEGABYTE
 from service.catalogue.bundle import open_bundle
 
 QUICK = {"kept": NoneRequests((2.0, 3.0, 2.0), ())}

