@@ -36,6 +36,7 @@ from models.contracts.captions import (
 from models.contracts.ids import id_problem
 from models.data.dataset import Dataset, Rows
 from models.data.photos import picture_problem
+from models.data.report import ReadingReport
 from models.errors import DataError
 from models.evaluation import popularity
 
@@ -100,6 +101,7 @@ def read_catalogue(bundle: Path) -> Dataset:
         histories=histories,
         images=folder / IMAGES if any(item.image for item in items) else None,
         captions=captions_by_row(folder, {item.item_id: row for row, item in enumerate(items)}),
+        report=ReadingReport.from_json(manifest.reading),
     )
 
 
@@ -183,6 +185,7 @@ def _write_files(dataset: Dataset, folder: Path) -> CatalogueManifest:
         users=len(dataset.users),
         interactions=dataset.interactions,
         sha256={name: sha256_of(folder / name) for name in HASHED},
+        reading=dataset.report.to_json(),
     )
     text = json.dumps(manifest.to_json(), indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8", newline="\n")

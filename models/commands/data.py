@@ -6,7 +6,7 @@ Layouts: Amazon Review Plus (datamaps.json, item2side.json, sequential.txt) and 
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--photos", type=Path, metavar="FOLDER", help="item pictures, if not in the usual place"
     )
     parser.add_argument("--replace", action="store_true", help="replace another catalogue in the bundle")
+    parser.add_argument(
+        "--max-left-out",
+        type=share,
+        metavar="SHARE",
+        help="share of the records of one kind that may be left out, such as 5%% or 0.05 (default: 1%%, or "
+        "ten records in a small data set)",
+    )
 
 
 def run(args: Namespace) -> str:
@@ -35,7 +42,7 @@ def run(args: Namespace) -> str:
     Returns:
         The table to print.
     """
-    dataset = registry.read(args.data, args.name, args.photos)
+    dataset = registry.read(args.data, args.name, args.photos, args.max_left_out)
     if args.bundle is None:
         return summary(dataset)
     manifest = write_catalogue(dataset, args.bundle, replace_other=args.replace)
@@ -62,4 +69,15 @@ def summary(dataset: Dataset) -> str:
         ),
         "captions": ", ".join(captions) or "none",
     }
-    return "\n".join(f"{name:<13} {value}" for name, value in rows.items())
+    return "\n".join(f"{name:<13} {value}" for name, value in [*rows.items(), *dataset.report.lines()])
+
+
+def share(text: str) -> float:
+    """Reads an option that is a share of one, as a number or in percent; for argparse's ``type``."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f"{text} is not a share such as 5% or 0.05")
+    return value

@@ -132,6 +132,7 @@ class CatalogueManifest:
         interactions: number of pairs of user and item in the complete histories.
         sha256: hexadecimal SHA-256 by file name.
         schema_version: version of the bundle format.
+        reading: what the reader of the data left out or changed, with counts and places; empty if unknown.
     """
 
     dataset: str
@@ -140,6 +141,7 @@ class CatalogueManifest:
     interactions: int
     sha256: dict[str, str]
     schema_version: int = SCHEMA_VERSION
+    reading: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def version(self) -> str:
@@ -244,9 +246,9 @@ def _manifest(cls: type[Any], record: Mapping[str, Any], what: str) -> Any:
             f"{what} has schema version {found!r} and this code reads {SCHEMA_VERSION}: "
             "export it again with this version of msr-serve"
         )
-    # Fields that this version does not know are ignored, but none may be missing.
+    # Fields that this version does not know are ignored, but none may be missing, save the newest.
     names = {f.name for f in fields(cls)}
-    missing = sorted(names - record.keys())
+    missing = sorted(names - record.keys() - {"reading"})
     if missing:
         raise BundleError(f"{what}'s manifest lacks {', '.join(missing)}: export it again")
     values = {key: value for key, value in record.items() if key in names}  # "version" is computed

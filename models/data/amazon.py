@@ -27,6 +27,7 @@ from models.contracts import Interaction, Item
 from models.data.dataset import Dataset, Rows
 from models.data.k_core import k_core
 from models.data.photos import find_photos, without_missing
+from models.data.report import ReadingReport
 from models.data.text import clean, clean_all
 from models.errors import DataError
 
@@ -41,7 +42,12 @@ def recognises(folder: Path) -> bool:
     return bool(_files(folder, "reviews") and _files(folder, "meta"))
 
 
-def read(folder: Path, name: str | None = None, photos: Path | None = None) -> Dataset:
+def read(
+    folder: Path,
+    name: str | None = None,
+    photos: Path | None = None,
+    report: ReadingReport | None = None,
+) -> Dataset:
     """Reads the 5-core of a pair of files.
 
     Histories are in order of time. Time stamps are days, so ties are common: they keep the order of the file.
@@ -52,6 +58,7 @@ def read(folder: Path, name: str | None = None, photos: Path | None = None) -> D
         folder: folder with one pair of files.
         name: name of the data set; X of the file names in lower case by default.
         photos: folder of pictures, where it is not in one of the usual places (see ``find_photos``).
+        report: report that what is left out or changed is counted in; None for one of its own.
 
     Raises:
         DataError: a file is damaged, a line has no user, item or time, or nothing is left of the data.
@@ -72,6 +79,7 @@ def read(folder: Path, name: str | None = None, photos: Path | None = None) -> D
         users=tuple(by_user),
         histories=histories,
         images=images,
+        report=report or ReadingReport(),
     )
 
 

@@ -26,6 +26,7 @@ from models.contracts import Item
 from models.data.dataset import Dataset, Rows
 from models.data.photos import find_photos, without_missing
 from models.data.plain_pickle import load_plain_pickle
+from models.data.report import ReadingReport
 from models.data.text import clean, clean_all
 from models.errors import DataError
 
@@ -41,13 +42,19 @@ def recognises(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (DATAMAPS, ITEM2SIDE, SEQUENTIAL))
 
 
-def read(folder: Path, name: str | None = None, photos: Path | None = None) -> Dataset:
+def read(
+    folder: Path,
+    name: str | None = None,
+    photos: Path | None = None,
+    report: ReadingReport | None = None,
+) -> Dataset:
     """Reads a folder of this layout: rows in the order of ``id2item``, users in that of ``sequential.txt``.
 
     Args:
         folder: folder with the files above.
         name: name of the data set; the folder's name in lower case by default.
         photos: folder of pictures, where it is not in one of the usual places (see ``find_photos``).
+        report: report that what is left out or changed is counted in; None for one of its own.
 
     Raises:
         DataError: a file is missing, damaged, or two files contradict each other.
@@ -71,6 +78,7 @@ def read(folder: Path, name: str | None = None, photos: Path | None = None) -> D
         images=images,
         captions=_captions(side, row_of),
         negatives=_negatives(folder / NEGATIVE_SAMPLES, list(histories), users, items),
+        report=report or ReadingReport(),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contracts import Item
+from models.data.report import ReadingReport
 
 Rows = NDArray[np.int32]
 """Item rows (0-based positions in ``Dataset.items``), oldest first."""
@@ -27,6 +28,7 @@ class Dataset:
         images: folder that ``Item.image`` names are relative to; None without pictures.
         captions: caption by captioner and item row.
         negatives: item rows by user position, sampled by the authors of the data; None without any.
+        report: what was left out or changed when the data were read.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Dataset:
     images: Path | None = None
     captions: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     negatives: Mapping[int, Rows] | None = None
+    report: ReadingReport = field(default_factory=ReadingReport)
 
     @property
     def interactions(self) -> int:

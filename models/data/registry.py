@@ -8,6 +8,7 @@ from pathlib import Path
 
 from models.data import amazon, amazon_plus
 from models.data.dataset import Dataset
+from models.data.report import ReadingReport
 from models.errors import DataError
 
 
@@ -18,12 +19,13 @@ class Layout:
     Attributes:
         looks_like: description of its files, for the message when no layout fits.
         recognises: function of a folder to whether it has this layout.
-        read: function of folder, name or None, and photos folder or None; it returns the data set.
+        read: function of folder, name or None, folder of pictures or None, and report; it returns the data
+            set.
     """
 
     looks_like: str
     recognises: Callable[[Path], bool]
-    read: Callable[[Path, str | None, Path | None], Dataset]
+    read: Callable[[Path, str | None, Path | None, ReadingReport], Dataset]
 
 
 LAYOUTS = (
@@ -40,21 +42,28 @@ LAYOUTS = (
 )
 
 
-def read(folder: Path, name: str | None = None, photos: Path | None = None) -> Dataset:
+def read(
+    folder: Path, name: str | None = None, photos: Path | None = None, max_left_out: float | None = None
+) -> Dataset:
     """Reads a folder in whichever layout it has.
 
     Args:
         folder: folder of the data set.
         name: name of the data set; made from the folder's or the files' name by default.
         photos: folder of pictures, where it is not in one of the usual places.
+        max_left_out: share of the records of one kind that may be left out; None for the default
+            (``models.data.report``).
 
     Raises:
-        DataError: the folder is missing, has no known layout, or cannot be read.
+        DataError: the folder is missing, has no known layout, cannot be read, or too much would be left out.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: --data names the folder of a data set")
     for layout in LAYOUTS:
         if layout.recognises(folder):
-            return layout.read(folder, name, photos)
+            report = ReadingReport(max_left_out)
+            dataset = layout.read(folder, name, photos, report)
+            report.check()
+            return dataset
     known = "; or ".join(layout.looks_like for layout in LAYOUTS)
     raise DataError(f"{folder} has no layout that can be read; looked for {known}")

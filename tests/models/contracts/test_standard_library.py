@@ -8,7 +8,10 @@ import pytest
 
 import models.contracts
 
-MODULES = sorted(Path(models.contracts.__file__).parent.glob("*.py"))
+# Pictures need Pillow, and nothing else there imports that module (see .importlinter).
+MODULES = sorted(
+    path for path in Path(models.contracts.__file__).parent.glob("*.py") if path.stem != "picture"
+)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)

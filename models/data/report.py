@@ -1,0 +1,138 @@
+"""Counts what a reader leaves out of a data set or changes in it, and says when that is too much."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.errors import DataError
+
+log = logging.getLogger(__name__)
+
+DEFAULT_LIMIT = 0.01
+"""Share of the records of one kind that may be left out, unless the command is told otherwise."""
+
+ALWAYS_BORNE = 10
+"""Records of one kind that may be left out by default even where they are more than ``DEFAULT_LIMIT``, unless
+they are more than a fifth of all: in a small data set a single odd record is more than 1 %."""
+
+LOGGED = 3
+"""Records of one kind and reason whose places are logged; further ones are only counted."""
+
+
+@dataclass
+class _Count:
+    number: int
+    first: str
+
+
+class ReadingReport:
+    """What a reader met that is not as it should be.
+
+    A record is *left out* when something in it is wrong. It is *changed* when the data set has it in another
+    form than the file (a repeated interaction, markup in a title); that is usual, and has no limit.
+
+    Args:
+        limit: share of the records of one kind that may be left out; None for 1 %, or ten records in a
+            small data set.
+    """
+
+    def __init__(self, limit: float | None = None) -> None:
+        self._limit = limit
+        self._read: dict[str, int] = {}
+        self._left_out: dict[tuple[str, str], _Count] = {}
+        self._changed: dict[tuple[str, str], _Count] = {}
+
+    def read(self, kind: str, number: int = 1) -> None:
+        """Counts records that were looked at, good or not; the limit is a share of them.
+
+        Args:
+            kind: plural name of the records: ``interactions``, ``items``, ``users``, ``captions``, …
+            number: number of records.
+        """
+        self._read[kind] = self._read.get(kind, 0) + number
+
+    def leave_out(self, kind: str, reason: str, place: str, number: int = 1) -> None:
+        """Counts records that are left out.
+
+        Args:
+            kind: plural name of the records.
+            reason: what is wrong, the same words for the same kind of fault.
+            place: file and line or id of the first of them, without the path of the folder.
+            number: number of records.
+        """
+        self._count(self._left_out, "left out", kind, reason, place, number)
+
+    def change(self, kind: str, reason: str, place: str, number: int = 1) -> None:
+        """Counts records that are in the data set in another form than in the file; as ``leave_out``."""
+        self._count(self._changed, "changed", kind, reason, place, number)
+
+    def check(self) -> None:
+        """Refuses data of which too much was left out.
+
+        Raises:
+            DataError: of one kind of records more than the limit were left out.
+        """
+        for kind, read in self._read.items():
+            reasons = {reason: count for (k, reason), count in self._left_out.items() if k == kind}
+            left_out = sum(count.number for count in reasons.values())
+            if left_out > self._borne(read):
+                reason, worst = max(reasons.items(), key=lambda pair: pair[1].number)
+                raise DataError(
+                    f"{left_out:,} of {read:,} {kind} would be left out, most because {reason} (first: "
+                    f"{worst.first}): repair the data, or bear more with --max-left-out"
+                )
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Returns the rows of a table: ``left out`` or ``changed``, and what and why."""
+        return [
+            (label, f"{count.number:,} {kind}: {reason} (first: {count.first})")
+            for label, counts in (("left out", self._left_out), ("changed", self._changed))
+            for (kind, reason), count in counts.items()
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the counts as they stand in the manifest of a catalogue."""
+        return {
+            "read": dict(self._read),
+            **{
+                name: [
+                    {"kind": kind, "reason": reason, "number": count.number, "first": count.first}
+                    for (kind, reason), count in counts.items()
+                ]
+                for name, counts in (("left_out", self._left_out), ("changed", self._changed))
+            },
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> ReadingReport:
+        """Makes a report of what ``to_json`` returned."""
+        report = cls()
+        report._read.update(record.get("read", {}))
+        for counts, name in ((report._left_out, "left_out"), (report._changed, "changed")):
+            for line in record.get(name, ()):
+                counts[line["kind"], line["reason"]] = _Count(line["number"], line["first"])
+        return report
+
+    def _borne(self, read: int) -> float:
+        if self._limit is not None:
+            return self._limit * read
+        return max(DEFAULT_LIMIT * read, min(ALWAYS_BORNE, read // 5))
+
+    def _count(
+        self,
+        counts: dict[tuple[str, str], _Count],
+        what: str,
+        kind: str,
+        reason: str,
+        place: str,
+        number: int,
+    ) -> None:
+        if not number:
+            return
+        count = counts.setdefault((kind, reason), _Count(0, place))
+        if count.number < LOGGED:
+            log.warning("%s: %s %s: %s", place, f"{number:,} {kind}" if number > 1 else kind, what, reason)
+        count.number += number
