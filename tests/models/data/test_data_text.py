@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.data.report import ReadingReport
 from models.data.text import clean, clean_all
 
 
@@ -19,6 +20,9 @@ from models.data.text import clean, clean_all
         (None, None),
         (17, None),
         (["no", "text"], None),
+        ('<span class="a">Foo &amp;amp; Bar</span> <script>alert(1)</script>', "Foo & Bar"),
+        ("one&lt;br/&gt;two <!-- three --> four <!-- five", "one two four"),
+        ("I <3 mugs, size <M>, a < b > c", "I <3 mugs, size <M>, a < b > c"),
     ],
 )
 def test_text_reads_as_people_would_write_it(raw: object, text: str | None) -> None:
@@ -29,6 +33,18 @@ def test_text_reads_as_people_would_write_it(raw: object, text: str | None) -> N
 def test_cleaned_text_can_be_stored_and_has_no_line_breaks_or_outer_space(raw: str) -> None:
     text = clean(raw) or ""
     assert text.encode("utf-8").decode("utf-8") == text == " ".join(text.split())
+
+
+def test_texts_with_markup_are_counted() -> None:
+    report = ReadingReport()
+    assert clean("<b>new</b> mug", report, "line 3") == "new mug"
+    assert clean("old mug < new mug", report, "line 4") == "old mug < new mug"
+    assert report.lines() == [("changed", "1 texts: markup was removed from them (first: line 3)")]
+
+
+@pytest.mark.parametrize("part", ["<!--", "<script>", "<script ", "<b ", "&lt;a "])
+def test_a_megabyte_of_markup_that_never_ends_takes_no_longer_than_text(part: str) -> None:
+    clean(part * 200_000)  # without end, were it quadratic
 
 
 def test_a_list_keeps_its_texts_alone() -> None:
