@@ -136,8 +136,10 @@ def open_picture(content: bytes) -> Image.Image:
         return _open(content)
     except PictureError:
         raise
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"it has more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # a damaged picture raises nearly anything
-        raise PictureError(str(error) or f"it is damaged ({type(error).__name__})") from error
+        raise PictureError(f"it is damaged or cut off ({str(error) or type(error).__name__})") from error
 
 
 def fitted(picture: Image.Image, side: int) -> Image.Image:
