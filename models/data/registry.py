@@ -9,6 +9,7 @@ from pathlib import Path
 from models.data import amazon, amazon_plus
 from models.data.dataset import Dataset
 from models.data.report import ReadingReport
+from models.data.tables import recbole
 from models.errors import DataError
 
 
@@ -40,6 +41,7 @@ LAYOUTS = (
         amazon.recognises,
         amazon.read,
     ),
+    Layout("x.inter, with or without x.item (RecBole's atomic files)", recbole.recognises, recbole.read),
 )
 
 

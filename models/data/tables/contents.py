@@ -92,7 +92,9 @@ def open_text(path: Path) -> Iterator[OpenText]:
             text = io.TextIOWrapper(buffered, encoding=encoding, errors=errors, newline="")
             yield OpenText(text, encoding, _progress(raw, path, stack))
         except (OSError, EOFError, zlib.error, UnicodeError) as error:
-            raise DataError(f"{path} cannot be read to its end ({error}): fetch or unpack it again") from error
+            raise DataError(
+                f"{path} cannot be read to its end ({error}): fetch or unpack it again"
+            ) from error
 
 
 def _unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
@@ -154,4 +156,8 @@ def _progress(raw: BinaryIO, path: Path, stack: ExitStack) -> Callable[[], None]
     from tqdm import tqdm  # an extra, which a small table does without
 
     bar = stack.enter_context(tqdm(total=size, desc=path.name, unit="B", unit_scale=True, leave=False))
-    return lambda: None if bar.update(raw.tell() - bar.n) else None
+
+    def advance() -> None:
+        bar.update(raw.tell() - bar.n)
+
+    return advance

@@ -10,6 +10,7 @@ import csv
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from models.data.tables.contents import OpenText, open_text
 from models.data.tables.table import BATCH, NOT_UTF8, Batch, Faults
@@ -80,7 +81,7 @@ class DelimitedTable:
                 swallowed += len(lines.record) > _SWALLOWED
                 if swallowed > _PATIENCE:
                     raise DataError(
-                        f"{self._path}, line {number}: its quotes do not close, as those of {_PATIENCE} lines "
+                        f"{self._path}, line {number}: its quotes do not close, as of {_PATIENCE} lines "
                         "before: write the table out again, with quotes in pairs"
                     ) from None
                 row = lines.record[0].rstrip("\r\n").split(self._delimiter)
@@ -142,7 +143,7 @@ class _Lines:
         return any(map(self._text.is_broken, self.record))
 
 
-def _header(lines: _Lines, path: Path) -> tuple[str, int, list[str]]:
+def _header(lines: _Lines, path: Path) -> tuple[str, Literal[0, 3], list[str]]:
     """Reads the line of column names; returns the delimiter, how quotes are meant, and the names."""
     told = ""
     for line in lines:

@@ -85,7 +85,9 @@ def _fault(record: object) -> tuple[str]:
 
 
 def _first_character(stream: TextIO) -> str:
-    return next((text[0] for line in iter(lambda: stream.readline(_CHUNK), "") if (text := line.lstrip())), "")
+    return next(
+        (text[0] for line in iter(lambda: stream.readline(_CHUNK), "") if (text := line.lstrip())), ""
+    )
 
 
 def _lines(text: OpenText) -> Iterator[tuple[int, object]]:
