@@ -1,7 +1,7 @@
-"""Command ``import``: reads a shop of a million orders with ``python -m models data``, in a process of its own.
+"""Command ``import``: reads a shop of a million orders with ``python -m models data``, in its own process.
 
-The orders are CSV with e-mail addresses as users, times in ISO 8601 and titles with quotes and commas. What is
-measured is the whole command: reading, checking, and writing the catalogue of a bundle.
+The orders are CSV with e-mail addresses as users, times in ISO 8601, and titles with quotes and commas. The
+whole command is measured: reading, checking, and writing the catalogue of a bundle.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def _encoding(head: bytes, path: Path) -> str:
                 f"{path} seems to be UTF-16 without its mark: convert it with "
                 f"`iconv -f UTF-16{order} -t UTF-8`"
             )
-    if head.count(0) > len(head) / 100:
+    if head.count(0) > max(10, len(head) / 100):
         raise DataError(f"{path} is no text: a table is CSV, TSV, JSON, JSON Lines or Parquet")
     return "utf-8-sig"
 
