@@ -162,12 +162,9 @@ def _read(args: Namespace) -> Shop:
 
 
 def _write(dataset: Dataset, bundle: Path, replace: bool) -> CatalogueManifest:
-    there = bundle.exists()
     try:
         return write_catalogue(dataset, bundle, replace_other=replace)
     except OSError as error:
-        if not there and bundle.is_dir() and not any(bundle.iterdir()):
-            bundle.rmdir()
         raise DataError(
             f"{bundle} cannot be written ({error.strerror or error}): nothing of it is kept; make room, or "
             "name another folder with --bundle"

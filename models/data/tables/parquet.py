@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,7 +60,22 @@ def _plain(name: str, kind: polars.DataType) -> polars.Expr:
 @contextmanager
 def _refused(path: Path) -> Iterator[None]:
     try:
-        yield
+        with _silent():
+            yield
     except (Exception, polars.exceptions.PanicException) as error:  # a damaged file raises nearly anything
         reason = str(error).strip().split("\n")[0]
         raise DataError(f"{path} is a damaged Parquet file ({reason}): fetch or write it again") from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Hides what polars' threads print when a damaged file makes them panic; the exception says it too."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - a device, not a path of ours
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
