@@ -54,11 +54,8 @@ def read(
     reviews, meta = Records(pair.reviews, "reviews", report), Records(pair.meta, "products", report)
     core = read_core(reviews, report)
     report.check()
-    nothing = DataError(
-        f"{pair.reviews}: no user and item have {CORE} reviews each, so nothing is left to learn from"
-    )
     if not core.users:
-        raise nothing
+        raise _nothing_left(pair.reviews)
     images = find_photos(folder, name, photos)
     products = Products(meta, core.items, PictureFolder(images), report)
 
@@ -66,6 +63,9 @@ def read(
         line = products.line(row)
         return reviews.place(int(core.item_lines[row])) if line is None else meta.place(line)
 
+    if missing := [row for row in range(len(core.items)) if products.line(row) is None]:
+        reason = f"they are not in {pair.meta.name} and have no title"
+        report.change("items", reason, item_place(missing[0]), len(missing))
     dataset = assemble(
         RawData(
             name=name,
@@ -81,5 +81,11 @@ def read(
     )
     if not dataset.histories:
         report.check()
-        raise nothing
+        raise _nothing_left(pair.reviews)
     return dataset
+
+
+def _nothing_left(reviews: Path) -> DataError:
+    return DataError(
+        f"{reviews}: no user and item have {CORE} reviews each, so nothing is left to learn from"
+    )

@@ -12,7 +12,7 @@ from models.errors import DataError
 BLOCK = 1 << 20
 """Bytes of a block at most."""
 
-UNPACKED_WITHOUT_DOUBT = 100 << 20
+UNPACKED_WITHOUT_DOUBT = 32 << 20
 """Bytes that any packed file may unpack to."""
 
 UNPACKED_RATIO = 200

@@ -49,14 +49,10 @@ class Products:
                 records.leave_out(line, "it has no asin")
             elif (row := row_of.get(item_id)) is not None:
                 self._add(row, record, line)
-        missing = [row for row in range(len(ids)) if row not in self._line_of]
         if self._unseen:
             where = f"not in {pictures.folder.name}" if pictures.folder else "in no folder of pictures"
             place = records.place(min(self._line_of[row] for row in self._unseen))
             report.change("items", f"the picture that they name is {where}", place, len(self._unseen))
-        if missing:
-            reason = f"they are not in {records.path.name} and have no title"
-            report.change("items", reason, f"item {ids[missing[0]]}", len(missing))
 
     def line(self, row: int) -> int | None:
         """Returns the number of the first line about an item; None if there is none."""

@@ -16,11 +16,14 @@ from models.data.mcauley.blocks import read_blocks
 from models.data.report import ReadingReport
 from models.errors import DataError
 
-MAX_RECORD = 4 << 20
+MAX_RECORD = 2 << 20
 """Bytes of a record at most; the largest of McAuley's have some ten thousand."""
 
-MAX_LITERAL = 512 << 10
+MAX_LITERAL = 256 << 10
 """Bytes of a Python literal at most: its syntax tree takes hundreds of times as much memory."""
+
+TRIED = 100_000
+"""Records after which a file is refused if 99 % of them were left out: it may have millions more."""
 
 _ARRAY = re.compile(rb"\s*\[\s*(?:\{|\Z)")
 _BETWEEN = re.compile(r"[\s,]*")
@@ -42,6 +45,8 @@ class Records:
         self._kind = kind
         self._report = report
         self._unit = "line"
+        self._read = 0
+        self._left_out = 0
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yields the number of each line (of each record in an array), from 1, and its contents.
@@ -54,49 +59,52 @@ class Records:
         blocks = chain((first,), blocks)
         if _ARRAY.match(first):
             self._unit = "record"
-            yield from self._of_array(blocks)
+            found = self._elements(blocks)
         else:
-            yield from self._of_lines(blocks)
+            found = self._values(blocks)
+        for number, record in found:
+            if isinstance(record, dict):
+                yield number, record
+            else:
+                self.leave_out(number, "it is no object")
+        self._report.read(self._kind, self._read)
 
     def place(self, number: int) -> str:
         """Returns where a record stands, for messages."""
         return f"{self.path.name}, {self._unit} {number}"
 
     def leave_out(self, number: int, reason: str) -> None:
-        """Counts a record that is left out."""
-        self._report.leave_out(self._kind, reason, self.place(number))
+        """Counts a record that is left out.
 
-    def _of_lines(self, blocks: Iterator[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
-        read = 0
+        Raises:
+            DataError: nearly all of many records were left out.
+        """
+        self._report.leave_out(self._kind, reason, self.place(number))
+        self._left_out += 1
+        if self._left_out >= TRIED and self._left_out > 0.99 * self._read:
+            raise DataError(
+                f"{self.path}: {self._left_out:,} of its first {self._read:,} {self._kind} cannot be used "
+                f"({self.place(number)}: {reason}): fetch it again"
+            )
+
+    def _values(self, blocks: Iterator[bytes]) -> Iterator[tuple[int, Any]]:
+        """Yields the number and the value of every line that is not blank and can be parsed."""
         for number, line in enumerate(_lines(blocks), 1):
             if line is not None and (not line or line.isspace()):
                 continue
-            read += 1
+            self._read += 1
             try:
-                record = _parse(line)
+                value = _parse(line)
             except ValueError as error:
                 self.leave_out(number, str(error))
                 continue
-            if isinstance(record, dict):
-                yield number, record
-            else:
-                self.leave_out(number, "it is no object")
-        self._report.read(self._kind, read)
+            yield number, value
 
-    def _of_array(self, blocks: Iterator[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
-        number = 0
-        for number, record in enumerate(self._elements(blocks), 1):
-            if isinstance(record, dict):
-                yield number, record
-            else:
-                self.leave_out(number, "it is no object")
-        self._report.read(self._kind, number)
-
-    def _elements(self, blocks: Iterator[bytes]) -> Iterator[Any]:
-        """Yields the elements of an array, of which only the one that is read is in memory."""
+    def _elements(self, blocks: Iterator[bytes]) -> Iterator[tuple[int, Any]]:
+        """Yields the number and the value of every element of an array, with one at a time in memory."""
         texts = self._decoded(blocks)
         text = next(texts, "").lstrip()
-        at, number = 1, 1
+        at = 1
         while True:
             at = _end(_BETWEEN, text, at)
             if text[at : at + 1] == "]":
@@ -108,14 +116,15 @@ class Records:
             except (ValueError, RecursionError):
                 complete = False
             if complete:
-                yield element
-                at, number = end, number + 1
+                self._read += 1
+                yield self._read, element
+                at = end
                 continue
             # As much again as is waiting, so that a long record is not parsed once for each block.
             more = _at_least(texts, len(text) - at)
             if not more or len(text) - at > MAX_RECORD:
                 raise DataError(
-                    f"{self.path}: record {number} of its array is damaged or is cut off: fetch it again"
+                    f"{self.path}: record {self._read + 1} of its array is damaged or cut off: fetch it again"
                 )
             text, at = text[at:] + more, 0
         if text[at + 1 :].strip() or any(rest.strip() for rest in texts):
