@@ -108,10 +108,16 @@ def _unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
 
 
 def _zstandard(raw: BinaryIO, path: Path) -> BinaryIO:
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+    except ImportError:
+        raise DataError(
+            f"{path} is packed with Zstandard: unpack it with `zstd -d`, or install what reads it with "
+            "`pip install -c constraints.txt -e '.[models]'`"
+        ) from None
 
     class Unpacked(zstd.ZstdFile):
         """A packed file whose faults are those of files."""
