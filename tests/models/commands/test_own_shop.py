@@ -139,6 +139,21 @@ def test_the_page_about_data_names_every_layout_and_option() -> None:
     assert [name for name in files if name.strip("();") not in page] == []
 
 
+def test_training_says_what_to_do_without_pictures_and_without_a_bundle_to_export_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "orders.csv").write_text("user,item\n" + "".join(f"{u},{i}\n" for u in "abc" for i in "xyz"))
+    assert data("--interactions", tmp_path / "orders.csv", "--bundle", tmp_path / "shop") == 0
+    train = ["train", "--runs", str(tmp_path / "runs"), "--model", "morec-i"]
+    assert main([*train, "--bundle", str(tmp_path / "shop"), "--export"]) == 2
+    assert (
+        "no item has image: train without it (tower.modalities), as --model morec-t"
+        in capsys.readouterr().err
+    )
+    assert main([*train, "--data", str(tmp_path), "--export"]) == 2
+    assert "--export adds to the bundle of --bundle" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_three_commands_lead_from_a_shop_s_tables_to_a_recommendation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
