@@ -151,7 +151,7 @@ def test_training_says_what_to_do_without_pictures_and_without_a_bundle_to_expor
         in capsys.readouterr().err
     )
     assert main([*train, "--data", str(tmp_path), "--export"]) == 2
-    assert "--export adds to the bundle of --bundle" in capsys.readouterr().err
+    assert "--export adds to the bundle that --bundle names" in capsys.readouterr().err
 
 
 @pytest.mark.slow
