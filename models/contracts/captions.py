@@ -18,6 +18,7 @@ The rules, which hold for training, for serving and for ``python -m service enha
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import os
@@ -343,7 +344,7 @@ def _parse(line: bytes) -> Caption:
         raise ValueError(f"more than {MAX_LINE:,} bytes")
     try:
         # Some editors begin a file with a byte order mark, and `cat` then leaves one at the start of a line.
-        record = json.loads(line.decode("utf-8-sig"))
+        record = json.loads(line.removeprefix(codecs.BOM_UTF8).decode())
     except UnicodeDecodeError as error:
         raise ValueError("not UTF-8") from error
     except RecursionError as error:
@@ -379,4 +380,4 @@ def _line(caption: Caption) -> bytes:
 
 def _mended(text: str) -> str:
     """Replaces every lone surrogate by a question mark: neither tokenizers nor providers accept one."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

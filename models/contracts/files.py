@@ -90,7 +90,7 @@ def open_hashed(path: Path, digest: str, limit: int) -> Iterator[BufferedReader]
 
 def _changed(path: Path) -> BundleError:
     return BundleError(
-        f"{path} is not the file that was exported (its SHA-256 differs): export it again, or {AGAIN}"
+        f"{path} is not the file that was exported (its SHA-256 differs): {AGAIN}"
     )
 
 

@@ -57,15 +57,14 @@ class Item:
             ValueError: a field is missing, has another type, or a path, a prompt or an answer could not hold
                 it; the message says which.
         """
-        values = {name: record.get(name) for name in ("title", "keywords", "image", "image_sha256")}
-        categories = record.get("categories", ())
+        get = record.get
+        categories = get("categories", ())
         if not isinstance(categories, list | tuple):
-            raise ValueError(f"item {_shown(record.get('item_id'))}: categories must be a list of texts")
-        # Their types are checked with everything else.
+            raise ValueError(f"item {_shown(get('item_id'))}: categories must be a list of texts")
+        # The types of the others are checked with everything else.
+        item_id: Any = get("item_id")
         item = cls(
-            item_id=record.get("item_id"),  # type: ignore[arg-type]
-            categories=tuple(categories),
-            **values,
+            item_id, get("title"), tuple(categories), get("keywords"), get("image"), get("image_sha256")
         )
         if (problem := item_problem(item)) is not None:
             raise ValueError(problem)
@@ -90,17 +89,21 @@ class Interaction:
 def item_problem(item: Item) -> str | None:
     """Returns why a bundle cannot hold an item; None if it can. The types of its fields are looked at too."""
     item_id, image, digest = item.item_id, item.image, item.image_sha256
-    problem = _text_problem(item_id) or id_problem(item_id)
+    problem = id_problem(item_id) if isinstance(item_id, str) else "is not a text"
     if problem is not None:
         return f"the item id {_shown(item_id)} {problem}"
-    given = {"title": item.title, "keywords": item.keywords, "image": image}
-    texts = [pair for pair in given.items() if pair[1] is not None]
-    for name, text in [*texts, *(("categories", each) for each in item.categories)]:
-        if (problem := _text_problem(text)) is not None:
-            return f"item {item_id}: {name} {problem}"
+    optional = (item.title, item.keywords, image, digest)
+    try:
+        together = "".join([text for text in optional if text is not None] + [*item.categories])
+        if not together.isascii():
+            together.encode()
+    except TypeError:
+        return f"item {item_id}: title, keywords, image, image_sha256 and categories must be texts"
+    except UnicodeEncodeError:
+        return f"item {item_id} holds half of a surrogate pair, which UTF-8 cannot encode"
     if image and not is_file_name(image):
         return f"item {item_id}: image must be the name of a file in the folder images, not {_shown(image)}"
-    if digest is not None and not (isinstance(digest, str) and _SHA256.fullmatch(digest)):
+    if digest is not None and not _SHA256.fullmatch(digest):
         return f"item {item_id}: image_sha256 must be 64 lower-case hexadecimal digits"
     return None
 
@@ -153,22 +156,10 @@ def _parsed(line: bytes) -> Item:
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     except ValueError as error:
-        raise ValueError(f"it is {'not JSON' if line.strip() else 'blank'} ({error})") from error
+        raise ValueError(f"it is not JSON ({error})" if line.strip() else "it is blank") from error
     if not isinstance(record, dict):
         raise ValueError("it is not a JSON object")
     return Item.from_json(record)
-
-
-def _text_problem(text: object) -> str | None:
-    if not isinstance(text, str):
-        return "must be a text"
-    if text.isascii():
-        return None
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "holds half of a surrogate pair, which UTF-8 cannot encode"
-    return None
 
 
 def _shown(value: object) -> str:

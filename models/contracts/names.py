@@ -45,6 +45,7 @@ def is_file_name(name: str) -> bool:
     return (
         name.isprintable()  # neither control characters nor halves of surrogate pairs
         and name not in ("", ".", "..")
-        and not {"/", "\\"} & set(name)
+        and "/" not in name
+        and "\\" not in name
         and len(name.encode()) <= MAX_FILE_NAME
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 
-from models.contracts import ENCODER_INPUT, ENCODER_OUTPUT, BundleError
+from models.contracts import ENCODER, ENCODER_INPUT, ENCODER_OUTPUT, BundleError
 from service.candidates.onnx_file import check_onnx
 
 
@@ -39,11 +39,12 @@ def load_encoder(
             content, sess_options=options, providers=["CPUExecutionProvider"]
         )
         _check_signature(session, dimension)
+        # Also, it plans its memory at the first run of each shape, which no request should wait for.
         for n in sorted({1, length}):
             _try(session, n, dimension)
     except Exception as error:  # ONNX Runtime has an exception of its own for everything, and no common base
         reason = " ".join(str(error).split())[:300]
-        raise BundleError(f"the encoder cannot be used ({reason}): export it again") from error
+        raise BundleError(f"{ENCODER} cannot be used ({reason}): export it again") from error
     return session
 
 

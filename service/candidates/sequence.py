@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contracts import ENCODER_INPUT
+from models.contracts import ENCODER_INPUT, BundleError
 from service.candidates.onnx_encoder import load_encoder
 from service.candidates.vector_scores import VectorModel
 from service.catalogue.bundle import Backbone
@@ -32,9 +32,11 @@ class SequenceModel(VectorModel):
         """
         super().__init__(backbone)
         assert backbone.encoder is not None, backbone.manifest.name
-        self._session = load_encoder(
-            backbone.encoder, backbone.manifest.dimension, backbone.manifest.length, threads
-        )
+        manifest = backbone.manifest
+        try:
+            self._session = load_encoder(backbone.encoder, manifest.dimension, manifest.length, threads)
+        except BundleError as error:
+            raise BundleError(f"the backbone {manifest.name}: {error}") from error
 
     def user_vector(self, user: int | None, history: Sequence[int]) -> NDArray[np.float32]:
         """Encodes the last L items of a history, float32 [d]; the user makes no difference."""
