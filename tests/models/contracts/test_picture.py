@@ -252,14 +252,17 @@ LARGEST = {
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of one process")
 @pytest.mark.parametrize("kind", LARGEST)
 def test_the_largest_picture_is_opened_in_less_than_300_mb(kind: str, tmp_path: Any) -> None:
     make = f"from PIL import Image\ndef save(p, f, **o): p.save({str(tmp_path / 'p')!r}, f, **o)\n"
     subprocess.run([sys.executable, "-c", f"{make}save({LARGEST[kind]})"], check=True)
     code = (
-        "import resource, pathlib; from models.contracts.picture import open_picture\n"
+        "import pathlib; from models.contracts.picture import open_picture\n"
         f"open_picture(pathlib.Path({str(tmp_path / 'p')!r}).read_bytes())\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        # Not getrusage: its peak is also that of the process which started this one.
+        "status = pathlib.Path('/proc/self/status').read_text()\n"
+        "print(status.split('VmHWM:')[1].split()[0])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert int(done.stdout) * 1024 < 300_000_000
+    assert 20_000 < int(done.stdout) < 300_000_000 / 1024  # in kB
