@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from models.bundle.catalogue import read_catalogue, write_catalogue
+from models.contracts.one_writer import one_writer
 from models.data import registry
 from models.data.dataset import Dataset
 
@@ -42,11 +43,12 @@ def run(args: Namespace) -> str:
     Returns:
         The table to print.
     """
-    dataset = registry.read(args.data, args.name, args.photos, args.max_left_out)
     if args.bundle is None:
-        return summary(dataset)
-    manifest = write_catalogue(dataset, args.bundle, replace_other=args.replace)
-    written = read_catalogue(args.bundle)  # what the bundle holds: broken pictures are gone by now
+        return summary(registry.read(args.data, args.name, args.photos, args.max_left_out))
+    with one_writer(args.bundle):  # before the data are read, which may take minutes
+        dataset = registry.read(args.data, args.name, args.photos, args.max_left_out)
+        manifest = write_catalogue(dataset, args.bundle, replace_other=args.replace)
+        written = read_catalogue(args.bundle)  # what the bundle holds: broken pictures are gone by now
     return f"{summary(written)}\nwritten       {args.bundle}, version {manifest.version}"
 
 

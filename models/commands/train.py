@@ -1,7 +1,7 @@
 """Train a sequential recommender and measure it on validation and test.
 
 The run goes to RUNS/<data set>-<model>. Called again, an interrupted run goes on after its last epoch, and a
-finished one prints its table.
+finished one prints its table, or goes on if training.epochs or training.patience are larger now.
 
   python -m models train --data beauty --model morec-t
   python -m models train --bundle bundle --model morec-t --text-view enhanced --captioner simulator
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from models.bundle.catalogue import read_catalogue
+from models.contracts.one_writer import one_writer
 from models.data import registry
 from models.data.dataset import Dataset
 from models.evaluation import EvaluationProtocol
@@ -69,10 +70,16 @@ def run(args: Namespace) -> str:
     dataset = read_catalogue(args.bundle) if args.bundle else registry.read(args.data, None, args.photos)
     origin = _origin(args, config, dataset)
     target = Run(args.runs / (args.name or f"{dataset.name}-{origin.model}"))
-    target.start(config, origin)  # refuses another run of this name before features are computed
-    cache = args.features_cache or args.runs / "features"
-    features = item_features(dataset, config.features, config.modalities, cache)
-    result = train(build(config, dataset, features), dataset, target, device)
+    with one_writer(target.folder):
+        target.check(config, origin)  # refuses another run of this name before features are computed
+        cache = args.features_cache or args.runs / "features"
+        features = item_features(dataset, config.features, config.modalities, cache)
+        network = build(config, dataset, features)
+        try:
+            target.start(config, origin)
+            result = train(network, dataset, target, device)
+        finally:
+            target.discard_untrained()
     return f"{summary(result, _baselines(dataset, result))}\nrun          {target.folder}"
 
 
@@ -138,4 +145,10 @@ def _device(name: str) -> torch.device:
         raise TrainingError(
             "--device cuda: this machine or this build of torch has no CUDA; use --device cpu"
         )
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:  # a second GPU, meta, mps, …
+        raise TrainingError(
+            f"--device {name}: this machine or this build of torch cannot compute on it; use --device cpu"
+        ) from error
     return device

@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from models.contracts import CAPTIONS, BundleError
+from models.contracts.one_writer import BusyError, lock
 
 log = logging.getLogger(__name__)
 
@@ -154,15 +155,13 @@ class CaptionFile:
         os.close(self._descriptor)  # gives the lock back too
 
     def _lock(self, patience: float, waiting: Callable[[], None]) -> None:
-        import fcntl  # not on Windows, where bundles are read all the same
-
         end, reported = time.monotonic() + patience, False
         while True:
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                lock(self._descriptor, self.path)
+            except BusyError as error:
                 if time.monotonic() >= end:
-                    raise BundleError(f"another run writes {self.path}: wait for it to end") from error
+                    raise BundleError(str(error)) from error
             else:
                 return
             if not reported:

@@ -111,7 +111,7 @@ def restored(run: Run, bundle: Path) -> Network:
     config, dataset = run.config(), read_catalogue(bundle)
     features = item_features(dataset, config.features, config.modalities, run.folder.parent / "features")
     network = build(config, dataset, features)
-    network.load_state_dict(run.best(torch.device("cpu")))
+    network.load_state_dict(run.best())
     return network
 
 

@@ -171,7 +171,7 @@ def test_a_loss_that_is_not_a_number_stops_with_a_sentence_and_keeps_nothing(tmp
     run = start(tmp_path, settings, circle())
     with pytest.raises(TrainingError, match="the loss of epoch 1 is nan: lower"):
         train(build(settings, circle(), features), circle(), run, CPU)
-    assert run.restore(CPU) is None
+    assert run.restore() is None
 
 
 def test_a_data_set_of_too_short_histories_is_refused(tmp_path: Path) -> None:
