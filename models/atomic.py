@@ -85,7 +85,7 @@ def new_file(target: Path) -> Iterator[BinaryIO]:
     try:
         descriptor = open_locked(draft, os.O_WRONLY | os.O_CREAT)
         # The lock ends with the file, so the draft is renamed or removed before.
-        with open(descriptor, "wb") as stream:
+        with open(descriptor, "wb") as stream:  # noqa: PTH123 - a descriptor has no path
             try:
                 os.ftruncate(descriptor, 0)  # of a process that was killed
                 yield stream

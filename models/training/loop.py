@@ -248,9 +248,7 @@ def _load(network: Network, weights: dict[str, Any], source: Path) -> None:
             f"{source} holds the weights of another network: delete {source.parent} and train again"
         ) from error
     if not _is_finite(network):
-        raise RunError(
-            f"{source} holds weights that are not numbers: delete {source.parent} and train again"
-        )
+        raise RunError(f"{source} holds weights that are not numbers: delete {source.parent} and train again")
 
 
 def _is_finite(network: Network) -> bool:

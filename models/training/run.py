@@ -226,7 +226,9 @@ class Run:
         try:
             return _tensors(path)
         except ValueError as error:
-            raise RunError(self._damaged(BEST, f"delete {self.folder} and call the same train again")) from error
+            raise RunError(
+                self._damaged(BEST, f"delete {self.folder} and call the same train again")
+            ) from error
 
     def finish(self, result: dict[str, Any], item_vectors: Floats, user_vectors: Floats | None) -> None:
         """Saves the outcome. ``result.json`` is written last: if it exists, all other files are complete.
@@ -288,7 +290,9 @@ class Run:
     @property
     def begin_again(self) -> str:
         """What to do about a checkpoint that is of no use."""
-        best = ", though the best weights so far are whole in best.pt" if (self.folder / BEST).is_file() else ""
+        best = (
+            ", though the best weights so far are whole in best.pt" if (self.folder / BEST).is_file() else ""
+        )
         return f"delete it and call the same train again, which begins with the first epoch{best}"
 
     def _vectors(self, name: str, rows: int | None) -> Floats:

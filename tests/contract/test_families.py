@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from followers_family import Followers
 from graph_family import TinyGraph
 from small_data import save_picture, write_amazon_plus
