@@ -39,6 +39,7 @@ class FakeService:
         prefix: path below which it is served.
         lvlm_places: how many items the LVLM orders; 0 is a fallback.
         stop_after: the server goes away after so many requests; None never.
+        unknown: no candidate is known.
         foreign: answers come from a backbone of another version.
         wants: query parameters that a request must have, as a service that knows no other name does.
         key: that a request must bring; empty for none.
@@ -62,6 +63,7 @@ class FakeService:
     ready: bool = True
     stop_after: int | None = None
     foreign: bool = False
+    unknown: bool = False
     wants: dict[str, str] = field(default_factory=dict)
     key: str = ""
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -92,7 +94,8 @@ class FakeService:
         await asyncio.sleep(self.slow)
         if self.key and request.headers.get("x-api-key") != self.key:
             return _problem(401, "the fake wants a key")
-        response, outcome = self._answer(body, query)
+        unknown = self._unknown(body, query)
+        response, outcome = (unknown, "refused") if unknown else self._answer(body, query)
         labels = {"strategy": query["strategy"], "backbone": "toy", "model": "none", "cache": "none"}
         seconds = time.perf_counter() - begun
         self.duration.labels(**labels, outcome=outcome, status=response.status_code).observe(seconds)
@@ -101,8 +104,6 @@ class FakeService:
         return response
 
     def _answer(self, body: dict[str, Any], query: dict[str, str]) -> tuple[Response, str]:
-        if (named := self._unknown(body, query)) is not None:
-            return named, "refused"
         if self.busy and body["k"] > 1:
             self.busy -= 1
             return _problem(429, "queue full", {"Retry-After": "0"}), "busy"
@@ -122,8 +123,7 @@ class FakeService:
         for name, value in self.wants.items():
             if query.get(name, value) != value:
                 return _problem(422, f"no {name} {query[name]!r}; configured are {value}")
-        unknown = [i for i in body.get("candidates") or [] if i not in self.bundle.catalogue.rows]
-        return _problem(422, f"unknown candidates: {unknown[0]}") if unknown else None
+        return _problem(422, f"unknown candidates: {body['candidates'][0]}") if self.unknown else None
 
     def _ranking(self, body: dict[str, Any], strategy: str, pool: list[str]) -> tuple[Response, str]:
         rows = self.bundle.catalogue.rows
