@@ -59,7 +59,7 @@ def _host(host: str) -> str:
     Raises:
         ValueError: it is none.
     """
-    if ":" in host:
+    if ":" in host and "%" not in host:  # a zone (%eth0) is known to one machine alone
         return f"[{IPv6Address(host)}]"
     name = host if host.isascii() else host.encode("idna").decode("ascii")
     if len(name) > 254 or not _NAME.fullmatch(name):

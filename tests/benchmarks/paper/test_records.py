@@ -150,9 +150,8 @@ def test_a_file_with_too_many_damaged_lines_is_refused_and_left_alone(tmp_path: 
 def test_a_byte_order_mark_is_borne_and_the_first_answer_of_a_user_counts(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     contents = written(path)
-    path.write_bytes(
-        b"\xef\xbb\xbf" + contents + json.dumps(record(1) | {"kind": "answer", "b": 2}).encode() + b"\n"
-    )
+    again = json.dumps(record(1) | {"kind": "answer", "b": 2}).encode()
+    path.write_bytes(b"\xef\xbb\xbf" + contents + again + b"\n")
     run = read_records(path)
     assert [r["user"] for r in run.records] == [0, 1, 2]
     assert "b" not in run.records[1]

@@ -163,9 +163,7 @@ def test_a_damaged_outcome_is_made_anew_by_the_same_train(
 def test_a_damaged_outcome_is_named_to_export(folder: Path) -> None:
     _cut(folder / "result.json")
     _cut(folder / "item_vectors.npy")
-    with pytest.raises(
-        RunError, match=r"result.json is damaged: call the same `python -m models train` again"
-    ):
+    with pytest.raises(RunError, match=r"result\.json is damaged: call the same `python"):
         Run(folder).result()
     with pytest.raises(RunError, match=r"item_vectors.npy is of no use \(it is damaged\): call the same"):
         Run(folder).item_vectors()
@@ -182,15 +180,13 @@ def test_weights_that_do_not_fit_or_are_no_numbers_are_refused(
     table[key] = torch.zeros(3) if value is None else torch.full_like(table[key], value)
     save_tensors(folder / name, state)
     (folder / "result.json").unlink()
-    with pytest.raises(
-        RunError, match=rf"{name} holds.* weights .*{complaint}: delete|{name} holds the weights {complaint}"
-    ):
+    with pytest.raises(RunError, match=rf"{name} holds .*weights .*{complaint}"):
         called(folder, settings(epochs=4))
 
 
 def test_weights_without_a_configuration_are_not_taken_for_another_run(folder: Path) -> None:
     (folder / "config.json").unlink()
-    with pytest.raises(RunError, match="has weights and no config.json"):
+    with pytest.raises(RunError, match=r"has weights and no config\.json"):
         called(folder, settings())
 
 
@@ -211,7 +207,7 @@ def test_a_full_disk_is_one_sentence_keeps_the_old_files_and_the_run_goes_on(
     Run(folder).start(settings(epochs=4), origin)
     with (
         full_disk(most),
-        pytest.raises(WriteError, match=r"cannot write .*\.pt: the disk is full; mend that"),
+        pytest.raises(WriteError, match=r"cannot write .*\.pt: the disk is full;"),
     ):
         train(build(settings(epochs=4), DATA, {}), DATA, Run(folder), CPU)
     assert {path.name: path.read_bytes() for path in folder.glob("*.pt")} == before
@@ -231,7 +227,8 @@ def test_weights_that_the_last_step_breaks_are_never_saved(
             self.param_groups[0]["params"][0][0] = np.nan
 
     monkeypatch.setattr(torch.optim.AdamW, "step", breaks)
-    monkeypatch.setattr(TowerRecommender, "batches", lambda self, _: [self._sequences[0][:4]])
+    batches = TowerRecommender.batches
+    monkeypatch.setattr(TowerRecommender, "batches", lambda self, draw: batches(self, draw)[:1])
     with pytest.raises(TrainingError, match="epoch 3 ends with weights that are not numbers: lower"):
         called(folder, settings(epochs=4))
     monkeypatch.undo()
