@@ -127,7 +127,9 @@ def _numbers(kind: type[Any], prefix: str = "") -> Iterator[tuple[str, str]]:
             yield prefix, name
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**30, -(10**5000), -1])
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, -math.inf, 10**30, -(10**4000), -1], ids=lambda value: str(value)[:9]
+)
 def test_no_number_of_any_family_may_be_nan_infinite_or_out_of_its_range(value: float) -> None:
     for family, network in FAMILIES.items():
         values = record(tower={"modalities": ["id"] if family == "sasrec" else ["text"]})
