@@ -35,7 +35,8 @@ LAYOUTS = (
         amazon_plus.read,
     ),
     Layout(
-        "reviews_X_5.json.gz or reviews_X.json.gz, and meta_X.json.gz (McAuley's original files)",
+        "reviews_X_5.json.gz, reviews_X.json.gz, X_5.json.gz, X.json.gz or X.jsonl.gz, and meta_X of the "
+        "same ending beside it (McAuley's original files)",
         amazon.recognises,
         amazon.read,
     ),
