@@ -24,7 +24,7 @@ from models.contracts.picture import (
     media_type,
     open_picture,
 )
-from models.contracts.picture_parts import MAX_PIECES, exif_orientation
+from models.contracts.picture.parts import MAX_PIECES, exif_orientation
 
 RED, WHITE = (200, 30, 30), (255, 255, 255)
 

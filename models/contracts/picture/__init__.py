@@ -1,6 +1,6 @@
 """Opens item pictures, so that training, captioning and the LVLM's prompts see the same pixels.
 
-The one module of ``models.contracts`` that needs Pillow; it is imported by name and by no other module there.
+The one package of ``models.contracts`` that needs Pillow; it is imported by name, and by no module there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from models.contracts.picture_parts import (
+from models.contracts.picture.parts import (
     MAX_PIECES,
     Parts,
     PiecesError,
