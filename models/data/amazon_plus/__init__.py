@@ -3,7 +3,7 @@
     datamaps.json         id2user, id2item: internal id -> public id; or user2id, item2id
     item2side.json        by internal item id: asin, title, categories, keywords, image
     sequential.txt        a line per user: internal user id, then internal item ids, oldest first
-    purchase_history.pkl  the same histories as a pickled list of lists; instead of sequential.txt, or beside it
+    purchase_history.pkl  the same histories as a pickled list of lists, instead of sequential.txt or beside
     negative_samples.*    optional: a line (or list) per user: user id, then item ids; see ``negatives``
     photos/               optional: the files named by item2side's image_path
 
@@ -162,7 +162,7 @@ def _read_files(folder: Path, report: ReadingReport) -> _Files:
     users = read_id_map(
         maps,
         "user",
-        lambda: [] if isinstance(lists.users, range) else lists.users,
+        lambda: lists.users or (),
         None,
         report,
         like=items,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +30,7 @@ class Lists:
 
     Attributes:
         source: name of the file.
-        users: id of the user of each list, or number in ``datamaps.json`` where the file has no ids.
+        users: id of the user of each list; None where the file has lists alone, in the order of the users.
         lengths: number of items of each list.
         items: ids of the items of all lists, list after list.
         place: function of a list's position to where it stands in the file.
@@ -39,7 +38,7 @@ class Lists:
     """
 
     source: str
-    users: Sequence[str] | range
+    users: Sequence[str] | None
     lengths: Sequence[int]
     items: Sequence[str]
     place: Callable[[int], str]
@@ -115,7 +114,7 @@ def plain_lists(value: object, path: Path, report: ReadingReport) -> Lists:
     report.read("lists", len(lists) if odd else 0)
     return Lists(
         source=path.name,
-        users=keys or range(len(lists)),
+        users=keys or None,
         lengths=list(map(len, lists)),
         items=[id_text(item) or "" for items in lists for item in items],
         place=place,
@@ -151,7 +150,7 @@ def histories(
         place = lists.place(len(lengths) - 1)
         report.change("interactions", "the last word of a file without an end is cut: left out", place)
         rows, list_of, known = rows[:-1], list_of[:-1], known[:-1]
-    if not isinstance(lists.users, range):
+    if lists.users is not None:
         _leave_out(report, "users", f"{DATAMAPS} lacks them", lists, np.flatnonzero(~known_list))
     of_unknown = ~known_list[list_of]
     _leave_out(report, "interactions", f"{DATAMAPS} lacks their user", lists, list_of[of_unknown])
@@ -170,19 +169,20 @@ def histories(
 
 
 def _user_numbers(lists: Lists, users: IdMap) -> Sequence[int | None]:
-    if not isinstance(lists.users, range):
+    if lists.users is not None:
         return users.numbers(lists.users, lists.source)
-    if len(lists.users) == len(users):
-        return list(lists.users)
-    if len(lists.users) == len(users) + 1 and not lists.lengths[0]:  # the place of 0 where ids begin with 1
+    if len(lists.lengths) == len(users):
+        return range(len(users))
+    if len(lists.lengths) == len(users) + 1 and not lists.lengths[0]:  # the place of 0 where ids begin with 1
         return [None, *range(len(users))]
     raise not_as_many(lists, len(users))
 
 
 def not_as_many(lists: Lists, users: int) -> DataError:
+    """Makes the error of lists without ids that are more or fewer than the users."""
     return DataError(
-        f"{lists.source} has {len(lists.users):,} lists without ids, and there are {users:,} users: whose they "
-        "are cannot be known"
+        f"{lists.source} has {len(lists.lengths):,} lists without ids, and there are {users:,} users: whose "
+        "they are cannot be known"
     )
 
 
@@ -200,7 +200,7 @@ def check_pickled(lists: Lists, ours: Histories, users: IdMap, items: IdMap, rep
         for length in lists.lengths
     ]
     orders: list[Sequence[int | None]]
-    if isinstance(lists.users, range):
+    if lists.users is None:
         in_file = list(dict.fromkeys(ours.users))
         orders = [order for order in (in_file, range(len(users))) if len(order) == len(pickled)]
         if not orders:
@@ -210,8 +210,8 @@ def check_pickled(lists: Lists, ours: Histories, users: IdMap, items: IdMap, rep
     wrong = min((_disagreeing(known, order, pickled) for order in orders), key=len)
     if 2 * len(wrong) > len(known):
         raise DataError(
-            f"{lists.source} and {SEQUENTIAL} disagree about {len(wrong):,} of {len(known):,} users, first user "
-            f"{shown(users.internal[wrong[0]])}: remove the wrong one"
+            f"{lists.source} and {SEQUENTIAL} disagree about {len(wrong):,} of {len(known):,} users, first "
+            f"user {shown(users.internal[wrong[0]])}: remove the wrong one"
         )
     report.read("pickled histories", len(known))
     if wrong:

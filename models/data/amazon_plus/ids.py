@@ -72,9 +72,7 @@ class IdMap:
         Raises:
             DataError: neither kind of ids knows half of them.
         """
-        namings: tuple[Naming, ...] = (
-            ("internal", "public") if first == "internal" else ("public", "internal")
-        )
+        namings: tuple[Naming, ...] = (first, "public" if first == "internal" else "internal")
         found = list(map(self._numbers_by(first).get, words))
         if None in found:
             tried = {naming: _look_up(self._numbers_by(naming), words) for naming in namings}

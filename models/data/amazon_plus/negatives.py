@@ -54,10 +54,10 @@ def read_negatives(
 
 def _with_users(lists: Lists, ours: Histories, users: IdMap) -> Lists:
     """Gives lists without ids of users theirs: the first word of each, or else those of the histories."""
-    if not isinstance(lists.users, range):
+    if lists.users is not None:
         return lists
     in_file = list(dict.fromkeys(ours.users))
-    order: Sequence[int] = in_file if len(in_file) == len(lists.users) else range(len(users))
+    order: Sequence[int] = in_file if len(in_file) == len(lists.lengths) else range(len(users))
     starts = [0, *accumulate(lists.lengths)]
     words = [lists.items[at] if length else "" for at, length in zip(starts, lists.lengths, strict=False)]
     named = sum(
@@ -71,7 +71,7 @@ def _with_users(lists: Lists, ours: Histories, users: IdMap) -> Lists:
             lengths=[max(0, length - 1) for length in lists.lengths],
             items=[item for at, item in enumerate(lists.items) if at not in first],
         )
-    if len(order) != len(lists.users):
+    if len(order) != len(lists.lengths):
         raise not_as_many(lists, len(users))
     return replace(lists, users=[users.internal[user] for user in order])
 
@@ -80,7 +80,7 @@ def _by_history(
     lists: Lists, ours: Histories, users: IdMap, items: IdMap, report: ReadingReport
 ) -> dict[int, Rows]:
     position = {user: at for at, user in reversed(list(enumerate(ours.users)))}
-    user_numbers = users.numbers(lists.users, lists.source, first="public")
+    user_numbers = users.numbers(lists.users or (), lists.source, first="public")
     rows = items.numbers(lists.items, lists.source, first="public")
     if lists.is_cut and lists.lengths[-1] and rows[-1] is None:
         place = lists.place(len(lists.lengths) - 1)

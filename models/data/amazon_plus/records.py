@@ -59,7 +59,7 @@ def records_by_item(side: object, ids: IdMap, report: ReadingReport) -> dict[int
             report.leave_out("records of other items", f"{DATAMAPS} has no such item", place)
         elif not isinstance(record, dict):
             report.leave_out("item records", "they are no object", place)
-        elif (asin := asin_of(record)) not in (None, ids.public[number]):
+        elif asin_of(record) not in (None, ids.public[number]):
             contradicting += 1
             report.leave_out("item records", f"their asin is not the id that {DATAMAPS} has", place)
         elif number in records:
@@ -70,8 +70,8 @@ def records_by_item(side: object, ids: IdMap, report: ReadingReport) -> dict[int
         raise DataError(f"{ITEM2SIDE} has no item of {DATAMAPS}: one of the two files is of other data")
     if 2 * contradicting > sum("asin" in record for _, record in entries if isinstance(record, dict)):
         raise DataError(
-            f"{contradicting:,} items have one id in {DATAMAPS} and another in {ITEM2SIDE} (asin): one of the "
-            "two files is of other data"
+            f"{contradicting:,} items have one id in {DATAMAPS} and another in {ITEM2SIDE} (asin): one of "
+            "the two files is of other data"
         )
     return records
 
@@ -134,8 +134,8 @@ def read_captions(
                 captions.setdefault(captioner, {})[number] = caption
         if len(captions) > MAX_CAPTIONERS:
             raise DataError(
-                f"{ITEM2SIDE} names more than {MAX_CAPTIONERS} captioners: image_description must be an object "
-                "from captioner to caption"
+                f"{ITEM2SIDE} names more than {MAX_CAPTIONERS} captioners: image_description must be an "
+                "object from captioner to caption"
             )
     named: dict[str, dict[int, str]] = {}
     taken: set[str] = set()
