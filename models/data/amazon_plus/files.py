@@ -84,14 +84,14 @@ class _Objects:
         return value
 
 
-def word_lines(path: Path, report: ReadingReport) -> tuple[list[tuple[int, list[str]]], bool]:
-    """Splits a file into lines, and these into words at white space.
+def text_lines(path: Path, report: ReadingReport) -> tuple[list[str], bool]:
+    """Splits a file into lines of words with white space between them.
 
     Where most lines hold commas or semicolons, these separate the words; the brackets and quotation marks of
     lists in such a file are no part of them.
 
     Returns:
-        Number and words of each line that is not empty, and whether the last line lacks its end.
+        The lines, empty ones too, and whether the last one lacks its end.
 
     Raises:
         DataError: it is missing, too large or not UTF-8.
@@ -99,18 +99,13 @@ def word_lines(path: Path, report: ReadingReport) -> tuple[list[tuple[int, list[
     text = read_text(path)
     if "\n" not in text:
         text = text.replace("\r", "\n")  # the ends of lines of old Macs
-    try:
-        lines = text.split("\n")  # not splitlines(): it also splits at separators such as U+2028
-        for mark in _SEPARATORS:
-            if mark in text and 2 * sum(mark in line for line in lines) > sum(map(bool, lines)):
-                report.change("files", f"their words are separated by {mark!r}", path.name)
-                spaces = str.maketrans(dict.fromkeys(_SEPARATORS + _MARKS_OF_LISTS, " "))
-                lines = text.translate(spaces).split("\n")
-                break
-        words = [(number, words) for number, line in enumerate(lines, 1) if (words := line.split())]
-    except MemoryError:
-        raise _too_large(path) from None
-    return words, not text.endswith("\n")
+    lines = text.split("\n")  # not splitlines(): it also splits at separators such as U+2028
+    for mark in _SEPARATORS:
+        if mark in text and 2 * sum(mark in line for line in lines) > sum(map(bool, lines)):
+            report.change("files", f"their words are separated by {mark!r}", path.name)
+            spaces = str.maketrans(dict.fromkeys(_SEPARATORS + _MARKS_OF_LISTS, " "))
+            return text.translate(spaces).split("\n"), not text.endswith("\n")
+    return lines, not text.endswith("\n")
 
 
 def shown(text: str) -> str:

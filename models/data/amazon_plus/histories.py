@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.amazon_plus.files import shown, word_lines
-from models.data.amazon_plus.ids import DATAMAPS, IdMap, id_text
+from models.data.amazon_plus.files import shown, text_lines
+from models.data.amazon_plus.ids import DATAMAPS, UNKNOWN, IdMap, id_text
 from models.data.report import ReadingReport
 from models.errors import DataError
 
@@ -20,8 +20,6 @@ PURCHASE_HISTORY = "purchase_history.pkl"
 
 MAX_INTERACTIONS = 5_000_000
 """Interactions of a pickle at most: a list that stands in it many times over takes no memory before."""
-
-_UNKNOWN = -1
 
 
 @dataclass(frozen=True)
@@ -74,17 +72,23 @@ def text_lists(path: Path, report: ReadingReport) -> Lists:
     Raises:
         DataError: it is missing, too large, not UTF-8 or empty.
     """
-    lines, is_cut = word_lines(path, report)
-    if not lines:
+    lines, is_cut = text_lines(path, report)
+    numbers: list[int] = []
+    users: list[str] = []
+    lengths: list[int] = []
+    items: list[str] = []
+    try:
+        for number, line in enumerate(lines, 1):
+            if words := line.split():
+                numbers.append(number)
+                users.append(words[0])
+                lengths.append(len(words) - 1)
+                items += words[1:]
+    except MemoryError:
+        raise DataError(f"{path} needs more memory than there is: is it the right file?") from None
+    if not users:
         raise DataError(f"{path} is empty: it must hold a line per user; fetch it again")
-    return Lists(
-        source=path.name,
-        users=[words[0] for _, words in lines],
-        lengths=[len(words) - 1 for _, words in lines],
-        items=list(chain.from_iterable(words[1:] for _, words in lines)),
-        place=lambda at: f"{path.name}, line {lines[at][0]}",
-        is_cut=is_cut,
-    )
+    return Lists(path.name, users, lengths, items, lambda at: f"{path.name}, line {numbers[at]}", is_cut)
 
 
 def plain_lists(value: object, path: Path, report: ReadingReport) -> Lists:
@@ -139,13 +143,11 @@ def histories(
         DataError: most ids are unknown, or lists without users' ids are not as many as users.
     """
     user_numbers = _user_numbers(lists, users)
-    rows = np.array(
-        [_UNKNOWN if row is None else row for row in items.numbers(lists.items, lists.source)], dtype=np.int32
-    )
+    rows = items.numbers(lists.items, lists.source)
     lengths = np.array(lists.lengths, dtype=np.int64)
-    known_list = np.array([number is not None for number in user_numbers], dtype=np.bool_)
+    known_list = user_numbers != UNKNOWN
     list_of = np.repeat(np.arange(len(lengths)), lengths)  # [items]
-    known = rows != _UNKNOWN
+    known = rows != UNKNOWN
     if lists.is_cut and lists.lengths[-1] and not known[-1]:
         place = lists.place(len(lengths) - 1)
         report.change("interactions", "the last word of a file without an end is cut: left out", place)
@@ -161,20 +163,20 @@ def histories(
     _leave_out(report, "users", "none of their items is left", lists, np.flatnonzero(emptied))
     kept = np.flatnonzero(known_list & ~emptied)
     return Histories(
-        users=[user_numbers[at] for at in kept.tolist()],  # type: ignore[misc]
+        users=user_numbers[kept].tolist(),
         offsets=np.concatenate([[0], np.cumsum(left[kept])]).astype(np.int64),
         item_rows=rows[known],
         place=lambda at: lists.place(int(kept[at])),
     )
 
 
-def _user_numbers(lists: Lists, users: IdMap) -> Sequence[int | None]:
+def _user_numbers(lists: Lists, users: IdMap) -> NDArray[np.int32]:
     if lists.users is not None:
         return users.numbers(lists.users, lists.source)
     if len(lists.lengths) == len(users):
-        return range(len(users))
+        return np.arange(len(users), dtype=np.int32)
     if len(lists.lengths) == len(users) + 1 and not lists.lengths[0]:  # the place of 0 where ids begin with 1
-        return [None, *range(len(users))]
+        return np.arange(UNKNOWN, len(users), dtype=np.int32)
     raise not_as_many(lists, len(users))
 
 
@@ -193,20 +195,20 @@ def check_pickled(lists: Lists, ours: Histories, users: IdMap, items: IdMap, rep
         DataError: they disagree about most users, so that one of the two files is of other data.
     """
     known = {user: tuple(dict.fromkeys(rows.tolist())) for user, rows in reversed(list(ours))}
-    rows = iter(items.numbers(lists.items, lists.source))
+    rows = iter(items.numbers(lists.items, lists.source).tolist())
     # Repeats and unknown items are taken out on both sides.
     pickled = [
-        tuple(dict.fromkeys(row for row in islice(rows, length) if row is not None))
+        tuple(dict.fromkeys(row for row in islice(rows, length) if row != UNKNOWN))
         for length in lists.lengths
     ]
-    orders: list[Sequence[int | None]]
+    orders: list[Sequence[int]]
     if lists.users is None:
         in_file = list(dict.fromkeys(ours.users))
         orders = [order for order in (in_file, range(len(users))) if len(order) == len(pickled)]
         if not orders:
             raise not_as_many(lists, len(in_file))
     else:
-        orders = [users.numbers(lists.users, lists.source)]
+        orders = [users.numbers(lists.users, lists.source).tolist()]
     wrong = min((_disagreeing(known, order, pickled) for order in orders), key=len)
     if 2 * len(wrong) > len(known):
         raise DataError(
@@ -222,11 +224,11 @@ def check_pickled(lists: Lists, ours: Histories, users: IdMap, items: IdMap, rep
 
 def _disagreeing(
     known: Mapping[int, tuple[int, ...]],
-    order: Sequence[int | None],
+    order: Sequence[int],
     pickled: Sequence[tuple[int, ...]],
 ) -> list[int]:
     """Returns the numbers of the users whose pickled history is another one, or is not there."""
-    theirs = {user: rows for user, rows in zip(order, pickled, strict=True) if user is not None}
+    theirs = {user: rows for user, rows in zip(order, pickled, strict=True) if user != UNKNOWN}
     return [user for user in {**known, **theirs} if known.get(user, ()) != theirs.get(user, ())]
 
 

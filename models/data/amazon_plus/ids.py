@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from models.data.amazon_plus.files import shown
 from models.data.report import ReadingReport
@@ -19,6 +23,9 @@ DATAMAPS = "datamaps.json"
 
 _LONGEST_NUMBER = 1024
 """Bits of a whole number that can be an id: more would have more digits than an id has characters."""
+
+UNKNOWN = -1
+"""Number of an item or user that ``datamaps.json`` lacks."""
 
 Kind = Literal["item", "user"]
 Naming = Literal["internal", "public"]
@@ -58,7 +65,7 @@ class IdMap:
         """Says where an item or user stands."""
         return f"{DATAMAPS}, {self.kind} {shown(self.internal[number])}"
 
-    def numbers(self, words: Sequence[str], source: str, first: Naming = "internal") -> list[int | None]:
+    def numbers(self, words: Sequence[str], source: str, first: Naming = "internal") -> NDArray[np.int32]:
         """Finds what the ids of a file name, internal ids or public ones: whichever knows more of them.
 
         Args:
@@ -67,19 +74,19 @@ class IdMap:
             first: which ids they are if both know as many.
 
         Returns:
-            Number of each; None for an unknown one.
+            Number of each, int32 [words]; ``UNKNOWN`` for an unknown one.
 
         Raises:
             DataError: neither kind of ids knows half of them.
         """
         namings: tuple[Naming, ...] = (first, "public" if first == "internal" else "internal")
-        found = list(map(self._numbers_by(first).get, words))
-        if None in found:
-            tried = {naming: _look_up(self._numbers_by(naming), words) for naming in namings}
-            first = min(namings, key=lambda naming: tried[naming].count(None))
-            found = tried[first]
+        found = _look_up(self._numbers_by(first), words)
+        if unknown := _unknown(found):
+            tried = {naming: _look_up_numbers(self._numbers_by(naming), words) for naming in namings}
+            first = min(namings, key=lambda naming: _unknown(tried[naming]))
+            found, unknown = tried[first], _unknown(tried[first])
         log.info("%s: the ids of its %ss are the %s ones", source, self.kind, first)
-        if 2 * (unknown := found.count(None)) > len(words):
+        if 2 * unknown > len(words):
             raise DataError(
                 f"{source}: {unknown:,} of {len(words):,} ids of {self.kind}s are not in {DATAMAPS}: one of "
                 "the two files is of other data"
@@ -95,19 +102,24 @@ class IdMap:
         return self.by_internal if naming == "internal" else self.by_public
 
 
-def _look_up(numbers: Mapping[str, int], words: Sequence[str]) -> list[int | None]:
+def _look_up(numbers: Mapping[str, int], words: Sequence[str]) -> NDArray[np.int32]:
+    return np.fromiter(map(numbers.get, words, repeat(UNKNOWN)), dtype=np.int32, count=len(words))
+
+
+def _look_up_numbers(numbers: Mapping[str, int], words: Sequence[str]) -> NDArray[np.int32]:
     """Looks words up; a program that took ids for numbers may have written 7 as 7.0."""
-    return [
-        numbers.get(word[:-2]) if number is None and word.endswith(".0") else number
-        for word, number in zip(words, map(numbers.get, words), strict=True)
-    ]
+    return _look_up(numbers, [w if w in numbers or not w.endswith(".0") else w[:-2] for w in words])
+
+
+def _unknown(found: NDArray[np.int32]) -> int:
+    return int(np.count_nonzero(found == UNKNOWN))
 
 
 def id_text(value: object) -> str | None:
     """Returns the text of an id that may be a number, 7.0 as 7; None for what is no id."""
+    if isinstance(value, str):
+        return value if value.strip() else None
     match value:
-        case str():
-            return value if value.strip() else None
         case bool():  # JSON true is an int to Python
             return None
         case int():
@@ -120,7 +132,7 @@ def id_text(value: object) -> str | None:
 def read_id_map(
     maps: Mapping[str, Any],
     kind: Kind,
-    words: Callable[[], Iterable[str]],
+    words: Callable[[], Sequence[str]],
     side: object,
     report: ReadingReport,
     like: IdMap | None = None,
@@ -139,50 +151,51 @@ def read_id_map(
         DataError: there is no such map, it is empty, or a list that could be numbered from 0 or from 1.
     """
     key, other = f"id2{kind}", f"{kind}2id"
-    pairs: list[tuple[object, object]]
     if isinstance(value := maps.get(key), dict) and value:
-        pairs = list(value.items())
-        if _is_inverted(value, kind, words(), side):
-            report.change("maps", f"{key} is from public to internal ids: it is inverted", DATAMAPS)
-            pairs = [(internal, public) for public, internal in pairs]
-    elif isinstance(value, list) and value:
+        if not _is_inverted(value, kind, words(), side):
+            return _checked(kind, value.items(), report)
+        report.change("maps", f"{key} is from public to internal ids: it is inverted", DATAMAPS)
+        return _checked(kind, [(internal, public) for public, internal in value.items()], report)
+    if isinstance(value, list) and value:
         start = _start(value, key, words(), side, like)
         report.change("maps", f"{key} is a list: its entries are numbered from {start}", DATAMAPS)
-        pairs = [(number, public) for number, public in enumerate(value, start)]
-        if start == 0 and value[0] is None:  # fills the place of 0 where ids begin with 1
-            pairs = pairs[1:]
-    elif isinstance(value := maps.get(other), dict) and value:
+        # An entry without an id at 0 only fills its place where ids begin with 1.
+        skipped = int(start == 0 and value[0] is None)
+        return _checked(kind, list(enumerate(value[skipped:], start + skipped)), report)
+    if isinstance(value := maps.get(other), dict) and value:
         report.change("maps", f"{key} is not there: it is made of {other}", DATAMAPS)
-        pairs = [(internal, public) for public, internal in value.items()]
-    else:
-        raise DataError(f"{DATAMAPS}: {key} must be a non-empty object from internal to public ids")
-    return _checked(kind, pairs, report)
+        return _checked(kind, [(internal, public) for public, internal in value.items()], report)
+    raise DataError(f"{DATAMAPS}: {key} must be a non-empty object from internal to public ids")
 
 
-def _checked(kind: Kind, pairs: Sequence[tuple[object, object]], report: ReadingReport) -> IdMap:
+def _checked(kind: Kind, pairs: Collection[tuple[object, object]], report: ReadingReport) -> IdMap:
+    """Makes the texts of both ids, and leaves out what has none."""
+    internals, publics = zip(*pairs, strict=True)
+    texts = (*internals, *publics)
+    if set(map(type, texts)) == {str} and all(map(str.strip, texts)) and len(set(internals)) == len(pairs):
+        return IdMap(kind, internals, publics)  # nearly every file: a look at each pair would take longer
     public_of: dict[str, str] = {}
     for number, (internal_value, public_value) in enumerate(pairs, 1):
         internal, public = id_text(internal_value), id_text(public_value)
-        if internal is not None and public is not None and internal not in public_of:
-            public_of[internal] = public
+        if internal is not None and public is not None and public_of.setdefault(internal, public) is public:
             continue
-        report.read(f"{kind}s")
-        place = f"{DATAMAPS}, {kind} {number if internal is None else shown(internal)}"
         reason = "they have no id" if internal is None or public is None else "their internal id is taken"
+        place = f"{DATAMAPS}, {kind} {number if internal is None else shown(internal)}"
+        report.read(f"{kind}s")
         report.leave_out(f"{kind}s", reason, place)
     if not public_of:
         raise DataError(f"{DATAMAPS}: id2{kind} holds no id: fetch it again")
     return IdMap(kind, tuple(public_of), tuple(public_of.values()))
 
 
-def _is_inverted(value: Mapping[str, Any], kind: Kind, words: Iterable[str], side: object) -> bool:
+def _is_inverted(value: Mapping[str, Any], kind: Kind, words: Sequence[str], side: object) -> bool:
     """Tells whether a map is from public to internal ids.
 
     It is looked at closely only where it does not know the internal ids of the other file. The records of
     the items then say what is right, or else that internal ids are numbers from 0 or 1 without gaps.
     """
-    distinct = set(words)
-    if distinct and 10 * sum(map(value.__contains__, distinct)) >= 9 * len(distinct):
+    sample = words[:: 1 + len(words) // 1_000]
+    if sample and 10 * sum(map(value.__contains__, sample)) >= 9 * len(sample):
         return False
     texts = {key: id_text(each) for key, each in value.items()}
     if kind == "item" and isinstance(side, dict):

@@ -12,7 +12,7 @@ import numpy as np
 
 from models.data.amazon_plus.files import read_json
 from models.data.amazon_plus.histories import Histories, Lists, not_as_many, plain_lists, text_lists
-from models.data.amazon_plus.ids import DATAMAPS, IdMap
+from models.data.amazon_plus.ids import DATAMAPS, UNKNOWN, IdMap
 from models.data.dataset import Rows
 from models.data.plain_pickle import load_plain_pickle
 from models.data.report import ReadingReport
@@ -80,9 +80,9 @@ def _by_history(
     lists: Lists, ours: Histories, users: IdMap, items: IdMap, report: ReadingReport
 ) -> dict[int, Rows]:
     position = {user: at for at, user in reversed(list(enumerate(ours.users)))}
-    user_numbers = users.numbers(lists.users or (), lists.source, first="public")
-    rows = items.numbers(lists.items, lists.source, first="public")
-    if lists.is_cut and lists.lengths[-1] and rows[-1] is None:
+    user_numbers = users.numbers(lists.users or (), lists.source, first="public").tolist()
+    rows = items.numbers(lists.items, lists.source, first="public").tolist()
+    if lists.is_cut and lists.lengths[-1] and rows[-1] == UNKNOWN:
         place = lists.place(len(lists.lengths) - 1)
         report.change("negatives", "the last word of a file without an end is cut: left out", place)
         rows, lists = rows[:-1], replace(lists, lengths=[*lists.lengths[:-1], lists.lengths[-1] - 1])
@@ -92,13 +92,13 @@ def _by_history(
     end = 0
     for at, (user, length) in enumerate(zip(user_numbers, lists.lengths, strict=True)):
         start, end = end, end + length
-        history = None if user is None else position.get(user)
+        history = position.get(user)
         if history is None:
             report.leave_out("lists of negatives", "their user has no history", lists.place(at))
         elif history in negatives:
             report.leave_out("lists of negatives", "their user has a list already", lists.place(at))
         else:
-            known = [row for row in rows[start:end] if row is not None]
+            known = [row for row in rows[start:end] if row != UNKNOWN]
             if unknown := length - len(known):
                 report.leave_out("negatives", f"{DATAMAPS} lacks their item", lists.place(at), unknown)
             negatives[history] = np.array(known, dtype=np.int32)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from models.contracts import Item
 from models.data.amazon_plus.files import shown
-from models.data.amazon_plus.ids import DATAMAPS, IdMap, asin_of
+from models.data.amazon_plus.ids import DATAMAPS, IdMap, asin_of, id_text
 from models.data.pictures import PictureFolder
 from models.data.report import ReadingReport
 from models.data.text import clean, clean_all
@@ -34,24 +34,17 @@ def records_by_item(side: object, ids: IdMap, report: ReadingReport) -> dict[int
     Raises:
         DataError: no record, or only few, are about items of ``datamaps.json``.
     """
-    entries: list[tuple[str | None, Any]]
-    if isinstance(side, dict):
-        numbers = ids.by_internal
-        known = sum(map(numbers.__contains__, side))
-        if known < len(side) and known < sum(map(ids.by_public.__contains__, side)):
-            numbers = ids.by_public
-        entries = list(side.items())
-    elif isinstance(side, list):
-        report.change("files", "they are a list: asin says which item a record is about", ITEM2SIDE)
-        numbers = ids.by_public
-        entries = [(asin_of(record), record) for record in side]
-    else:
-        raise DataError(f"{ITEM2SIDE} must hold a JSON object, not a {type(side).__name__}")
+    entries, numbers = _entries(side, ids, report)
     records: dict[int, Record] = {}
     contradicting = unknown = 0
     report.read("item records", len(entries))
     for at, (name, record) in enumerate(entries, 1):
         number = None if name is None else numbers.get(name)
+        if number is not None and number not in records and isinstance(record, dict):
+            asin = record.get("asin")
+            if asin == ids.public[number] or id_text(asin) in (None, ids.public[number]):
+                records[number] = record
+                continue
         place = f"{ITEM2SIDE}, item {at if name is None else shown(name)}"
         if number is None:
             unknown += 1
@@ -59,21 +52,34 @@ def records_by_item(side: object, ids: IdMap, report: ReadingReport) -> dict[int
             report.leave_out("records of other items", f"{DATAMAPS} has no such item", place)
         elif not isinstance(record, dict):
             report.leave_out("item records", "they are no object", place)
-        elif asin_of(record) not in (None, ids.public[number]):
-            contradicting += 1
-            report.leave_out("item records", f"their asin is not the id that {DATAMAPS} has", place)
         elif number in records:
             report.leave_out("item records", "their item has a record already", place)
         else:
-            records[number] = record
+            contradicting += 1
+            report.leave_out("item records", f"their asin is not the id that {DATAMAPS} has", place)
     if entries and unknown == len(entries):
         raise DataError(f"{ITEM2SIDE} has no item of {DATAMAPS}: one of the two files is of other data")
-    if 2 * contradicting > sum("asin" in record for _, record in entries if isinstance(record, dict)):
+    if 2 * contradicting > contradicting + sum("asin" in record for record in records.values()):
         raise DataError(
             f"{contradicting:,} items have one id in {DATAMAPS} and another in {ITEM2SIDE} (asin): one of "
             "the two files is of other data"
         )
     return records
+
+
+def _entries(
+    side: object, ids: IdMap, report: ReadingReport
+) -> tuple[Collection[tuple[str | None, Any]], Mapping[str, int]]:
+    """Returns the records with the ids of their items, and the numbers of such ids."""
+    if isinstance(side, dict):
+        known = sum(map(ids.by_internal.__contains__, side))
+        if known < len(side) and known < sum(map(ids.by_public.__contains__, side)):
+            return side.items(), ids.by_public
+        return side.items(), ids.by_internal
+    if isinstance(side, list):
+        report.change("files", "they are a list: asin says which item a record is about", ITEM2SIDE)
+        return [(asin_of(record), record) for record in side], ids.by_public
+    raise DataError(f"{ITEM2SIDE} must hold a JSON object, not a {type(side).__name__}")
 
 
 def read_items(
