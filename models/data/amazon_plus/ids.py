@@ -38,7 +38,7 @@ class IdMap:
     Attributes:
         kind: what the ids name.
         internal: internal ids, each once.
-        public: public id of each, not yet checked.
+        public: public id of each, not yet checked; empty for one that has none.
     """
 
     kind: Kind
@@ -58,7 +58,8 @@ class IdMap:
         """Number by public id; the first of equal ones."""
         numbers: dict[str, int] = {}
         for number, public in enumerate(self.public):
-            numbers.setdefault(public, number)
+            if public:
+                numbers.setdefault(public, number)
         return numbers
 
     def place(self, number: int) -> str:
@@ -170,20 +171,22 @@ def read_id_map(
 
 def _checked(kind: Kind, pairs: Collection[tuple[object, object]], report: ReadingReport) -> IdMap:
     """Makes the texts of both ids, and leaves out what has none."""
-    internals, publics = zip(*pairs, strict=True)
+    internals, publics = zip(*pairs, strict=True) if pairs else ((), ())
     texts = (*internals, *publics)
     if set(map(type, texts)) == {str} and all(map(str.strip, texts)) and len(set(internals)) == len(pairs):
         return IdMap(kind, internals, publics)  # nearly every file: a look at each pair would take longer
     public_of: dict[str, str] = {}
     for number, (internal_value, public_value) in enumerate(pairs, 1):
-        internal, public = id_text(internal_value), id_text(public_value)
-        if internal is not None and public is not None and public_of.setdefault(internal, public) is public:
+        internal = id_text(internal_value)
+        if internal is not None and internal not in public_of:
+            # One without a public id keeps its number, which lists in a pickle go by; it is left out later.
+            public_of[internal] = id_text(public_value) or ""
             continue
-        reason = "they have no id" if internal is None or public is None else "their internal id is taken"
+        reason = "they have no internal id" if internal is None else "their internal id is taken"
         place = f"{DATAMAPS}, {kind} {number if internal is None else shown(internal)}"
         report.read(f"{kind}s")
         report.leave_out(f"{kind}s", reason, place)
-    if not public_of:
+    if not any(public_of.values()):
         raise DataError(f"{DATAMAPS}: id2{kind} holds no id: fetch it again")
     return IdMap(kind, tuple(public_of), tuple(public_of.values()))
 

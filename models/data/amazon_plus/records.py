@@ -42,7 +42,7 @@ def records_by_item(side: object, ids: IdMap, report: ReadingReport) -> dict[int
         number = None if name is None else numbers.get(name)
         if number is not None and number not in records and isinstance(record, dict):
             asin = record.get("asin")
-            if asin == ids.public[number] or id_text(asin) in (None, ids.public[number]):
+            if asin == ids.public[number] or id_text(asin) in (None, ids.public[number] or id_text(asin)):
                 records[number] = record
                 continue
         place = f"{ITEM2SIDE}, item {at if name is None else shown(name)}"
