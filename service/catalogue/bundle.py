@@ -29,6 +29,9 @@ from models.contracts import (
     sha256_of,
 )
 from models.contracts.captions import captions_by_row
+from service.catalogue.file_copies import FileCopies, PrivateCopies
+from service.catalogue.images import ItemImages
+from service.catalogue.vectors import read_vectors
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Catalogue:
 
     Attributes:
         manifest: name, counts and version of the catalogue, with the hashes of its files.
-        folder: folder of the catalogue, with the images in it.
+        images: images of the items.
         items: items in the order of their rows.
         rows: row by item id.
         histories: stored history of every user.
@@ -72,7 +75,7 @@ class Catalogue:
     """
 
     manifest: CatalogueManifest
-    folder: Path
+    images: ItemImages
     items: tuple[Item, ...]
     rows: Mapping[str, int]
     histories: Histories
@@ -85,10 +88,9 @@ class Catalogue:
         """A hash of the catalogue's files, captions excepted: they are appended to."""
         return self.manifest.version
 
-    def image_path(self, row: int) -> Path | None:
-        """Returns the file of the item's image; None for an item without one."""
-        image = self.items[row].image
-        return self.folder / IMAGES / image if image else None
+    def image(self, row: int) -> bytes | None:
+        """Returns the contents of the item's image; None without one that can be read. Blocks."""
+        return self.images.read(self.items[row])
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,10 @@ class Backbone:
 
     Attributes:
         manifest: family, version, dimensions and training of the model.
-        item_vectors: float32 [items, d], memory-mapped: worker processes share one copy.
+        item_vectors: float32 [items, d], in memory that stays as it is.
         encoder: ONNX file of a sequence family, which turns a history into a user vector; None for a graph
             family.
-        user_vectors: float32 [users, d] of a graph family, memory-mapped too; None for a sequence family.
+        user_vectors: float32 [users, d] of a graph family; None for a sequence family.
     """
 
     manifest: BackboneManifest
@@ -117,8 +119,12 @@ class Bundle:
     backbones: Mapping[str, Backbone]
 
 
-def open_bundle(folder: Path) -> Bundle:
+def open_bundle(folder: Path, copies: FileCopies | None = None) -> Bundle:
     """Opens a bundle and checks every hash, count and version in it.
+
+    Args:
+        folder: folder of the bundle.
+        copies: makes the copies of large files; None for copies of this process alone.
 
     Raises:
         BundleError: a file is missing or damaged, or files do not fit together; the message says what to do.
@@ -129,7 +135,9 @@ def open_bundle(folder: Path) -> Bundle:
     names = sorted(path.name for path in (folder / BACKBONES).glob("*") if (path / MANIFEST).is_file())
     if not names:
         raise BundleError(f"the bundle {folder} has no backbone: add one with `python -m models export`")
-    return Bundle(catalogue, {name: _open_backbone(folder / BACKBONES / name, catalogue) for name in names})
+    copies = copies or PrivateCopies()
+    backbones = {name: _open_backbone(folder / BACKBONES / name, catalogue, copies) for name in names}
+    return Bundle(catalogue, backbones)
 
 
 def open_catalogue(folder: Path) -> Catalogue:
@@ -154,7 +162,7 @@ def open_catalogue(folder: Path) -> Catalogue:
         raise BundleError(f"{folder / POPULARITY} has shape {popularity.shape}, expected ({len(items)},)")
     return Catalogue(
         manifest=manifest,
-        folder=folder,
+        images=ItemImages(folder / IMAGES),
         items=items,
         rows=rows,
         histories=_read_histories(folder / HISTORIES, len(items)),
@@ -213,30 +221,24 @@ def _read_histories(path: Path, items: int) -> Histories:
     return Histories(positions, user_ids, offsets, item_rows)
 
 
-def _open_backbone(folder: Path, catalogue: Catalogue) -> Backbone:
+def _open_backbone(folder: Path, catalogue: Catalogue, copies: FileCopies) -> Backbone:
     manifest = BackboneManifest.from_json(_read_manifest(folder))
     graph = USER_VECTORS in manifest.sha256  # what the family is made of is seen by the files it lists
-    _check_hashes(folder, manifest.sha256, required=(ITEM_VECTORS, USER_VECTORS if graph else ENCODER))
+    if not graph:
+        _check_hashes(folder, manifest.sha256, required=(ENCODER,))
     # Row n of the vectors is item n of the catalogue that the backbone was trained on, and of no other.
     if manifest.catalogue_version != catalogue.version:
         raise BundleError(
             f"the backbone {folder.name} was trained on catalogue {manifest.catalogue_version} and this "
             f"bundle has {catalogue.version}: export it again with this catalogue"
         )
-    item_vectors = _read_vectors(folder / ITEM_VECTORS, len(catalogue.items), manifest.dimension)
+
+    def vectors(name: str, rows: int) -> NDArray[np.float32]:
+        if name not in manifest.sha256:
+            raise BundleError(f"the manifest in {folder} has no hash for {name}: export it again")
+        return read_vectors(folder / name, manifest.sha256[name], rows, manifest.dimension, copies)
+
+    item_vectors = vectors(ITEM_VECTORS, len(catalogue.items))
     if not graph:
         return Backbone(manifest, item_vectors, folder / ENCODER)
-    users = len(catalogue.histories.users)
-    return Backbone(
-        manifest, item_vectors, None, _read_vectors(folder / USER_VECTORS, users, manifest.dimension)
-    )
-
-
-def _read_vectors(path: Path, rows: int, dimension: int) -> NDArray[np.float32]:
-    vectors: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    if vectors.shape != (rows, dimension) or vectors.dtype != np.float32:
-        raise BundleError(
-            f"{path} is {vectors.dtype} {vectors.shape}, expected float32 {(rows, dimension)}: "
-            "export it again"
-        )
-    return vectors
+    return Backbone(manifest, item_vectors, None, vectors(USER_VECTORS, len(catalogue.histories.users)))

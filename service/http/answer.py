@@ -104,7 +104,7 @@ def _lvlm(lvlm: StageResult) -> dict[str, Any]:
         "model": responder.model,
         "simulated": responder.reported_as in SIMULATORS,
         "cache": lvlm.cache,
-        "shown": {"titles": shown.titles, "images": shown.images, "captions": shown.captions},
+        "shown": asdict(shown),
         "input_tokens": bill.usage.input_tokens,
         "output_tokens": bill.usage.output_tokens,
         "cost_usd": bill.cost_usd,  # None without a price

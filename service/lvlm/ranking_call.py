@@ -155,7 +155,7 @@ class RankingCall:
         """
         request = self.request
         pictured = HistoryPictures()
-        if request.strategy.view == "raw" and "image" in request.modality:
+        if request.shows_images:
             pictured = await self._pictures.history(self.catalogue, self.history, request.image_mode, wanted)
         prompt, self.shown = self._prompt(pictured)
         # Called only if the server turns out to accept no pictures.

@@ -26,6 +26,7 @@ from service.processes.errors import StartFailedError
 from service.processes.listener import close_for_all, hold_back
 from service.processes.reload_report import report
 from service.processes.scrapes import Scrapes
+from service.processes.shared_copies import IS_AVAILABLE, SharedCopies
 from service.processes.simulator import SimulatorProcess
 from service.processes.started_worker import StartedWorker, start_worker
 from service.processes.stop_signals import StopTimes, steered_by_signals
@@ -71,6 +72,7 @@ class Parent:
         self._simulator = simulator
         self._say = say
         self._metrics = ParentMetrics()
+        self._copies = SharedCopies() if IS_AVAILABLE else None
         self._live: dict[int, StartedWorker] = {}  # by place
         self._unready: list[StartedWorker] = []  # those that ended before any worker was ready
         self._first_ready = asyncio.Event()
@@ -131,7 +133,9 @@ class Parent:
         while True:
             begun = loop.time()
             try:
-                process = await start_worker(number, self._listeners, self._dataset, self._reloads)
+                process = await start_worker(
+                    number, self._listeners, self._dataset, self._reloads, self._copies
+                )
             except OSError as error:
                 if not self._first_ready.is_set():
                     raise StartFailedError(f"no process can be started: {error.strerror}", 1) from error

@@ -14,8 +14,8 @@ from math import ceil, isqrt
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
+from models.contracts.picture import BACKGROUND
 from service.lvlm.contracts import ImageMode
-from service.lvlm.prompt.thumbnails import BACKGROUND
 from service.lvlm.providers.base import Image
 
 VERSION = "montage-1"

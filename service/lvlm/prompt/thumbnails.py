@@ -4,60 +4,31 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from pathlib import Path
+from collections.abc import Callable
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-"""Formats, by Pillow's names, that are opened; an image of any other format is unreadable."""
-
-MAX_PIXELS = 50_000_000
-"""Pixels beyond which an image is unreadable: a small file may decode to gigabytes."""
-
-BACKGROUND = (255, 255, 255)
-"""RGB colour behind transparent images and beside narrow ones."""
+from models.contracts.picture import PictureError, fitted, open_picture
 
 
 class UnreadableImageError(Exception):
-    """The file is missing, damaged, of an unknown format or too large to open safely."""
+    """The contents are no picture that can be opened safely; the message says why."""
 
 
-def open_thumbnail(path: Path, side: int) -> Image.Image:
+def open_thumbnail(content: bytes, side: int) -> Image.Image:
     """Opens an image as RGB, upright, fitted into ``side`` × ``side`` pixels with its proportions kept.
 
-    Transparency becomes white, and an animation is its first frame. The format is read from the contents, not
-    from the name: catalogues have PNGs named .jpg.
+    Args:
+        content: bytes of the file.
+        side: pixels of the square that the image is fitted into.
 
     Raises:
-        UnreadableImageError: the file cannot be opened as an image of a known format and size.
+        UnreadableImageError: the bytes are no picture of a known format and size.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UnreadableImageError(
-                    f"{path} has {image.width} × {image.height} pixels, more than {MAX_PIXELS}"
-                )
-            image.draft("RGB", (2 * side, 2 * side))  # only for JPEG: decodes at 1/2, 1/4 or 1/8 of the size
-            upright = ImageOps.exif_transpose(image)
-            return ImageOps.contain(_rgb(upright), (side, side), Image.Resampling.LANCZOS)
-    except UnreadableImageError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImageError(f"{path} is too large to open safely") from error
-    # Pillow's decoders raise whatever their parsers do on damaged input: struct.error, TypeError, and more.
-    except Exception as error:
-        raise UnreadableImageError(f"{path} cannot be read as an image: {error}") from error
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits of grey
-        image = image.convert("I").point(lambda value: value / 256).convert("L")
-    # Transparency may be a channel, or a colour of a palette.
-    if "A" in image.getbands() or "transparency" in image.info:
-        transparent = image.convert("RGBA")
-        canvas = Image.new("RGBA", transparent.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(canvas, transparent).convert("RGB")
-    return image.convert("RGB")
+        return fitted(open_picture(content), side)
+    except PictureError as error:
+        raise UnreadableImageError(str(error)) from error
 
 
 class ThumbnailCache:
@@ -73,16 +44,16 @@ class ThumbnailCache:
         self._thumbnails: OrderedDict[tuple[str, int], Image.Image] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, path: Path, digest: str, side: int) -> Image.Image:
-        """Returns the thumbnail of an image, from memory or else from its file.
+    def get(self, read: Callable[[], bytes | None], digest: str, side: int) -> Image.Image | None:
+        """Returns the thumbnail of an image, from memory or else made of its contents.
 
         Args:
-            path: file of the image.
-            digest: digest of the file, by which equal images share a thumbnail.
+            read: function that returns the contents of the image, or None if there is none to be shown.
+            digest: digest of the image, by which equal images share a thumbnail.
             side: pixels of the square that the thumbnail is fitted into.
 
         Raises:
-            UnreadableImageError: the file cannot be opened as an image.
+            UnreadableImageError: the contents cannot be opened as an image.
         """
         key = (digest, side)
         with self._lock:
@@ -91,7 +62,10 @@ class ThumbnailCache:
                 self._thumbnails.move_to_end(key)
                 return kept
         # Without the lock, so that threads decode side by side; two may open the same image.
-        thumbnail = open_thumbnail(path, side)
+        content = read()
+        if content is None:
+            return None
+        thumbnail = open_thumbnail(content, side)
         with self._lock:
             self._keep(key, thumbnail)
         return thumbnail
