@@ -53,6 +53,20 @@ def fitted(picture: Image.Image, side: int) -> Image.Image:
     return ImageOps.contain(picture, (side, side), Image.Resampling.LANCZOS)
 
 
+def media_type(content: bytes) -> str | None:
+    """Returns the media type of a picture by its first bytes; None for what is not of ``FORMATS``."""
+    for start, kind in (
+        (b"\xff\xd8\xff", "image/jpeg"),
+        (b"\x89PNG\r\n\x1a\n", "image/png"),
+        (b"GIF87a", "image/gif"),
+        (b"GIF89a", "image/gif"),
+        (b"BM", "image/bmp"),
+    ):
+        if content.startswith(start):
+            return kind
+    return "image/webp" if content[:4] == b"RIFF" and content[8:12] == b"WEBP" else None
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits of grey
         image = image.convert("I").point(lambda value: value / 256).convert("L")

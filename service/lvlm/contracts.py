@@ -97,6 +97,11 @@ class StageRequest:
     alternatives: tuple[tuple[str, str], ...] = ()
     owner: str | None = None
 
+    @property
+    def shows_images(self) -> bool:
+        """Whether the prompt is to show images of the history."""
+        return self.strategy.view == "raw" and "image" in self.modality
+
 
 @dataclass(frozen=True, slots=True)
 class StageOptions:

@@ -27,7 +27,6 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 422: {"mo
 IMAGE_HEADERS = {
     "Accept-Ranges": "none",
     "Cache-Control": "max-age=86400",
-    "X-Content-Type-Options": "nosniff",
     "Vary": "X-API-Key",  # a cache between must not give to all what one key was shown (RFC 9111, 3.5)
     "Content-Security-Policy": "default-src 'none'; sandbox",
 }

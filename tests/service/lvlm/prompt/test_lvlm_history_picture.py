@@ -100,6 +100,10 @@ def test_a_grid_gives_an_item_four_times_the_pixels_of_the_strip_at_low_detail()
 # --- thumbnails ---------------------------------------------------------------------------------------
 
 
+def thumbnail_of(path: Path, side: int) -> Pillow.Image:
+    return open_thumbnail(path.read_bytes(), side)
+
+
 def save(path: Path, image: Pillow.Image, kind: str = "PNG", **options: object) -> Path:
     image.save(path, kind, **options)
     return path
@@ -128,7 +132,7 @@ MODES: dict[str, Callable[[Path], Path]] = {
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_kind_of_image_becomes_rgb_in_its_own_shape(tmp_path: Path, mode: str) -> None:
-    thumbnail = open_thumbnail(MODES[mode](tmp_path / "image"), 64)
+    thumbnail = thumbnail_of(MODES[mode](tmp_path / "image"), 64)
     assert thumbnail.mode == "RGB"
     assert thumbnail.size == (64, 32)
 
@@ -137,19 +141,19 @@ def test_every_kind_of_image_becomes_rgb_in_its_own_shape(tmp_path: Path, mode: 
     ("mode", "colour"), [("greyscale", (90, 90, 90)), ("16 bits", (90, 90, 90)), ("gif", RED)]
 )
 def test_colours_survive(tmp_path: Path, mode: str, colour: tuple[int, int, int]) -> None:
-    assert near(open_thumbnail(MODES[mode](tmp_path / "image"), 64).getpixel((30, 16)), colour)
+    assert near(thumbnail_of(MODES[mode](tmp_path / "image"), 64).getpixel((30, 16)), colour)
 
 
 def test_transparency_becomes_white(tmp_path: Path) -> None:
     path = save(tmp_path / "image.png", Pillow.new("RGBA", (20, 20), (0, 0, 0, 0)))
-    assert open_thumbnail(path, 20).getpixel((10, 10)) == WHITE
+    assert thumbnail_of(path, 20).getpixel((10, 10)) == WHITE
     paletted = Pillow.new("P", (20, 20), 0)
     paletted.putpalette([0, 0, 0, 255, 0, 0])
-    assert open_thumbnail(save(tmp_path / "p.png", paletted, transparency=0), 20).getpixel((10, 10)) == WHITE
+    assert thumbnail_of(save(tmp_path / "p.png", paletted, transparency=0), 20).getpixel((10, 10)) == WHITE
 
 
 def test_a_photo_is_turned_upright(tmp_path: Path) -> None:
-    assert open_thumbnail(rotated_by_exif(tmp_path / "image.jpg"), 64).size == (32, 64)
+    assert thumbnail_of(rotated_by_exif(tmp_path / "image.jpg"), 64).size == (32, 64)
 
 
 def test_a_damaged_or_missing_image_is_unreadable(tmp_path: Path) -> None:
@@ -157,17 +161,17 @@ def test_a_damaged_or_missing_image_is_unreadable(tmp_path: Path) -> None:
     for name, content in {"cut": whole[:-200], "empty": b"", "text": b"<svg/>" * 50}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UnreadableImageError, match=name):
-            open_thumbnail(tmp_path / name, 64)
+            ThumbnailCache(0).get(tmp_path / name, name, 64)
     with pytest.raises(UnreadableImageError, match="nowhere"):
-        open_thumbnail(tmp_path / "nowhere.png", 64)
+        ThumbnailCache(0).get(tmp_path / "nowhere.png", "nowhere", 64)
 
 
 @pytest.mark.parametrize("side", [8_000, 10_000, 14_000])
 def test_a_decompression_bomb_is_refused_without_being_opened(tmp_path: Path, side: int) -> None:
     path = save(tmp_path / "bomb.png", Pillow.new("1", (side, side)))
     assert path.stat().st_size < 100_000
-    with pytest.raises(UnreadableImageError, match="bomb"):
-        open_thumbnail(path, 64)
+    with pytest.raises(UnreadableImageError, match="more than|exceeds"):
+        thumbnail_of(path, 64)
 
 
 def test_thumbnails_are_read_once_and_the_least_recently_used_go(tmp_path: Path) -> None:
@@ -233,7 +237,7 @@ def test_real_posters_all_open() -> None:
     if not posters:
         pytest.skip(f"no posters in {folder.resolve()}: set MSR_TEST_DATA to the data folder")
     for poster in posters:
-        assert max(open_thumbnail(poster, 128).size) == 128
+        assert max(thumbnail_of(poster, 128).size) == 128
 
 
 def test_a_picture_with_a_broken_orientation_is_unreadable_and_nothing_worse(tmp_path: Path) -> None:
@@ -242,5 +246,5 @@ def test_a_picture_with_a_broken_orientation_is_unreadable_and_nothing_worse(tmp
     orientation = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
     exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + width + orientation + bytes(4)
     Pillow.new("RGB", (20, 20)).save(tmp_path / "odd.jpg", exif=exif)
-    with pytest.raises(UnreadableImageError, match="odd"):
-        open_thumbnail(tmp_path / "odd.jpg", 16)
+    with pytest.raises(UnreadableImageError):
+        thumbnail_of(tmp_path / "odd.jpg", 16)
