@@ -74,8 +74,6 @@ def _as_array(content: memoryview, path: Path, expected: tuple[int, int]) -> NDA
     except ValueError as error:
         raise BundleError(f"{path} is not in NumPy's format: export it again") from error
     at = stream.tell()
-    if shape != expected or dtype != np.float32 or by_columns or len(content) - at != 4 * math.prod(
-        expected
-    ):
+    if shape != expected or dtype != np.float32 or by_columns or len(content) - at != 4 * math.prod(expected):
         raise BundleError(f"{path} is {dtype} {shape}, expected float32 {expected}: export it again")
     return np.frombuffer(content, np.float32, offset=at).reshape(expected)

@@ -1,6 +1,7 @@
 """Tests that the committed demo bundle is what ``make demo`` makes: records, pixels and rankings."""
 
 import dataclasses
+import io
 import json
 import tomllib
 from pathlib import Path
@@ -10,7 +11,6 @@ import pytest
 from demo_golden import GOLDEN, golden_rankings
 from PIL import Image
 
-from models.contracts import sha256_of
 from models.data import demo
 from models.data.dataset import Dataset
 from service.catalogue.bundle import Bundle, open_bundle
