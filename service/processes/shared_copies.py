@@ -23,8 +23,8 @@ IS_AVAILABLE = hasattr(os, "memfd_create")
 NEW, HELD, NONE = b"new", b"old", b"no"
 """Answers of the parent: a copy of the very file that it was shown, one that it had, or none."""
 
-_REQUEST_BYTES = 64
-"""Bytes of a hexadecimal SHA-256."""
+_REQUEST_BYTES = 65
+"""One more than a hexadecimal SHA-256 has: what is cut off here is none."""
 
 logger = logging.getLogger("service.processes")
 
