@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from models.contracts import (
     BackboneManifest,
     sha256_of,
 )
+from models.contracts.names import is_backbone_name
 from models.data.dataset import Dataset
 from models.evaluation import leave_one_out
 from models.networks.base import SequenceEncoder, SequenceNetwork
@@ -50,7 +50,7 @@ def write_backbone(run: Run, bundle: Path, name: str | None = None) -> BackboneM
     if result is None:
         raise RunError(f"{run.folder} is not finished: call the same `python -m models train` again to go on")
     # The name becomes a folder, a query parameter and a label of metrics.
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name):
+    if not is_backbone_name(name):
         raise ExportError(f"the name {name!r} must be made of a-z, 0-9, dot, dash and underscore")
     dataset = read_catalogue(bundle)
     require_same_data(run, dataset, bundle)

@@ -61,14 +61,14 @@ def backbones_of(generation: Generation) -> list[tuple[str, str, str]]:
 
 
 def open_models(bundle: Bundle, settings: Settings) -> dict[str, CandidateModel]:
-    """Opens and warms up a candidate model for every backbone, and for the families that need no training."""
-    models: dict[str, CandidateModel] = {}
-    for name, backbone in bundle.backbones.items():
-        model = open_backbone(backbone, settings.onnx_threads)
-        # ONNX Runtime plans its memory at the first run of each shape, which no request should wait for.
-        for length in {1, max(1, backbone.manifest.length)}:
-            model.top(None, [0] * length, 1, [])
-        models[name] = model
+    """Opens a candidate model for every backbone, and for the families that need no training.
+
+    Raises:
+        BundleError: an encoder cannot be used.
+    """
+    models = {
+        name: open_backbone(backbone, settings.onnx_threads) for name, backbone in bundle.backbones.items()
+    }
     for name, model in open_counting(bundle.catalogue).items():
         models.setdefault(name, model)  # a bundle's own backbone of that name wins
     return models
