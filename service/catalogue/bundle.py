@@ -68,6 +68,7 @@ class Catalogue:
 
     Attributes:
         manifest: name, counts and version of the catalogue, with the hashes of its files.
+        folder: folder that it was opened from; what lies there by now may be something else.
         images: images of the items.
         items: items in the order of their rows.
         rows: row by item id.
@@ -78,6 +79,7 @@ class Catalogue:
     """
 
     manifest: CatalogueManifest
+    folder: Path
     images: ItemImages
     items: tuple[Item, ...]
     rows: Mapping[str, int]
@@ -153,6 +155,7 @@ def open_catalogue(folder: Path) -> Catalogue:
     popularity = np.frombuffer(files.popularity, "<i8")
     return Catalogue(
         manifest=files.manifest,
+        folder=folder,
         images=ItemImages(folder / IMAGES),
         items=tuple(files.items.values()),
         rows={item_id: row for row, item_id in enumerate(files.items)},

@@ -24,7 +24,7 @@ def read_vectors(
 
     Args:
         path: file in NumPy's format.
-        sha256: hexadecimal SHA-256 of the file, from the manifest; it is that of the very bytes that are kept.
+        sha256: hexadecimal SHA-256 of the file, from the manifest; the bytes that are kept have it.
         rows: number of vectors that the file must hold.
         dimension: numbers of each vector.
         copies: makes the copy, which processes may share.

@@ -66,7 +66,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
     started: list[str] = []
 
     async def start(
-        number: int, _listeners: object, _dataset: object, reloads: int, _copies: object
+        number: int, _listeners: object, _dataset: object, reloads: int, _copies: object = None
     ) -> StartedWorker:
         program = waiting.pop(0) if len(waiting) > 1 else waiting[0]
         started.append(program)
