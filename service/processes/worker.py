@@ -94,15 +94,16 @@ class Worker:
     ) -> None:
         # One task enters and leaves it: task groups and timeouts inside belong to their task.
         async with self._app.router.lifespan_context(self._app):
-            generation = self._services.generation.get()
+            # No variable holds the generation: it would stay in memory when another one is swapped in.
+            current = self._services.generation
             if self._dataset is not None:
-                check_dataset(generation, self._dataset)
+                check_dataset(current.get(), self._dataset)
             try:
                 await self._server.start()
             except OSError as error:
                 raise port_in_use(self._settings.host, self._settings.port) from error
             self._ready = True
-            on_ready(generation)
+            on_ready(current.get())
             begun, times = await stopping
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(begun + times.drain):

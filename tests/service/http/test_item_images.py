@@ -27,7 +27,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(images: Path) -> Iterator[TestClient]:
-    """The service on a bundle without digests, so that any contents may be a picture; I000 to I003 have one."""
+    """The service on a bundle without digests but for the first four: any contents may be a picture."""
     settings = Settings(bundle=images.parents[1], simulator_url="http://127.0.0.1:9")
     with TestClient(create_app(settings), "http://127.0.0.1") as client:
         services: Services = client.app.state.services  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ from service.catalogue.bundle import open_catalogue
 
 pytestmark = pytest.mark.slow
 
-ITEMS, USERS = 20_000, 12
+ITEMS, USERS = 2_000, 12
 PATHS = ("/recommend", "/recommend?backbone=graph", "/recommend?strategy=s3&cache=off")
 
 
