@@ -92,6 +92,11 @@ COMMANDS: Mapping[str, Command] = {
         "a hundred thousand generated requests: no error but the contract's, and memory that stays flat",
         "benchmarks,dev",
     ),
+    "files": Command(
+        "benchmarks.files.command",
+        "odd, damaged and hostile data sets, pictures and bundles: what becomes of each, in a sentence",
+        "benchmarks,models",
+    ),
     "budget": Command(
         "benchmarks.lvlm.fake_vendors.budget",
         "what stays reserved of a budget after many requests of every behaviour of the fake vendors",

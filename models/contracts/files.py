@@ -51,7 +51,8 @@ def read_regular(path: Path, limit: int) -> bytes:
     """
     with open_regular(path, limit) as stream:
         try:
-            return stream.read(limit)  # of a file that grows meanwhile no more than was looked at
+            # Of a file that grows meanwhile no more than was looked at.
+            return stream.read(os.fstat(stream.fileno()).st_size)
         except OSError as error:
             raise BundleError(f"{path} cannot be read ({error.strerror}): {AGAIN}") from error
 

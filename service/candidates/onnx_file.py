@@ -29,7 +29,7 @@ _REFUSED: Mapping[tuple[str, int], str] = {
     ("attribute", 6): "holds a graph within the graph",
     ("attribute", 11): "holds a graph within the graph",
 }
-_LOCATION = 14  # of a tensor's numbers: 0 is the tensor itself, the only other value is a file
+_LOCATION = 14  # of a tensor's numbers: 0 is the tensor itself, and the only other value a file
 
 _VARINT, _EIGHT_BYTES, _MESSAGE, _FOUR_BYTES = 0, 1, 2, 5
 
@@ -40,51 +40,51 @@ def check_onnx(content: bytes) -> None:
     Raises:
         ValueError: it is not an ONNX file, or has what an encoder must not have; the message says which.
     """
-    waiting = [("model", memoryview(content))]
     if not content:
         raise ValueError("it is empty")
+    waiting = [("model", 0, len(content))]
     while waiting:
-        kind, message = waiting.pop()
-        for number, value in _fields(message):
+        kind, begin, end = waiting.pop()
+        inner = _MESSAGES[kind]
+        for number, wire_type, at, after in _fields(content, begin, end):
             if (refused := _REFUSED.get((kind, number))) is not None:
                 raise ValueError(f"it {refused}")
-            if kind == "tensor" and number == _LOCATION and value != 0:
+            if kind == "tensor" and number == _LOCATION and (wire_type != _VARINT or content[at] != 0):
                 raise ValueError(f"it {_REFUSED['tensor', 13]}")
-            if (inner := _MESSAGES[kind].get(number)) is not None:
-                if not isinstance(value, memoryview):
+            if number in inner:
+                if wire_type != _MESSAGE:
                     raise ValueError("it is not an ONNX file")
-                waiting.append((inner, value))
+                waiting.append((inner[number], at, after))
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yields number and value of every field; a number of fixed width has the value 0."""
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        number, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            value, at = _varint(message, at)
-            yield number, value
-            continue
-        if kind == _MESSAGE:
-            size, at = _varint(message, at)
-        elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
-            size = 8 if kind == _EIGHT_BYTES else 4
+def _fields(content: bytes, begin: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yields number, wire type, and where the value begins and ends, of every field of a message."""
+    at = begin
+    while at < end:
+        tag, at = _varint(content, at, end)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == _MESSAGE:
+            size, at = _varint(content, at, end)
+            after = at + size
+        elif wire_type == _VARINT:
+            _, after = _varint(content, at, end)
+        elif wire_type in (_EIGHT_BYTES, _FOUR_BYTES):
+            after = at + (8 if wire_type == _EIGHT_BYTES else 4)
         else:
             raise ValueError("it is not an ONNX file")
-        if not number or at + size > len(message):
+        if not number or after > end:
             raise ValueError("it is not an ONNX file, or cut off")
-        yield number, message[at : at + size] if kind == _MESSAGE else 0
-        at += size
+        yield number, wire_type, at, after
+        at = after
 
 
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
+def _varint(content: bytes, at: int, end: int) -> tuple[int, int]:
     """Reads an integer of seven bits a byte, lowest first; returns it and where the next field begins."""
     value = 0
     for shift in range(0, 70, 7):
-        if at >= len(message):
+        if at >= end:
             raise ValueError("it is not an ONNX file, or cut off")
-        byte = message[at]
+        byte = content[at]
         at += 1
         value |= (byte & 127) << shift
         if byte < 128:

@@ -1,4 +1,4 @@
-"""Opens a generation: the bundle, a warmed-up candidate model for each of its backbones, and the search."""
+"""Opens a generation: the bundle, a candidate model for each of its backbones, and the search."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def open_generation(settings: Settings, copies: FileCopies | None = None) -> Generation:
-    """Opens and checks the bundle that the settings name, warms up its models, and builds its search index.
+    """Opens and checks the bundle that the settings name, with its models, and builds its search index.
 
     Blocks for seconds with a large catalogue: while another generation serves, call it in a thread.
 
