@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from models.atomic import new_folder
+from models.bundle.images import copy_images
 from models.contracts import (
     CATALOGUE,
     HISTORIES,
@@ -39,7 +39,6 @@ from models.contracts.items import item_line
 from models.contracts.manifests import read_catalogue_manifest
 from models.contracts.names import is_captioner_name
 from models.data.dataset import Dataset
-from models.data.photos import picture_problem
 from models.data.report import ReadingReport
 from models.errors import DataError
 from models.evaluation import popularity
@@ -50,8 +49,8 @@ log = logging.getLogger(__name__)
 def write_catalogue(dataset: Dataset, bundle: Path, *, replace_other: bool = False) -> CatalogueManifest:
     """Writes ``bundle/catalogue``, complete or not at all.
 
-    An item whose picture cannot be decoded is written without one, with a warning. Captions that the bundle
-    already has cost money, and are kept where the picture is the same.
+    An item whose picture cannot be opened is written without one, and the report counts it. Captions that the
+    bundle already has cost money, and are kept where the picture is the same.
 
     Args:
         dataset: items, histories, pictures and captions to write.
@@ -68,7 +67,7 @@ def write_catalogue(dataset: Dataset, bundle: Path, *, replace_other: bool = Fal
     _check(dataset)  # before anything is written
     target = bundle / CATALOGUE
     with new_folder(target) as draft:
-        items = _copy_images(dataset, draft / IMAGES)
+        items = copy_images(dataset, draft / IMAGES)
         manifest = _write_files(replace(dataset, items=items), draft)
         captions = _captions_of(dataset)
         if target.exists():  # captions of the old catalogue are read before it is replaced
@@ -143,28 +142,6 @@ def _check(dataset: Dataset) -> None:
     rows = np.concatenate(dataset.histories)
     if rows.size and not (rows.min() >= 0 and rows.max() < len(dataset.items)):
         raise DataError(f"a history holds an item row outside 0–{len(dataset.items) - 1}")
-
-
-def _copy_images(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
-    """Copies the pictures that can be decoded; returns the items with digests, or without a picture."""
-    folder.mkdir()
-    digests: dict[str, str | None] = {}
-    for name in (item.image for item in dataset.items):
-        if name is None or name in digests:
-            continue
-        digests[name] = None  # until it is copied: several items may name one broken picture
-        source = dataset.images / name if dataset.images else Path(name)
-        if (problem := picture_problem(source)) is not None:
-            log.warning("left out the picture %s: %s", source, problem)
-            continue
-        shutil.copyfile(source, folder / name)
-        digests[name] = sha256_of(folder / name)
-    return tuple(
-        replace(item, image_sha256=digests[item.image])
-        if item.image and digests[item.image]
-        else replace(item, image=None, image_sha256=None)
-        for item in dataset.items
-    )
 
 
 def _write_files(dataset: Dataset, folder: Path) -> CatalogueManifest:

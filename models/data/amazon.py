@@ -17,16 +17,15 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from models.contracts import Interaction, Item
 from models.data.dataset import Dataset, Rows
 from models.data.k_core import k_core
-from models.data.photos import find_photos, without_missing
+from models.data.pictures import PictureFolder, find_photos
 from models.data.report import ReadingReport
 from models.data.text import clean, clean_all
 from models.errors import DataError
@@ -73,13 +72,14 @@ def read(
     row_of: dict[str, int] = {}
     histories = tuple(_rows(item_ids, row_of) for item_ids in by_user.values())
     images = find_photos(folder, name, photos)
+    report = report or ReadingReport()
     return Dataset(
         name=name,
-        items=without_missing(_items(meta, row_of), images),
+        items=_items(meta, row_of, PictureFolder(images), report),
         users=tuple(by_user),
         histories=histories,
         images=images,
-        report=report or ReadingReport(),
+        report=report,
     )
 
 
@@ -134,7 +134,9 @@ def _rows(item_ids: Iterable[str], row_of: dict[str, int]) -> Rows:
     return np.array([row_of.setdefault(item_id, len(row_of)) for item_id in item_ids], dtype=np.int32)
 
 
-def _items(meta: Path, row_of: Mapping[str, int]) -> tuple[Item, ...]:
+def _items(
+    meta: Path, row_of: Mapping[str, int], pictures: PictureFolder, report: ReadingReport
+) -> tuple[Item, ...]:
     items = [Item(item_id) for item_id in row_of]
     known = set()
     for where, record in _records(meta):
@@ -143,22 +145,22 @@ def _items(meta: Path, row_of: Mapping[str, int]) -> tuple[Item, ...]:
             raise DataError(f"{where}: a product needs the text asin")
         if (row := row_of.get(item_id)) is not None:
             known.add(row)
-            items[row] = _item(item_id, record)
+            items[row] = _item(item_id, record, pictures)
+            if (problem := pictures.problem(record.get("imUrl"))) is not None:
+                report.change("items", problem, where)
     if missing := len(items) - len(known):
         log.warning("%d of %d items are not in %s and have no title", missing, len(items), meta.name)
     return tuple(items)
 
 
-def _item(item_id: str, record: Mapping[str, Any]) -> Item:
-    url = record.get("imUrl")
+def _item(item_id: str, record: Mapping[str, Any], pictures: PictureFolder) -> Item:
     paths = record.get("categories")
     return Item(
         item_id=item_id,
         title=clean(record.get("title")),
         # A product may stand in several branches of the tree of categories; the first is taken.
         categories=clean_all(paths[0] if isinstance(paths, list) and paths else None),
-        # The last part of the address alone: a path from outside never leaves the folder of pictures.
-        image=PurePosixPath(urlsplit(url).path).name or None if isinstance(url, str) else None,
+        image=pictures.find(record.get("imUrl")),
     )
 
 

@@ -17,14 +17,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from models.contracts import Item
 from models.data.dataset import Dataset, Rows
-from models.data.photos import find_photos, without_missing
+from models.data.pictures import PictureFolder, find_photos
 from models.data.plain_pickle import load_plain_pickle
 from models.data.report import ReadingReport
 from models.data.text import clean, clean_all
@@ -65,20 +65,27 @@ def read(
     side = _read_object(folder / ITEM2SIDE)
     row_of = {internal: row for row, internal in enumerate(id2item)}
     images = find_photos(folder, name, photos)
-    items = tuple(_item(internal, public, side.get(internal, {})) for internal, public in id2item.items())
+    pictures = PictureFolder(images)
+    items = tuple(
+        _item(internal, public, side.get(internal, {}), pictures) for internal, public in id2item.items()
+    )
+    report = report or ReadingReport()
+    for internal in id2item:
+        if (problem := pictures.problem(_record(side, internal).get("image"))) is not None:
+            report.change("items", problem, f"{ITEM2SIDE}, item {internal}")
     histories = dict(_sequences(folder / SEQUENTIAL, id2user, row_of))
     if (folder / PURCHASE_HISTORY).is_file():
         _check_pickle(folder / PURCHASE_HISTORY, histories, row_of)
     users = tuple(id2user[internal] for internal in histories)
     return Dataset(
         name=name,
-        items=without_missing(items, images),
+        items=items,
         users=users,
         histories=tuple(histories.values()),
         images=images,
         captions=_captions(side, row_of),
         negatives=_negatives(folder / NEGATIVE_SAMPLES, list(histories), users, items),
-        report=report or ReadingReport(),
+        report=report,
     )
 
 
@@ -140,22 +147,25 @@ def _plain_id(value: object, path: Path, key: str) -> str:
     return str(value)
 
 
-def _item(internal: str, public: str, record: object) -> Item:
+def _item(internal: str, public: str, record: object, pictures: PictureFolder) -> Item:
     if not isinstance(record, dict):
         raise DataError(f"{ITEM2SIDE}: item {internal} must be an object, not a {type(record).__name__}")
     if (asin := record.get("asin", public)) != public:
         raise DataError(
             f"item {internal} is {public} in {DATAMAPS} and {asin} in {ITEM2SIDE}: one is of other data"
         )
-    path = _image(record).get("image_path")
     return Item(
         item_id=public,
         title=clean(record.get("title")),
         categories=clean_all(record.get("categories")),
         keywords=clean(record.get("keywords")),
-        # The last part alone: a path from outside never leaves the folder of pictures.
-        image=PurePosixPath(path).name or None if isinstance(path, str) else None,
+        image=pictures.find(record.get("image")),
     )
+
+
+def _record(side: Mapping[str, Any], internal: str) -> Mapping[str, Any]:
+    record = side.get(internal)
+    return record if isinstance(record, dict) else {}
 
 
 def _image(record: Mapping[str, Any]) -> Mapping[str, Any]:

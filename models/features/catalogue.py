@@ -18,7 +18,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contracts import Item, sha256_of
+from models.contracts import Item
+from models.contracts.picture import PictureError, read_picture
 from models.data.dataset import Dataset
 from models.features import descriptor
 from models.features.config import FeatureConfig
@@ -75,8 +76,7 @@ def item_features(
         texts = item_texts(dataset, config)
         features["text"] = _features("text", texts, texts, lambda: _text_encoder(config), cache)
     if "image" in modalities:
-        paths = _image_paths(dataset)
-        digests = [path and sha256_of(Path(path)) for path in paths]
+        paths, digests = _image_files(dataset)
         features["image"] = _features("image", paths, digests, lambda: _image_encoder(config), cache)
     return features
 
@@ -108,10 +108,19 @@ def _text(item: Item, caption: str | None, categories: bool) -> str | None:
     return ". ".join(part for part in (name, taxonomy, caption) if part) or None
 
 
-def _image_paths(dataset: Dataset) -> list[str | None]:
-    folder = dataset.images
-    paths = [folder / item.image if folder and item.image else None for item in dataset.items]
-    return [str(path) if path and path.is_file() else None for path in paths]
+def _image_files(dataset: Dataset) -> tuple[list[str | None], list[str | None]]:
+    """Returns the paths of the items' pictures and their SHA-256; None without a file that can be read."""
+    digests: dict[Path, str | None] = {}
+    paths = [dataset.images / item.image if dataset.images and item.image else None for item in dataset.items]
+    for path in paths:
+        if path is not None and path not in digests:
+            try:
+                digests[path] = hashlib.sha256(read_picture(path)).hexdigest()
+            except PictureError as error:
+                log.info("%s: %s", path, error)
+                digests[path] = None
+    found = [None if path is None else digests[path] for path in paths]
+    return [str(path) if digest else None for path, digest in zip(paths, found, strict=True)], found
 
 
 def _text_encoder(config: FeatureConfig) -> FeatureEncoder:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,9 +12,11 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from tqdm import tqdm
 
+from models.contracts.picture import PictureError, open_picture, read_picture
 from models.features.errors import FeatureError
-from models.features.picture import open_picture
 from models.features.pretrained import identity, quiet
+
+log = logging.getLogger(__name__)
 
 BATCH = 32
 """Pictures that are decoded and encoded at once."""
@@ -43,8 +47,12 @@ class ClipEncoder:
         """Encodes paths: float32 [paths, f]; a row of NaN for a picture that cannot be read."""
         encoded = np.full((len(inputs), self._model.config.projection_dim), np.nan, dtype=np.float32)
         for at in tqdm(range(0, len(inputs), BATCH), desc="pictures", unit="batch", disable=None):
-            pictures = {i: open_picture(inputs[i]) for i in range(at, min(at + BATCH, len(inputs)))}
-            readable = {index: picture for index, picture in pictures.items() if picture is not None}
+            readable = {}
+            for index, path in enumerate(inputs[at : at + BATCH], at):
+                try:
+                    readable[index] = open_picture(read_picture(Path(path)))
+                except PictureError as error:
+                    log.info("%s: %s", path, error)
             if readable:
                 encoded[list(readable)] = self._embed(list(readable.values()))
         return encoded

@@ -6,14 +6,18 @@ histograms of oriented gradients (Dalal & Triggs, CVPR 2005) on a coarse grid.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.features.picture import open_picture
+from models.contracts.picture import PictureError, open_picture, read_picture
+
+log = logging.getLogger(__name__)
 
 NAME = "descriptor"
 SIDE = 64
@@ -43,9 +47,10 @@ class Descriptor:
         """Encodes paths: float32 [paths, 290]; a row of NaN for a picture that cannot be read."""
         encoded = np.full((len(inputs), SIZE), np.nan, dtype=np.float32)
         for row, path in enumerate(inputs):
-            picture = open_picture(path)
-            if picture is not None:
-                encoded[row] = describe(picture)
+            try:
+                encoded[row] = describe(open_picture(read_picture(Path(path))))
+            except PictureError as error:
+                log.info("%s: %s", path, error)
         return encoded
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.contracts import sha256_of
+from models.contracts.picture import PictureError, open_picture, read_picture
 from models.data.dataset import Dataset
-from models.data.photos import picture_problem
 from models.networks.config import Config
 
 
@@ -37,6 +36,16 @@ def fingerprint(dataset: Dataset, config: Config) -> str:
 
 def _digests(dataset: Dataset) -> dict[int, str]:
     """Hashes pictures: item row -> SHA-256, without those that a catalogue leaves out."""
-    folder = dataset.images or Path()
-    paths = {row: folder / item.image for row, item in enumerate(dataset.items) if item.image}
-    return {row: sha256_of(path) for row, path in paths.items() if picture_problem(path) is None}
+    named = {item.image for item in dataset.items if item.image}
+    digests = {name: _digest(dataset.images / name) for name in named} if dataset.images else {}
+    pairs = ((row, digests.get(item.image or "")) for row, item in enumerate(dataset.items))
+    return {row: digest for row, digest in pairs if digest is not None}
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        content = read_picture(path)
+        open_picture(content)
+    except PictureError:
+        return None
+    return hashlib.sha256(content).hexdigest()

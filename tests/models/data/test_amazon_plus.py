@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import pickle
 from pathlib import Path
 
@@ -67,10 +66,9 @@ def test_pictures_are_found_in_the_usual_places_or_where_one_says(folder: Path, 
     assert [item.image for item in dataset.items] == ["one.jpg", None, None]
 
 
-def test_pictures_that_are_not_on_disk_are_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        amazon_plus.read(folder)
-    assert "2 items name a picture" in caplog.text
+def test_pictures_that_are_not_on_disk_are_counted(folder: Path) -> None:
+    report = amazon_plus.read(folder).report
+    assert [line for line in report.lines() if "2 items: there is no folder of pictures" in line[1]]
 
 
 def test_a_photos_folder_that_was_asked_for_must_exist(folder: Path) -> None:

@@ -14,7 +14,6 @@ from models.features import FeatureError, Features, item_features
 from models.features.catalogue import item_texts
 from models.features.config import FeatureConfig
 from models.features.descriptor import SIZE, describe, oklab
-from models.features.picture import open_picture
 
 
 def dataset(folder: Path | None = None, **changes: object) -> Dataset:
@@ -154,16 +153,6 @@ def test_oklab_has_the_published_values() -> None:
     # https://bottosson.github.io/posts/oklab: white is (1, 0, 0); red from its reference implementation.
     np.testing.assert_allclose(oklab(np.array([1.0, 1.0, 1.0])), [1, 0, 0], atol=1e-3)
     np.testing.assert_allclose(oklab(np.array([1.0, 0.0, 0.0])), [0.62796, 0.22486, 0.12585], atol=1e-3)
-
-
-def test_transparent_parts_are_white_and_grey_pictures_are_colour(tmp_path: Path) -> None:
-    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    Image.new("L", (4, 4), 100).save(tmp_path / "grey.jpg")
-    clear, grey = open_picture(str(tmp_path / "clear.png")), open_picture(str(tmp_path / "grey.jpg"))
-    assert clear is not None
-    assert clear.getpixel((0, 0)) == (255, 255, 255)
-    assert grey is not None
-    assert grey.mode == "RGB"
 
 
 def test_minilm_without_its_package_is_a_missing_package_that_the_command_names(
