@@ -51,6 +51,10 @@ COMMANDS: Mapping[str, Command] = {
         "benchmarks.speed.http_overhead",
         "requests per second and latency of the service beside a bare app that runs the same model",
     ),
+    "import": Command(
+        "benchmarks.speed.table_import",
+        "a shop of a million orders becomes a bundle: seconds and memory of `python -m models data`",
+    ),
     "crowd": Command(
         "benchmarks.lvlm.crowd",
         "many clients at once on a slow LVLM: answers in time, memory, calls",

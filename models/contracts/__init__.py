@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from models.contracts.errors import BundleError
 from models.contracts.files import sha256_of
-from models.contracts.items import Interaction, Item
+from models.contracts.items import Item
 from models.contracts.manifests import BackboneManifest, CatalogueManifest
 from models.contracts.names import (
     BACKBONES,
@@ -63,7 +63,6 @@ __all__ = [
     "BackboneManifest",
     "BundleError",
     "CatalogueManifest",
-    "Interaction",
     "Item",
     "TextView",
     "sha256_of",

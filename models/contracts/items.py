@@ -71,21 +71,6 @@ class Item:
         return item
 
 
-@dataclass(frozen=True, slots=True)
-class Interaction:
-    """One user took one item at one time.
-
-    Attributes:
-        user_id: public id of the user.
-        item_id: public id of the item.
-        timestamp: time in seconds since 1970.
-    """
-
-    user_id: str
-    item_id: str
-    timestamp: int
-
-
 def item_problem(item: Item) -> str | None:
     """Returns why a bundle cannot hold an item; None if it can. The types of its fields are looked at too."""
     item_id, image, digest = item.item_id, item.image, item.image_sha256

@@ -262,20 +262,6 @@ def _reduced(image: Image.Image) -> Image.Image:
     return whole
 
 
-def media_type(content: bytes) -> str | None:
-    """Returns the media type of a picture by its first bytes; None for what is not of ``FORMATS``."""
-    for start, kind in (
-        (b"\xff\xd8\xff", "image/jpeg"),
-        (b"\x89PNG\r\n\x1a\n", "image/png"),
-        (b"GIF87a", "image/gif"),
-        (b"GIF89a", "image/gif"),
-        (b"BM", "image/bmp"),
-    ):
-        if content.startswith(start):
-            return kind
-    return "image/webp" if content[:4] == b"RIFF" and content[8:12] == b"WEBP" else None
-
-
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         image = _eight_bits(image)
