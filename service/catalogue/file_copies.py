@@ -7,8 +7,6 @@ import os
 from collections.abc import Iterator
 from typing import Protocol
 
-import numpy as np
-
 BLOCK_BYTES = 1 << 20
 """Bytes that are read and hashed at a time."""
 
@@ -38,11 +36,11 @@ class PrivateCopies:
 
     def copy(self, source: int, sha256: str) -> memoryview:
         """Returns the contents of a file, see ``FileCopies``."""
-        content, at = np.empty(os.fstat(source).st_size, np.uint8), 0
+        content, at = bytearray(os.fstat(source).st_size), 0
         for block in checked_blocks(source, len(content), sha256):
-            content[at : at + len(block)] = np.frombuffer(block, np.uint8)
+            content[at : at + len(block)] = block
             at += len(block)
-        return content.data.toreadonly()
+        return memoryview(content).toreadonly()
 
 
 def checked_blocks(source: int, size: int, sha256: str) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from service.catalogue.shared_copies import IS_AVAILABLE, SharedCopies
 from service.metrics import ParentMetrics
 from service.outages import Outage
 from service.processes.control_channel import (
@@ -26,7 +27,6 @@ from service.processes.errors import StartFailedError
 from service.processes.listener import close_for_all, hold_back
 from service.processes.reload_report import report
 from service.processes.scrapes import Scrapes
-from service.processes.shared_copies import IS_AVAILABLE, SharedCopies
 from service.processes.simulator import SimulatorProcess
 from service.processes.started_worker import StartedWorker, start_worker
 from service.processes.stop_signals import StopTimes, steered_by_signals

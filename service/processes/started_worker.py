@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import TypeVar
 
+from service.catalogue.shared_copies import Loans, SharedCopies, open_pair
 from service.processes.control_channel import (
     Alive,
     AskSnapshot,
@@ -22,7 +23,6 @@ from service.processes.control_channel import (
     Reloaded,
     open_channel,
 )
-from service.processes.shared_copies import Loans, SharedCopies, open_pair
 
 T = TypeVar("T")
 

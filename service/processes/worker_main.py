@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from models.contracts import BundleError
 from service import logs
+from service.catalogue.shared_copies import BorrowedCopies
 from service.errors import ConfigurationError
 from service.generation import Generation
 from service.processes.control_channel import (
@@ -35,7 +36,6 @@ from service.processes.control_channel import (
 )
 from service.processes.errors import StartFailedError
 from service.processes.greeting import greeting
-from service.processes.shared_copies import BorrowedCopies
 from service.processes.stop_signals import StopTimes
 from service.processes.worker import Worker
 from service.settings import Settings, read_settings

@@ -13,7 +13,7 @@ from controlled_provider import eventually
 
 from models.contracts import sha256_of
 from service.catalogue.file_copies import FileChangedError
-from service.processes.shared_copies import (
+from service.catalogue.shared_copies import (
     HELD,
     IS_AVAILABLE,
     NEW,
