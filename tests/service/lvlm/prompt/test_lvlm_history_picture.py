@@ -168,7 +168,11 @@ def test_a_damaged_image_is_unreadable(tmp_path: Path) -> None:
 def test_a_decompression_bomb_is_refused_without_being_opened(tmp_path: Path, side: int) -> None:
     path = save(tmp_path / "bomb.png", Pillow.new("1", (side, side)))
     assert path.stat().st_size < 100_000
+<<<<<<< HEAD
     with pytest.raises(UnreadableImageError, match=r"more than|exceeds"):
+=======
+    with pytest.raises(UnreadableImageError, match="more than"):
+>>>>>>> i10-pictures
         thumbnail_of(path, 64)
 
 
@@ -240,11 +244,10 @@ def test_real_posters_all_open() -> None:
         assert max(thumbnail_of(poster, 128).size) == 128
 
 
-def test_a_picture_with_a_broken_orientation_is_unreadable_and_nothing_worse(tmp_path: Path) -> None:
+def test_exif_that_is_broken_but_for_its_orientation_turns_the_picture(tmp_path: Path) -> None:
     # One TIFF directory: a width (0x0100) that is text (type 2), and an orientation (0x0112) to be acted on.
     width = struct.pack("<HHI4s", 0x0100, 2, 4, b"abc\0")
     orientation = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
     exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + width + orientation + bytes(4)
-    Pillow.new("RGB", (20, 20)).save(tmp_path / "odd.jpg", exif=exif)
-    with pytest.raises(UnreadableImageError):
-        thumbnail_of(tmp_path / "odd.jpg", 16)
+    Pillow.new("RGB", (20, 10)).save(tmp_path / "odd.jpg", exif=exif)
+    assert thumbnail_of(tmp_path / "odd.jpg", 16).size == (8, 16)
