@@ -168,11 +168,7 @@ def test_a_damaged_image_is_unreadable(tmp_path: Path) -> None:
 def test_a_decompression_bomb_is_refused_without_being_opened(tmp_path: Path, side: int) -> None:
     path = save(tmp_path / "bomb.png", Pillow.new("1", (side, side)))
     assert path.stat().st_size < 100_000
-<<<<<<< HEAD
-    with pytest.raises(UnreadableImageError, match=r"more than|exceeds"):
-=======
     with pytest.raises(UnreadableImageError, match="more than"):
->>>>>>> i10-pictures
         thumbnail_of(path, 64)
 
 
