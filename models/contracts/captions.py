@@ -34,6 +34,7 @@ from models.contracts.errors import BundleError
 from models.contracts.files import open_regular
 from models.contracts.limits import borne
 from models.contracts.names import CAPTIONS, is_captioner_name
+from models.contracts.one_writer import BusyError, lock
 
 log = logging.getLogger(__name__)
 
@@ -200,15 +201,13 @@ class CaptionFile:
         os.close(self._descriptor)  # gives the lock back too
 
     def _lock(self, patience: float, waiting: Callable[[], None]) -> None:
-        import fcntl  # not on Windows, where bundles are read all the same
-
         end, reported = time.monotonic() + patience, False
         while True:
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                lock(self._descriptor, self.path)
+            except BusyError as error:
                 if time.monotonic() >= end:
-                    raise BundleError(f"another run writes {self.path}: wait for it to end") from error
+                    raise BundleError(str(error)) from error
             else:
                 return
             if not reported:
