@@ -20,6 +20,7 @@ import torch
 from models.bundle.backbone import check_name
 from models.bundle.catalogue import read_catalogue
 from models.commands.export import add_backbone
+from models.contracts.one_writer import one_writer
 from models.data import registry
 from models.data.dataset import Dataset
 from models.evaluation import EvaluationProtocol
