@@ -79,7 +79,7 @@ class CallBuilder:
         """Builds the calls that caption a sample of the catalogue's pictures; none if it has none."""
         items = self._catalogue.items
         # The catalogue knows which items have a picture; the file itself is opened below.
-        pictured = [row for row in range(len(items)) if self._catalogue.image_path(row)]
+        pictured = [row for row in range(len(items)) if items[row].image]
         drawn = random.Random(seed).sample(pictured, min(images, len(pictured)))
         pictures = [image for row in drawn if (image := await self._lvlm.pictures.item(self._catalogue, row))]
         return [Call(caption_prompt(image), "", MAX_OUTPUT_TOKENS, stream=False) for image in pictures]

@@ -65,7 +65,7 @@ def read_hashed(path: Path, digest: str, limit: int) -> bytes:
     """
     content = read_regular(path, limit)
     if hashlib.sha256(content).hexdigest() != digest:
-        raise _changed(path)
+        raise changed(path)
     return content
 
 
@@ -82,14 +82,15 @@ def open_hashed(path: Path, digest: str, limit: int) -> Iterator[BufferedReader]
     with open_regular(path, limit) as stream:
         try:
             if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-                raise _changed(path)
+                raise changed(path)
             stream.seek(0)
             yield stream
         except OSError as error:
             raise BundleError(f"{path} cannot be read ({error.strerror}): {AGAIN}") from error
 
 
-def _changed(path: Path) -> BundleError:
+def changed(path: Path) -> BundleError:
+    """Returns the error for a file whose hash is not the one in the manifest."""
     return BundleError(f"{path} is not the file that was exported (its SHA-256 differs): {AGAIN}")
 
 

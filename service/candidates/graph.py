@@ -31,7 +31,7 @@ class GraphModel(VectorModel):
         """
         super().__init__(backbone)
         assert backbone.user_vectors is not None, backbone.manifest.name
-        self._user_vectors = np.asarray(backbone.user_vectors)  # [users, d]
+        self._user_vectors = backbone.user_vectors  # [users, d]
 
     def knows(self, user: int | None) -> bool:
         """Returns whether the user has a vector: all users of the bundle have one."""

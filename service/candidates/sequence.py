@@ -16,8 +16,8 @@ from service.catalogue.bundle import Backbone
 class SequenceModel(VectorModel):
     """Scores items with the user vector that an encoder makes of the last L item vectors of a history.
 
-    The item vectors stay outside the ONNX graph: worker processes share one memory-mapped copy, and the
-    encoder sees only the n vectors of a history, never padding.
+    The item vectors stay outside the ONNX graph: worker processes share one copy, and the encoder sees only
+    the n vectors of a history, never padding.
     """
 
     def __init__(self, backbone: Backbone, threads: int = 1) -> None:

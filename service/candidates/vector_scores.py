@@ -14,15 +14,11 @@ from service.catalogue.bundle import Backbone
 
 
 class VectorModel(CandidateModel):
-    """Scores the whole catalogue with one matrix-vector product (Kang & McAuley 2018, eq. 7).
-
-    The item vectors are memory-mapped, so that worker processes share one copy.
-    """
+    """Scores the whole catalogue with one matrix-vector product (Kang & McAuley 2018, eq. 7)."""
 
     def __init__(self, backbone: Backbone) -> None:
         self._manifest = backbone.manifest
-        # A plain view: memmap's own indexing is slow.
-        self._item_vectors = np.asarray(backbone.item_vectors)  # [items, d]
+        self._item_vectors = backbone.item_vectors  # [items, d]
 
     @property
     def manifest(self) -> BackboneManifest:

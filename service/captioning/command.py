@@ -88,8 +88,9 @@ def _work(arguments: argparse.Namespace) -> int:
     try:
         settings = read_settings()
         captioner = _captioner(arguments, settings)
-        catalogue = open_catalogue(arguments.bundle / CATALOGUE)
-        path = caption_path(catalogue.folder, captioner.name)
+        folder = arguments.bundle / CATALOGUE
+        catalogue = open_catalogue(folder)
+        path = caption_path(folder, captioner.name)
         with ExitStack() as stack:
             file = None
             if not arguments.dry_run:

@@ -24,11 +24,12 @@ from models.contracts import (
     CatalogueManifest,
     Item,
 )
-from models.contracts.arrays import MAX_HEADER, check_header
 from models.contracts.catalogue_files import read_catalogue_files
-from models.contracts.files import open_hashed, read_hashed
+from models.contracts.files import read_hashed
 from models.contracts.manifests import read_backbone_manifest
-from service.catalogue.finite import check_finite
+from service.catalogue.file_copies import FileCopies, PrivateCopies
+from service.catalogue.images import ItemImages
+from service.catalogue.vectors import read_vectors
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,8 @@ class Catalogue:
 
     Attributes:
         manifest: name, counts and version of the catalogue, with the hashes of its files.
-        folder: folder of the catalogue, with the images in it.
+        folder: folder that it was opened from; what lies there by now may be something else.
+        images: images of the items.
         items: items in the order of their rows.
         rows: row by item id.
         histories: stored history of every user.
@@ -78,6 +80,7 @@ class Catalogue:
 
     manifest: CatalogueManifest
     folder: Path
+    images: ItemImages
     items: tuple[Item, ...]
     rows: Mapping[str, int]
     histories: Histories
@@ -90,10 +93,9 @@ class Catalogue:
         """A hash of the catalogue's files, captions excepted: they are appended to."""
         return self.manifest.version
 
-    def image_path(self, row: int) -> Path | None:
-        """Returns the file of the item's image; None for an item without one."""
-        image = self.items[row].image
-        return self.folder / IMAGES / image if image else None
+    def image(self, row: int) -> bytes | None:
+        """Returns the contents of the item's image; None without one that can be read. Blocks."""
+        return self.images.read(self.items[row])
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,10 @@ class Backbone:
 
     Attributes:
         manifest: family, version, dimensions and training of the model.
-        item_vectors: float32 [items, d], memory-mapped: worker processes share one copy.
+        item_vectors: float32 [items, d], in memory that stays as it is.
         encoder: contents of the ONNX file of a sequence family, which turns a history into a user vector;
             None for a graph family.
-        user_vectors: float32 [users, d] of a graph family, memory-mapped too; None for a sequence family.
+        user_vectors: float32 [users, d] of a graph family; None for a sequence family.
     """
 
     manifest: BackboneManifest
@@ -122,8 +124,12 @@ class Bundle:
     backbones: Mapping[str, Backbone]
 
 
-def open_bundle(folder: Path) -> Bundle:
+def open_bundle(folder: Path, copies: FileCopies | None = None) -> Bundle:
     """Opens a bundle and checks every hash, count and version in it.
+
+    Args:
+        folder: folder of the bundle.
+        copies: makes the copies of large files; None for copies of this process alone.
 
     Raises:
         BundleError: a file is missing or damaged, or files do not fit together; the message says what to do.
@@ -134,7 +140,8 @@ def open_bundle(folder: Path) -> Bundle:
     backbones = _backbone_folders(folder / BACKBONES)
     if not backbones:
         raise BundleError(f"the bundle {folder} has no backbone: add one with `python -m models export`")
-    return Bundle(catalogue, {each.name: _open_backbone(each, catalogue) for each in backbones})
+    copies = copies or PrivateCopies()
+    return Bundle(catalogue, {each.name: _open_backbone(each, catalogue, copies) for each in backbones})
 
 
 def open_catalogue(folder: Path) -> Catalogue:
@@ -149,6 +156,7 @@ def open_catalogue(folder: Path) -> Catalogue:
     return Catalogue(
         manifest=files.manifest,
         folder=folder,
+        images=ItemImages(folder / IMAGES),
         items=tuple(files.items.values()),
         rows={item_id: row for row, item_id in enumerate(files.items)},
         histories=Histories(
@@ -176,7 +184,7 @@ def _backbone_folders(folder: Path) -> list[Path]:
     return found
 
 
-def _open_backbone(folder: Path, catalogue: Catalogue) -> Backbone:
+def _open_backbone(folder: Path, catalogue: Catalogue, copies: FileCopies) -> Backbone:
     manifest = read_backbone_manifest(folder)
     graph = USER_VECTORS in manifest.sha256  # what the family is made of is seen by the files it lists
     for name in (ITEM_VECTORS, USER_VECTORS if graph else ENCODER):
@@ -192,24 +200,12 @@ def _open_backbone(folder: Path, catalogue: Catalogue) -> Backbone:
             f"the backbone {folder.name} was trained on catalogue {manifest.catalogue_version} and this "
             f"bundle has {catalogue.version}: export it again with this catalogue"
         )
-    items, dimension = len(catalogue.items), manifest.dimension
-    item_vectors = _read_vectors(folder / ITEM_VECTORS, manifest.sha256[ITEM_VECTORS], items, dimension)
+
+    def vectors(name: str, rows: int) -> NDArray[np.float32]:
+        return read_vectors(folder / name, manifest.sha256[name], rows, manifest.dimension, copies)
+
+    item_vectors = vectors(ITEM_VECTORS, len(catalogue.items))
     if not graph:
         encoder = read_hashed(folder / ENCODER, manifest.sha256[ENCODER], MAX_ENCODER)
         return Backbone(manifest, item_vectors, encoder)
-    users = len(catalogue.histories.users)
-    user_vectors = _read_vectors(folder / USER_VECTORS, manifest.sha256[USER_VECTORS], users, dimension)
-    return Backbone(manifest, item_vectors, None, user_vectors)
-
-
-def _read_vectors(path: Path, sha256: str, rows: int, dimension: int) -> NDArray[np.float32]:
-    limit = MAX_HEADER + rows * dimension * 4
-    with open_hashed(path, sha256, limit) as stream:
-        start, size = stream.read(MAX_HEADER), os.fstat(stream.fileno()).st_size
-    try:
-        header = check_header(start, size, "<f4", (rows, dimension))
-    except ValueError as error:
-        raise BundleError(f"{path}: {error}: export it again") from error
-    vectors: NDArray[np.float32] = np.memmap(path, np.float32, "r", header.offset, (rows, dimension))
-    check_finite(path, vectors)
-    return vectors
+    return Backbone(manifest, item_vectors, None, vectors(USER_VECTORS, len(catalogue.histories.users)))

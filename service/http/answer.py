@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from service.http.links import Links
@@ -98,13 +99,13 @@ def _item(
 
 
 def _lvlm(lvlm: StageResult) -> dict[str, Any]:
-    parsed, responder, shown, bill = lvlm.answer.parsed, lvlm.answer.responder, lvlm.shown, lvlm.bill
+    parsed, responder, bill = lvlm.answer.parsed, lvlm.answer.responder, lvlm.bill
     return {
         "provider": responder.reported_as,
         "model": responder.model,
         "simulated": responder.reported_as in SIMULATORS,
         "cache": lvlm.cache,
-        "shown": {"titles": shown.titles, "images": shown.images, "captions": shown.captions},
+        "shown": asdict(lvlm.shown),
         "input_tokens": bill.usage.input_tokens,
         "output_tokens": bill.usage.output_tokens,
         "cost_usd": bill.cost_usd,  # None without a price

@@ -146,11 +146,15 @@ class RankedItem(BaseModel):
 
 
 class ShownAnswer(BaseModel):
-    """What of the history the LVLM really saw."""
+    """What of the history the LVLM really saw, in numbers of items.
+
+    ``without_image``: items whose picture was to be shown, and is not there or not readable.
+    """
 
     titles: int
     images: int
     captions: int
+    without_image: int
 
 
 class LvlmAnswer(BaseModel):

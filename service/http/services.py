@@ -24,6 +24,7 @@ class Services:
         generation: holder of the catalogue and models; a request gets its generation from it once.
         recommender: recommender of this worker.
         search_threads: threads in which the generation's search runs.
+        image_threads: threads in which pictures are read for clients.
         histories: reader that joins stored histories with events.
         stores: stores of this worker.
         events: store of what users took since the bundle was made.
@@ -36,6 +37,7 @@ class Services:
     generation: CurrentGeneration
     recommender: Recommender
     search_threads: BoundedExecutor
+    image_threads: BoundedExecutor
     histories: HistoryReader
     stores: Stores
     events: Events

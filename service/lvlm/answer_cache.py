@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 CACHE = "answers"
 """Label of this cache in the metrics."""
 
-_PREFIX = "answer:3:"  # of all keys; the number changes with the layout of the record
+_PREFIX = "answer:4:"  # of all keys; the number changes with the layout of the record
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,11 +47,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Numbers of the history's items that a prompt showed by title, by image and by caption."""
+    """Numbers of the history's items that a prompt showed by title, by image and by caption.
+
+    ``without_image`` is the number of those whose image was to be shown, and is not there or not readable.
+    """
 
     titles: int = 0
     images: int = 0
     captions: int = 0
+    without_image: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,11 @@ class StageRequest:
     backbone_version: str = ""
     alternatives: tuple[tuple[str, str], ...] = ()
     owner: str | None = None
+
+    @property
+    def shows_images(self) -> bool:
+        """Whether the prompt is to show images of the history."""
+        return self.strategy.view == "raw" and "image" in self.modality
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,6 @@ class RankingCall:
         """Returns the cache key of a model's answer to this request: a hash of everything that decides it."""
         request, items = self.request, self.catalogue.items
         raw = request.strategy.view == "raw"
-        shows_images = raw and "image" in request.modality
         return answer_key(
             {
                 "catalogue": self.catalogue.version,
@@ -128,14 +127,14 @@ class RankingCall:
                 "task": request.strategy.task,
                 "view": request.strategy.view,
                 "modality": request.modality if raw else None,
-                "image_mode": request.image_mode if shows_images else None,
+                "image_mode": request.image_mode if request.shows_images else None,
                 "prompt": prompts.VERSIONS[request.form],
-                "montage": history_picture.VERSION if shows_images else None,
+                "montage": history_picture.VERSION if request.shows_images else None,
                 "provider": provider,
                 "model": model,
                 "max_output_tokens": self._options.max_output_tokens,
                 "history": [items[row].item_id for row in self.history],
-                "images": [items[row].image_sha256 for row in self.history] if shows_images else None,
+                "images": [items[row].image_sha256 for row in self.history] if request.shows_images else None,
                 "captions": [self.captions.get(row) for row in self.history],
                 "pool": [items[row].item_id for row in self.pool],
                 "top": self.top,
@@ -155,7 +154,7 @@ class RankingCall:
         """
         request = self.request
         pictured = HistoryPictures()
-        if request.strategy.view == "raw" and "image" in request.modality:
+        if request.shows_images:
             pictured = await self._pictures.history(self.catalogue, self.history, request.image_mode, wanted)
         prompt, self.shown = self._prompt(pictured)
         # Called only if the server turns out to accept no pictures.

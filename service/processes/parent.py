@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from service.catalogue.shared_copies import IS_AVAILABLE, SharedCopies
 from service.metrics import ParentMetrics
 from service.outages import Outage
 from service.processes.control_channel import (
@@ -71,6 +72,7 @@ class Parent:
         self._simulator = simulator
         self._say = say
         self._metrics = ParentMetrics()
+        self._copies = SharedCopies() if IS_AVAILABLE else None
         self._live: dict[int, StartedWorker] = {}  # by place
         self._unready: list[StartedWorker] = []  # those that ended before any worker was ready
         self._first_ready = asyncio.Event()
@@ -131,7 +133,9 @@ class Parent:
         while True:
             begun = loop.time()
             try:
-                process = await start_worker(number, self._listeners, self._dataset, self._reloads)
+                process = await start_worker(
+                    number, self._listeners, self._dataset, self._reloads, self._copies
+                )
             except OSError as error:
                 if not self._first_ready.is_set():
                     raise StartFailedError(f"no process can be started: {error.strerror}", 1) from error

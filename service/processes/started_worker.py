@@ -8,15 +8,17 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TypeVar
 
+from service.catalogue.shared_copies import Loans, SharedCopies, open_pair
 from service.processes.control_channel import (
     Alive,
     AskSnapshot,
     Channel,
     Failed,
     Message,
+    Ready,
     Reload,
     Reloaded,
     open_channel,
@@ -43,7 +45,12 @@ class StartedWorker:
     """
 
     def __init__(
-        self, number: int, process: asyncio.subprocess.Process, channel: Channel, reloads: int
+        self,
+        number: int,
+        process: asyncio.subprocess.Process,
+        channel: Channel,
+        reloads: int,
+        loans: Loans | None = None,
     ) -> None:
         self.number = number
         self.pid = process.pid
@@ -55,6 +62,7 @@ class StartedWorker:
         self.killed_for = ""
         self._process = process
         self._channel = channel
+        self._loans = loans
         self._snapshots: dict[int, asyncio.Future[None]] = {}
         self._reloaded: asyncio.Future[Reloaded | None] | None = None
         self._has_ended = False
@@ -77,6 +85,8 @@ class StartedWorker:
         """Yields its messages until it ends; answers to questions reach those who asked."""
         while (message := await self._channel.receive()) is not None:
             self.silence, self.has_spoken = 0, True
+            if self._loans is not None and isinstance(message, Ready | Reloaded):
+                self._loans.settle(served=message.version is not None)
             yield message
             match message:
                 case Alive(answers=number) if number in self._snapshots:
@@ -139,7 +149,11 @@ def _answer(future: asyncio.Future[T], answer: T) -> None:
 
 
 async def start_worker(
-    number: int, listeners: Sequence[socket.socket], dataset: str | None, reloads: int
+    number: int,
+    listeners: Sequence[socket.socket],
+    dataset: str | None,
+    reloads: int,
+    copies: SharedCopies | None = None,
 ) -> StartedWorker:
     """Starts a worker.
 
@@ -148,27 +162,35 @@ async def start_worker(
         listeners: bound sockets that it shall listen on.
         dataset: data set that its bundle must be of; None for any.
         reloads: bundles that have been opened anew so far.
+        copies: copies of the bundle's files that it shares with other workers; None for its own.
 
     Raises:
         OSError: the system has no room for another process.
     """
-    ours, theirs = socket.socketpair()
     numbers = [listener.fileno() for listener in listeners]
     arguments = ["-m", "service.processes.worker_main", "--listeners", *map(str, numbers)]
-    arguments += ["--control", str(theirs.fileno())]
     if dataset is not None:
         arguments.append(f"--dataset={dataset}")
-    try:
+    with ExitStack() as theirs, ExitStack() as ours:  # ours are closed if the worker does not start
+        control, their_control = socket.socketpair()
+        ours.enter_context(control)
+        theirs.enter_context(their_control)
+        arguments += ["--control", str(their_control.fileno())]
+        numbers.append(their_control.fileno())
+        lending = None
+        if copies is not None:
+            lending, asking = open_pair()
+            ours.enter_context(lending)
+            theirs.enter_context(asking)
+            arguments += ["--copies", str(asking.fileno())]
+            numbers.append(asking.fileno())
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *arguments,
             stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=(*numbers, theirs.fileno()),
+            pass_fds=numbers,
             process_group=0,  # Ctrl-C in a terminal reaches the parent alone, which tells its workers
         )
-    except OSError:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-    return StartedWorker(number, process, await open_channel(ours), reloads)
+        ours.pop_all()
+    loans = copies.lend(lending) if copies is not None and lending is not None else None
+    return StartedWorker(number, process, await open_channel(control), reloads, loans)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from models.contracts import BundleError
+from service.catalogue.file_copies import FileCopies
 from service.errors import ConfigurationError
 from service.generation import Generation
 from service.http.process_state import ProcessState
@@ -38,18 +39,23 @@ class Worker:
         settings: settings of the deployment.
         listeners: bound sockets, which it listens on and closes.
         dataset: data set that the bundle must be of; None for any.
+        copies: makes the copies of the bundle's large files; None for copies of this process alone.
 
     Attributes:
         metrics: metrics that this worker counts in.
-        state: what the routes are told of this process.
+        state: what the application is told of this process, and given by it.
         loop_factory: makes the event loop that it is run in.
     """
 
     def __init__(
-        self, settings: Settings, listeners: Sequence[socket.socket], dataset: str | None = None
+        self,
+        settings: Settings,
+        listeners: Sequence[socket.socket],
+        dataset: str | None = None,
+        copies: FileCopies | None = None,
     ) -> None:
         self.metrics = Metrics()
-        self.state = ProcessState()
+        self.state = ProcessState(copies=copies)
         self._settings = settings
         self._dataset = dataset
         self._app = create_app(settings, self.metrics, self.state)
@@ -88,15 +94,16 @@ class Worker:
     ) -> None:
         # One task enters and leaves it: task groups and timeouts inside belong to their task.
         async with self._app.router.lifespan_context(self._app):
-            generation = self._services.generation.get()
+            # No variable holds the generation: it would stay in memory when another one is swapped in.
+            current = self._services.generation
             if self._dataset is not None:
-                check_dataset(generation, self._dataset)
+                check_dataset(current.get(), self._dataset)
             try:
                 await self._server.start()
             except OSError as error:
                 raise port_in_use(self._settings.host, self._settings.port) from error
             self._ready = True
-            on_ready(generation)
+            on_ready(current.get())
             begun, times = await stopping
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(begun + times.drain):

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from models.contracts import BundleError
 from service import logs
+from service.catalogue.shared_copies import BorrowedCopies
 from service.errors import ConfigurationError
 from service.generation import Generation
 from service.processes.control_channel import (
@@ -162,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--control", type=int, required=True, help="file descriptor of the channel to the parent"
     )
+    parser.add_argument("--copies", type=int, help="file descriptor over which the parent lends copies")
     parser.add_argument("--dataset", help="data set that the bundle must be of")
     options = parser.parse_args(arguments)
     # A service manager signals all processes of a service at once; the parent says what follows from it.
@@ -172,7 +174,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = read_settings()
     logs.configure(settings.log_level, settings.log_format)
     listeners = [socket.socket(fileno=number) for number in options.listeners]
-    worker = Worker(settings, listeners, options.dataset)
+    # Without it, every file is copied for this process alone.
+    copies = BorrowedCopies(socket.socket(fileno=options.copies)) if options.copies is not None else None
+    worker = Worker(settings, listeners, options.dataset, copies)
     with asyncio.Runner(loop_factory=worker.loop_factory) as runner:
         return runner.run(_run(settings, worker, end))
 

@@ -9,6 +9,7 @@ from models.contracts import BackboneManifest
 from service.candidates.base import CandidateModel
 from service.candidates.registry import open_backbone, open_counting
 from service.catalogue.bundle import Bundle, open_bundle
+from service.catalogue.file_copies import FileCopies
 from service.catalogue.item_search import ItemSearch
 from service.data_folder import make_data_folder
 from service.errors import ConfigurationError
@@ -18,10 +19,14 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def open_generation(settings: Settings) -> Generation:
+def open_generation(settings: Settings, copies: FileCopies | None = None) -> Generation:
     """Opens and checks the bundle that the settings name, with its models, and builds its search index.
 
     Blocks for seconds with a large catalogue: while another generation serves, call it in a thread.
+
+    Args:
+        settings: settings of the deployment.
+        copies: makes the copies of the bundle's large files; None for copies of this process alone.
 
     Raises:
         BundleError: the bundle does not open.
@@ -29,7 +34,7 @@ def open_generation(settings: Settings) -> Generation:
     """
     folder = settings.bundle
     # A link may be switched to the next version: this one goes on reading images where it began.
-    bundle = open_bundle(folder.resolve() if folder.is_symlink() else folder)
+    bundle = open_bundle(folder.resolve() if folder.is_symlink() else folder, copies)
     backbone = default_backbone(bundle, settings.backbone)
     check_captioner(bundle, settings.captioner)
     return Generation(

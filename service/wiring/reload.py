@@ -21,7 +21,7 @@ async def reload_bundle(settings: Settings, services: Services) -> Generation:
         BundleError: the bundle does not open, or is of another data set.
         ConfigurationError: a setting does not fit the bundle.
     """
-    generation = await asyncio.to_thread(open_generation, settings)
+    generation = await asyncio.to_thread(open_generation, settings, services.process.copies)
     check_dataset(generation, services.generation.get().catalogue.manifest.dataset)
     services.generation.swap(generation)
     services.metrics.set_bundle_info(backbones_of(generation))

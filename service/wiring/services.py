@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from service.catalogue import item_search
+from service.catalogue import images, item_search
 from service.catalogue.histories import HistoryReader
 from service.executor import BoundedExecutor
 from service.generation import CurrentGeneration
@@ -39,7 +39,7 @@ async def open_services(
     # The stack closes in the reverse order: the stage before the stores that its last calls write to.
     async with AsyncExitStack() as stack:
         # In a thread: a worker whose event loop is silent for long would be taken for one that hangs.
-        generation = CurrentGeneration(await asyncio.to_thread(open_generation, settings))
+        generation = CurrentGeneration(await asyncio.to_thread(open_generation, settings, process.copies))
         metrics.set_bundle_info(backbones_of(generation.get()))
         stores = await open_stores(settings, stack)
         dataset = generation.get().catalogue.manifest.dataset
@@ -50,6 +50,8 @@ async def open_services(
         stack.callback(executor.close)
         search_threads = BoundedExecutor(item_search.THREADS, item_search.QUEUE, "searches")
         stack.callback(search_threads.close)
+        image_threads = BoundedExecutor(images.THREADS, images.QUEUE, "pictures")
+        stack.callback(image_threads.close)
         histories = HistoryReader(events)
         prices = Prices.read()
         providers = open_providers(settings, prices.image_detail)
@@ -75,6 +77,7 @@ async def open_services(
             generation=generation,
             recommender=recommender,
             search_threads=search_threads,
+            image_threads=image_threads,
             histories=histories,
             stores=stores,
             events=events,

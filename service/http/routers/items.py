@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Header, Path, Query
+from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Scope
 
 from models.contracts.ids import MAX_ID_CHARACTERS
+from models.contracts.picture import media_type
 from service.catalogue.bundle import Catalogue
 from service.catalogue.search_words import MAX_WORDS, query_words
 from service.errors import InvalidRequestError, NotFoundError, UnavailableError
@@ -97,15 +99,42 @@ async def list_items(
 
 
 # ``:path`` because an id may hold slashes; this route must come before the one without ``/image``.
-@router.get("/items/{item_id:path}/image", responses=NOT_FOUND, response_class=FileResponse)
-async def item_image(item_id: PathId, request: Request, generation: GenerationOf) -> FileResponse:
+@router.get(
+    "/items/{item_id:path}/image",
+    responses={
+        **NOT_FOUND,
+        304: {"description": "The picture has the `ETag` that `If-None-Match` names"},
+        429: {"model": Problem, "description": "Too many pictures are waiting; see Retry-After"},
+    },
+    response_class=Response,
+)
+async def item_image(
+    item_id: PathId,
+    services: ServicesOf,
+    generation: GenerationOf,
+    if_none_match: Annotated[str, Header()] = "",
+) -> Response:
     """The item's picture, whole: a `Range` is not looked at."""
-    path = generation.catalogue.image_path(_row(generation.catalogue, item_id))
-    if path is None or not path.is_file():
+    row = _row(generation.catalogue, item_id)
+    # In threads of their own: a disk that is slow holds up pictures alone.
+    found = await services.image_threads.run(_picture, generation.catalogue, row)
+    if found is None:
         raise NotFoundError(f"the item {item_id[:80]!r} has no image")
-    # A server may ignore ranges (RFC 9110, section 14.2), and Starlette's errors are no problem documents.
-    request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0] != b"range"]
-    return FileResponse(path, headers=IMAGE_HEADERS)
+    content, kind, digest = found
+    headers = {**IMAGE_HEADERS, "ETag": f'"{digest}"'}
+    if digest in if_none_match:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=kind, headers=headers)
+
+
+def _picture(catalogue: Catalogue, row: int) -> tuple[bytes, str, str] | None:
+    """Returns an item's picture, its media type and its SHA-256; None for what is no picture. Blocks."""
+    content = catalogue.image(row)
+    # By its contents: of a program that is called a picture, a browser shall get nothing.
+    kind = media_type(content) if content is not None else None
+    if content is None or kind is None:
+        return None
+    return content, kind, catalogue.items[row].image_sha256 or hashlib.sha256(content).hexdigest()
 
 
 @router.get("/items/{item_id:path}", responses=NOT_FOUND)

@@ -17,7 +17,7 @@ class HistoryView:
 
     Attributes:
         entries: items, oldest first.
-        shown: numbers of items that are shown by title, by image and by caption.
+        shown: numbers of items that are shown by title, by image and by caption, or lack an image.
     """
 
     entries: tuple[Entry, ...]
@@ -40,6 +40,7 @@ def view_history(
         captions: captions by item row.
         pictured: pictures of the history; None for a server that accepts none, which gets all titles.
     """
+    images = len(pictured.cells or ()) if pictured else 0
     # Titles are left out only in the raw view, on request, and not if the pictures cannot be sent either.
     titled = pictured is None or request.strategy.view != "raw" or "title" in request.modality
     entries = tuple(
@@ -54,8 +55,9 @@ def view_history(
         entries,
         Shown(
             titles=len(entries) if titled else 0,
-            images=len(pictured.cells or ()) if pictured else 0,
+            images=images,
             captions=sum(entry.caption is not None for entry in entries),
+            without_image=len(entries) - images if pictured and request.shows_images else 0,
         ),
     )
 

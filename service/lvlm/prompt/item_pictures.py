@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,8 +14,6 @@ from service.lvlm.contracts import ImageMode
 from service.lvlm.prompt import history_picture
 from service.lvlm.prompt.thumbnails import ThumbnailCache, UnreadableImageError
 from service.lvlm.providers.base import Image
-
-log = logging.getLogger(__name__)
 
 THREADS = 2
 """Threads that make pictures of histories; further requests are queued."""
@@ -111,13 +108,13 @@ class Pictures:
         return history_picture.encode(thumbnail) if thumbnail is not None else None
 
     def _thumbnail(self, catalogue: Catalogue, row: int, side: int) -> Pillow.Image | None:
-        path = catalogue.image_path(row)
-        if path is None:
+        item = catalogue.items[row]
+        if item.image is None:
             return None
-        # In a bundle without digests the path serves as key, for as long as this version of it is served.
-        digest = catalogue.items[row].image_sha256 or f"{catalogue.version}:{path}"
+        # Without a digest the name serves as key, for as long as this version of the bundle is served.
+        digest = item.image_sha256 or f"{catalogue.version}:{item.image}"
         try:
-            return self._thumbnails.get(path, digest, side)
+            return self._thumbnails.get(lambda: catalogue.image(row), digest, side)
         except UnreadableImageError as error:
-            log.warning("an item image is not shown: %s", error)
+            catalogue.images.note(item, str(error))
             return None

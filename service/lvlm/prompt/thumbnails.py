@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from pathlib import Path
+from collections.abc import Callable
 
 from PIL import Image
 
@@ -12,7 +12,7 @@ from models.contracts.picture import PictureError, fitted, open_picture
 
 
 class UnreadableImageError(Exception):
-    """The file is missing, or no picture that can be opened safely; the message says why."""
+    """The contents are no picture that can be opened safely; the message says why."""
 
 
 def open_thumbnail(content: bytes, side: int) -> Image.Image:
@@ -44,16 +44,16 @@ class ThumbnailCache:
         self._thumbnails: OrderedDict[tuple[str, int], Image.Image] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, path: Path, digest: str, side: int) -> Image.Image:
-        """Returns the thumbnail of an image, from memory or else from its file.
+    def get(self, read: Callable[[], bytes | None], digest: str, side: int) -> Image.Image | None:
+        """Returns the thumbnail of an image, from memory or else made of its contents.
 
         Args:
-            path: file of the image.
-            digest: digest of the file, by which equal images share a thumbnail.
+            read: function that returns the contents of the image, or None if there is none to be shown.
+            digest: digest of the image, by which equal images share a thumbnail.
             side: pixels of the square that the thumbnail is fitted into.
 
         Raises:
-            UnreadableImageError: the file cannot be opened as an image.
+            UnreadableImageError: the contents cannot be opened as an image.
         """
         key = (digest, side)
         with self._lock:
@@ -62,10 +62,10 @@ class ThumbnailCache:
                 self._thumbnails.move_to_end(key)
                 return kept
         # Without the lock, so that threads decode side by side; two may open the same image.
-        try:
-            thumbnail = open_thumbnail(path.read_bytes(), side)
-        except (OSError, UnreadableImageError) as error:
-            raise UnreadableImageError(f"{path}: {error}") from error
+        content = read()
+        if content is None:
+            return None
+        thumbnail = open_thumbnail(content, side)
         with self._lock:
             self._keep(key, thumbnail)
         return thumbnail

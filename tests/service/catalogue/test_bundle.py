@@ -25,7 +25,7 @@ def test_a_bundle_opens_with_all_its_parts(bundle_folder: Path) -> None:
     assert bundle.catalogue.histories.get("u1") == [5, 9, 13, 17]
     assert bundle.catalogue.histories.get("nobody") is None
     assert bundle.catalogue.captions["simulator"][0] == "A red mug."
-    assert isinstance(bundle.backbones["blocks-raw"].item_vectors, np.memmap)
+    assert bundle.backbones["blocks-raw"].item_vectors.shape == (48, 9)
 
 
 def test_popular_items_come_most_interactions_first_and_ties_in_row_order(bundle_folder: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_graph_backbone_brings_a_vector_of_every_user(damaged: Path) -> None:
     write_graph_backbone(damaged, "graph", version, items=48, users=12)
     backbone = open_bundle(damaged).backbones["graph"]
     assert backbone.encoder is None
-    assert isinstance(backbone.user_vectors, np.memmap)
+    assert backbone.user_vectors is not None
     assert backbone.user_vectors.shape == (12, 9)
 
 

@@ -76,11 +76,11 @@ def test_simulated_answers_over_the_anthropic_wire_are_named_so_too(
 
 def test_the_raw_view_shows_pictures_and_the_enhanced_view_captions(client: httpx.Client) -> None:
     shown = recommend(client, "s3", user_id="u1")["lvlm"]["shown"]
-    assert shown["images"] == 2  # I005 and I017 have no picture
+    assert (shown["images"], shown["without_image"]) == (2, 2)  # I005 and I017 have no picture
     assert shown["titles"] == 4
     assert shown["captions"] == 0
     shown = recommend(client, "s5", user_id="u1")["lvlm"]["shown"]
-    assert shown == {"titles": 4, "images": 0, "captions": 4}
+    assert shown == {"titles": 4, "images": 0, "captions": 4, "without_image": 0}
 
 
 def test_a_second_identical_request_is_answered_from_the_cache(client: httpx.Client) -> None:

@@ -251,7 +251,7 @@ LAYOUT: dict[str, Any] = {
         "form": False,
     },
     "outcome": "ok",
-    "shown": {"titles": 10, "images": 8, "captions": 0},
+    "shown": {"titles": 10, "images": 8, "captions": 0, "without_image": 2},
     "simulated": False,
     "provider": "openai",
     "model": "gpt-4o",

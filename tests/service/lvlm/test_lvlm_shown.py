@@ -92,10 +92,10 @@ async def test_the_enhanced_view_shows_captions_and_no_picture(catalogue: Catalo
 
 async def test_shown_counts_and_warnings_say_what_was_missing(catalogue: Catalogue) -> None:
     raw, _ = await rerank(catalogue, answer("openai", *GOOD), ask("s3"))
-    assert raw.shown == Shown(titles=10, images=8, captions=0)
+    assert raw.shown == Shown(titles=10, images=8, captions=0, without_image=2)
     assert raw.warnings == ("2 items of the history have no readable image",)
     bare, _ = await rerank(catalogue, answer("openai", *GOOD), ask("s3", history=(5, 11)))
-    assert bare.shown == Shown(titles=2, images=0, captions=0)
+    assert bare.shown == Shown(titles=2, images=0, captions=0, without_image=2)
     assert bare.warnings[0].startswith("no images:")
     uncaptioned, _ = await rerank(catalogue, answer("openai", *GOOD), ask("s4", history=(30, 31)))
     assert uncaptioned.shown == Shown(titles=2, images=0, captions=0)

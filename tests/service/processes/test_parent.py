@@ -65,7 +65,9 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
     waiting: list[str] = []
     started: list[str] = []
 
-    async def start(number: int, _listeners: object, _dataset: object, reloads: int) -> StartedWorker:
+    async def start(
+        number: int, _listeners: object, _dataset: object, reloads: int, _copies: object = None
+    ) -> StartedWorker:
         program = waiting.pop(0) if len(waiting) > 1 else waiting[0]
         started.append(program)
         ours, theirs = socket.socketpair()

@@ -144,6 +144,12 @@ def load(url: str, clients: int = 4) -> Iterator[Load]:
             thread.join()
 
 
+def copies_of(worker: int) -> set[str]:
+    """Inodes of the shared copies that a worker has in its memory: those of no bundle of before."""
+    maps = Path(f"/proc/{worker}/maps").read_text().splitlines()
+    return {line.split()[4] for line in maps if "memfd:bundle" in line}
+
+
 def test_a_new_bundle_is_served_after_sighup_without_a_lost_request(deployment: Deployment) -> None:
     service, workers = deployment.service, deployment.service.workers
     assert deployment.items == {40}
@@ -156,6 +162,7 @@ def test_a_new_bundle_is_served_after_sighup_without_a_lost_request(deployment: 
     assert set(made.statuses) == {200}
     assert deployment.items == {48}
     assert service.workers == workers
+    wait(lambda: all(len(copies_of(worker)) <= 1 for worker in workers))  # both backbones have equal vectors
     text = httpx.get(f"{service.url}/metrics", timeout=30).text
     assert text.count("msr_bundle_info{") == 2  # one for each backbone, and none of the version before
 
