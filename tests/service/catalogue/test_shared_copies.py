@@ -33,7 +33,7 @@ class AWorker:
 
     def __init__(self, loans: Loans, end: socket.socket) -> None:
         self.loans, self.end = loans, end
-        self.copies = BorrowedCopies(end)
+        self.copies = BorrowedCopies(end, shared_from=0)
 
     def copy(self, path: Path, sha256: str) -> memoryview:
         source = os.open(path, os.O_RDONLY)
@@ -61,6 +61,16 @@ def start() -> Iterator[Start]:
             return AWorker(parent.lend(ours), stack.enter_context(theirs))
 
         yield start_worker
+
+
+def test_a_small_file_is_copied_without_the_parent(path: Path) -> None:
+    ours, theirs = open_pair()
+    with ours, theirs:
+        ours.close()  # no parent would answer
+        source = os.open(path, os.O_RDONLY)
+        assert bytes(BorrowedCopies(theirs).copy(source, sha256_of(path))) == CONTENT
+        assert "memfd:bundle" not in Path("/proc/self/maps").read_text()
+        os.close(source)
 
 
 def test_workers_get_one_copy_that_stays_as_it_is(path: Path, start: Start) -> None:
@@ -120,7 +130,7 @@ def test_a_worker_copies_for_itself_where_the_parent_gives_nothing(path: Path, a
     source = os.open(path, os.O_RDONLY)
     with ours, theirs:
         ours.send(answer) if answer else ours.close()
-        assert bytes(BorrowedCopies(theirs).copy(source, sha256_of(path))) == CONTENT
+        assert bytes(BorrowedCopies(theirs, shared_from=0).copy(source, sha256_of(path))) == CONTENT
     os.close(source)
 
 
