@@ -10,9 +10,11 @@ from pathlib import Path
 
 from models.bundle.backbone import require_same_data, write_backbone
 from models.bundle.catalogue import read_catalogue, write_catalogue
+from models.commands.train_table import percents
 from models.contracts import BACKBONES, CATALOGUE, ENCODER
 from models.data import registry
 from models.data.dataset import Dataset
+from models.evaluation import SAMPLED
 from models.training.run import Origin, Run
 
 
@@ -44,7 +46,7 @@ def run(args: Namespace) -> str:
     test = manifest.metrics["test"]
     lines += [
         f"backbone   {manifest.name}, version {manifest.version}, {size:.1f} MB" + checked,
-        f"test       H@1 {100 * test['H@1']:.2f}  H@5 {100 * test['H@5']:.2f}  N@5 {100 * test['N@5']:.2f}",
+        f"test       {percents(test, SAMPLED)}",
         f"bundle     {args.bundle}",
     ]
     return "\n".join(lines)
