@@ -19,6 +19,7 @@ from models.bundle.catalogue import read_catalogue, read_manifest
 from models.bundle.whole_model_export import WholeModel
 from models.contracts import BACKBONES, ENCODER, ENCODER_INPUT, ITEM_VECTORS, BackboneManifest, sha256_of
 from models.evaluation import (
+    DrawnCandidates,
     EvaluationProtocol,
     candidate_matrix,
     leave_one_out,
@@ -97,7 +98,7 @@ def test_the_bundle_alone_gives_the_metrics_of_its_manifest(data: Path, tmp_path
     folder, dataset = bundle / BACKBONES / "sasrec", read_catalogue(bundle)
     vectors, session = np.load(folder / ITEM_VECTORS), onnx_export.encoder_session(folder / ENCODER)
     split = leave_one_out(dataset.histories)
-    candidates = candidate_matrix(split.test, dataset.histories, ITEMS, EvaluationProtocol())
+    candidates = candidate_matrix(split.test, DrawnCandidates(dataset.histories, ITEMS))
     scores = [
         vectors[some] @ session.run(None, {ENCODER_INPUT: vectors[example.history[-5:]][None]})[0][0]
         for example, some in zip(split.test, candidates, strict=True)

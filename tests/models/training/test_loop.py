@@ -12,7 +12,7 @@ from toy_models import ITEMS, circle, circle_features, config
 
 from models.data.dataset import Dataset
 from models.evaluation import (
-    EvaluationProtocol,
+    DrawnCandidates,
     candidate_matrix,
     evaluate,
     leave_one_out,
@@ -76,7 +76,7 @@ def test_every_tower_learns_the_circle_that_popularity_cannot_see(
     dataset = circle()
     _, result = trained(tmp_path / "run", settings)
     split = leave_one_out(dataset.histories)
-    candidates = candidate_matrix(split.test, dataset.histories, ITEMS, EvaluationProtocol())
+    candidates = candidate_matrix(split.test, DrawnCandidates(dataset.histories, ITEMS))
     pop = Pop(popularity(dataset.histories, ITEMS))
     by_popularity = sampled_metrics(evaluate(pop.score, split.test, candidates))
     assert by_popularity["H@5"] < 0.3
