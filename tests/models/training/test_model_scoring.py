@@ -61,3 +61,11 @@ def test_a_model_of_nan_hits_nothing() -> None:
     source = DrawnCandidates(histories, ITEMS)
     quoted = metrics(scorer_for(recommender), leave_one_out(histories).test, source)
     assert quoted["H@5"] == quoted["full"]["H@10"] == 0
+
+
+def test_a_user_without_a_history_scores_all_items_alike() -> None:
+    scorer = scorer_for(build(config(), circle(), {}))
+    histories = [circle().histories[0], np.empty(0, dtype=np.int32)]
+    known, unknown = scorer.score([0, 1], histories, np.arange(8, dtype=np.int32).reshape(2, 4))
+    assert len(set(known.tolist())) == 4
+    assert unknown.tolist() == [0, 0, 0, 0]
