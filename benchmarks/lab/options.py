@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab.cases import drawn_candidates
-from benchmarks.lab.published import published_candidates
 from models.contracts import BundleError
-from models.evaluation import CandidateSource
-from service.catalogue.bundle import Bundle, Catalogue, open_bundle
+from service.catalogue.bundle import Bundle, open_bundle
 from service.lvlm.contracts import Form, ImageMode, Modality
 from service.settings import DEMO_BUNDLE
 from service.strategies import STRATEGIES
@@ -51,34 +48,6 @@ def add_strategy_arguments(parser: argparse.ArgumentParser, default: str, cache:
     parser.add_argument("--prompt", choices=get_args(Form), help="form of the prompt")
     parser.add_argument("--cache", choices=("use", "refresh", "off"), default=cache, help="of LVLM answers")
     parser.add_argument("--deadline-ms", type=int, help="the service's time limit for one answer")
-
-
-def add_candidates_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options for the items that a target is ranked among."""
-    parser.add_argument(
-        "--candidates",
-        choices=("drawn", "published"),
-        default="drawn",
-        help="negatives: drawn as in training (default), or those that the data set publishes",
-    )
-    parser.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="data set of the bundle, for --candidates published"
-    )
-
-
-def candidate_source(arguments: argparse.Namespace, catalogue: Catalogue) -> CandidateSource:
-    """Returns the candidates that ``--candidates`` names.
-
-    Raises:
-        BenchmarkError: published ones are asked for without a data set, or that is not the bundle's.
-    """
-    if arguments.candidates == "drawn":
-        return drawn_candidates(catalogue)
-    if arguments.data is None:
-        raise BenchmarkError(
-            "a bundle holds no published candidates: add --data FOLDER, the data set that it was made of"
-        )
-    return published_candidates(catalogue, arguments.data)
 
 
 def strategies(arguments: argparse.Namespace) -> tuple[str, ...]:

@@ -14,16 +14,15 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.lab import machine
 from benchmarks.lab.cases import Case, Cohort
 from benchmarks.lab.options import (
-    add_candidates_arguments,
     add_service_arguments,
     add_strategy_arguments,
     bundle_of,
-    candidate_source,
     lvlm_options,
     positive,
     strategies,
 )
 from benchmarks.lab.service_client import Reply, ServiceClient
+from benchmarks.paper.candidates import add_candidates_arguments, candidate_source
 from benchmarks.paper.records import RecordFile
 from models.contracts import BackboneManifest
 from models.evaluation import COHORT_SIZE, CandidateSource

@@ -1,17 +1,18 @@
-"""Finds the published negatives of a data set for the users of a bundle, which holds none."""
+"""Chooses the candidates of a replay: drawn ones, or the published ones of a data set, which no bundle holds."""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab.cases import histories_of
+from benchmarks.lab.cases import drawn_candidates, histories_of
 from models.data import registry
 from models.data.dataset import Dataset
 from models.errors import ModelsError
-from models.evaluation import PublishedCandidates, leave_one_out
+from models.evaluation import CandidateSource, PublishedCandidates, leave_one_out
 from service.catalogue.bundle import Catalogue
 
 LEAST_KNOWN = 0.5
@@ -19,6 +20,37 @@ LEAST_KNOWN = 0.5
 
 UNKNOWN = -1
 """Row of an item that the bundle lacks: its user is left out."""
+
+
+def add_candidates_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options for the items that a target is ranked among."""
+    parser.add_argument(
+        "--candidates",
+        choices=("drawn", "published"),
+        default="drawn",
+        help="negatives: drawn as in training (default), or those that the data set publishes",
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="data set of the bundle, for --candidates published"
+    )
+
+
+def candidate_source(arguments: argparse.Namespace, catalogue: Catalogue) -> CandidateSource:
+    """Returns the candidates that ``--candidates`` names.
+
+    Raises:
+        BenchmarkError: published ones are asked for without a data set, or a data set without them, or the
+            data set is not the bundle's.
+    """
+    if arguments.candidates == "drawn":
+        if arguments.data is not None:
+            raise BenchmarkError("--data is read for --candidates published alone: give both or neither")
+        return drawn_candidates(catalogue)
+    if arguments.data is None:
+        raise BenchmarkError(
+            "a bundle holds no published candidates: add --data FOLDER, the data set that it was made of"
+        )
+    return published_candidates(catalogue, arguments.data)
 
 
 def published_candidates(catalogue: Catalogue, folder: Path) -> PublishedCandidates:
