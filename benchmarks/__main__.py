@@ -51,6 +51,10 @@ COMMANDS: Mapping[str, Command] = {
         "benchmarks.speed.http_overhead",
         "requests per second and latency of the service beside a bare app that runs the same model",
     ),
+    "import": Command(
+        "benchmarks.speed.table_import",
+        "a shop of a million orders becomes a bundle: seconds and memory of `python -m models data`",
+    ),
     "crowd": Command(
         "benchmarks.lvlm.crowd",
         "many clients at once on a slow LVLM: answers in time, memory, calls",
@@ -91,6 +95,11 @@ COMMANDS: Mapping[str, Command] = {
         "benchmarks.edge.fuzz",
         "a hundred thousand generated requests: no error but the contract's, and memory that stays flat",
         "benchmarks,dev",
+    ),
+    "files": Command(
+        "benchmarks.files.command",
+        "odd, damaged and hostile data sets, pictures and bundles: what becomes of each, in a sentence",
+        "benchmarks,models",
     ),
     "budget": Command(
         "benchmarks.lvlm.fake_vendors.budget",

@@ -33,6 +33,7 @@ sys.meta_path.insert(0, Blocker())
 """
 
 AFTER_MAKE_RUN = {
+    "benchmarks import",
     "benchmarks score",
     "models captions",
     "models data",

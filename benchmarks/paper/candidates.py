@@ -1,4 +1,4 @@
-"""Chooses the candidates of a replay: drawn ones, or the published ones of a data set, which no bundle holds."""
+"""Chooses the candidates of a replay: drawn, or those that a data set publishes, which no bundle holds."""
 
 from __future__ import annotations
 

@@ -39,18 +39,33 @@ def run(args: Namespace) -> str:
         require_same_data(source, dataset, Path(source.origin().folder))
         catalogue = write_catalogue(dataset, args.bundle)
         lines.append(f"catalogue  {catalogue.dataset}: {catalogue.items:,} items, {catalogue.users:,} users")
-    manifest = write_backbone(source, args.bundle, args.name)
+    lines.append(add_backbone(source, args.bundle, args.name))
+    return "\n".join(lines)
+
+
+def add_backbone(source: Run, bundle: Path, name: str | None) -> str:
+    """Adds the backbone of a finished run to a bundle that has a catalogue.
+
+    Args:
+        source: the run.
+        bundle: folder of the bundle.
+        name: name of the backbone; None for that of the model.
+
+    Returns:
+        The lines to print.
+    """
+    manifest = write_backbone(source, bundle, name)
     # Megabytes, 10^6 bytes.
-    size = sum(f.stat().st_size for f in (args.bundle / BACKBONES / manifest.name).iterdir()) / 1e6
+    size = sum(f.stat().st_size for f in (bundle / BACKBONES / manifest.name).iterdir()) / 1e6
     checked = "; ONNX agrees with torch" if ENCODER in manifest.sha256 else ""
     test = manifest.metrics["test"]
     measured = percents(test, SAMPLED)
     if test["N@5"] is None:  # a catalogue too small for candidates
         measured = f"{percents(test['full'], FULL)}  over the whole catalogue"
-    lines += [
+    lines = [
         f"backbone   {manifest.name}, version {manifest.version}, {size:.1f} MB" + checked,
         f"test       {measured}",
-        f"bundle     {args.bundle}",
+        f"bundle     {bundle}",
     ]
     return "\n".join(lines)
 

@@ -5,6 +5,7 @@ finished one prints its table.
 
   python -m models train --data beauty --model morec-t
   python -m models train --bundle bundle --model morec-t --text-view enhanced --captioner simulator
+  python -m models train --bundle bundles/shop --model morec-ti --export
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 
 from models.bundle.catalogue import read_catalogue
+from models.commands.export import add_backbone
 from models.commands.train_table import train_table
 from models.data import registry
 from models.data.dataset import Dataset
@@ -49,7 +51,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--text-view", choices=("raw", "enhanced"), help="enhanced: titles with captions (S2)"
     )
     parser.add_argument("--captioner", help="whose captions the enhanced view reads")
-    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="pictures, if not in the usual place")
+    parser.add_argument(
+        "--pictures",
+        "--photos",
+        type=Path,
+        metavar="FOLDER",
+        help="item pictures of --data, if not in the usual place",
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="default: runs")
     parser.add_argument("--name", help="of the run; default: <data set>-<model>")
     parser.add_argument(
@@ -61,6 +69,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="drawn",
         help="negatives of the test part: drawn (default), or those that the data set publishes",
     )
+    parser.add_argument(
+        "--export",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="then add the recommender to --bundle, under this name or the model's",
+    )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, …")
 
 
@@ -70,9 +85,13 @@ def run(args: Namespace) -> str:
     Returns:
         The table to print.
     """
+    if args.export is not None and args.bundle is None:
+        raise ConfigError(
+            "--export adds to the bundle that --bundle names; after --data, use `models export`"
+        )
     config = read_config(args)
     device = _device(args.device)
-    dataset = read_catalogue(args.bundle) if args.bundle else registry.read(args.data, None, args.photos)
+    dataset = read_catalogue(args.bundle) if args.bundle else registry.read(args.data, None, args.pictures)
     published = _published(args, dataset) if args.candidates == "published" else None
     origin = _origin(args, config, dataset)
     target = Run(args.runs / (args.name or f"{dataset.name}-{origin.model}"))
@@ -89,7 +108,10 @@ def run(args: Namespace) -> str:
         result = measure_test(network, dataset, target, published, result)
     asked = drawn if published is None else published
     table = train_table(result, baseline_metrics(dataset, asked), drawn, asked)
-    return f"{table}\nrun          {target.folder}"
+    lines = [table, f"run          {target.folder}"]
+    if args.export is not None:
+        lines.append(add_backbone(target, args.bundle, args.export or None))
+    return "\n".join(lines)
 
 
 def read_config(args: Namespace) -> Config:
@@ -122,7 +144,7 @@ def _origin(args: Namespace, config: Config, dataset: Dataset) -> Origin:
         model=model,
         kind="bundle" if args.bundle else "data",
         folder=str((args.bundle or args.data).resolve()),
-        photos=str(args.photos.resolve()) if args.photos else None,
+        photos=str(args.pictures.resolve()) if args.pictures else None,
         dataset=dataset.name,
         fingerprint=fingerprint(dataset, config),
     )

@@ -104,21 +104,6 @@ class Item:
         return cls(item_id=item_id, categories=tuple(categories), **texts)
 
 
-@dataclass(frozen=True, slots=True)
-class Interaction:
-    """One user took one item at one time.
-
-    Attributes:
-        user_id: public id of the user.
-        item_id: public id of the item.
-        timestamp: time in seconds since 1970.
-    """
-
-    user_id: str
-    item_id: str
-    timestamp: int
-
-
 @dataclass(frozen=True)
 class CatalogueManifest:
     """Counts of a catalogue and the SHA-256 of its files, captions excepted.

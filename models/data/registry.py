@@ -9,6 +9,7 @@ from pathlib import Path
 from models.data import amazon, amazon_plus
 from models.data.dataset import Dataset
 from models.data.report import ReadingReport
+from models.data.tables import recbole
 from models.errors import DataError
 
 
@@ -35,10 +36,12 @@ LAYOUTS = (
         amazon_plus.read,
     ),
     Layout(
-        "reviews_X_5.json.gz or reviews_X.json.gz, and meta_X.json.gz (McAuley's original files)",
+        "reviews_X_5.json.gz, reviews_X.json.gz, X_5.json.gz, X.json.gz or X.jsonl.gz, and meta_X of the "
+        "same ending beside it (McAuley's original files)",
         amazon.recognises,
         amazon.read,
     ),
+    Layout("x.inter, with or without x.item (RecBole's atomic files)", recbole.recognises, recbole.read),
 )
 
 

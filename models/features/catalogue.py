@@ -28,6 +28,12 @@ log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 
+_WITHOUT = {
+    "text": ", as --model sasrec does",
+    "image": ", as --model morec-t does, or name the folder of pictures with `models data --pictures`",
+}
+"""What to do about a catalogue in which no item has the modality, the end of a sentence."""
+
 
 @dataclass(frozen=True)
 class Features:
@@ -146,7 +152,7 @@ def _features(
     """
     present = np.array([each is not None for each in inputs], dtype=bool)
     if not present.any():
-        raise FeatureError(f"no item has {kind}: train without it (tower.modalities)")
+        raise FeatureError(f"no item has {kind}: train without it (tower.modalities){_WITHOUT[kind]}")
     encoder = load()
     # An item without input is None in the key, so that a picture that is added later makes a new array.
     key = json.dumps([kind, encoder.identity, contents]).encode()

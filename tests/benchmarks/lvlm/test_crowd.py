@@ -59,6 +59,7 @@ def test_the_exit_code_says_whether_everything_was_met(
 
 
 @pytest.mark.clock
+@pytest.mark.slow
 def test_a_measured_crowd_reports_calls_their_peak_and_ordered_answers(bundle_folder: Path) -> None:
     items = [item.item_id for item in open_bundle(bundle_folder).catalogue.items]
     body = {"k": 5, "deadline_ms": 60_000}

@@ -112,6 +112,7 @@ def test_a_broken_limit_is_reported(found: KindResult, said: str) -> None:
     assert any(said in sentence for sentence in found.problems)
 
 
+@pytest.mark.slow
 def test_a_trial_reports_what_was_sent_and_what_none_took(bundle_folder: Path) -> None:
     with ExitStack() as stack:
         trial = Trial(stack, bundle_folder, "stream", open_bundle(bundle_folder).catalogue)

@@ -232,6 +232,7 @@ def test_a_drip_goes_on_past_the_deadline() -> None:
     assert float(stall.script["delay"]) > stall.deadline
 
 
+@pytest.mark.slow
 def test_the_matrix_meets_its_faults_and_reports_what_is_wrong(
     bundle_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from benchmarks.lab.tables import NO_VALUE
 from benchmarks.speed.http_overhead import BARE, OURS, ServerComparison, comparison_table, verdicts
 
 
+@pytest.mark.slow
 def test_both_servers_are_loaded_and_compared_on_the_same_items(
     bundle_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,1 @@
+"""Measures what odd, damaged and hostile files become."""

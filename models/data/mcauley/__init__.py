@@ -1,0 +1,1 @@
+"""Parts of the reader of J. McAuley's layouts (``models.data.amazon``)."""

@@ -1,0 +1,81 @@
+"""Reads tables of Parquet with polars, the one module that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars
+
+from models.data.tables.table import BATCH, Batch, Faults
+from models.errors import DataError
+
+
+class ParquetTable:
+    """A table of Parquet; see ``Table``. Times become seconds since 1970, in UTC where no zone is said.
+
+    Args:
+        path: file.
+
+    Raises:
+        DataError: it is damaged.
+    """
+
+    unit = "row"
+    first = ""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _refused(path):
+            self._frame = polars.scan_parquet(path)
+            self._types = self._frame.collect_schema()
+            self._rows = int(self._frame.select(polars.len()).collect().item())
+        self.columns = tuple(self._types.names())
+
+    def batches(self, wanted: Sequence[int], faults: Faults) -> Iterator[Batch]:
+        """Reads the rows."""
+        names = [self.columns[at] for at in wanted]
+        columns = [_plain(name, self._types[name]) for name in dict.fromkeys(names)]
+        for start in range(0, self._rows, BATCH * 10):
+            with _refused(self._path):
+                part = self._frame.select(columns).slice(start, BATCH * 10).collect()
+            for at in range(0, len(part), BATCH):
+                rows = part.slice(at, BATCH)
+                numbers = range(start + at + 1, start + at + len(rows) + 1)
+                yield Batch(numbers, [rows[name].to_list() for name in names])
+
+
+def _plain(name: str, kind: polars.DataType) -> polars.Expr:
+    column = polars.col(name)
+    if kind.base_type() in (polars.Date, polars.Datetime):
+        return column.cast(polars.Datetime("us")).dt.epoch("us") / 1e6
+    if kind.base_type() in (polars.Categorical, polars.Enum):
+        return column.cast(polars.String)
+    return column
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    try:
+        with _silent():
+            yield
+    except (Exception, polars.exceptions.PanicException) as error:  # a damaged file raises nearly anything
+        reason = str(error).strip().split("\n")[0]
+        raise DataError(f"{path} is a damaged Parquet file ({reason}): fetch or write it again") from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Hides what polars' threads print when a damaged file makes them panic; the exception says it too."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - a device, not a path of ours
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
