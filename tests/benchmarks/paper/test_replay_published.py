@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 from fake_service import FakeService
+from service_process import start_service
 
 from benchmarks.__main__ import main
+from benchmarks.paper.accuracy import by_strategy, score
 from benchmarks.paper.records import read_records
 from benchmarks.paper.score_tables import sampled_test_metrics
+from models.__main__ import main as make
 from models.bundle.catalogue import read_catalogue
 
 SHORT = "u3"
@@ -120,3 +123,24 @@ def test_a_replay_is_compared_with_the_part_of_the_manifest_that_has_its_candida
     assert sampled_test_metrics(metrics, drawn)["H@1"] == 0.1
     assert sampled_test_metrics(metrics, {"seed": 2}) == {}
     assert sampled_test_metrics({"test": {**dict.fromkeys(shares), "protocol": drawn}}, drawn) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_replay_of_movies_gives_the_figures_of_training_over_published_candidates(
+    real_data: Path, tmp_path: Path
+) -> None:
+    data, bundle, out = real_data / "movielens_posters" / "movies", tmp_path / "bundle", tmp_path / "r.jsonl"
+    options = ["--candidates", "published", "--data", str(data)]
+    settings = ["--model", "sasrec", "--set", "training.epochs=1", "--runs", str(tmp_path)]
+    assert make(["train", *options, *settings, "--name", "movies"]) == 0
+    assert make(["export", "--run", str(tmp_path / "movies"), "--bundle", str(bundle)]) == 0
+    manifest = json.loads((bundle / "backbones" / "sasrec" / "manifest.json").read_text())
+    measured = manifest["metrics"]["test_published"]
+    trained = sampled_test_metrics(manifest["metrics"], measured["protocol"])
+    with start_service(bundle) as service:
+        asked = ["--url", service.url, "--bundle", str(bundle), "--users", "all", "--out", str(out)]
+        assert main(["replay", *asked, *options]) == 0
+    (found,) = [score("none", records) for records in by_strategy(read_records(out).records).values()]
+    assert found.strategy_score.users == measured["sampled_users"]
+    assert found.strategy_score.values == pytest.approx(trained, abs=1e-9)

@@ -293,6 +293,18 @@ def test_export_says_what_is_wrong_with_a_run(
     assert "is not finished" in capsys.readouterr().err
 
 
+def test_published_candidates_are_refused_before_anything_is_trained_where_there_are_none(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--model", "sasrec", "--runs", tmp_path, "--candidates", "published"]
+    assert command("train", "--data", data, *asked) == 2
+    assert "publishes no negatives: leave --candidates published out" in capsys.readouterr().err
+    assert command("data", "--data", data, "--bundle", tmp_path / "bundle") == 0
+    assert command("train", "--bundle", tmp_path / "bundle", *asked) == 2
+    assert "is a bundle and holds no published candidates: train with --data" in capsys.readouterr().err
+    assert not list(tmp_path.glob("steps-*"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("model", "least"), [("sasrec", (0.28, 0.54, 0.415)), ("morec-t", (0.0, 0.0, 0.44))])
