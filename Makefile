@@ -55,10 +55,10 @@ compare: $(VENV)/all ## is anything slower than in another commit (BASE=…); a 
 
 load: $(VENV)/all ## Locust for a minute against a running service (URL=…)
 	@mkdir -p out
-	$(BIN)/python -m loadtest --headless -u 20 -r 5 -t 60s --host $(URL) --csv out/load
+	$(BIN)/python -m loadtest --headless -u 20 -r 5 -t 60s --host '$(URL)' --csv out/load
 
 efficiency: $(VENV)/all ## seconds per user for each strategy (RQ4) from a running service (URL=…)
-	$(BIN)/python -m benchmarks efficiency --url $(URL)
+	$(BIN)/python -m benchmarks efficiency --url '$(URL)'
 
 $(VENV)/service: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MSR Serve needs Python 3.11 or newer; set PYTHON=…")'

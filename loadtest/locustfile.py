@@ -23,6 +23,7 @@ from locust.env import Environment
 from loadtest.check import outcome_of, problem_with
 from loadtest.scenario import SCENARIOS, Scenario, ScenarioError, read_scenario
 from loadtest.visitors import ServiceMissingError, Visitors, read_visitors
+from models.contracts.service_urls import service_url
 
 KNOWN_USERS = 200
 """Number of stored users that are read from the service at most; visitors use them in turns."""
@@ -148,9 +149,11 @@ def prepare(environment: Environment, **_: Any) -> None:
     options = environment.parsed_options
     try:
         scenario = read_scenario(SCENARIOS, options.scenario if options else "mixed")
-        visitors = read_visitors(environment.host or Visitor.host, KNOWN_USERS, HEADERS)
+        # Every visitor sends to this host, which Locust has read already.
+        environment.host = Visitor.host = service_url(environment.host or Visitor.host)
+        visitors = read_visitors(environment.host, KNOWN_USERS, HEADERS)
         SharedState.scenario = scenario.without(visitors.refused)
-    except (ScenarioError, ServiceMissingError) as error:
+    except (ScenarioError, ServiceMissingError, ValueError) as error:
         log.error(error)
         logging.shutdown()
         os._exit(2)  # Locust catches SystemExit here and would start its users all the same

@@ -41,7 +41,7 @@ def read_visitors(host: str, users: int, headers: Mapping[str, str]) -> Visitors
     Raises:
         ServiceMissingError: no server answers at ``host``, or it is not MSR Serve.
     """
-    service = _Service(host.rstrip("/"), headers)
+    service = _Service(host, headers)
     page = service.get(f"/users?limit={min(100, users)}")
     user_ids = [user["user_id"] for user in page["users"]]
     # A page holds 100 users at most; ``next`` is the id after which the next page begins.

@@ -13,6 +13,7 @@ from importlib import import_module
 
 from models.contracts import BundleError
 from models.contracts.missing_packages import needed_by
+from models.contracts.one_writer import BusyError
 from models.errors import ModelsError
 
 COMMANDS = {
@@ -53,8 +54,10 @@ def _run(name: str, *rest: str) -> int:
         )
         command.add_arguments(parser)
         print(command.run(parser.parse_args(rest)))
-    except (ModelsError, BundleError, OSError) as error:  # anything else is a bug and keeps its traceback
+    except (ModelsError, BundleError, BusyError) as error:  # anything else is a bug and keeps its traceback
         return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
         return _fail("stopped")
     return 0

@@ -16,3 +16,7 @@ class DataError(ModelsError):
 
 class EvaluationError(ModelsError):
     """A metric has no value: too few items to draw negatives from, or no user to average over."""
+
+
+class WriteError(ModelsError):
+    """A file or folder cannot be written, because the disk is full for one; the one before is kept."""

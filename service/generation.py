@@ -21,7 +21,7 @@ class Generation:
 
     Attributes:
         bundle: catalogue and backbones as they lie on disk.
-        models: candidate model by name, warmed up.
+        models: candidate model by name.
         backbone: name of the raw backbone that answers unless a request names one.
         search: search of the catalogue's names.
     """

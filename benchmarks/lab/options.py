@@ -9,6 +9,7 @@ from typing import get_args
 
 from benchmarks.errors import BenchmarkError
 from models.contracts import BundleError
+from models.contracts.service_urls import service_url
 from service.catalogue.bundle import Bundle, open_bundle
 from service.lvlm.contracts import Form, ImageMode, Modality
 from service.settings import DEMO_BUNDLE
@@ -23,7 +24,7 @@ QUERY = ("backbone", "provider", "model", "modality", "image_mode", "prompt", "c
 
 def add_service_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options for the service's address and for the bundle that it serves."""
-    parser.add_argument("--url", default=URL, help=f"of the service (default {URL})")
+    parser.add_argument("--url", type=_url, default=URL, help=f"of the service (default {URL})")
     add_bundle_argument(parser)
 
 
@@ -83,6 +84,13 @@ def bundle_of(arguments: argparse.Namespace) -> Bundle:
         return open_bundle(arguments.bundle)
     except BundleError as error:
         raise BenchmarkError(str(error)) from error
+
+
+def _url(text: str) -> str:
+    try:
+        return service_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def positive(text: str) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +14,8 @@ from typing import Any, Self
 import httpx
 
 from benchmarks.errors import BenchmarkError
+from models.contracts.service_urls import service_url
+from service.strategies import STRATEGIES
 
 KEY_VARIABLE = "MSR_API_KEY"
 """Environment variable with the API key, the same as the service reads; unset for a service without one."""
@@ -33,6 +35,8 @@ RECONNECT_WAIT = 0.2
 
 MAX_RETRY_AFTER = 30.0
 """Seconds to which a longer ``Retry-After`` is shortened."""
+
+_REFUSED = httpx.codes.UNPROCESSABLE_ENTITY
 
 EVENT_STREAM = "text/event-stream"
 ANSWER_EVENT = "answer"
@@ -77,22 +81,20 @@ class ServiceClient:
         Raises:
             BenchmarkError: the URL is not valid.
         """
-        self.url = url.rstrip("/")
+        try:
+            self.url = service_url(url)
+        except ValueError as error:
+            raise BenchmarkError(str(error)) from error
         # Idle connections are all kept, so that none has to be opened while a request is timed.
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        if not self.url.startswith(("http://", "https://")):
-            raise BenchmarkError(f"{url!r} is not a URL of a service: write it as http://host:port")
-        try:
-            self._http = httpx.AsyncClient(
-                base_url=self.url,
-                headers={"X-API-Key": key} if (key := os.environ.get(KEY_VARIABLE)) else {},
-                limits=limits,
-                timeout=httpx.Timeout(timeout, connect=10),
-                # A proxy that the environment names would be measured too.
-                trust_env=False,
-            )
-        except httpx.InvalidURL as error:
-            raise BenchmarkError(f"{url!r} is not a URL of a service: {error}") from error
+        self._http = httpx.AsyncClient(
+            base_url=self.url,
+            headers={"X-API-Key": key} if (key := os.environ.get(KEY_VARIABLE)) else {},
+            limits=limits,
+            timeout=httpx.Timeout(timeout, connect=10),
+            # A proxy that the environment names would be measured too.
+            trust_env=False,
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,9 +118,42 @@ class ServiceClient:
                 "start one with `make run`, or give its --url"
             ) from error
         if response.status_code != httpx.codes.OK:
-            raise BenchmarkError(
-                f"the service at {self.url} is not ready (it says {response.status_code}): try again soon"
-            )
+            raise BenchmarkError(f"the service at {self.url} {_unready(response.status_code)}")
+
+    async def check_serves(
+        self, payload: Mapping[str, Any], options: Mapping[str, str], strategies: Iterable[str]
+    ) -> Mapping[str, Reply]:
+        """Asks what a run will ask, before anything is recorded or paid.
+
+        The request has the run's own history, candidates and options, and so shows a wrong key, prefix,
+        backbone, provider or model, and items that the service does not know. A strategy that asks an LVLM is
+        asked for as ``none``, which checks the same options and costs nothing.
+
+        Args:
+            payload: JSON body of one of the run's requests.
+            options: query parameters of the run, without the strategy.
+            strategies: strategies of the run.
+
+        Returns:
+            The reply by strategy; one with the status 422 refuses its strategy.
+
+        Raises:
+            BenchmarkError: the service is not ready, or would turn every request away.
+        """
+        await self.check_ready()
+        replies: dict[str, Reply] = {}
+        for strategy in strategies:
+            name = "none" if STRATEGIES[strategy].asks_lvlm else strategy
+            if name not in replies:
+                replies[name] = await self.recommend({**payload, "k": 1}, {**options, "strategy": name})
+            replies[strategy] = reply = replies[name]
+            # A 500 may be one of this user alone, and is a finding.
+            if reply.error is not None and reply.status not in (_REFUSED, httpx.codes.INTERNAL_SERVER_ERROR):
+                raise BenchmarkError(
+                    f"the service at {self.url} turns every request away ({reply.error}): mend that and "
+                    "repeat the command, nothing was recorded"
+                )
+        return replies
 
     async def wait_until_ready(self, seconds: float = 60.0) -> None:
         """Waits for a service that has just been started.
@@ -207,6 +242,17 @@ class ServiceClient:
             body, error_text = _read(response)
             reply = Reply(response.status_code, body, seconds, attempt, error_text)
         return reply, _retry_after(response) if response.status_code in RETRY_STATUSES else None
+
+
+def _unready(status: int) -> str:
+    """Says what a status of the check for readiness means."""
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        return f"wants a key (it says {status}): set {KEY_VARIABLE}"
+    if status == httpx.codes.NOT_FOUND:
+        return f"has no MSR Serve at this path (it says {status}): is a prefix of the URL missing or wrong?"
+    if httpx.codes.is_redirect(status):
+        return f"sends to another address (it says {status}): give that one"
+    return f"is not ready (it says {status}): try again soon"
 
 
 def _read(response: httpx.Response) -> tuple[dict[str, Any], str | None]:

@@ -200,7 +200,8 @@ async def _measure(arguments: argparse.Namespace, cases: Sequence[Case]) -> list
     names = strategies(arguments)
     total = len(names) * (arguments.warmup + len(cases))
     async with ServiceClient(arguments.url) as client:
-        await client.check_ready()
+        first = {"history": list(cases[0].history)}
+        await client.check_serves(first, lvlm_options(arguments), names)
         with tqdm(total=total, unit="request", disable=None) as bar:
             return [row for name in names if (row := await _measure_one(client, name, arguments, cases, bar))]
 

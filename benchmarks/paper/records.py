@@ -1,19 +1,26 @@
 """Writes and reads the raw records of a replay: a header, then a JSON line for each user and strategy.
 
 Lines are appended as answers come and are never edited; tables are made from them later. A run that was
-stopped is continued: users with a whole line are skipped, and a line that was half written is removed.
+stopped is continued: users with a whole line are skipped, and a line that was half written is removed. One
+process at a time writes a file; a run that gets no answer leaves none.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from benchmarks.errors import BenchmarkError
+from models.contracts.one_writer import BusyError, open_locked
+from models.data.report import ReadingReport
+from models.errors import DataError
+from service.strategies import STRATEGIES
 
 SCHEMA = 1
 """Version of the format; a file of another version is refused."""
@@ -21,6 +28,8 @@ HEADER = "header"
 """``kind`` of the first line."""
 ANSWER = "answer"
 """``kind`` of all other lines."""
+LINE_LIMIT = 16 * 2**20
+"""Bytes of a line that is read; a longer one is no record."""
 
 Record = dict[str, Any]
 Key = tuple[int, str]
@@ -34,23 +43,27 @@ class RecordedRun:
     Attributes:
         header: first line, with options, protocol, bundle and machine.
         records: other lines, one per answer, in the order in which the answers came.
+        size: number of bytes up to the end of the last whole line.
     """
 
     header: Record
     records: tuple[Record, ...]
+    size: int
 
 
 def read_records(path: Path) -> RecordedRun:
     """Reads the records of a run; a half-written last line is left out.
 
+    A line that is no record is left out too, with a warning that names it; its user counts as not asked.
+
     Raises:
-        BenchmarkError: the file cannot be read, is no file of records, or is damaged.
+        BenchmarkError: the file cannot be read, is no file of records, or too many lines are no records.
     """
-    lines = _complete_lines(path)
-    header = _header(path, lines)
-    return RecordedRun(
-        header, tuple(_answer(path, number, line) for number, line in enumerate(lines[1:], start=2))
-    )
+    try:
+        with path.open("rb") as stream:
+            return _read(path, stream)
+    except OSError as error:
+        raise BenchmarkError(f"cannot read {path}: {error.strerror}") from error
 
 
 class RecordFile:
@@ -63,29 +76,32 @@ class RecordFile:
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
-        """Creates the file, or opens it to continue a run.
+        """Opens the file for this process alone, and reads the run that it continues.
 
         Args:
             path: path of the file.
             header: header of this run; its ``options`` must equal those in the file.
 
         Raises:
-            BenchmarkError: the file is no file of records, is damaged or was made with other options.
+            BenchmarkError: another process writes the file, or it is no file of records, is damaged or was
+                made with other options.
         """
         self.path = path
         self.finished: set[Key] = set()
         self.failures = 0
+        self._header: Record = {"kind": HEADER, "schema": SCHEMA, **header}
         try:
-            if path.exists() and path.stat().st_size:
-                self._resume(header)
-            else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = path.open("a", encoding="utf-8")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = open_locked(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        except BusyError as error:
+            raise BenchmarkError(str(error)) from error
         except OSError as error:
             raise BenchmarkError(f"cannot write {path}: {error.strerror}") from error
-        # The file is new, or its header was half written and removed.
-        if not path.stat().st_size:
-            self._write({"kind": HEADER, "schema": SCHEMA, **header})
+        try:
+            self._resume(header["options"])
+        except BaseException:
+            os.close(self._descriptor)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -93,62 +109,94 @@ class RecordFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.close()
+        # Without an answer there is nothing that another run with other options could mix with.
+        if not os.fstat(self._descriptor).st_size:
+            self.path.unlink(missing_ok=True)
+        os.close(self._descriptor)  # gives the lock back too
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Adds one answer, which is not lost if the process is killed after this returns.
 
-        Raises:
-            BenchmarkError: the file cannot be written, because the disk is full for one.
-        """
-        self._write({"kind": ANSWER, **record})
-        self.finished.add((record["user"], record["strategy"]))
-        self.failures += record.get("error") is not None
+        The first answer of a file brings the header with it.
 
-    def _write(self, record: Mapping[str, Any]) -> None:
+        Raises:
+            BenchmarkError: the file cannot be written, because the disk is full for one; it is as before.
+        """
+        end = os.fstat(self._descriptor).st_size
+        lines = [{"kind": ANSWER, **record}] if end else [self._header, {"kind": ANSWER, **record}]
+        # NaN is not JSON: other programs would not read the file. A lone surrogate becomes its JSON escape.
+        texts = [json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines]
+        content = "".join(texts).encode("utf-8", "backslashreplace")
         try:
-            # NaN is not JSON: other programs would not read the file.
-            self._stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-            # Flushed to the operating system, not to the disk: a power cut may lose lines.
-            self._stream.flush()
+            # To the operating system, not to the disk: a power cut may lose lines.
+            if os.write(self._descriptor, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
+            os.ftruncate(self._descriptor, end)
             raise BenchmarkError(
                 f"cannot write {self.path}: {error.strerror}; make room and repeat the command"
             ) from error
+        self.finished.add((record["user"], record["strategy"]))
+        self.failures += record.get("error") is not None
 
-    def _resume(self, header: Mapping[str, Any]) -> None:
-        if self._drop_unfinished_header():
+    def _resume(self, options: Mapping[str, Any]) -> None:
+        """Reads what is there, through the descriptor that holds the lock."""
+        with open(self._descriptor, "rb", closefd=False) as stream:
+            start = stream.read(LINE_LIMIT)
+            ours = json.dumps({"kind": HEADER}).encode()[:-1]
+            # A file that begins otherwise may be the user's. It may hold more or less than ``ours``.
+            begun = b"\n" not in start and (start.startswith(ours) or ours.startswith(start))
+            stream.seek(0)
+            run = None if begun else _read(self.path, stream)
+        if run is None or not run.records:
+            os.ftruncate(self._descriptor, 0)  # the header was half written, or no answer followed it
             return
-        run = read_records(self.path)
-        _check_same_options(self.path, run.header.get("options", {}), header["options"])
+        _check_same_options(self.path, run.header.get("options", {}), options)
         self.finished = {(record["user"], record["strategy"]) for record in run.records}
         self.failures = sum(record.get("error") is not None for record in run.records)
-        contents = self.path.read_bytes()
-        with self.path.open("r+b") as stream:
-            # A line without a newline was being written when the run was killed.
-            stream.truncate(contents.rfind(b"\n") + 1)
-
-    def _drop_unfinished_header(self) -> bool:
-        """Empties a file that holds only the beginning of a header; returns whether it did."""
-        contents = self.path.read_bytes()
-        ours = json.dumps({"kind": HEADER}).encode()[:-1]
-        # A file that begins otherwise may be the user's data. The file may hold more or less than ``ours``.
-        unfinished = b"\n" not in contents and (contents.startswith(ours) or ours.startswith(contents))
-        if unfinished:
-            self.path.write_bytes(b"")
-        return unfinished
+        os.ftruncate(self._descriptor, run.size)  # a line without a newline was cut off by a kill
 
 
-def _complete_lines(path: Path) -> list[bytes]:
+def _read(path: Path, stream: BinaryIO) -> RecordedRun:
+    """Reads line by line: a file of another kind may be huge."""
+    header = _header(path, _line(stream) or b"")
+    size, number, report = stream.tell(), 1, ReadingReport()
+    records: dict[Key, Record] = {}
+    while (line := _line(stream)) is not None:
+        size, number = stream.tell(), number + 1
+        report.read("records")
+        place = f"{path.name} line {number}"
+        if (record := _answer(line)) is None:
+            report.leave_out("records", "a line is no record", place)
+        elif records.setdefault((record["user"], record["strategy"]), record) is not record:
+            report.change("records", "a user was asked twice, and the first answer counts", place)
     try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise BenchmarkError(f"cannot read {path}: {error.strerror}") from error
-    return lines[:-1]  # what follows the last newline is empty or half written
+        report.check()
+    except DataError:
+        damaged = number - 1 - len(records)
+        raise BenchmarkError(
+            f"{path}: {damaged:,} of {number - 1:,} lines are no records: replay again into another file"
+        ) from None
+    return RecordedRun(header, tuple(records.values()), size)
 
 
-def _header(path: Path, lines: list[bytes]) -> Record:
-    header = _json(lines[0]) if lines else None
+def _line(stream: BinaryIO) -> bytes | None:
+    """Reads one line without its newline; None at the end, or for a half-written last line.
+
+    A line beyond the limit is skipped and comes back empty.
+    """
+    line = stream.readline(LINE_LIMIT)
+    if line.endswith(b"\n"):
+        return line[:-1]
+    while line:
+        line = stream.readline(LINE_LIMIT)
+        if line.endswith(b"\n"):
+            return b""
+    return None
+
+
+def _header(path: Path, line: bytes) -> Record:
+    header = _json(line)
     if header is None or header.get("kind") != HEADER:
         raise BenchmarkError(
             f"{path} does not begin with the header of a replay: it is not a file of records"
@@ -161,23 +209,27 @@ def _header(path: Path, lines: list[bytes]) -> Record:
     return header
 
 
-def _answer(path: Path, number: int, line: bytes) -> Record:
+def _answer(line: bytes) -> Record | None:
+    """Reads a record with all that scoring takes for granted; None for any other line."""
     record = _json(line)
-    shaped = record is not None and record.get("kind") == ANSWER
-    if (
-        record is None
-        or not shaped
-        or not isinstance(record.get("user"), int)
-        or not isinstance(record.get("strategy"), str)
-    ):
-        raise BenchmarkError(f"{path} line {number} is not a record: delete the line and repeat the replay")
-    return record
+    if record is None or record.get("kind") != ANSWER:
+        return None
+    items = record.get("items", [])
+    shaped = (
+        type(record.get("user")) is int
+        and record.get("strategy") in STRATEGIES
+        and isinstance(items, list)
+        and all(isinstance(item, dict) for item in items)
+        and all(isinstance(record.get(part), dict | None) for part in ("lvlm", "backbone"))
+    )
+    return record if shaped else None
 
 
 def _json(line: bytes) -> Record | None:
     try:
-        record = json.loads(line)
-    except ValueError:
+        # Some editors begin a file with a byte order mark.
+        record = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

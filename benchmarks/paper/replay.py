@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ async def _replay(arguments: argparse.Namespace, bundle: Bundle, cases: Cohort, 
     done = sum(name in wanted for _, name in records.finished)
     with tqdm(total=total, initial=done, unit="answer", disable=None) as bar:
         async with ServiceClient(arguments.url, arguments.concurrency) as client:
-            await client.check_ready()
+            await replay.check(client, next(iter(cases)), wanted)
             try:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(arguments.concurrency):
@@ -137,11 +137,23 @@ class _Replay:
         self._records = records
         self._answered = {strategy for _, strategy in records.finished}
 
+    async def check(self, client: ServiceClient, case: Case, wanted: Sequence[str]) -> None:
+        """Asks the service what the run will ask, before anything is recorded or paid.
+
+        Raises:
+            BenchmarkError: the service refuses the options or a strategy, or serves another bundle.
+        """
+        replies = await client.check_serves(self._payload(case), self._options, wanted)
+        for strategy, reply in replies.items():
+            self._check(strategy, reply)
+
     async def work(self, client: ServiceClient, todo: Iterator[tuple[Case, str]], bar: tqdm[Any]) -> None:
         """Sends requests until none is left; several workers share the iterator."""
         for case, strategy in todo:
             reply = await client.recommend(self._payload(case), {"strategy": strategy, **self._options})
             self._check(strategy, reply)
+            if reply.error is None:
+                self._answered.add(strategy)
             self._records.append(record_of(case, strategy, reply))
             bar.update()
 
@@ -177,7 +189,6 @@ class _Replay:
             )
         if reply.error is not None:
             return
-        self._answered.add(strategy)
         backbone: Mapping[str, Any] = reply.body.get("backbone") or {}
         name, version = backbone.get("name"), backbone.get("version")
         # Another bundle may lack the target, and its manifest has other metrics.

@@ -200,10 +200,11 @@ def _ways(network: SASRec, vectors: NDArray[np.float32], k: int, folder: Path) -
 def _from_bundle(network: SASRec, vectors: NDArray[np.float32], k: int, folder: Path) -> TopK:
     """Opens the service's candidate model on files as a bundle holds them."""
     export_encoder(network, folder / ENCODER)
+    encoder = (folder / ENCODER).read_bytes()
     np.save(folder / ITEM_VECTORS, vectors)
     # Memory-mapped, as the service opens it: all workers share the pages.
     mapped = np.load(folder / ITEM_VECTORS, mmap_mode="r", allow_pickle=False)
-    model = SequenceModel(Backbone(_manifest(network.config), mapped, folder / ENCODER), threads=1)
+    model = SequenceModel(Backbone(_manifest(network.config), mapped, encoder), threads=1)
 
     def top_k(history: Rows) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         rows, scores = model.top(None, history.tolist(), k, ())

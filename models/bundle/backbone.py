@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from models.atomic import new_folder
 from models.bundle.catalogue import read_catalogue, read_manifest
@@ -21,6 +20,7 @@ from models.contracts import (
     BackboneManifest,
     sha256_of,
 )
+from models.contracts.names import is_backbone_name
 from models.data.dataset import Dataset
 from models.evaluation import leave_one_out
 from models.networks.base import SequenceEncoder, SequenceNetwork
@@ -45,16 +45,10 @@ def write_backbone(run: Run, bundle: Path, name: str | None = None) -> BackboneM
         BundleError: the bundle has no usable catalogue.
         ExportError: ONNX Runtime and torch disagree, or a vector is not a number; nothing was changed.
     """
-    origin, result = run.origin(), run.result()
-    name = name or origin.model
-    if result is None:
-        raise RunError(f"{run.folder} is not finished: call the same `python -m models train` again to go on")
-    # The name becomes a folder, a query parameter and a label of metrics.
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name):
-        raise ExportError(f"the name {name!r} must be made of a-z, 0-9, dot, dash and underscore")
+    name, result = require_exportable(run, name)
     dataset = read_catalogue(bundle)
     require_same_data(run, dataset, bundle)
-    config, vectors = run.config(), run.item_vectors()
+    config, vectors = run.config(), run.item_vectors(len(dataset.items))
     # Everything is checked inside: a failure leaves the bundle without the new folder, or with the old one.
     with new_folder(bundle / BACKBONES / name) as draft:
         np.save(draft / ITEM_VECTORS, vectors)
@@ -82,6 +76,39 @@ def write_backbone(run: Run, bundle: Path, name: str | None = None) -> BackboneM
     return manifest
 
 
+def require_exportable(run: Run, name: str | None) -> tuple[str, dict[str, Any]]:
+    """Checks all that can be checked without the data.
+
+    Args:
+        run: folder of the training.
+        name: name of the backbone; None for that of the configuration.
+
+    Returns:
+        The name of the backbone and the run's result.
+
+    Raises:
+        RunError: the run is not finished, or a file of it is damaged.
+        ExportError: the name cannot be used.
+    """
+    result, name = run.result(), name or run.origin().model
+    if result is None:
+        raise RunError(f"{run.folder} is not finished: call the same `python -m models train` again to go on")
+    check_name(name)
+    run.item_vectors()
+    run.best()
+    return name, result
+
+
+def check_name(name: str) -> None:
+    """Refuses a name that no backbone can have: it becomes a folder, a query parameter and a metric's label.
+
+    Raises:
+        ExportError: the name cannot be used.
+    """
+    if not is_backbone_name(name):
+        raise ExportError(f"the name {name!r} must be made of a-z, 0-9, dot, dash and underscore")
+
+
 def require_same_data(run: Run, dataset: Dataset, source: Path) -> None:
     """Refuses a run that was trained on other data than those of ``source``.
 
@@ -105,7 +132,12 @@ def load_encoder(run: Run) -> SequenceEncoder:
     family = FAMILIES[config.family]
     if not issubclass(family, SequenceNetwork):
         raise RunError(f"{run.folder} is a run of {config.family}, which has no encoder of histories")
-    return family.restore_encoder(config, run.best(torch.device("cpu"))).eval()
+    try:
+        return family.restore_encoder(config, run.best()).eval()
+    except (RuntimeError, KeyError) as error:  # as load_state_dict has it
+        raise RunError(
+            f"{run.folder} holds the weights of another network: delete it and train again"
+        ) from error
 
 
 def _write_user_side(run: Run, dataset: Dataset, folder: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -29,21 +30,21 @@ from models.contracts.captions import (
     Caption,
     caption_files,
     caption_path,
-    captions_by_row,
     read_captions,
     write_captions,
 )
+from models.contracts.catalogue_files import HASHED, read_catalogue_files, read_catalogue_items
 from models.contracts.ids import id_problem
-from models.data.dataset import Dataset, Rows
+from models.contracts.items import item_line
+from models.contracts.manifests import read_catalogue_manifest
+from models.contracts.names import is_captioner_name
+from models.data.dataset import Dataset
 from models.data.photos import picture_problem
 from models.data.report import ReadingReport
 from models.errors import DataError
 from models.evaluation import popularity
 
 log = logging.getLogger(__name__)
-
-HASHED = (ITEMS, HISTORIES, POPULARITY)
-"""Files whose hashes are in the manifest and make the version; captions, which are added later, are not."""
 
 
 def write_catalogue(dataset: Dataset, bundle: Path, *, replace_other: bool = False) -> CatalogueManifest:
@@ -86,22 +87,18 @@ def read_catalogue(bundle: Path) -> Dataset:
         BundleError: it is missing, of another schema version, or a file is not the one that was written.
     """
     folder = bundle / CATALOGUE
-    manifest = read_manifest(bundle)
-    for name, digest in manifest.sha256.items():
-        if not (folder / name).is_file() or sha256_of(folder / name) != digest:
-            raise BundleError(
-                f"{folder / name} is missing or was changed after it was written: write the catalogue again"
-            )
-    items = _read_items(folder / ITEMS)
-    users, histories = _read_histories(folder / HISTORIES)
+    _require_catalogue(bundle)
+    files = read_catalogue_files(folder)
+    items = tuple(files.items.values())
+    offsets = np.frombuffer(files.histories.offsets, "<i8")
     return Dataset(
-        name=manifest.dataset,
+        name=files.manifest.dataset,
         items=items,
-        users=users,
-        histories=histories,
+        users=files.histories.user_ids,
+        histories=tuple(np.split(np.frombuffer(files.histories.item_rows, "<i4"), offsets[1:-1])),
         images=folder / IMAGES if any(item.image for item in items) else None,
-        captions=captions_by_row(folder, {item.item_id: row for row, item in enumerate(items)}),
-        report=ReadingReport.from_json(manifest.reading),
+        captions=files.captions,
+        report=ReadingReport.from_json(files.manifest.reading),
     )
 
 
@@ -111,16 +108,13 @@ def read_manifest(bundle: Path) -> CatalogueManifest:
     Raises:
         BundleError: it is missing, damaged or of another schema version.
     """
-    path = bundle / CATALOGUE / MANIFEST
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(f"{bundle} has no catalogue: write one with `python -m models data`") from None
-    except ValueError as error:
-        raise BundleError(f"{path} is not JSON ({error}): write the catalogue again") from error
-    if not isinstance(record, dict):
-        raise BundleError(f"{path} must hold a JSON object: write the catalogue again")
-    return CatalogueManifest.from_json(record)
+    _require_catalogue(bundle)
+    return read_catalogue_manifest(bundle / CATALOGUE)
+
+
+def _require_catalogue(bundle: Path) -> None:
+    if not os.path.lexists(bundle / CATALOGUE / MANIFEST):
+        raise BundleError(f"{bundle} has no catalogue: write one with `python -m models data`")
 
 
 def _check(dataset: Dataset) -> None:
@@ -135,6 +129,13 @@ def _check(dataset: Dataset) -> None:
                     f"the {what} id {public_id[:80]!r} {problem}, so the service could not name it: give it "
                     "another id"
                 )
+    for item in dataset.items:
+        _line(replace(item, image=None, image_sha256=None))  # its picture gets its name when it is copied
+    for captioner in dataset.captions:
+        if not is_captioner_name(captioner):
+            raise DataError(
+                f"the captioner {captioner[:80]!r} names a file: letters, digits, '.', '_' and '-'"
+            )
     if len(dataset.users) != len(dataset.histories):
         raise DataError(
             f"{len(dataset.users)} users and {len(dataset.histories)} histories: one each is needed"
@@ -167,13 +168,12 @@ def _copy_images(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
 
 
 def _write_files(dataset: Dataset, folder: Path) -> CatalogueManifest:
-    # "\n" on every system: the hash of the file is part of the catalogue's version.
-    with (folder / ITEMS).open("w", encoding="utf-8", newline="\n") as stream:
-        for item in dataset.items:
-            stream.write(json.dumps(item.to_json(), ensure_ascii=False) + "\n")
+    with (folder / ITEMS).open("wb") as stream:
+        stream.writelines(map(_line, dataset.items))
     np.savez(
         folder / HISTORIES,
-        user_ids=np.array(dataset.users, dtype=np.str_),
+        # One user with a long id would make every id of an array of texts as long.
+        user_ids=np.frombuffer("".join(f"{user}\n" for user in dataset.users).encode(), np.uint8),
         # User u owns item_rows[offsets[u]:offsets[u + 1]].
         offsets=np.cumsum([0, *map(len, dataset.histories)], dtype=np.int64),
         item_rows=np.concatenate(dataset.histories).astype(np.int32),
@@ -190,6 +190,13 @@ def _write_files(dataset: Dataset, folder: Path) -> CatalogueManifest:
     text = json.dumps(manifest.to_json(), indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
     return manifest
+
+
+def _line(item: Item) -> bytes:
+    try:
+        return item_line(item)
+    except ValueError as error:
+        raise DataError(f"{str(error)[:300]}: no bundle can hold it") from error
 
 
 def _refuse_other(target: Path, manifest: CatalogueManifest) -> None:
@@ -220,24 +227,18 @@ def _captions_of(dataset: Dataset) -> dict[str, dict[str, Caption]]:
 
 def _keep_captions(old: Path, items: Sequence[Item], captions: dict[str, dict[str, Caption]]) -> None:
     """Adds the captions of the old catalogue to ``captions``, for items with the same picture as before."""
+    files = caption_files(old)
+    if not files:
+        return
     digest_of = {item.item_id: item.image_sha256 for item in items}
-    before = {item.item_id: item.image_sha256 for item in _read_items(old / ITEMS)}
-    for captioner, path in caption_files(old).items():
+    try:
+        before = {item.item_id: item.image_sha256 for item in read_catalogue_items(old).values()}
+    except BundleError as error:
+        raise BundleError(
+            f"{error}. Only its items say which of its captions to keep: move {old} away, and later copy "
+            "its folder captions back"
+        ) from error
+    for captioner, path in files.items():
         by_item = read_captions(path)
         kept = {i: c for i, c in by_item.items() if i in digest_of and digest_of[i] == before.get(i)}
         captions.setdefault(captioner, {}).update(kept)
-
-
-def _read_items(path: Path) -> tuple[Item, ...]:
-    try:
-        with path.open(encoding="utf-8", newline="\n") as stream:
-            return tuple(Item.from_json(json.loads(line)) for line in stream)
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read ({error}): write the catalogue again") from error
-
-
-def _read_histories(path: Path) -> tuple[tuple[str, ...], tuple[Rows, ...]]:
-    with np.load(path, allow_pickle=False) as arrays:
-        users = tuple(arrays["user_ids"].tolist())
-        histories = np.split(arrays["item_rows"], arrays["offsets"][1:-1])
-    return users, tuple(histories)

@@ -17,6 +17,7 @@ import numpy as np
 
 from models.bundle.catalogue import read_catalogue, write_catalogue
 from models.contracts import CatalogueManifest
+from models.contracts.one_writer import one_writer
 from models.data import registry
 from models.data.dataset import Dataset
 from models.data.report import ReadingReport
@@ -78,11 +79,13 @@ def run(args: Namespace) -> str:
     """
     if args.bundle is not None and args.bundle.exists() and not args.bundle.is_dir():
         raise DataError(f"{args.bundle} is a file: --bundle names a folder, which is made if it is missing")
-    read = _read(args)
     if args.bundle is None:
+        read = _read(args)
         return summary(read.dataset, read.columns)
-    manifest = _write(read.dataset, args.bundle, args.replace)
-    written = read_catalogue(args.bundle)  # what the bundle holds: broken pictures are gone by now
+    with one_writer(args.bundle):  # before the data are read, which may take minutes
+        read = _read(args)
+        manifest = _write(read.dataset, args.bundle, args.replace)
+        written = read_catalogue(args.bundle)  # what the bundle holds: broken pictures are gone by now
     return f"{summary(written, read.columns)}\nwritten       {args.bundle}, version {manifest.version}"
 
 

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from models.bundle.catalogue import write_catalogue
 from models.commands.data import summary
+from models.contracts.one_writer import one_writer
 from models.data import demo
 
 
@@ -31,7 +32,7 @@ def run(args: Namespace) -> str:
     Returns:
         The table to print.
     """
-    with TemporaryDirectory() as pictures:
+    with one_writer(args.bundle), TemporaryDirectory() as pictures:
         dataset = demo.generate(Path(pictures), args.seed)
         manifest = write_catalogue(dataset, args.bundle, replace_other=args.replace)
     return f"{summary(dataset)}\nwritten       {args.bundle}, version {manifest.version}"

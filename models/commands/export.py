@@ -5,13 +5,16 @@ python -m models export --run runs/beauty-morec-t --bundle bundles/beauty
 
 from __future__ import annotations
 
+import shutil
 from argparse import ArgumentParser, Namespace
+from contextlib import ExitStack
 from pathlib import Path
 
-from models.bundle.backbone import require_same_data, write_backbone
+from models.bundle.backbone import require_exportable, require_same_data, write_backbone
 from models.bundle.catalogue import read_catalogue, write_catalogue
 from models.commands.train_table import percents
 from models.contracts import BACKBONES, CATALOGUE, ENCODER
+from models.contracts.one_writer import no_writer, one_writer
 from models.data import registry
 from models.data.dataset import Dataset
 from models.evaluation import FULL, SAMPLED
@@ -33,13 +36,19 @@ def run(args: Namespace) -> str:
     """
     source = Run(args.run)
     lines = []
-    if not (args.bundle / CATALOGUE).exists():
-        # The run knows where its data are; they may have changed since, so the fingerprint is checked first.
-        dataset = _dataset(source.origin())
-        require_same_data(source, dataset, Path(source.origin().folder))
-        catalogue = write_catalogue(dataset, args.bundle)
-        lines.append(f"catalogue  {catalogue.dataset}: {catalogue.items:,} items, {catalogue.users:,} users")
-    lines.append(add_backbone(source, args.bundle, args.name))
+    with no_writer(args.run), one_writer(args.bundle), ExitStack() as undo:
+        require_exportable(source, args.name)
+        if not (args.bundle / CATALOGUE).exists():
+            # The run knows where its data are; they may have changed since, so the fingerprint is checked.
+            dataset = _dataset(source.origin())
+            require_same_data(source, dataset, Path(source.origin().folder))
+            undo.callback(shutil.rmtree, args.bundle / CATALOGUE, ignore_errors=True)
+            catalogue = write_catalogue(dataset, args.bundle)
+            lines.append(
+                f"catalogue  {catalogue.dataset}: {catalogue.items:,} items, {catalogue.users:,} users"
+            )
+        lines.append(_add(source, args.bundle, args.name))
+        undo.pop_all()  # a catalogue without the backbone that it was written for would bind the next export
     return "\n".join(lines)
 
 
@@ -54,6 +63,11 @@ def add_backbone(source: Run, bundle: Path, name: str | None) -> str:
     Returns:
         The lines to print.
     """
+    with one_writer(bundle):
+        return _add(source, bundle, name)
+
+
+def _add(source: Run, bundle: Path, name: str | None) -> str:
     manifest = write_backbone(source, bundle, name)
     # Megabytes, 10^6 bytes.
     size = sum(f.stat().st_size for f in (bundle / BACKBONES / manifest.name).iterdir()) / 1e6

@@ -1,7 +1,7 @@
 """Train a sequential recommender and measure it on validation and test.
 
 The run goes to RUNS/<data set>-<model>. Called again, an interrupted run goes on after its last epoch, and a
-finished one prints its table.
+finished one prints its table, or goes on if training.epochs or training.patience are larger now.
 
   python -m models train --data beauty --model morec-t
   python -m models train --bundle bundle --model morec-t --text-view enhanced --captioner simulator
@@ -15,9 +15,11 @@ from pathlib import Path
 
 import torch
 
+from models.bundle.backbone import check_name
 from models.bundle.catalogue import read_catalogue
 from models.commands.export import add_backbone
 from models.commands.train_table import train_table
+from models.contracts.one_writer import one_writer
 from models.data import registry
 from models.data.dataset import Dataset
 from models.errors import DataError
@@ -94,23 +96,30 @@ def run(args: Namespace) -> str:
     dataset = read_catalogue(args.bundle) if args.bundle else registry.read(args.data, None, args.pictures)
     published = _published(args, dataset) if args.candidates == "published" else None
     origin = _origin(args, config, dataset)
+    if args.export is not None:  # hours before it is needed
+        check_name(args.export or origin.model)
     target = Run(args.runs / (args.name or f"{dataset.name}-{origin.model}"))
-    target.start(config, origin)  # refuses another run of this name before features are computed
-    cache = args.features_cache or args.runs / "features"
-    features = item_features(dataset, config.features, config.modalities, cache)
-    network = build(config, dataset, features)
-    result = train(network, dataset, target, device)
-    # A run from earlier may have been measured with another protocol than today's default.
-    measured = result["metrics"]["test"]["protocol"]
-    protocol = EvaluationProtocol(seed=measured["seed"], negatives=measured["negatives"])
-    drawn = DrawnCandidates(dataset.histories, len(dataset.items), protocol)
-    if published is not None:
-        result = measure_test(network, dataset, target, published, result)
-    asked = drawn if published is None else published
-    table = train_table(result, baseline_metrics(dataset, asked), drawn, asked)
-    lines = [table, f"run          {target.folder}"]
-    if args.export is not None:
-        lines.append(add_backbone(target, args.bundle, args.export or None))
+    with one_writer(target.folder):
+        target.check(config, origin)  # refuses another run of this name before features are computed
+        cache = args.features_cache or args.runs / "features"
+        features = item_features(dataset, config.features, config.modalities, cache)
+        network = build(config, dataset, features)
+        try:
+            target.start(config, origin)
+            result = train(network, dataset, target, device)
+        finally:
+            target.discard_untrained()
+        # A run from earlier may have been measured with another protocol than today's default.
+        measured = result["metrics"]["test"]["protocol"]
+        protocol = EvaluationProtocol(seed=measured["seed"], negatives=measured["negatives"])
+        drawn = DrawnCandidates(dataset.histories, len(dataset.items), protocol)
+        if published is not None:
+            result = measure_test(network, dataset, target, published, result)
+        asked = drawn if published is None else published
+        table = train_table(result, baseline_metrics(dataset, asked), drawn, asked)
+        lines = [table, f"run          {target.folder}"]
+        if args.export is not None:
+            lines.append(add_backbone(target, args.bundle, args.export or None))
     return "\n".join(lines)
 
 
@@ -159,4 +168,10 @@ def _device(name: str) -> torch.device:
         raise TrainingError(
             "--device cuda: this machine or this build of torch has no CUDA; use --device cpu"
         )
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:  # a second GPU, meta, mps, …
+        raise TrainingError(
+            f"--device {name}: this machine or this build of torch cannot compute on it; use --device cpu"
+        ) from error
     return device

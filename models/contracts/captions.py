@@ -10,26 +10,50 @@ The rules, which hold for training, for serving and for ``python -m service enha
 - The last line about an item counts. A line with a blank caption removes the item's caption.
 - A last line that lacks its newline counts if it is a whole caption. Otherwise a crash tore it: readers leave
   it out, and the writer removes it before it appends.
-- Any other line that is not a caption makes the file damaged: reading it raises ``BundleError``.
+- Any other line that is not a caption is left out, named in the log and counted; the writer leaves it where
+  it is. Where these are more than ``models.contracts.limits`` bears, the file is damaged: ``BundleError``.
+- A caption has at most 16,384 characters and a line 262,144 bytes. The writer cuts a longer caption.
+- A file that is named as no captioner can be, is left out too, and so is every file beyond the 64th.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import os
+import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from models.contracts import CAPTIONS, BundleError
+from models.contracts.errors import BundleError
+from models.contracts.files import open_regular
+from models.contracts.limits import borne
+from models.contracts.names import CAPTIONS, is_captioner_name
+from models.contracts.one_writer import BusyError, lock
 
 log = logging.getLogger(__name__)
 
 SUFFIX = ".jsonl"  # of a caption file; what comes before it is the captioner's name
+
+MAX_CAPTION = 2**14
+"""Characters of a caption at most; prompts show 400 of them."""
+
+MAX_LINE = 2**18
+"""Bytes of a line at most: a caption's, each character of it escaped, and what stands beside it."""
+
+MAX_FILE = 2**34
+"""Bytes of a caption file at most."""
+
+MAX_CAPTIONERS = 64
+"""Caption files of a catalogue that are read."""
+
+LOGGED = 3
+"""Lines of a file that are no captions and are logged one by one; further ones are only counted."""
 
 LOCK_INTERVAL = 0.1
 """Seconds between attempts to lock a file that another process has locked."""
@@ -60,8 +84,23 @@ def caption_path(catalogue: Path, captioner: str) -> Path:
 
 
 def caption_files(catalogue: Path) -> dict[str, Path]:
-    """Returns the caption files below a catalogue's folder by captioner, sorted by name."""
-    return {path.stem: path for path in sorted((catalogue / CAPTIONS).glob(f"*{SUFFIX}"))}
+    """Returns the caption files below a catalogue's folder by captioner, sorted by name.
+
+    Files whose names no captioner can have are left out, and so are those beyond ``MAX_CAPTIONERS``; the log
+    names them.
+    """
+    paths = sorted((catalogue / CAPTIONS).glob(f"*{SUFFIX}"))
+    fit = [path for path in paths if is_captioner_name(path.stem)]
+    left_out = [path for path in paths if path not in fit] + fit[MAX_CAPTIONERS:]
+    if left_out:
+        log.warning(
+            "left out %d caption files (first: %r): a captioner's name is made of letters, digits, '.', '_', "
+            "'-', and a catalogue has %d captioners at most",
+            len(left_out),
+            str(left_out[0]),
+            MAX_CAPTIONERS,
+        )
+    return {path.stem: path for path in fit[:MAX_CAPTIONERS]}
 
 
 def captions_by_row(catalogue: Path, rows: Mapping[str, int]) -> dict[str, dict[int, str]]:
@@ -89,19 +128,21 @@ def read_captions(path: Path) -> dict[str, Caption]:
     """Reads one caption file without changing it: the caption that counts by item id; empty without a file.
 
     Raises:
-        BundleError: the file is damaged; the message names the line.
+        BundleError: it is not a regular file, cannot be read, or has too many lines that are no captions.
     """
-    try:
-        with path.open("rb") as stream:
-            return _read(stream, path).latest
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return {}
+    with open_regular(path, MAX_FILE) as stream:
+        return _read(stream, path).latest
 
 
 def write_captions(path: Path, captions: Iterable[Caption]) -> None:
     """Writes a whole caption file anew, one line each, in the given order."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join(map(_line, captions)))
+
+
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # for the other end of a named pipe; Windows has neither
 
 
 class CaptionFile:
@@ -120,14 +161,20 @@ class CaptionFile:
         latest: caption that counts by item id, as ``read_captions`` would return it.
 
     Raises:
-        BundleError: another process still has the file open after ``patience``, or the file is damaged.
+        BundleError: another process still has the file open after ``patience``, the file cannot be opened, or
+            has too many lines that are no captions.
     """
 
     def __init__(self, path: Path, patience: float = 0.0, waiting: Callable[[], None] = lambda: None) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _NO_WAITING, 0o644)
+        except OSError as error:
+            raise BundleError(f"{path} cannot be written ({error.strerror}): see to its folder") from error
+        try:
+            if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                raise BundleError(f"{path} is not a regular file: remove it")
             self._lock(patience, waiting)
             self.latest = self._repair()
         except BaseException:
@@ -154,15 +201,13 @@ class CaptionFile:
         os.close(self._descriptor)  # gives the lock back too
 
     def _lock(self, patience: float, waiting: Callable[[], None]) -> None:
-        import fcntl  # not on Windows, where bundles are read all the same
-
         end, reported = time.monotonic() + patience, False
         while True:
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                lock(self._descriptor, self.path)
+            except BusyError as error:
                 if time.monotonic() >= end:
-                    raise BundleError(f"another run writes {self.path}: wait for it to end") from error
+                    raise BundleError(str(error)) from error
             else:
                 return
             if not reported:
@@ -209,25 +254,76 @@ class _Contents:
 
 def _read(stream: BinaryIO, path: Path) -> _Contents:
     latest: dict[str, Caption] = {}
-    size, ended = 0, True
-    for number, line in enumerate(stream, start=1):  # a binary stream's lines end with b"\n" and nothing else
+    size, ended, damaged = 0, True, _Damage(path)
+    for number, (line, length) in enumerate(_lines(stream, path), start=1):
         terminated = line.endswith(b"\n")
-        if line.strip():
+        if len(line) > MAX_LINE or line.strip():
             try:
                 caption = _parse(line)
             except ValueError as error:
-                if terminated:
-                    raise BundleError(
-                        f"{path} line {number} is not a caption ({error}): remove the line"
-                    ) from error
-                log.warning("left out the torn last line of %s (%s)", path, error)
-                break
-            _keep(latest, caption)
-            ended = terminated
+                if not terminated:
+                    log.warning("left out the torn last line of %s (%s)", path, error)
+                    break
+                damaged.add(number, error)
+            else:
+                damaged.read += 1
+                _keep(latest, caption)
+                ended = terminated
         elif not terminated:
             break
-        size += len(line)
+        size += length
+    damaged.check()
     return _Contents(latest, size, ended)
+
+
+def _lines(stream: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
+    r"""Yields every line and its length in bytes. A line ends with ``\n``, or is the last one.
+
+    Of a line that is too long the middle is left out: it is longer than ``MAX_LINE`` all the same.
+    """
+    try:
+        while line := stream.readline(MAX_LINE + 1):
+            length, last = len(line), line
+            while (
+                len(last) > MAX_LINE and not last.endswith(b"\n") and (last := stream.readline(MAX_LINE + 1))
+            ):
+                length += len(last)
+            yield line if last is line else line + last[-1:], length
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}): see to its disk") from error
+
+
+@dataclass(slots=True)
+class _Damage:
+    """Counts the lines of a file that are no captions, and says when they are too many.
+
+    Attributes:
+        path: file.
+        read: number of lines so far that are not blank.
+        number: number of those that are no captions.
+        first: first of them, and what is wrong with it.
+    """
+
+    path: Path
+    read: int = 0
+    number: int = 0
+    first: str = ""
+
+    def add(self, line: int, error: ValueError) -> None:
+        self.read += 1
+        self.number += 1
+        self.first = self.first or f"line {line}: {error}"
+        if self.number <= LOGGED:
+            log.warning("left out line %d of %s, which is not a caption: %s", line, self.path, error)
+
+    def check(self) -> None:
+        if self.number > borne(self.read):
+            raise BundleError(
+                f"{self.path}: {self.number:,} of {self.read:,} lines are not a caption (first: "
+                f"{self.first}): remove them, or the file"
+            )
+        if self.number > LOGGED:
+            log.warning("left out %d lines of %s, which are not captions", self.number, self.path)
 
 
 def _keep(latest: dict[str, Caption], caption: Caption) -> None:
@@ -243,20 +339,27 @@ def _parse(line: bytes) -> Caption:
     Raises:
         ValueError: it is not a caption; the message says why.
     """
+    if len(line) > MAX_LINE:
+        raise ValueError(f"more than {MAX_LINE:,} bytes")
     try:
         # Some editors begin a file with a byte order mark, and `cat` then leaves one at the start of a line.
-        record = json.loads(line.decode("utf-8-sig"))
+        record = json.loads(line.removeprefix(codecs.BOM_UTF8).decode())
+    except UnicodeDecodeError as error:
+        raise ValueError("not UTF-8") from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
+    caption = _text(record, "caption")
+    if len(caption) > MAX_CAPTION:
+        raise ValueError(f"a caption of {len(caption):,} characters, more than {MAX_CAPTION:,}")
     return Caption(
         item_id=_text(record, "item_id"),
         # Where a caption came from is for the reader; a number or null there makes the caption no worse.
         provider=str(record.get("provider") or ""),
         model=str(record.get("model") or ""),
         prompt_version=str(record.get("prompt_version") or ""),
-        caption=_mended(_text(record, "caption")),
+        caption=_mended(caption),
     )
 
 
@@ -268,11 +371,12 @@ def _text(record: Mapping[str, Any], name: str) -> str:
 
 
 def _line(caption: Caption) -> bytes:
-    record = {**asdict(caption), "caption": _mended(caption.caption)}
+    # A caption was paid for: what no reader would take is cut off.
+    record = {**asdict(caption), "caption": _mended(caption.caption[:MAX_CAPTION])}
     # An item id may hold a lone surrogate, which UTF-8 has no bytes for: it becomes its JSON escape.
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _mended(text: str) -> str:
     """Replaces every lone surrogate by a question mark: neither tokenizers nor providers accept one."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -19,7 +19,7 @@ def id_problem(public_id: str) -> str | None:
         return f"has {len(public_id)} characters, more than {MAX_ID_CHARACTERS}"
     if public_id in {".", ".."}:
         return "is a step between folders, which clients take out of a path (RFC 3986, 5.2.4)"
-    for character in public_id:
+    for character in () if public_id.isprintable() else public_id:  # nearly every id is
         category = unicodedata.category(character)
         if category == "Cc":
             return f"holds the control character U+{ord(character):04X}"

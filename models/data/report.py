@@ -7,16 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from models.contracts.limits import borne
 from models.errors import DataError
 
 log = logging.getLogger(__name__)
-
-DEFAULT_LIMIT = 0.01
-"""Share of the records of one kind that may be left out, unless the command is told otherwise."""
-
-ALWAYS_BORNE = 10
-"""Records of one kind that may be left out by default even where they are more than ``DEFAULT_LIMIT``, unless
-they are more than a fifth of all: in a small data set a single odd record is more than 1 %."""
 
 LOGGED = 3
 """Records of one kind and reason whose places are logged; further ones are only counted."""
@@ -108,18 +102,24 @@ class ReadingReport:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> ReadingReport:
-        """Makes a report of what ``to_json`` returned."""
+        """Makes a report of what ``to_json`` returned; what else a manifest holds there is ignored."""
         report = cls()
-        report._read.update(record.get("read", {}))
+        read = record.get("read")
+        if isinstance(read, dict):
+            report._read.update({_visible(kind): n for kind, n in read.items() if _is_count(n)})
         for counts, name in ((report._left_out, "left_out"), (report._changed, "changed")):
-            for line in record.get(name, ()):
-                counts[line["kind"], line["reason"]] = _Count(line["number"], line["first"])
+            lines = record.get(name)
+            for line in lines if isinstance(lines, list) else ():
+                match line:
+                    case {"kind": str(kind), "reason": str(reason), "number": number, "first": str(first)}:
+                        if _is_count(number):
+                            counts[_visible(kind), _visible(reason)] = _Count(number, _visible(first))
         return report
 
     def _borne(self, read: int) -> float:
         if self._limit is not None:
             return self._limit * read
-        return max(DEFAULT_LIMIT * read, min(ALWAYS_BORNE, read // 5))
+        return borne(read)
 
     def _count(
         self,
@@ -136,3 +136,12 @@ class ReadingReport:
         if count.number < LOGGED:
             log.warning("%s: %s %s: %s", place, f"{number:,} {kind}" if number > 1 else kind, what, reason)
         count.number += number
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _visible(text: str) -> str:
+    """Replaces what a terminal would obey, and halves of surrogate pairs, by question marks."""
+    return "".join(each if each.isprintable() else "?" for each in text)

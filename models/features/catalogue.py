@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contracts import Item, sha256_of
+from models.contracts.one_writer import BusyError
 from models.data.dataset import Dataset
 from models.features import descriptor
 from models.features.config import FeatureConfig
 from models.features.errors import FeatureError
+from models.saved_arrays import read_matrix, save_matrix
 
 log = logging.getLogger(__name__)
 
@@ -157,12 +158,11 @@ def _features(
     # An item without input is None in the key, so that a picture that is added later makes a new array.
     key = json.dumps([kind, encoder.identity, contents]).encode()
     path = cache / f"{kind}-{hashlib.sha256(key).hexdigest()[:20]}.npy"
-    if path.is_file():
-        encoded = np.load(path, allow_pickle=False)
-    else:
+    encoded = _cached(path, int(present.sum()))
+    if encoded is None:
         encoded = encoder.encode([each for each in inputs if each is not None])
         _save(path, encoded)
-    readable = ~np.isnan(encoded).any(axis=1)  # [inputs that exist]
+    readable = np.isfinite(encoded).all(axis=1)  # [inputs that exist]
     if not readable.all():
         log.warning("%d %ss cannot be read; their items count as items without one", (~readable).sum(), kind)
     if not readable.any():
@@ -181,10 +181,20 @@ def _standardise(values: Floats) -> Floats:
     )
 
 
+def _cached(path: Path, rows: int) -> Floats | None:
+    """Reads a cached array; None for one that is missing, or damaged and to be computed anew."""
+    if not path.exists():
+        return None
+    try:
+        return read_matrix(path, rows)
+    except ValueError as error:
+        log.warning("%s is of no use (%s): it is computed anew", path, error)
+    return None
+
+
 def _save(path: Path, array: Floats) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own and a rename: two runs may compute the same features at once.
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npy", delete=False) as stream:
-        draft = Path(stream.name)
-        np.save(stream, array)
-    draft.replace(path)
+    try:
+        save_matrix(path, array)
+    except BusyError:  # another run has computed the same array, and saves it
+        log.info("%s is saved by another run", path)

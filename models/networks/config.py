@@ -10,6 +10,9 @@ from models.features.config import FeatureConfig
 Modality = Literal["id", "text", "image"]
 """What a family can read of an item: its row, its frozen text feature, its frozen image feature."""
 
+LARGEST_SIZE = 16_384
+"""Largest width, length or depth of a network; a larger one is a slip, and would only fill the memory."""
+
 
 @dataclass(frozen=True)
 class TrainingConfig:

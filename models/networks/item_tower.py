@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.networks.config import Modality
+from models.networks.config import LARGEST_SIZE, Modality
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class TowerConfig:
     def __post_init__(self) -> None:
         if not self.modalities or len(set(self.modalities)) != len(self.modalities):
             raise ValueError("modalities must name at least one of id, text, image, each once")
-        if self.hidden < 1:
-            raise ValueError("hidden must be at least 1")
+        if not 1 <= self.hidden <= LARGEST_SIZE:
+            raise ValueError(f"hidden must be at least 1 and at most {LARGEST_SIZE}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.base import SequenceEncoder
+from models.networks.config import LARGEST_SIZE
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class SASRecConfig:
     def __post_init__(self) -> None:
         if min(self.dimension, self.length, self.blocks, self.heads) < 1:
             raise ValueError("dimension, length, blocks and heads must be at least 1")
+        if max(self.dimension, self.length, self.blocks) > LARGEST_SIZE:
+            raise ValueError(f"dimension, length and blocks must be at most {LARGEST_SIZE}")
         if self.dimension % self.heads:
             raise ValueError(f"heads ({self.heads}) must divide dimension ({self.dimension})")
         if not 0 <= self.dropout < 1:

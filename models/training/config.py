@@ -5,6 +5,8 @@ An unknown key, a wrong type or a value out of its range raises an error whose m
 
 from __future__ import annotations
 
+import math
+import reprlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -17,6 +19,9 @@ from models.networks.config import Config
 from models.networks.registry import FAMILIES, family_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+
+LARGEST = 2**31 - 1
+"""Largest whole number of a configuration; seeds are multiplied in 64 bits."""
 
 
 class ConfigError(ModelsError):
@@ -44,7 +49,7 @@ def load(path: Path, settings: Sequence[str] = ()) -> Config:
         raise ConfigError(
             f"cannot read {path} ({error.strerror}); named ones are {', '.join(configs())}"
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or nested too deeply
         raise ConfigError(f"{path} is not TOML: {error}") from error
     for setting in settings:
         _set(record, setting)
@@ -72,7 +77,7 @@ def _set(record: dict[str, Any], setting: str) -> None:
         raise ConfigError(f"--set takes section.key=value, such as training.epochs=3, not {setting!r}")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = value.strip()  # a word without quotes
     values = record.setdefault(section, {})
     if not isinstance(values, dict):
@@ -104,13 +109,23 @@ def _build(kind: type[Any], record: object, source: str, prefix: str) -> Any:
 def _value(hint: Any, value: object, source: str, key: str) -> object:
     if is_dataclass(hint) and isinstance(hint, type):
         return _build(hint, value, source, f"{key}.")
-    if hint is float and type(value) is int:  # TOML has 1 and 1.0; a bool is refused, though it is an int
-        return float(value)
+    if hint is float and type(value) is int and abs(value) <= LARGEST:
+        value = float(value)  # TOML has 1 and 1.0; a bool is refused, though it is an int
     if get_origin(hint) is tuple and isinstance(value, list | tuple):
         return tuple(_value(get_args(hint)[0], each, source, key) for each in value)
     if not _fits(hint, value):
-        raise ConfigError(f"{source}: {key} must be {_describe(hint)}, not {value!r}")
+        raise ConfigError(f"{source}: {key} must be {_describe(hint)}, not {_quoted(value)}")
+    # No comparison with NaN is true, so a range that a section checks would let it pass.
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{source}: {key} must be a finite number, not {value}")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ConfigError(f"{source}: {key} must be at most {LARGEST:,}, not {_quoted(value)}")
     return value
+
+
+def _quoted(value: object) -> str:
+    # A whole number may have more digits than Python turns into text.
+    return "that" if isinstance(value, int) and abs(value) > LARGEST else reprlib.repr(value)
 
 
 def _fits(hint: Any, value: object) -> bool:

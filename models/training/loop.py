@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,12 +24,13 @@ from models.evaluation import (
     sampled_metrics,
 )
 from models.features import Features
-from models.networks.base import LearningNetwork, Network, TrainingData
+from models.networks.base import GraphNetwork, LearningNetwork, Network, TrainingData
 from models.networks.config import Config
 from models.networks.registry import FAMILIES
-from models.training.run import Run, TrainingProgress
+from models.training.run import BEST, CHECKPOINT, Run, RunError, TrainingProgress, is_over
 from models.training.scoring import (
     GraphScorer,
+    Scorer,
     full_ranks,
     metrics,
     metrics_over_candidates,
@@ -75,7 +77,7 @@ def train(
 
     A run that was interrupted goes on after its last complete epoch and ends with the same weights as one
     that was not: every epoch seeds its generators from (seed, epoch), so a checkpoint needs no generator
-    states.
+    states. A finished run goes on where the configuration has more epochs or patience by now.
 
     Args:
         network: network from ``build``; ends with the best weights.
@@ -89,23 +91,28 @@ def train(
 
     Raises:
         TrainingError: there is nothing to learn from, or the loss is not a number.
+        RunError: a file of the run that is needed is damaged, or of another network.
+        WriteError: a file of the run cannot be written.
     """
-    finished = run.result()
+    finished = _finished(network, run)
+    network.to(device)
     if finished is not None:
-        network.to(device).load_state_dict(run.best(device))
-        return finished  # nothing is computed again
+        _load(network, run.best(), run.folder / BEST)
+        if _has_vectors(network, dataset, run):
+            return finished  # nothing is computed again
+        _finish(run, finished, scorer_for(network))
+        return finished
     source = DrawnCandidates(dataset.histories, len(dataset.items))
     split = leave_one_out(dataset.histories)
     if not split.validation or max(map(len, split.training)) < 2:
         raise TrainingError(f"{dataset.name} has no user with enough items to train and validate on")
-    network.to(device)
     criterion = None
     if isinstance(network, LearningNetwork):
         criterion, progress = _learn(network, split, run, source)
     else:  # it was complete when it was built
         progress = TrainingProgress()
         run.save_best(network.state_dict())
-    network.load_state_dict(run.best(device))
+    _load(network, run.best(), run.folder / BEST)
     trained = scorer_for(network)
     result = {
         "epochs": progress.epoch,
@@ -118,8 +125,7 @@ def train(
             "test": metrics(trained, split.test, source),
         },
     }
-    users = trained.all_user_vectors if isinstance(trained, GraphScorer) else None
-    run.finish(result, trained.item_vectors, users)
+    _finish(run, result, trained)
     return result
 
 
@@ -175,10 +181,14 @@ def train_epoch(network: LearningNetwork, optimiser: torch.optim.Optimizer, epoc
         total += loss.detach()  # stays on the device: reading it would wait for every step
         steps += 1
     mean = float(total) / steps
-    if not math.isfinite(mean):
+    # The last step of an epoch may break the weights without a sign in the losses before it.
+    if not math.isfinite(mean) or not _is_finite(network):
+        what = f"the loss of epoch {epoch + 1} is {mean}"
+        if math.isfinite(mean):
+            what = f"epoch {epoch + 1} ends with weights that are not numbers"
         raise TrainingError(
-            f"the loss of epoch {epoch + 1} is {mean}: lower training.learning_rate, or look for "
-            "broken features; the best weights before are kept"
+            f"{what}: lower training.learning_rate under another --name, or look for broken features; the "
+            "best weights before are kept"
         )
     return mean
 
@@ -215,7 +225,9 @@ def _learn(
         )
     optimiser, learning = network.optimiser(), network.learning
     progress = _resume(network, optimiser, run)
-    while progress.epoch < learning.epochs and progress.epoch - progress.best_epoch < learning.patience:
+    if not is_over(progress.epoch, progress.best_epoch, learning):
+        run.reopen()
+    while not is_over(progress.epoch, progress.best_epoch, learning):
         start = time.perf_counter()
         loss = train_epoch(network, optimiser, progress.epoch)
         seconds = time.perf_counter() - start
@@ -224,15 +236,77 @@ def _learn(
     return criterion, progress
 
 
+def _finished(network: Network, run: Run) -> dict[str, Any] | None:
+    """Reads the result of a run that has no further epoch to train; None for any other."""
+    try:
+        result = run.result()
+    except RunError as error:
+        log.warning("%s; the last step is done again", error)
+        return None
+    if result is None or not isinstance(network, LearningNetwork):
+        return result
+    if is_over(result["epochs"], result["best_epoch"], network.learning):
+        return result
+    if run.restore() is None:
+        raise RunError(
+            f"{run.folder} has no checkpoint.pt any more, so it cannot go on after epoch {result['epochs']}: "
+            "train under another --name"
+        )
+    return None
+
+
+def _has_vectors(network: Network, dataset: Dataset, run: Run) -> bool:
+    try:
+        run.item_vectors(len(dataset.items))
+        if isinstance(network, GraphNetwork):
+            run.user_vectors(len(dataset.users))
+    except RunError as error:
+        log.warning("%s", error)
+        return False
+    return True
+
+
+def _finish(run: Run, result: dict[str, Any], trained: Scorer) -> None:
+    run.finish(
+        result, trained.item_vectors, trained.all_user_vectors if isinstance(trained, GraphScorer) else None
+    )
+
+
 def _resume(network: LearningNetwork, optimiser: torch.optim.Optimizer, run: Run) -> TrainingProgress:
-    restored = run.restore(next(network.parameters()).device)
+    restored = run.restore()
     if restored is None:
         return TrainingProgress()
     state, progress = restored
-    network.load_state_dict(state["weights"])
-    optimiser.load_state_dict(state["optimiser"])
+    # First, so that damage is told before hours of training and not after them.
+    _load(network, run.best(), run.folder / BEST)
+    checkpoint = run.folder / CHECKPOINT
+    _load(network, state["weights"], checkpoint)
+    try:
+        optimiser.load_state_dict(state["optimiser"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{checkpoint} is of another network: {run.begin_again}") from error
     log.info("going on after epoch %d of %s", progress.epoch, run.folder)
     return progress
+
+
+def _load(network: Network, weights: dict[str, Any], source: Path) -> None:
+    """Loads weights that a run has saved.
+
+    Raises:
+        RunError: they are of another network, or not numbers.
+    """
+    try:
+        network.load_state_dict(weights)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise RunError(
+            f"{source} holds the weights of another network: delete {source.parent} and train again"
+        ) from error
+    if not _is_finite(network):
+        raise RunError(f"{source} holds weights that are not numbers: delete {source.parent} and train again")
+
+
+def _is_finite(network: Network) -> bool:
+    return all(bool(torch.isfinite(each).all()) for each in network.parameters())
 
 
 def _advance(

@@ -18,19 +18,22 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from models.atomic import write_text
+from models.atomic import new_file, write_text
 from models.contracts import ITEM_VECTORS, USER_VECTORS
 from models.errors import ModelsError
-from models.networks.config import Config
+from models.networks.config import Config, LearningConfig
+from models.saved_arrays import Floats, read_matrix, save_matrix
 from models.training.config import ConfigError, from_json
 
-Floats = NDArray[np.float32]
+CONFIG = "config.json"
+CHECKPOINT = "checkpoint.pt"
+BEST = "best.pt"
+RESULT = "result.json"
 
 
 class RunError(ModelsError):
-    """A run folder holds another run, or lacks what is asked of it."""
+    """A run folder holds another run, or what is asked of it is missing or damaged."""
 
 
 @dataclass(frozen=True)
@@ -76,88 +79,157 @@ class TrainingProgress:
         """Mean wall time of an epoch in seconds, without validation."""
         return sum(line["seconds"] for line in self.log) / max(1, len(self.log))
 
+    def last_epoch(self, limits: LearningConfig) -> int:
+        """Number of the epoch after which an uninterrupted training ends, as far as the log tells.
+
+        Args:
+            limits: section with the number of epochs and the patience.
+
+        Returns:
+            The number of complete epochs where the training goes on.
+        """
+        best, best_epoch = -1.0, 0
+        for epoch, line in enumerate(self.log):
+            if is_over(epoch, best_epoch, limits):
+                return epoch
+            if line["N@5"] > best:
+                best, best_epoch = line["N@5"], epoch + 1
+        return self.epoch
+
+
+def is_over(epoch: int, best_epoch: int, limits: LearningConfig) -> bool:
+    """Returns whether a training ends after ``epoch`` complete epochs of which ``best_epoch`` is the best."""
+    return epoch >= limits.epochs or epoch - best_epoch >= limits.patience
+
 
 @dataclass(frozen=True)
 class Run:
-    """Reads and writes the files of one run."""
+    """Reads and writes the files of one run.
+
+    Between two calls of one training only ``training.epochs`` and ``training.patience`` may change, and only
+    so that the training goes on: every epoch depends on the ones before it alone, so a run that was given
+    more epochs later ends as one that had them from the beginning. A folder without weights binds nothing.
+    """
 
     folder: Path
+
+    def check(self, config: Config, origin: Origin) -> None:
+        """Checks that a training with this configuration and these data may go into the folder.
+
+        Raises:
+            RunError: another run is in it, or one that would have ended earlier with these settings.
+        """
+        if not self._has_weights():
+            return
+        # The fingerprint is compared and not the path, since a data set may have been moved.
+        try:
+            same = self.origin().fingerprint == origin.fingerprint and _bound(self.config()) == _bound(config)
+        except ConfigError:  # of a version with other keys
+            same = False
+        if not same:
+            raise RunError(
+                f"{self.folder} holds a run with another configuration or other data (items, histories, "
+                "captions or pictures), or one of an older version: give this one another --name, or "
+                "delete that folder"
+            )
+        if isinstance(config.training, LearningConfig) and config.training != self.config().training:
+            progress = self.restore()
+            if progress is not None and progress[1].last_epoch(config.training) < progress[1].epoch:
+                raise RunError(
+                    f"{self.folder} was trained for {progress[1].epoch} epochs, and with these settings it "
+                    f"ends after {progress[1].last_epoch(config.training)}: give this one another --name"
+                )
 
     def start(self, config: Config, origin: Origin) -> None:
         """Makes the folder for a new run, or joins the run that is in it already.
 
         Raises:
-            RunError: another run is in it.
+            RunError: as ``check``.
         """
-        record = {"config": config.to_json(), "origin": asdict(origin)}
-        path = self.folder / "config.json"
-        if path.is_file():
-            # The fingerprint is compared and not the path, since a data set may have been moved.
-            found = self._record()["origin"].get("fingerprint")
-            if found != origin.fingerprint or not self._has(config):
-                raise RunError(
-                    f"{self.folder} holds a run with another configuration or other data (items, histories, "
-                    "captions or pictures), or one of an older version: give this one another --name, or "
-                    "delete that folder"
-                )
+        self.check(config, origin)
         # Written again for a run that is joined: it holds the present path of the data.
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(record, indent=2) + "\n")
+        record = {"config": config.to_json(), "origin": asdict(origin)}
+        write_text(self.folder / CONFIG, json.dumps(record, indent=2) + "\n")
 
-    def _has(self, config: Config) -> bool:
-        """Returns whether the run has this configuration, also if it is from before families had names."""
-        try:
-            return self.config() == config
-        except ConfigError:  # of a version with other keys
-            return False
+    def discard_untrained(self) -> None:
+        """Removes the configuration of a run that has no weights, so that a refused start leaves nothing."""
+        if not self._has_weights():
+            (self.folder / CONFIG).unlink(missing_ok=True)
 
     def config(self) -> Config:
         """Reads the configuration.
 
         Raises:
-            RunError: there is no run in the folder.
+            RunError: there is no run in the folder, or its configuration is damaged.
             ConfigError: it was made by another version.
         """
-        return from_json(self._record()["config"], str(self.folder / "config.json"))
+        return from_json(self._record()["config"], str(self.folder / CONFIG))
 
     def origin(self) -> Origin:
         """Reads what the run was trained on.
 
         Raises:
-            RunError: there is no run in the folder.
+            RunError: there is no run in the folder, or its configuration is damaged.
         """
-        return Origin(**self._record()["origin"])
+        try:
+            return Origin(**self._record()["origin"])
+        except TypeError as error:
+            raise RunError(self._damaged(CONFIG, f"delete {self.folder} and train again")) from error
 
     def save(self, state: dict[str, Any], progress: TrainingProgress) -> None:
-        """Saves a checkpoint: the state of weights and optimiser, and the progress."""
-        # One file for weights and progress: no crash can leave one without the other.
-        save_tensors(self.folder / "checkpoint.pt", {**state, "progress": asdict(progress)})
-        write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in progress.log))
-
-    def restore(self, device: torch.device) -> tuple[dict[str, Any], TrainingProgress] | None:
-        """Reads the last checkpoint; None before the first."""
-        path = self.folder / "checkpoint.pt"
-        if not path.is_file():
-            return None
-        # weights_only: a checkpoint is data, and cannot run code when it is read.
-        state = torch.load(path, map_location=device, weights_only=True)
-        return state, TrainingProgress(**state.pop("progress"))
-
-    def save_best(self, weights: dict[str, Any]) -> None:
-        """Saves the weights of the best epoch so far."""
-        save_tensors(self.folder / "best.pt", weights)
-
-    def best(self, device: torch.device) -> dict[str, Any]:
-        """Reads the weights of the best epoch.
+        """Saves a checkpoint: the state of weights and optimiser, and the progress.
 
         Raises:
-            RunError: no epoch was completed.
+            WriteError: a file cannot be written; the checkpoint before is kept.
         """
-        path = self.folder / "best.pt"
-        if not path.is_file():
+        # One file for weights and progress: no crash can leave one without the other.
+        save_tensors(self.folder / CHECKPOINT, {**state, "progress": asdict(progress)})
+        write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in progress.log))
+
+    def restore(self) -> tuple[dict[str, Any], TrainingProgress] | None:
+        """Reads the last checkpoint, to the CPU; None before the first.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            return None
+        try:
+            state = _tensors(path)
+            progress = TrainingProgress(**state.pop("progress"))
+            whole = {"weights", "optimiser"} == state.keys() and progress.epoch == len(progress.log)
+            whole = whole and all(line["N@5"] <= 1 and line["seconds"] >= 0 for line in progress.log)
+        except (ValueError, TypeError, KeyError):
+            whole = False
+        if not whole:
+            raise RunError(self._damaged(CHECKPOINT, self.begin_again))
+        return state, progress
+
+    def save_best(self, weights: dict[str, Any]) -> None:
+        """Saves the weights of the best epoch so far.
+
+        Raises:
+            WriteError: the file cannot be written; the weights before are kept.
+        """
+        save_tensors(self.folder / BEST, weights)
+
+    def best(self) -> dict[str, Any]:
+        """Reads the weights of the best epoch, to the CPU.
+
+        Raises:
+            RunError: no epoch was completed, or the file is damaged.
+        """
+        path = self.folder / BEST
+        if not path.exists():
             raise RunError(f"{self.folder} has no trained weights: run `python -m models train` to its end")
-        weights: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        return weights
+        try:
+            return _tensors(path)
+        except ValueError as error:
+            raise RunError(
+                self._damaged(BEST, f"delete {self.folder} and call the same train again")
+            ) from error
 
     def finish(self, result: dict[str, Any], item_vectors: Floats, user_vectors: Floats | None) -> None:
         """Saves the outcome. ``result.json`` is written last: if it exists, all other files are complete.
@@ -166,48 +238,144 @@ class Run:
             result: metrics, epochs and times.
             item_vectors: vectors of the catalogue, float32 [items, d].
             user_vectors: vectors of all users of a graph family, float32 [users, d]; None for the others.
+
+        Raises:
+            WriteError: a file cannot be written.
         """
-        _save_array(self.folder / ITEM_VECTORS, item_vectors)
+        save_matrix(self.folder / ITEM_VECTORS, item_vectors)
         if user_vectors is not None:
-            _save_array(self.folder / USER_VECTORS, user_vectors)
+            save_matrix(self.folder / USER_VECTORS, user_vectors)
         self.write_result(result)
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Writes the outcome, of a run whose other files are complete."""
-        write_text(self.folder / "result.json", json.dumps(result, indent=2) + "\n")
+        """Writes the outcome, of a run whose other files are complete.
+
+        Raises:
+            WriteError: the file cannot be written.
+        """
+        write_text(self.folder / RESULT, json.dumps(result, indent=2) + "\n")
+
+    def reopen(self) -> None:
+        """Removes the outcome, before further epochs make it one of other weights."""
+        (self.folder / RESULT).unlink(missing_ok=True)
 
     def result(self) -> dict[str, Any] | None:
-        """Reads the outcome; None while the training is unfinished."""
-        path = self.folder / "result.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        """Reads the outcome; None while the training is unfinished.
 
-    def item_vectors(self) -> Floats:
-        """Reads the vectors of the catalogue, float32 [items, d]."""
-        vectors: Floats = np.load(self.folder / ITEM_VECTORS, allow_pickle=False)
+        Raises:
+            RunError: it is damaged.
+        """
+        path = self.folder / RESULT
+        if not path.exists():
+            return None
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            # What export and the table read of it.
+            whole = isinstance(result["metrics"]["test"], dict) and isinstance(result["device"], str)
+            numbers = [result[name] for name in ("epochs", "best_epoch", "seconds_per_epoch")]
+            whole = whole and all(isinstance(number, int | float) for number in numbers)
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            whole = False
+        if not whole:
+            raise RunError(self._damaged(RESULT, "call the same `python -m models train` again"))
+        return dict(result)
+
+    def item_vectors(self, items: int | None = None) -> Floats:
+        """Reads the vectors of the catalogue, float32 [items, d].
+
+        Raises:
+            RunError: the file is missing or damaged, or has another number of rows than ``items``.
+        """
+        return self._vectors(ITEM_VECTORS, items)
+
+    def user_vectors(self, users: int | None = None) -> Floats:
+        """Reads the vectors of the users of a graph family, float32 [users, d], in the data set's order.
+
+        Raises:
+            RunError: the file is missing or damaged, or has another number of rows than ``users``.
+        """
+        return self._vectors(USER_VECTORS, users)
+
+    @property
+    def begin_again(self) -> str:
+        """What to do about a checkpoint that is of no use."""
+        best = (
+            ", though the best weights so far are whole in best.pt" if (self.folder / BEST).is_file() else ""
+        )
+        return f"delete it and call the same train again, which begins with the first epoch{best}"
+
+    def _vectors(self, name: str, rows: int | None) -> Floats:
+        try:
+            vectors = read_matrix(self.folder / name, rows)
+            if not np.isfinite(vectors).all():
+                raise ValueError("it holds what is not a number")
+        except ValueError as error:
+            raise RunError(
+                f"{self.folder / name} is of no use ({error}): call the same `python -m models train` again, "
+                "which makes it anew"
+            ) from error
         return vectors
 
-    def user_vectors(self) -> Floats:
-        """Reads the vectors of the users of a graph family, float32 [users, d], in the data set's order."""
-        vectors: Floats = np.load(self.folder / USER_VECTORS, allow_pickle=False)
-        return vectors
+    def _has_weights(self) -> bool:
+        return any((self.folder / name).exists() for name in (BEST, CHECKPOINT, RESULT))
+
+    def _damaged(self, name: str, advice: str) -> str:
+        return f"{self.folder / name} is damaged: {advice}"
 
     def _record(self) -> dict[str, Any]:
-        path = self.folder / "config.json"
+        path = self.folder / CONFIG
         try:
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.folder} is not a run folder of `python -m models train`") from error
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            what = "has weights and no config.json" if self._has_weights() else "is not a run folder"
+            raise RunError(
+                f"{self.folder} {what} of `python -m models train`: give another one, or delete it"
+            ) from error
+        except (OSError, ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict) or not all(
+            isinstance(record.get(part), dict) for part in ("config", "origin")
+        ):
+            raise RunError(self._damaged(CONFIG, f"delete {self.folder} and train again"))
         return record
 
 
-def _save_array(path: Path, values: Floats) -> None:
-    draft = path.with_name(f".{path.name}")
-    np.save(draft, values)  # the name ends in .npy, so numpy appends nothing
-    draft.replace(path)
-
-
 def save_tensors(path: Path, state: dict[str, Any]) -> None:
-    """Saves tensors under a temporary name, then renames the file."""
-    draft = path.with_name(f".{path.name}.new")
-    torch.save(state, draft)
-    draft.replace(path)
+    """Saves tensors under a temporary name, then renames the file.
+
+    Raises:
+        WriteError: the file cannot be written.
+        BusyError: another process is writing it.
+    """
+    with new_file(path) as stream:
+        try:
+            torch.save(state, stream)
+        except RuntimeError as error:
+            # torch says that its position in the file is unexpected; the system's error comes before it.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
+def _tensors(path: Path) -> dict[str, Any]:
+    """Reads what ``save_tensors`` wrote.
+
+    Raises:
+        ValueError: the file is damaged, or holds something else.
+    """
+    try:
+        # weights_only: a checkpoint is data, and cannot run code when it is read. To the CPU first: a full
+        # GPU would look like a damaged file.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises nearly anything
+        raise ValueError(str(error)) from error
+    if not isinstance(state, dict):
+        raise ValueError(f"a {type(state).__name__} in place of a table of tensors")
+    return dict(state)
+
+
+def _bound(config: Config) -> dict[str, Any]:
+    """Returns what of a configuration may not change between the calls of one run."""
+    record = config.to_json()
+    limits = ("epochs", "patience")
+    return {**record, "training": {k: v for k, v in record["training"].items() if k not in limits}}

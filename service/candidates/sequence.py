@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from models.contracts import ENCODER_INPUT
+from models.contracts import ENCODER_INPUT, BundleError
+from service.candidates.onnx_encoder import load_encoder
 from service.candidates.vector_scores import VectorModel
 from service.catalogue.bundle import Backbone
 
@@ -25,19 +25,18 @@ class SequenceModel(VectorModel):
 
         Args:
             backbone: backbone of an open bundle, with an encoder.
-            threads: threads of ONNX Runtime per call, at least 1. Left to itself it would count the host's
-                cores and not the container's.
+            threads: threads of ONNX Runtime per call, at least 1.
+
+        Raises:
+            BundleError: the encoder cannot be used.
         """
         super().__init__(backbone)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        # Threads that wait actively ("spin") between two requests would take the cores from other workers.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(
-            str(backbone.encoder), sess_options=options, providers=["CPUExecutionProvider"]
-        )
+        assert backbone.encoder is not None, backbone.manifest.name
+        manifest = backbone.manifest
+        try:
+            self._session = load_encoder(backbone.encoder, manifest.dimension, manifest.length, threads)
+        except BundleError as error:
+            raise BundleError(f"the backbone {manifest.name}: {error}") from error
 
     def user_vector(self, user: int | None, history: Sequence[int]) -> NDArray[np.float32]:
         """Encodes the last L items of a history, float32 [d]; the user makes no difference."""

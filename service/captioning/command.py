@@ -8,7 +8,6 @@ no new call, finishes those under way, writes their captions and ends.
 from __future__ import annotations
 
 import argparse
-import re
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from types import FrameType
 
 from models.contracts import CATALOGUE, BundleError
 from models.contracts.captions import CaptionFile, caption_path, read_captions
+from models.contracts.names import is_captioner_name
 from service.captioning.backlog import AccountRefusedError, Backlog, Captioner, StoppedError
 from service.captioning.run import run
 from service.catalogue.bundle import open_catalogue
@@ -144,7 +144,7 @@ def _captioner(arguments: argparse.Namespace, settings: Settings) -> Captioner:
         raise ConfigurationError(f"no provider {provider!r}; configured are {', '.join(known)}")
     model = arguments.model or known[provider][0]
     name = arguments.captioner or captioner_name(provider, model)
-    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+    if not is_captioner_name(name):
         raise ConfigurationError(f"the captioner {name!r} names a file: letters, digits, '.', '_' and '-'")
     return Captioner(provider, model, name)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +15,25 @@ from models.contracts import (
     BACKBONES,
     CATALOGUE,
     ENCODER,
-    HISTORIES,
     IMAGES,
     ITEM_VECTORS,
-    ITEMS,
     MANIFEST,
-    POPULARITY,
     USER_VECTORS,
     BackboneManifest,
     BundleError,
     CatalogueManifest,
     Item,
-    sha256_of,
 )
-from models.contracts.captions import captions_by_row
+from models.contracts.arrays import MAX_HEADER, check_header
+from models.contracts.catalogue_files import read_catalogue_files
+from models.contracts.files import open_hashed, read_hashed
+from models.contracts.manifests import read_backbone_manifest
+from service.catalogue.finite import check_finite
+
+log = logging.getLogger(__name__)
+
+MAX_ENCODER = 2**30
+"""Bytes of an encoder at most; half of what the format could have."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +103,14 @@ class Backbone:
     Attributes:
         manifest: family, version, dimensions and training of the model.
         item_vectors: float32 [items, d], memory-mapped: worker processes share one copy.
-        encoder: ONNX file of a sequence family, which turns a history into a user vector; None for a graph
-            family.
+        encoder: contents of the ONNX file of a sequence family, which turns a history into a user vector;
+            None for a graph family.
         user_vectors: float32 [users, d] of a graph family, memory-mapped too; None for a sequence family.
     """
 
     manifest: BackboneManifest
     item_vectors: NDArray[np.float32]
-    encoder: Path | None
+    encoder: bytes | None
     user_vectors: NDArray[np.float32] | None = None
 
 
@@ -126,10 +131,10 @@ def open_bundle(folder: Path) -> Bundle:
     if not folder.is_dir():
         raise BundleError(f"there is no bundle at {folder}: make one with `python -m models export`")
     catalogue = open_catalogue(folder / CATALOGUE)
-    names = sorted(path.name for path in (folder / BACKBONES).glob("*") if (path / MANIFEST).is_file())
-    if not names:
+    backbones = _backbone_folders(folder / BACKBONES)
+    if not backbones:
         raise BundleError(f"the bundle {folder} has no backbone: add one with `python -m models export`")
-    return Bundle(catalogue, {name: _open_backbone(folder / BACKBONES / name, catalogue) for name in names})
+    return Bundle(catalogue, {each.name: _open_backbone(each, catalogue) for each in backbones})
 
 
 def open_catalogue(folder: Path) -> Catalogue:
@@ -138,105 +143,73 @@ def open_catalogue(folder: Path) -> Catalogue:
     Raises:
         BundleError: something is missing or damaged.
     """
-    manifest = CatalogueManifest.from_json(_read_manifest(folder))
-    # Images are not hashed again: items.jsonl holds their digests, and a start must not read all of them.
-    _check_hashes(folder, manifest.sha256, required=(ITEMS, HISTORIES, POPULARITY))
-    items = _read_items(folder / ITEMS)
-    rows = {item.item_id: row for row, item in enumerate(items)}
-    if len(rows) != len(items) or len(items) != manifest.items:
-        raise BundleError(
-            f"{folder / ITEMS} holds {len(items)} items with {len(rows)} different ids and the manifest "
-            f"promises {manifest.items}: make the catalogue again"
-        )
-    # Without pickle: reading the file cannot run code.
-    popularity = np.load(folder / POPULARITY, allow_pickle=False)
-    if popularity.shape != (len(items),):
-        raise BundleError(f"{folder / POPULARITY} has shape {popularity.shape}, expected ({len(items)},)")
+    files = read_catalogue_files(folder)
+    users = files.histories.user_ids
+    popularity = np.frombuffer(files.popularity, "<i8")
     return Catalogue(
-        manifest=manifest,
+        manifest=files.manifest,
         folder=folder,
-        items=items,
-        rows=rows,
-        histories=_read_histories(folder / HISTORIES, len(items)),
+        items=tuple(files.items.values()),
+        rows={item_id: row for row, item_id in enumerate(files.items)},
+        histories=Histories(
+            users={user: position for position, user in enumerate(users)},
+            user_ids=users,
+            offsets=np.frombuffer(files.histories.offsets, "<i8"),
+            item_rows=np.frombuffer(files.histories.item_rows, "<i4"),
+        ),
         popularity=popularity,
         popular=np.argsort(-popularity, kind="stable"),  # equal counts stay in the order of their rows
-        captions=captions_by_row(folder, rows),
+        captions=files.captions,
     )
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    try:
-        record = json.loads(path.read_bytes())
-    except OSError as error:
-        raise BundleError(f"cannot read {path}: {error.strerror}; export the bundle again") from error
-    except ValueError as error:
-        raise BundleError(f"{path} is not JSON: export the bundle again") from error
-    if not isinstance(record, dict):
-        raise BundleError(f"{path} is not a JSON object: export the bundle again")
-    return record
+def _backbone_folders(folder: Path) -> list[Path]:
+    """Lists the folders with a manifest; another entry is no backbone yet, and the log says so.
 
-
-def _check_hashes(folder: Path, sha256: Mapping[str, str], required: tuple[str, ...]) -> None:
-    for name in required:
-        path = folder / name
-        if name not in sha256:
-            raise BundleError(f"the manifest in {folder} has no hash for {name}: export it again")
-        if not path.is_file():
-            raise BundleError(f"{path} is missing: export it again")
-        if sha256_of(path) != sha256[name]:
-            raise BundleError(
-                f"{path} is not the file that was exported (its SHA-256 differs): export it again"
-            )
-
-
-def _read_items(path: Path) -> tuple[Item, ...]:
-    items = []
-    with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                items.append(Item.from_json(json.loads(line)))
-            except ValueError as error:
-                raise BundleError(f"{path} line {number} is not JSON: make the catalogue again") from error
-    return tuple(items)
-
-
-def _read_histories(path: Path, items: int) -> Histories:
-    with np.load(path, allow_pickle=False) as arrays:
-        users, offsets, item_rows = arrays["user_ids"], arrays["offsets"], arrays["item_rows"]
-    # Checked once here, so that a row of a history can index items and vectors without a further check.
-    fits = offsets.shape == (len(users) + 1,) and offsets[0] == 0 and offsets[-1] == len(item_rows)
-    if not fits or (len(item_rows) and not 0 <= item_rows.min() <= item_rows.max() < items):
-        raise BundleError(f"{path} does not fit the items: make the catalogue again")
-    user_ids = tuple(map(str, users))
-    positions = {user: position for position, user in enumerate(user_ids)}
-    return Histories(positions, user_ids, offsets, item_rows)
+    Hidden folders are left out without a word: an export under way writes into one.
+    """
+    entries = sorted(path for path in folder.glob("*") if not path.name.startswith("."))
+    found = [path for path in entries if os.path.lexists(path / MANIFEST)]
+    for path in entries:
+        if path not in found:
+            log.warning("left out %r, which has no %s: the export may be unfinished", str(path), MANIFEST)
+    return found
 
 
 def _open_backbone(folder: Path, catalogue: Catalogue) -> Backbone:
-    manifest = BackboneManifest.from_json(_read_manifest(folder))
+    manifest = read_backbone_manifest(folder)
     graph = USER_VECTORS in manifest.sha256  # what the family is made of is seen by the files it lists
-    _check_hashes(folder, manifest.sha256, required=(ITEM_VECTORS, USER_VECTORS if graph else ENCODER))
+    for name in (ITEM_VECTORS, USER_VECTORS if graph else ENCODER):
+        if name not in manifest.sha256:
+            raise BundleError(f"{folder / MANIFEST} has no hash for {name}: export it again")
+    if not graph and not manifest.length:
+        raise BundleError(
+            f"{folder / MANIFEST}: length is 0, and an encoder reads 1 item at least: export it again"
+        )
     # Row n of the vectors is item n of the catalogue that the backbone was trained on, and of no other.
     if manifest.catalogue_version != catalogue.version:
         raise BundleError(
             f"the backbone {folder.name} was trained on catalogue {manifest.catalogue_version} and this "
             f"bundle has {catalogue.version}: export it again with this catalogue"
         )
-    item_vectors = _read_vectors(folder / ITEM_VECTORS, len(catalogue.items), manifest.dimension)
+    items, dimension = len(catalogue.items), manifest.dimension
+    item_vectors = _read_vectors(folder / ITEM_VECTORS, manifest.sha256[ITEM_VECTORS], items, dimension)
     if not graph:
-        return Backbone(manifest, item_vectors, folder / ENCODER)
+        encoder = read_hashed(folder / ENCODER, manifest.sha256[ENCODER], MAX_ENCODER)
+        return Backbone(manifest, item_vectors, encoder)
     users = len(catalogue.histories.users)
-    return Backbone(
-        manifest, item_vectors, None, _read_vectors(folder / USER_VECTORS, users, manifest.dimension)
-    )
+    user_vectors = _read_vectors(folder / USER_VECTORS, manifest.sha256[USER_VECTORS], users, dimension)
+    return Backbone(manifest, item_vectors, None, user_vectors)
 
 
-def _read_vectors(path: Path, rows: int, dimension: int) -> NDArray[np.float32]:
-    vectors: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    if vectors.shape != (rows, dimension) or vectors.dtype != np.float32:
-        raise BundleError(
-            f"{path} is {vectors.dtype} {vectors.shape}, expected float32 {(rows, dimension)}: "
-            "export it again"
-        )
+def _read_vectors(path: Path, sha256: str, rows: int, dimension: int) -> NDArray[np.float32]:
+    limit = MAX_HEADER + rows * dimension * 4
+    with open_hashed(path, sha256, limit) as stream:
+        start, size = stream.read(MAX_HEADER), os.fstat(stream.fileno()).st_size
+    try:
+        header = check_header(start, size, "<f4", (rows, dimension))
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}: export it again") from error
+    vectors: NDArray[np.float32] = np.memmap(path, np.float32, "r", header.offset, (rows, dimension))
+    check_finite(path, vectors)
     return vectors

@@ -1,4 +1,4 @@
-"""Opens a generation: the bundle, a warmed-up candidate model for each of its backbones, and the search."""
+"""Opens a generation: the bundle, a candidate model for each of its backbones, and the search."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def open_generation(settings: Settings) -> Generation:
-    """Opens and checks the bundle that the settings name, warms up its models, and builds its search index.
+    """Opens and checks the bundle that the settings name, with its models, and builds its search index.
 
     Blocks for seconds with a large catalogue: while another generation serves, call it in a thread.
 
@@ -58,14 +58,14 @@ def backbones_of(generation: Generation) -> list[tuple[str, str, str]]:
 
 
 def open_models(bundle: Bundle, settings: Settings) -> dict[str, CandidateModel]:
-    """Opens and warms up a candidate model for every backbone, and for the families that need no training."""
-    models: dict[str, CandidateModel] = {}
-    for name, backbone in bundle.backbones.items():
-        model = open_backbone(backbone, settings.onnx_threads)
-        # ONNX Runtime plans its memory at the first run of each shape, which no request should wait for.
-        for length in {1, max(1, backbone.manifest.length)}:
-            model.top(None, [0] * length, 1, [])
-        models[name] = model
+    """Opens a candidate model for every backbone, and for the families that need no training.
+
+    Raises:
+        BundleError: an encoder cannot be used.
+    """
+    models = {
+        name: open_backbone(backbone, settings.onnx_threads) for name, backbone in bundle.backbones.items()
+    }
     for name, model in open_counting(bundle.catalogue).items():
         models.setdefault(name, model)  # a bundle's own backbone of that name wins
     return models

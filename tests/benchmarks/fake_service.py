@@ -36,10 +36,15 @@ class FakeService:
         broken: targets of the failure: requests whose candidates hold one of these ids get a 500.
         refused: strategies that are answered with 422.
         slow: seconds that a request takes.
+        prefix: path below which it is served.
         lvlm_places: how many items the LVLM orders; 0 is a fallback.
         stop_after: the server goes away after so many requests; None never.
+        unknown: no candidate is known.
         foreign: answers come from a backbone of another version.
-        requests: every body and query seen.
+        wants: query parameters that a request must have, as a service that knows no other name does.
+        key: that a request must bring; empty for none.
+        requests: every body and query of a run.
+        checks: those of the first request, which asks for one item.
     """
 
     bundle: Bundle
@@ -54,10 +59,15 @@ class FakeService:
     refused: frozenset[str] = frozenset()
     slow: float = 0.0
     lvlm_places: int = 3
+    prefix: str = ""
     ready: bool = True
     stop_after: int | None = None
     foreign: bool = False
+    unknown: bool = False
+    wants: dict[str, str] = field(default_factory=dict)
+    key: str = ""
     requests: list[dict[str, Any]] = field(default_factory=list)
+    checks: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
 
     def __post_init__(self) -> None:
@@ -68,18 +78,24 @@ class FakeService:
     def app(self) -> Starlette:
         return Starlette(
             routes=[
-                Route("/recommend", self.recommend, methods=["POST"]),
-                Route("/metrics", lambda _: Response(generate_latest(self.registry))),
-                Route("/health/ready", lambda _: Response(status_code=200 if self.ready else 503)),
+                Route(f"{self.prefix}/recommend", self.recommend, methods=["POST"]),
+                Route(f"{self.prefix}/metrics", lambda _: Response(generate_latest(self.registry))),
+                Route(
+                    f"{self.prefix}/health/ready", lambda _: Response(status_code=200 if self.ready else 503)
+                ),
             ]
         )
 
     async def recommend(self, request: Request) -> Response:
         begun = time.perf_counter()
         body, query = await request.json(), dict(request.query_params)
-        self.requests.append({"body": body, "query": query, "headers": dict(request.headers)})
+        seen = self.checks if body["k"] == 1 else self.requests
+        seen.append({"body": body, "query": query, "headers": dict(request.headers)})
         await asyncio.sleep(self.slow)
-        response, outcome = self._answer(body, query)
+        if self.key and request.headers.get("x-api-key") != self.key:
+            return _problem(401, "the fake wants a key")
+        unknown = self._unknown(body, query)
+        response, outcome = (unknown, "refused") if unknown else self._answer(body, query)
         labels = {"strategy": query["strategy"], "backbone": "toy", "model": "none", "cache": "none"}
         seconds = time.perf_counter() - begun
         self.duration.labels(**labels, outcome=outcome, status=response.status_code).observe(seconds)
@@ -88,10 +104,10 @@ class FakeService:
         return response
 
     def _answer(self, body: dict[str, Any], query: dict[str, str]) -> tuple[Response, str]:
-        if self.busy:
+        if self.busy and body["k"] > 1:
             self.busy -= 1
             return _problem(429, "queue full", {"Retry-After": "0"}), "busy"
-        if self.unavailable:
+        if self.unavailable and body["k"] > 1:
             self.unavailable -= 1
             return _problem(503, "starting"), "unavailable"
         if self.turned is not None and len(self.requests) > self.turned:
@@ -102,6 +118,12 @@ class FakeService:
         if self.broken & set(pool):
             return _problem(500, "the fake is broken for this one"), "broken"
         return self._ranking(body, query["strategy"], pool)
+
+    def _unknown(self, body: dict[str, Any], query: dict[str, str]) -> Response | None:
+        for name, value in self.wants.items():
+            if query.get(name, value) != value:
+                return _problem(422, f"no {name} {query[name]!r}; configured are {value}")
+        return _problem(422, f"unknown candidates: {body['candidates'][0]}") if self.unknown else None
 
     def _ranking(self, body: dict[str, Any], strategy: str, pool: list[str]) -> tuple[Response, str]:
         rows = self.bundle.catalogue.rows

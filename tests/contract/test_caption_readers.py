@@ -103,7 +103,7 @@ def line(item_id: str = "A", caption: object = "A mug.", **more: object) -> byte
 
 
 MUG = {"A": "A mug."}
-HUGE = "mug " * 2**20
+LONG = "mug " * 2**12
 
 CASES: dict[str, tuple[bytes, Captions | None]] = {
     "one line": (line(), MUG),
@@ -136,7 +136,10 @@ CASES: dict[str, tuple[bytes, Captions | None]] = {
     "a lone surrogate": (line(caption="X").replace(b"X", rb"a \ud83d mug"), {"A": "a ? mug"}),
     "a pair of surrogates": (line(caption="X").replace(b"X", rb"\ud83d\ude00"), {"A": "\U0001f600"}),
     "a surrogate in UTF-8": (line(caption="X").replace(b"X", b"\xed\xa0\xbd"), None),
-    "a huge line": (line(caption=HUGE), {"A": HUGE}),
+    "a long caption": (line(caption=LONG), {"A": LONG}),
+    "a caption that is too long": (line(caption=LONG + "!"), None),
+    "a few lines that are no captions": (line() * 50 + b"mug\n" * 5 + line("B", caption=3), MUG),
+    "a line that is too long": (line() * 4 + b" " * 2**20 + b"x\n", MUG),
     "a huge number": (line(extra=0).replace(b": 0", b": " + b"9" * 10_000), None),
     "deep nesting": (line(extra=0).replace(b": 0", b": " + b"[" * 10**5 + b"]" * 10**5), None),
     "another field": (line(price=3), MUG),

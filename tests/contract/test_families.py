@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from followers_family import Followers
 from graph_family import TinyGraph
 from small_data import save_picture, write_amazon_plus
@@ -111,7 +110,7 @@ def restored(run: Run, bundle: Path) -> Network:
     config, dataset = run.config(), read_catalogue(bundle)
     features = item_features(dataset, config.features, config.modalities, run.folder.parent / "features")
     network = build(config, dataset, features)
-    network.load_state_dict(run.best(torch.device("cpu")))
+    network.load_state_dict(run.best())
     return network
 
 

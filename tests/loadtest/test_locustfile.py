@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from fake_shop import FakeShop
 
 ROOT = Path(__file__).parents[2]
@@ -58,10 +59,20 @@ def test_a_strategy_that_the_bundle_cannot_serve_is_left_out_and_named(tmp_path:
     assert "s2 is left out: no enhanced backbone" in done.stderr
 
 
-def test_no_service_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
-    done = load("http://127.0.0.1:9", tmp_path)
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("HTTP://127.0.0.1:9/msr/", "start one with `make run`, or give its --host"),
+        ("http://me:s3cr3t@127.0.0.1:9", "the URL of the service must not hold a user name or password"),
+    ],
+)
+def test_a_wrong_host_or_none_is_one_sentence_and_exit_code_2(
+    url: str, complaint: str, tmp_path: Path
+) -> None:
+    done = load(url, tmp_path)
     assert done.returncode == 2
-    assert "start one with `make run`, or give its --host" in done.stderr
+    assert complaint in done.stderr
+    assert "s3cr3t" not in done.stdout + done.stderr
 
 
 def test_an_unknown_scenario_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:

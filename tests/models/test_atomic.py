@@ -5,8 +5,11 @@ import stat
 from pathlib import Path
 
 import pytest
+from full_disk import full_disk
 
 from models.atomic import new_folder, write_text
+from models.contracts.one_writer import BusyError, open_locked
+from models.errors import WriteError
 
 
 def names(folder: Path) -> list[str]:
@@ -107,4 +110,31 @@ def test_a_text_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> No
     with pytest.raises(UnicodeEncodeError):
         write_text(target, "half \ud800")
     assert target.read_text(encoding="utf-8") == "old ü"
+    assert names(tmp_path) == ["file.json"]
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_the_old_file_and_folder(tmp_path: Path) -> None:
+    target = tmp_path / "file.json"
+    write_text(target, "old")
+    with new_folder(tmp_path / "part") as draft:
+        (draft / "file").write_text("old")
+    with full_disk(2), pytest.raises(WriteError, match=r"cannot write .*file\.json: the disk is full"):
+        write_text(target, "new and longer")
+    with (
+        full_disk(2),
+        pytest.raises(WriteError, match=r"cannot write .*part: the disk is full"),
+        new_folder(tmp_path / "part") as draft,
+    ):
+        (draft / "file").write_text("new and longer")
+    assert (target.read_text(), (tmp_path / "part" / "file").read_text()) == ("old", "old")
+    assert sorted(names(tmp_path)) == ["file.json", "part"]
+
+
+def test_a_file_that_another_process_writes_is_refused_and_a_dead_one_leaves_no_lock(tmp_path: Path) -> None:
+    draft = tmp_path / ".file.json.new"
+    descriptor = open_locked(draft, os.O_WRONLY | os.O_CREAT)
+    with pytest.raises(BusyError, match="another run writes"):
+        write_text(tmp_path / "file.json", "new")
+    os.close(descriptor)  # as the system does for a killed process
+    write_text(tmp_path / "file.json", "new")
     assert names(tmp_path) == ["file.json"]

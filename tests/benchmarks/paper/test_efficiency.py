@@ -99,7 +99,7 @@ def test_the_papers_figures_name_strategies_or_the_slowest_row() -> None:
 
 
 def _use(url: str, stop: threading.Event) -> None:
-    body, headers = b'{"history": ["I01"], "k": 1}', {"content-type": "application/json"}
+    body, headers = b'{"history": ["I01"], "k": 2}', {"content-type": "application/json"}
     request = urllib.request.Request(f"{url}/recommend?strategy=none", body, headers)
     while not stop.is_set():
         with urllib.request.urlopen(request, timeout=10) as response:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from full_disk import full_disk
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.paper.records import RecordFile, read_records
@@ -98,13 +99,94 @@ def test_a_file_that_is_not_ours_is_refused_and_left_alone(tmp_path: Path, conte
     assert path.read_text() == contents
 
 
-@pytest.mark.parametrize("line", ["oops", "[1]", '{"kind": "answer", "user": "0", "strategy": "s1"}'])
-def test_a_damaged_line_is_named_by_its_number(tmp_path: Path, line: str) -> None:
-    path = tmp_path / "r.jsonl"
-    lines = written(path).decode().splitlines()
+DAMAGED = (
+    "oops",
+    "[1]",
+    '{"kind": "answer", "user": "0", "strategy": "s1"}',
+    '{"kind": "answer", "user": 0, "strategy": "s9"}',
+    '{"kind": "answer", "user": 0, "strategy": "s1", "items": [1]}',
+    '{"kind": "answer", "user": 0, "strategy": "s1", "lvlm": "x"}',
+    "\0\0\0",
+    "[" * 100_000,
+    "",
+)
+
+
+def with_line(path: Path, line: str, users: int = 20) -> Path:
+    """Puts a damaged line in the place of the second record."""
+    lines = written(path, users).decode().splitlines()
     path.write_text("\n".join([*lines[:2], line, *lines[3:]]) + "\n")
-    with pytest.raises(BenchmarkError, match="line 3 is not a record"):
-        read_records(path)
+    return path
+
+
+@pytest.mark.parametrize("line", DAMAGED, ids=lambda line: line[:20] or "empty")
+def test_a_damaged_line_is_left_out_by_name_and_its_user_is_asked_again(
+    tmp_path: Path, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = with_line(tmp_path / "r.jsonl", line)
+    assert [r["user"] for r in read_records(path).records] == [0, *range(2, 20)]
+    assert "r.jsonl line 3: records left out: a line is no record" in caplog.text
+    with RecordFile(path, HEADER) as records:
+        assert (1, "none") not in records.finished
+        records.append(record(1))
+    assert len(read_records(path).records) == 20
+
+
+def test_a_line_beyond_the_limit_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.paper.records.LINE_LIMIT", 200)
+    path = with_line(tmp_path / "r.jsonl", json.dumps(record(1) | {"kind": "answer", "much": "x" * 900}))
+    assert len(read_records(path).records) == 19
+
+
+def test_a_file_with_too_many_damaged_lines_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = with_line(tmp_path / "r.jsonl", "oops", users=3)
+    before = path.read_bytes()
+    for opened in (read_records, lambda path: RecordFile(path, HEADER)):
+        with pytest.raises(BenchmarkError, match="1 of 3 lines are no records: replay again into another"):
+            opened(path)
+    assert path.read_bytes() == before
+
+
+def test_a_byte_order_mark_is_borne_and_the_first_answer_of_a_user_counts(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    contents = written(path)
+    again = json.dumps(record(1) | {"kind": "answer", "b": 2}).encode()
+    path.write_bytes(b"\xef\xbb\xbf" + contents + again + b"\n")
+    run = read_records(path)
+    assert [r["user"] for r in run.records] == [0, 1, 2]
+    assert "b" not in run.records[1]
+
+
+def test_a_second_run_into_one_file_is_refused_until_the_first_one_ends(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    with RecordFile(path, HEADER) as records:
+        with pytest.raises(BenchmarkError, match=r"another run writes .*r\.jsonl: wait for it to end"):
+            RecordFile(path, HEADER)
+        records.append(record(0))
+    with RecordFile(path, HEADER) as records:
+        assert records.finished == {(0, "none")}
+
+
+def test_a_run_without_an_answer_leaves_no_file_and_binds_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    with RecordFile(path, HEADER):
+        assert path.exists()
+    assert not path.exists()
+    path.write_text(json.dumps({"kind": "header", "schema": 1, "options": {"k": 99}}) + "\n")  # by a kill
+    written(path)
+    assert read_records(path).header["options"] == HEADER["options"]
+
+
+def test_a_full_disk_is_one_sentence_and_the_file_stays_whole(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    with RecordFile(path, HEADER) as records:
+        records.append(record(0))
+        before = path.read_bytes()
+        with full_disk(len(before) + 20), pytest.raises(BenchmarkError, match="make room and repeat"):
+            records.append(record(1))
+        assert path.read_bytes() == before
+        records.append(record(1))
+    assert len(read_records(path).records) == 2
 
 
 def test_records_of_another_schema_are_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from fake_service import FakeService
 
 from benchmarks.__main__ import main
 from benchmarks.paper.records import read_records
+from service.catalogue.bundle import open_bundle
 
 
 def replay(service: FakeService, out: Path, *options: str) -> int:
@@ -140,7 +141,7 @@ def test_a_strategy_that_the_service_refuses_stops_the_run_with_its_reason(
     service.refused = frozenset({"s2"})
     assert replay(service, tmp_path / "r.jsonl", "--strategies", "s2") == 2
     assert "s2 needs an enhanced backbone" in capsys.readouterr().err
-    assert read_records(tmp_path / "r.jsonl").records == ()
+    assert not (tmp_path / "r.jsonl").exists()
 
 
 def test_a_service_on_another_bundle_is_noticed(
@@ -164,6 +165,65 @@ def test_a_service_that_goes_away_loses_no_answer_and_the_run_can_be_finished(
     with FakeService(service.bundle).running() as again:
         assert replay(again, out) == 0
     assert len(read_records(out).records) == 11
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (("--provider", "x"), "no provider 'x'; configured are simulator"),
+        (("--model", "x"), "no model 'x'; configured are simulator/gpt-4o"),
+        (("--backbone", "x"), "no backbone 'x'; configured are toy"),
+    ],
+)
+def test_a_name_that_the_service_does_not_know_is_told_before_anything_is_asked_or_recorded(
+    given: tuple[str, str],
+    complaint: str,
+    service: FakeService,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    service.wants = {"provider": "simulator", "model": "simulator/gpt-4o", "backbone": "toy"}
+    assert replay(service, tmp_path / "r.jsonl", "--strategies", "s3", *given) == 2
+    assert complaint in capsys.readouterr().err
+    assert (service.requests, list(tmp_path.glob("r*"))) == ([], [])
+    assert [check["query"]["strategy"] for check in service.checks] == ["none"]  # s3 would be a call
+    assert (
+        replay(service, tmp_path / "r.jsonl", "--strategies", "s3", given[0], service.wants[given[0][2:]])
+        == 0
+    )
+
+
+@pytest.mark.parametrize("fault", ["key", "bundle", "backbone", "prefix"])
+def test_a_wrong_key_bundle_or_prefix_is_told_before_anything_is_asked_or_recorded(
+    fault: str, service: FakeService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    complaint = {
+        "key": "the fake wants a key",
+        "bundle": "unknown candidates",
+        "backbone": "give the --bundle that the service runs on",
+        "prefix": "is a prefix of the URL missing or wrong",
+    }[fault]
+    url = service.url
+    if fault == "key":
+        service.key = "s3cr3t"
+    elif fault == "bundle":
+        service.wants = {}
+        service.unknown = True
+    elif fault == "backbone":
+        service.foreign = True
+    else:
+        service.url += "/msr"
+    assert replay(service, tmp_path / "r.jsonl") == 2
+    assert complaint in capsys.readouterr().err
+    assert (service.requests, list(tmp_path.glob("r*"))) == ([], [])
+    service.key, service.unknown, service.foreign, service.url = "", False, False, url
+    assert replay(service, tmp_path / "r.jsonl", "--seed", "7") == 0
+
+
+def test_a_service_below_a_prefix_is_asked_there(tiny_bundle: Path, tmp_path: Path) -> None:
+    with FakeService(open_bundle(tiny_bundle), prefix="/msr").running() as service:
+        service.url += "/msr/"
+        assert replay(service, tmp_path / "r.jsonl") == 0
 
 
 def test_no_service_is_one_sentence(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from full_disk import full_disk
 from small_data import save_picture, write_amazon_plus
 
 from models.__main__ import main
@@ -18,6 +20,7 @@ from models.bundle.backbone import load_encoder
 from models.bundle.catalogue import read_catalogue, read_manifest
 from models.bundle.whole_model_export import WholeModel
 from models.contracts import BACKBONES, ENCODER, ENCODER_INPUT, ITEM_VECTORS, BackboneManifest, sha256_of
+from models.contracts.one_writer import one_writer
 from models.evaluation import (
     DrawnCandidates,
     EvaluationProtocol,
@@ -26,7 +29,8 @@ from models.evaluation import (
     rank_of_target,
     sampled_metrics,
 )
-from models.training.run import Run
+from models.saved_arrays import save_matrix
+from models.training.run import Run, save_tensors
 
 ITEMS = 40
 SMALL = [
@@ -303,6 +307,60 @@ def test_published_candidates_are_refused_before_anything_is_trained_where_there
     assert command("train", "--bundle", tmp_path / "bundle", *asked) == 2
     assert "is a bundle and holds no published candidates: train with --data" in capsys.readouterr().err
     assert not list(tmp_path.glob("steps-*"))
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "complaint"),
+    [
+        ("morec-t", ("--text-view", "enhanced", "--captioner", "unknown"), "has no captions by 'unknown'"),
+        ("morec-i", ("--set", "features.image_encoder=/nowhere"), "the image encoder '/nowhere' cannot be"),
+        ("sasrec", ("--device", "meta"), "cannot compute on it; use --device cpu"),
+        ("sasrec", ("--set", "training.learning_rate=nan"), "training.learning_rate must be a finite number"),
+        ("sasrec", ("--set", "training.learning_rate=1e30"), "lower training.learning_rate"),
+    ],
+)
+def test_a_refused_training_leaves_no_run_that_binds_the_corrected_one(
+    model: str,
+    options: tuple[str, ...],
+    complaint: str,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    call = ("train", "--data", data, "--model", model, "--runs", tmp_path, "--name", "x", *options)
+    assert command(*call, settings=SMALL) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_second_training_or_export_is_refused_while_the_first_one_writes(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, bundle = trained(data, tmp_path), tmp_path / "bundle"
+    again = ("train", "--data", data, "--model", "sasrec", "--runs", run.parent)
+    with one_writer(run), one_writer(bundle):
+        assert command(*again, settings=SMALL) == 2
+        assert command("export", "--run", run, "--bundle", bundle) == 2
+        assert command("data", "--data", data, "--bundle", bundle) == 2
+    assert capsys.readouterr().err.count("another run writes") == 3
+    assert not bundle.exists()
+    assert command("export", "--run", run, "--bundle", bundle) == 0
+
+
+@pytest.mark.parametrize("fault", ["name", "vectors", "weights", "disk"])
+def test_a_refused_export_leaves_no_bundle(
+    fault: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, bundle = trained(data, tmp_path), tmp_path / "bundle"
+    options = ("--name", "../up") if fault == "name" else ()
+    if fault == "vectors":
+        save_matrix(run / ITEM_VECTORS, np.zeros((3, 8), dtype=np.float32))
+    elif fault == "weights":
+        save_tensors(run / "best.pt", {"network.positions": torch.zeros(1)})
+    with full_disk(6_000) if fault == "disk" else nullcontext():
+        assert command("export", "--run", run, "--bundle", bundle, *options) == 2
+    assert "error: " in capsys.readouterr().err
+    assert not bundle.exists()
 
 
 @pytest.mark.slow

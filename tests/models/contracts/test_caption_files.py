@@ -11,6 +11,8 @@ import pytest
 
 from models.contracts import BundleError
 from models.contracts.captions import (
+    MAX_CAPTION,
+    MAX_LINE,
     Caption,
     CaptionFile,
     caption_files,
@@ -72,15 +74,75 @@ def test_a_lone_surrogate_in_a_caption_is_a_question_mark_on_the_disk(path: Path
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"item_id": "A"}', '{"item_id": 3}', "null", "\xff"])
-def test_a_damaged_line_is_named_and_stops_the_writer_before_it_writes(path: Path, line: str) -> None:
+def test_too_many_damaged_lines_are_named_and_stop_the_writer_before_it_writes(path: Path, line: str) -> None:
     write_captions(path, [caption("A", "whole")])
     with path.open("ab") as stream:
         stream.write(line.encode("latin-1") + b"\n")
     before = path.read_bytes()
     for opened in (read_captions, CaptionFile):
-        with pytest.raises(BundleError, match=r"line 2.*remove the line"):
+        with pytest.raises(BundleError, match=r"1 of 2 lines .*line 2.*remove them"):
             opened(path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("damaged", "others"), [(1, 4), (10, 40), (10, 90), (11, 1089), (12, 1188)])
+def test_few_damaged_lines_are_left_out_and_stay_where_they_are(
+    path: Path, damaged: int, others: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_captions(path, [caption(f"A{number}") for number in range(others)])
+    path.write_bytes(b"mug\n" * damaged + path.read_bytes())
+    before = path.read_bytes()
+    assert len(read_captions(path)) == others
+    assert f"left out {'line' if damaged == 1 else damaged}" in caplog.text
+    with CaptionFile(path) as file:
+        file.append(caption("B"))
+    assert path.read_bytes() == before + path.read_bytes().splitlines(keepends=True)[-1]
+    assert len(read_captions(path)) == others + 1
+    path.write_bytes(b"mug\n" + before)
+    with pytest.raises(BundleError, match=rf"{damaged + 1} of "):
+        read_captions(path)
+
+
+def test_a_line_that_is_too_long_is_left_out_without_being_kept(path: Path) -> None:
+    write_captions(path, [caption(f"A{number}") for number in range(9)])
+    long = b"{" + b" " * 3 * MAX_LINE + b"}\n"
+    path.write_bytes(long + path.read_bytes() + long[:-1])
+    with CaptionFile(path) as file:  # the last one is torn
+        file.append(caption("B"))
+        assert len(file.latest) == 10
+    assert len(read_captions(path)) == 10
+
+
+def test_a_paid_caption_that_is_too_long_is_cut_and_a_foreign_one_left_out(path: Path) -> None:
+    with CaptionFile(path) as file:
+        file.append(*(caption(f"A{number}", "\0" * 20_000) for number in range(5)))
+    assert {len(each.caption) for each in read_captions(path).values()} == {MAX_CAPTION}
+    foreign = json.dumps({"item_id": "B", "caption": "x" * (MAX_CAPTION + 1)}).encode() + b"\n"
+    path.write_bytes(path.read_bytes() + foreign)
+    assert "B" not in read_captions(path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_what_is_no_regular_file_is_refused_at_once(path: Path, kind: str) -> None:
+    path.parent.mkdir()
+    {
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "link": lambda: path.symlink_to("x/y"),
+    }[kind]()
+    for opened in (read_captions, CaptionFile):
+        with pytest.raises(BundleError, match=r"sim\.jsonl"):
+            opened(path)
+
+
+def test_files_that_no_captioner_is_named_after_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "captions").mkdir()
+    for name in ("a b", ".hidden", "é", "x\n", "y" * 129, *(f"m{number:02}" for number in range(70))):
+        (tmp_path / "captions" / f"{name}.jsonl").touch()
+    assert list(caption_files(tmp_path)) == [f"m{number:02}" for number in range(64)]
+    assert "left out 11 caption files" in caplog.text
 
 
 def test_a_torn_line_is_left_out_with_a_warning(path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,7 @@ from small_data import rows, save_picture
 
 from models.contracts import Item
 from models.data.dataset import Dataset
+from models.errors import WriteError
 from models.features import FeatureError, Features, item_features
 from models.features.catalogue import item_texts
 from models.features.config import FeatureConfig
@@ -101,6 +102,31 @@ def test_the_cache_answers_the_second_time_and_never_for_a_changed_picture(
     save_picture(pictures / "red.png", (30, 200, 30))
     features_of(dataset(pictures), cache)
     assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "rows", "numbers", "pickle", "folder"])
+def test_a_damaged_cached_array_is_computed_anew_with_a_line_in_the_log(
+    damage: str, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = tmp_path / "cache"
+    first = features_of(dataset(pictures), cache)["image"]
+    (path,) = cache.iterdir()
+    contents, saved = path.read_bytes(), np.load(path)
+    if damage == "folder":
+        path.unlink()
+        path.mkdir()
+        with pytest.raises(WriteError, match=f"cannot write {path}"):
+            features_of(dataset(pictures), cache)
+        return
+    if damage in ("cut", "empty"):
+        path.write_bytes(contents[: len(contents) // 2 if damage == "cut" else 0])
+    else:
+        other = {"rows": saved[:1], "numbers": saved.astype(np.float64), "pickle": np.array([{}])}[damage]
+        np.save(path, other, allow_pickle=True)
+    again = features_of(dataset(pictures), cache)["image"]
+    np.testing.assert_array_equal(first.values, again.values)
+    assert "it is computed anew" in caplog.text
+    assert path.read_bytes() == contents
 
 
 def test_a_catalogue_without_any_picture_is_refused(tmp_path: Path) -> None:

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 from toy_models import record
 
+from models.networks.registry import FAMILIES
 from models.training.config import CONFIGS, ConfigError, configs, from_json, load
 
 
@@ -111,3 +116,37 @@ def test_files_that_are_absent_or_not_toml_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("[network\n")
     with pytest.raises(ConfigError, match="is not TOML"):
         load(tmp_path / "bad.toml")
+
+
+def _numbers(kind: type[Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields section and key of every number in a family's configuration."""
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint):
+            yield from ((name, key) for _, key in _numbers(hint, name))
+        elif hint in (int, float):
+            yield prefix, name
+
+
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, -math.inf, 10**30, -(10**4000), -1], ids=lambda value: str(value)[:9]
+)
+def test_no_number_of_any_family_may_be_nan_infinite_or_out_of_its_range(value: float) -> None:
+    for family, network in FAMILIES.items():
+        values = record(tower={"modalities": ["id"] if family == "sasrec" else ["text"]})
+        for section, key in _numbers(network.config_type):
+            changed = {**values, "family": family, section: {**values[section], key: value}}
+            with pytest.raises(ConfigError, match=key):
+                from_json(changed, "some.toml")
+
+
+def test_a_network_of_a_size_that_would_fill_the_memory_is_refused() -> None:
+    for section, key in (("network", "dimension"), ("network", "length"), ("tower", "hidden")):
+        with pytest.raises(ConfigError, match=rf"{key}.* at most 16384"):
+            from_json(record(**{section: {key: 1_000_000}}), "some.toml")
+
+
+@pytest.mark.parametrize("text", ["a = " + "9" * 5_000, "a = " + "[" * 5_000])
+def test_a_file_that_the_parser_cannot_bear_is_not_toml(text: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.toml").write_text(text)
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load(tmp_path / "odd.toml")

@@ -159,12 +159,12 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(tmp_path: Path) -> Non
 
 
 def test_a_folder_with_another_run_is_left_alone(tmp_path: Path) -> None:
-    start(tmp_path, config(), circle())
+    trained(tmp_path, config(training={"epochs": 1}))
     with pytest.raises(RunError, match="another configuration or other data"):
         start(tmp_path, config(training={"seed": 9}), circle())
     with pytest.raises(RunError, match="another configuration or other data"):
         start(tmp_path, config(), circle(users=239))
-    start(tmp_path, config(), circle(name="the same under another name"))
+    start(tmp_path, config(training={"epochs": 1}), circle(name="the same under another name"))
 
 
 def test_a_loss_that_is_not_a_number_stops_with_a_sentence_and_keeps_nothing(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_loss_that_is_not_a_number_stops_with_a_sentence_and_keeps_nothing(tmp
     run = start(tmp_path, settings, circle())
     with pytest.raises(TrainingError, match="the loss of epoch 1 is nan: lower"):
         train(build(settings, circle(), features), circle(), run, CPU)
-    assert run.restore(CPU) is None
+    assert run.restore() is None
 
 
 def test_a_data_set_of_too_short_histories_is_refused(tmp_path: Path) -> None:

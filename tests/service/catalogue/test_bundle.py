@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bundles import write_bundle, write_graph_backbone
 
-from models.contracts import BundleError
+from models.contracts import BundleError, sha256_of
 from service.catalogue.bundle import open_bundle
 
 
@@ -112,8 +112,101 @@ def test_a_caption_line_that_a_killed_run_left_half_written_is_ignored(damaged: 
     assert open_bundle(damaged).catalogue.captions["simulator"] == before
 
 
-def test_a_complete_caption_line_that_is_broken_is_named(damaged: Path) -> None:
+def test_a_caption_line_that_is_broken_is_left_out_and_named(
+    damaged: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = damaged / "catalogue" / "captions" / "simulator.jsonl"
+    before = open_bundle(damaged).catalogue.captions["simulator"]
     path.write_text('{"item_id": "I001"}\n' + path.read_text())
-    with pytest.raises(BundleError, match="line 1 is not a caption"):
+    assert open_bundle(damaged).catalogue.captions["simulator"] == before
+    assert "left out line 1" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["half", "My Model", ".blocks-new"])
+def test_a_folder_without_a_manifest_is_no_backbone_yet(
+    damaged: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    (damaged / "backbones" / name).mkdir()
+    (damaged / "backbones" / "notes.txt").touch()
+    (damaged / "backbones" / "gone").symlink_to(damaged / "nowhere")
+    assert set(open_bundle(damaged).backbones) == {"blocks-raw", "blocks-enhanced"}
+    named = [record.args[0] for record in caplog.records if isinstance(record.args, tuple)]
+    expected = ["notes.txt", "gone"] + ([] if name.startswith(".") else [name])
+    assert sorted(named) == sorted(str(damaged / "backbones" / each) for each in expected)
+
+
+BACKBONE_FIELDS = {
+    "name": ["other", "", "../x", 3, "Ä"],
+    "family": [None, "a b", "x" * 65],
+    "modalities": [None, "text", ["smell"], ["id", "id"], [[]], {"id": 1}],
+    "text_view": ["", "Raw", None, []],
+    "captioner": ["a/b", 3, "", "x\n"],
+    "catalogue_version": [None, "000000000000", 12],
+    "length": [0, -1, True, "10", 1.5, 10**6, None],
+    "dimension": [0, 10, 2**40, False],
+    "config": [None, []],
+    "seed": ["0", 2**64],
+    "device": ["", "\u0007", 3],
+    "epochs": [-1, 1.5],
+    "seconds_per_epoch": [-1, "1", float("nan"), float("inf"), True],
+    "metrics": [None, {"validation": {"N@5": float("nan")}}],
+    "sha256": [None, {}, {"item_vectors.npy": "0" * 64}, {"../x": "0" * 64}, {"encoder.onnx": 3}],
+    "schema_version": ["1", True, None, 1.0, 2],
+}
+
+
+@pytest.mark.parametrize("field", BACKBONE_FIELDS)
+def test_a_field_of_a_backbones_manifest_that_is_not_as_it_must_be_is_named(
+    damaged: Path, field: str
+) -> None:
+    path = damaged / "backbones" / "blocks-raw" / "manifest.json"
+    record = json.loads(path.read_text())
+    for value in BACKBONE_FIELDS[field]:
+        path.write_text(json.dumps({**record, field: value}))
+        with pytest.raises(BundleError, match=r"blocks-raw.*again"):
+            open_bundle(damaged)
+    path.write_text(json.dumps({name: record[name] for name in record if name != field}))
+    with pytest.raises(BundleError, match=f"{field if field != 'schema_version' else 'schema version None'}"):
         open_bundle(damaged)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_the_first_row_of_vectors_that_is_not_a_number_is_named(
+    damaged: Path, monkeypatch: pytest.MonkeyPatch, bad: float
+) -> None:
+    monkeypatch.setattr("service.catalogue.finite.BLOCK", 5 * 9)  # five rows at a time
+    folder = damaged / "backbones" / "blocks-raw"
+    vectors = np.load(folder / "item_vectors.npy")
+    vectors[[33, 41], 4] = bad
+    np.save(folder / "item_vectors.npy", vectors)
+    rehash(folder, "item_vectors.npy")
+    with pytest.raises(BundleError, match=r"item_vectors\.npy row 33 holds what is not a number"):
+        open_bundle(damaged)
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        np.zeros((48, 9)),
+        np.zeros((9, 48), dtype=np.float32),
+        np.zeros((9, 48), dtype=np.float32).T,
+        np.zeros((48, 9), dtype=">f4"),
+        np.zeros((48, 9), dtype=[("x", "<f4")]),
+        np.zeros(48, dtype=np.float32),
+        np.zeros((0, 9), dtype=np.float32),
+    ],
+    ids=["float64", "transposed", "columns first", "big-endian", "records", "one axis", "no rows"],
+)
+def test_vectors_of_another_form_are_refused(damaged: Path, vectors: np.ndarray) -> None:
+    folder = damaged / "backbones" / "blocks-raw"
+    np.save(folder / "item_vectors.npy", vectors)
+    rehash(folder, "item_vectors.npy")
+    with pytest.raises(BundleError, match=r"item_vectors\.npy.*again"):
+        open_bundle(damaged)
+
+
+def rehash(folder: Path, name: str) -> None:
+    path = folder / "manifest.json"
+    record = json.loads(path.read_text())
+    record["sha256"][name] = sha256_of(folder / name)
+    path.write_text(json.dumps(record))

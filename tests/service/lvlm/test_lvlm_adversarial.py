@@ -106,6 +106,13 @@ def hostile(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
 
 @pytest.fixture(scope="module")
+def harmless_titles(hostile: Catalogue) -> Catalogue:
+    """The same captions, whose items have harmless titles: what commands the model is a caption."""
+    items = tuple(replace(item, title=f"Thing {row}") for row, item in enumerate(hostile.items))
+    return replace(hostile, items=items)
+
+
+@pytest.fixture(scope="module")
 def simulator() -> Iterator[str]:
     with start_simulator() as url:
         yield url
@@ -150,11 +157,29 @@ async def test_a_model_that_obeys_whatever_it_can_read_answers_as_one_that_does_
         assert set(obedient.order) <= set(POOL)
 
 
-async def test_the_obedient_model_would_have_obeyed(simulator: str, hostile: Catalogue) -> None:
-    """The test above can fail: without the escaping the same titles command the model."""
+@pytest.mark.parametrize("strategy", ["s4", "s5"])
+async def test_a_caption_alone_commands_no_model(
+    harmless_titles: Catalogue, simulator: str, strategy: str
+) -> None:
+    results = []
+    async with open_stage(harmless_titles, [connect("openai", simulator)], captioner="hostile") as opened:
+        for obeying in (False, True):
+            obey(simulator, obeying)
+            results.append(await opened.stage.rerank(ask(strategy, "openai", "label")))
+    harmless, obedient = results
+    assert obedient.order == harmless.order
+    assert obedient.answer.parsed.explanation == harmless.answer.parsed.explanation
+
+
+@pytest.mark.parametrize(("strategy", "text_of_the_data"), [("s3", "hostile"), ("s5", "harmless_titles")])
+async def test_the_obedient_model_would_have_obeyed(
+    simulator: str, strategy: str, text_of_the_data: str, request: pytest.FixtureRequest
+) -> None:
+    """The tests above can fail: without the escaping the same titles and captions command the model."""
     obey(simulator, True)
-    async with open_stage(hostile, [connect("openai", simulator)]) as opened:
-        call = await opened.stage.prompt(ask("s3", "openai", "label"))
+    catalogue = request.getfixturevalue(text_of_the_data)
+    async with open_stage(catalogue, [connect("openai", simulator)], captioner="hostile") as opened:
+        call = await opened.stage.prompt(ask(strategy, "openai", "label"))
         (text,) = [part.text for part in call.prompt.parts if isinstance(part, Text)]
         leaky = text.replace("\\u003c", "<").replace("\\u003e", ">")
         body = {"model": "gpt-4o", "messages": [{"role": "user", "content": leaky}]}
@@ -236,12 +261,14 @@ async def test_every_name_in_the_papers_form_that_arrives_is_bounded_visible_and
 
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("form", ["label", "paper"])
+@pytest.mark.parametrize("strategy", ["s3", "s5"])
 async def test_catalogue_text_arrives_in_the_last_part_of_the_user_message_alone(
-    hostile: Catalogue, wire: str, form: str
+    hostile: Catalogue, strategy: str, wire: str, form: str
 ) -> None:
-    for body in await received(hostile, "s3", wire, form):
+    picture = "image" if wire == "anthropic" else "image_url"
+    for body in await received(hostile, strategy, wire, form):
         *others, _ = parts_of(body)
-        assert {part["type"] for part in others} == {"image" if wire == "anthropic" else "image_url"}
+        assert {part["type"] for part in others} == ({picture} if strategy == "s3" else set())
         rest = json.dumps({**body, "messages": body["messages"][:-1]}, ensure_ascii=False)
         beginnings = [
             json.dumps(title, ensure_ascii=False)[1:21] for title in HOSTILE if len(title.strip()) > 20
