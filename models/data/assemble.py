@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -83,13 +84,13 @@ def assemble(raw: RawData, report: ReadingReport) -> Dataset:
         place = raw.user_place(int(np.argmax(emptied)))
         report.leave_out("users", "none of their items is left", place, int(emptied.sum()))
     kept_users = kept_users & ~emptied
-    histories = np.split(rows[kept].astype(np.int32), np.cumsum(counts[kept_users])[:-1])
+    taken, bounds = rows[kept].astype(np.int32), [0, *np.cumsum(counts[kept_users]).tolist()]
     position_of = np.where(kept_users, np.cumsum(kept_users) - 1, GONE)
     return Dataset(
         name=raw.name,
         items=_kept_items(raw, row_of),
         users=tuple(user for user, keep in zip(raw.users, kept_users, strict=True) if keep),
-        histories=tuple(histories) if kept_users.any() else (),
+        histories=tuple(taken[start:end] for start, end in pairwise(bounds)),
         images=raw.images,
         captions=_moved_captions(raw.captions, row_of),
         negatives=_moved_negatives(raw.negatives, row_of, position_of),
@@ -155,6 +156,9 @@ def _is_repeat(
     at = np.flatnonzero(considered)
     if at.size:
         pairs = user_of[at] * (int(rows.max()) + 1) + rows[at]
+        in_order = np.sort(pairs)
+        if (in_order[1:] != in_order[:-1]).all():  # most data have no repeats, and this is the quicker look
+            return repeat
         _, first = np.unique(pairs, return_index=True)  # of equal pairs the first
         again = np.ones(len(at), dtype=np.bool_)
         again[first] = False

@@ -31,7 +31,7 @@ class Layout:
 
 LAYOUTS = (
     Layout(
-        "datamaps.json, item2side.json and sequential.txt (Amazon Review Plus)",
+        "datamaps.json, item2side.json and sequential.txt or purchase_history.pkl (Amazon Review Plus)",
         amazon_plus.recognises,
         amazon_plus.read,
     ),

@@ -1,4 +1,4 @@
-"""Cleans the texts of a catalogue: HTML entities decoded, markup removed, white space collapsed."""
+"""Cleans the texts of a catalogue: HTML entities decoded, markup removed, white space collapsed, cut."""
 
 from __future__ import annotations
 
@@ -19,13 +19,19 @@ _MARKUP = re.compile(rf"<!--.*?(?:-->|\Z)|</?(?:{_TAGS})(?:\s[^<>]*)?/?>", re.IG
 MARKUP_REMOVED = "markup was removed from them"
 """Reason under which a report counts texts that held markup."""
 
+MAX_CHARACTERS = 10_000
+"""Characters of a text at most: the titles of shops have hundreds, and a prompt holds thirty of them."""
+
+CUT = f"they are longer than {MAX_CHARACTERS:,} characters: cut"
+"""Reason under which a report counts texts that were cut."""
+
 
 def clean(value: object, report: ReadingReport | None = None, place: str = "") -> str | None:
-    """Decodes HTML entities, removes markup and collapses white space.
+    """Decodes HTML entities, removes markup, collapses white space and cuts what is absurdly long.
 
     Args:
         value: field of a record, of any type.
-        report: report that texts with markup are counted in, if any.
+        report: report that texts with markup and long ones are counted in, if any.
         place: where the record stands, for the report.
 
     Returns:
@@ -41,7 +47,12 @@ def clean(value: object, report: ReadingReport | None = None, place: str = "") -
         if plain != text and report is not None:
             report.change("texts", MARKUP_REMOVED, place)
         text = plain
-    return " ".join(text.split()) or None
+    text = " ".join(text.split())
+    if len(text) > MAX_CHARACTERS:
+        if report is not None:
+            report.change("texts", CUT, place)
+        text = text[:MAX_CHARACTERS].rstrip()
+    return text or None
 
 
 def clean_all(value: object, report: ReadingReport | None = None, place: str = "") -> tuple[str, ...]:

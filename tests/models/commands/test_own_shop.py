@@ -110,7 +110,7 @@ def test_columns_are_named_by_options(tmp_path: Path, capsys: pytest.CaptureFixt
         (("--data", "{t}", "--items", "{t}/o.csv"), "--items goes with --interactions"),
         (("--data", "{t}", "--core", "2"), "--core goes with --interactions"),
         (("--interactions", "{t}/o.csv", "--bundle", "{t}/o.csv"), "is a file: --bundle names a folder"),
-        (("--interactions", "{t}/o.csv", "--bundle", "{t}/o.csv/b"), "cannot be written (Not a directory)"),
+        (("--interactions", "{t}/o.csv", "--bundle", "{t}/o.csv/b"), "o.csv/b: Not a directory"),
     ],
 )
 def test_what_is_wrong_with_the_options_is_one_sentence(

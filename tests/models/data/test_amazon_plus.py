@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import pickle
 from pathlib import Path
 
 import pytest
@@ -55,7 +53,7 @@ def test_captions_are_read_by_captioner_and_empty_ones_left_out(folder: Path) ->
 def test_a_captioner_can_always_be_a_file_name(tmp_path: Path) -> None:
     side = {"1": {"image": {"image_description": {"../openai/gpt 4o": "A tin."}}}}
     captions = amazon_plus.read(write_amazon_plus(tmp_path / "d", [["1"]], side)).captions
-    assert captions == {"..-openai-gpt-4o": {0: "A tin."}}
+    assert captions == {"openai-gpt-4o": {0: "A tin."}}
 
 
 @pytest.mark.parametrize("where", ["lips/photos", "photos/lips", "elsewhere"])
@@ -67,10 +65,11 @@ def test_pictures_are_found_in_the_usual_places_or_where_one_says(folder: Path, 
     assert [item.image for item in dataset.items] == ["one.jpg", None, None]
 
 
-def test_pictures_that_are_not_on_disk_are_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        amazon_plus.read(folder)
-    assert "2 items name a picture" in caplog.text
+def test_pictures_that_are_not_on_disk_are_counted(folder: Path) -> None:
+    lines = amazon_plus.read(folder).report.lines()
+    assert [line for _, line in lines if "picture" in line] == [
+        "2 items: their picture is not in the folder of pictures (first: item2side.json, item 1)"
+    ]
 
 
 def test_a_photos_folder_that_was_asked_for_must_exist(folder: Path) -> None:
@@ -85,73 +84,8 @@ def test_a_picture_path_cannot_leave_the_photos_folder(tmp_path: Path) -> None:
     assert amazon_plus.read(folder).items[0].image == "secret.png"
 
 
-@pytest.mark.parametrize("as_numbers", [False, True])
-def test_a_pickle_that_repeats_the_histories_is_accepted(folder: Path, as_numbers: bool) -> None:
-    history = [[int(item) for item in items] for items in HISTORIES] if as_numbers else HISTORIES
-    (folder / "purchase_history.pkl").write_bytes(pickle.dumps(history))
-    assert amazon_plus.read(folder).interactions == 4
-
-
-@pytest.mark.parametrize(
-    ("pickled", "message"),
-    [
-        ([["1", "2", "2"], ["2"], []], "disagree about user 1 from item 3"),
-        ([["1", "2", "3"], ["2", "1"], []], "disagree about user 2 from item 2"),
-        ([["1", "2", "3"], ["9"], []], "disagree about user 2 from item 1"),
-        ([["1", "2", "3"], ["2"]], "has 2 users and sequential.txt has 3"),
-        ({"1": ["1"]}, "list of lists"),
-        ([1, 2, 3], "list of lists"),
-    ],
-)
-def test_a_pickle_that_contradicts_the_histories_is_refused(
-    folder: Path, pickled: object, message: str
-) -> None:
-    (folder / "purchase_history.pkl").write_bytes(pickle.dumps(pickled))
-    with pytest.raises(DataError, match=message):
-        amazon_plus.read(folder)
-
-
-@pytest.mark.parametrize("users", [("u1", "u2"), ("1", "2")])
-def test_negatives_hold_public_item_ids_and_either_kind_of_user_id(
-    folder: Path, users: tuple[str, str]
-) -> None:
-    (folder / "negative_samples.txt").write_text(f"{users[1]} P3 P1\n{users[0]} P2\n")
-    negatives = amazon_plus.read(folder).negatives
-    assert negatives is not None
-    assert {user: rows.tolist() for user, rows in negatives.items()} == {1: [2, 0], 0: [1]}
-
-
-@pytest.mark.parametrize(
-    ("line", "message"), [("u9 P1", "user u9 has no history"), ("u1 P1 3", "item 3 is not in")]
-)
-def test_negatives_of_unknown_users_or_items_are_named(folder: Path, line: str, message: str) -> None:
-    (folder / "negative_samples.txt").write_text(line + "\n")
-    with pytest.raises(DataError, match=f"line 1: {message}"):
-        amazon_plus.read(folder)
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [("4 1", "line 4: user 4 is not in"), ("1 2", "line 4: user 1 has a line already"), ("", None)],
-)
-def test_a_wrong_line_of_the_histories_is_named(folder: Path, line: str, message: str | None) -> None:
-    with (folder / "sequential.txt").open("a") as stream:
-        stream.write(f"{line}\n")
-    if message is None:
-        assert amazon_plus.read(folder).interactions == 4
-    else:
-        with pytest.raises(DataError, match=message):
-            amazon_plus.read(folder)
-
-
-def test_an_unknown_item_in_a_history_is_named(folder: Path) -> None:
-    (folder / "sequential.txt").write_text("1 1 77\n")
-    with pytest.raises(DataError, match="line 1: item 77 is not in"):
-        amazon_plus.read(folder)
-
-
 @pytest.mark.parametrize("name", ["datamaps.json", "item2side.json"])
-@pytest.mark.parametrize("text", ["", "[]", "{", "3", "\ud800", "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "[1]", "{", "3", "\ud800", "[" * 100_000])
 def test_a_damaged_json_file_is_named(folder: Path, name: str, text: str) -> None:
     (folder / name).write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(DataError, match=name):
@@ -163,28 +97,16 @@ def test_a_damaged_json_file_is_named(folder: Path, name: str, text: str) -> Non
     [
         ({"id2user": {"1": "u"}}, "id2item must be"),
         ({"id2user": {}, "id2item": {"1": "P"}}, "id2user must be"),
-        ({"id2user": {"1": "u", "2": "u"}, "id2item": {"1": "P"}}, "'u' to more than one"),
-        ({"id2user": {"1": "u"}, "id2item": {"1": None}}, "None, which is no id"),
-        ({"id2user": {"1": "u"}, "id2item": {"1": ["P"]}}, "which is no id"),
-        ({"id2user": {"1": " "}, "id2item": {"1": "P"}}, "which is no id"),
+        ({"id2user": {"1": "u"}, "id2item": {"1": None}}, "id2item holds no id"),
+        ({"id2user": {"1": "u"}, "id2item": {"1": ["P"]}}, "id2item holds no id"),
+        ({"id2user": {"1": " "}, "id2item": {"1": "P"}}, "id2user holds no id"),
+        ({"id2user": {"1": "u"}, "id2item": 3}, "id2item must be"),
+        ([], "must hold a JSON object"),
     ],
 )
 def test_id_maps_of_the_wrong_shape_are_refused(folder: Path, maps: object, message: str) -> None:
     (folder / "datamaps.json").write_text(json.dumps(maps))
     with pytest.raises(DataError, match=message):
-        amazon_plus.read(folder)
-
-
-def test_an_item_with_two_public_ids_is_refused(folder: Path) -> None:
-    (folder / "item2side.json").write_text('{"1": {"asin": "OTHER"}}')
-    with pytest.raises(DataError, match=r"item 1 is P1 in datamaps\.json and OTHER"):
-        amazon_plus.read(folder)
-
-
-@pytest.mark.parametrize("record", [None, [], "text", 3])
-def test_an_item_record_that_is_no_object_is_refused(folder: Path, record: object) -> None:
-    (folder / "item2side.json").write_text(json.dumps({"1": record}))
-    with pytest.raises(DataError, match="item 1 must be an object"):
         amazon_plus.read(folder)
 
 

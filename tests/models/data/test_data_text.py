@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.data.report import ReadingReport
-from models.data.text import clean, clean_all
+from models.data.text import MAX_CHARACTERS, clean, clean_all
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,16 @@ def test_texts_with_markup_are_counted() -> None:
     assert clean("<b>new</b> mug", report, "line 3") == "new mug"
     assert clean("old mug < new mug", report, "line 4") == "old mug < new mug"
     assert report.lines() == [("changed", "1 texts: markup was removed from them (first: line 3)")]
+
+
+def test_an_absurdly_long_text_is_cut_and_counted() -> None:
+    report = ReadingReport()
+    text = clean("long " * 200_000, report, "line 3")
+    assert text is not None
+    assert len(text) <= MAX_CHARACTERS < len(text) + 2
+    assert report.lines() == [
+        ("changed", "1 texts: they are longer than 10,000 characters: cut (first: line 3)")
+    ]
 
 
 @pytest.mark.parametrize("part", ["<!--", "<script>", "<script ", "<b ", "&lt;a "])
