@@ -9,8 +9,7 @@ import numpy as np
 
 from benchmarks.errors import BenchmarkError
 from models.data.dataset import Rows
-from models.errors import EvaluationError
-from models.evaluation import EvaluationProtocol, cohort, leave_one_out, sample_candidates
+from models.evaluation import CandidateSource, DrawnCandidates, cohort, leave_one_out
 from service.catalogue.bundle import Catalogue
 
 LONGEST_HISTORY = 2000
@@ -36,32 +35,51 @@ class Case:
     candidates: tuple[str, ...]
 
 
+def histories_of(catalogue: Catalogue) -> list[Rows]:
+    """Returns the complete histories of a catalogue, by user position."""
+    histories = catalogue.histories
+    # The offsets begin with 0 and end with the total, which split() adds.
+    return np.split(histories.item_rows, histories.offsets[1:-1])
+
+
+def drawn_candidates(catalogue: Catalogue) -> DrawnCandidates:
+    """Returns the candidates that training draws by default."""
+    return DrawnCandidates(histories_of(catalogue), len(catalogue.items))
+
+
 class Cohort:
-    """Test users of a catalogue, all or a seeded sample, with the candidates that training evaluates on."""
+    """Test users of a catalogue, all or a seeded sample, with the candidates that training evaluates on.
+
+    Attributes:
+        left_out: number of test users without candidates; the cohort is chosen among the others.
+    """
 
     def __init__(
-        self, catalogue: Catalogue, protocol: EvaluationProtocol, users: int | None, seed: int
+        self, catalogue: Catalogue, users: int | None, seed: int, source: CandidateSource | None = None
     ) -> None:
         """Chooses the users.
 
         Args:
             catalogue: items and histories of an open bundle.
-            protocol: number and seed of the negatives.
-            users: size of the cohort, at least 1; None for every user with a test item.
+            users: size of the cohort, at least 1; None for every user with a test item and candidates.
             seed: seed of the choice of users.
+            source: candidates of the catalogue's users; None for those that training draws by default.
 
         Raises:
-            BenchmarkError: no user has the three items that a test needs.
+            BenchmarkError: no user has the three items that a test needs, or none has candidates.
         """
-        histories = catalogue.histories
         self._catalogue = catalogue
-        self._protocol = protocol
-        self._users = tuple(histories.users)
-        # An array of item rows per user. The offsets begin with 0 and end with the total, which split() adds.
-        self._histories: list[Rows] = np.split(histories.item_rows, histories.offsets[1:-1])
-        examples = leave_one_out(self._histories).test  # users with three items or more
-        if not examples:
+        self._source = source or drawn_candidates(catalogue)
+        self._users = tuple(catalogue.histories.users)
+        tested = leave_one_out(histories_of(catalogue)).test  # users with three items or more
+        if not tested:
             raise BenchmarkError("no user of this bundle has three interactions: there is nothing to replay")
+        examples = [example for example in tested if self._source.offers(example)]
+        self.left_out = len(tested) - len(examples)
+        if not examples:
+            raise BenchmarkError(
+                f"no user of this bundle has {self._source.missing}: there is nothing to replay"
+            )
         # The cases come in the order of the examples, not in that of the sample.
         chosen = {example.user for example in examples}
         if users is not None:
@@ -72,24 +90,15 @@ class Cohort:
         return len(self._examples)
 
     def __iter__(self) -> Iterator[Case]:
-        """Yields the cases in the order of the users.
-
-        Raises:
-            BenchmarkError: a user has seen too much of the catalogue to draw the negatives.
-        """
-        items, n_items = self._catalogue.items, len(self._catalogue.items)
+        """Yields the cases in the order of the users."""
+        items = self._catalogue.items
         for example in self._examples:
-            # All of the user's items: a negative must be none of them, also not the validation item.
-            seen = self._histories[example.user]
-            try:
-                rows = sample_candidates(seen, example.target, n_items, self._protocol, example.user)
-            except EvaluationError as error:
-                raise BenchmarkError(str(error)) from error
+            rows = self._source.candidates(example)
             yield Case(
                 user=example.user,
                 user_id=self._users[example.user],
                 history=tuple(items[row].item_id for row in example.history[-LONGEST_HISTORY:]),
                 target=items[example.target].item_id,
-                # sample_candidates puts the target first, where an LVLM would find it.
+                # The source puts the target first, where an LVLM would find it.
                 candidates=tuple(sorted(items[row].item_id for row in rows)),
             )

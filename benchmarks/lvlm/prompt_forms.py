@@ -26,7 +26,6 @@ from benchmarks.lab.service_client import ServiceClient
 from benchmarks.lab.simulator_control import running_simulator
 from benchmarks.lab.stats import mean, median
 from benchmarks.lab.tables import Table
-from models.evaluation import EvaluationProtocol
 from service.lvlm.contracts import HISTORY_SHOWN, Form, ImageMode
 from service.lvlm.cost.prices import Prices
 from service.lvlm.cost.tokens import Tiles
@@ -112,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         BenchmarkError: the bundle is not usable, or a server does not start.
     """
     bundle = bundle_of(arguments)
-    cases = list(Cohort(bundle.catalogue, EvaluationProtocol(), arguments.users, arguments.seed))
+    cases = list(Cohort(bundle.catalogue, arguments.users, arguments.seed))
     found = _measure(arguments, cases)
     seen = pictures("gpt-4o")
     page = _page(found, seen, bundle.catalogue.manifest.dataset, len(cases), arguments)

@@ -30,7 +30,6 @@ from benchmarks.lab.rounds import Limit, LimitChecks, Ratio, any_broken, verdict
 from benchmarks.lab.simulator_control import running_simulator
 from benchmarks.lab.stats import median
 from benchmarks.lab.tables import Table
-from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import Bundle
 from service.lvlm.answer_cache import CACHE
 from service.lvlm.contracts import Outcome, StageRequest
@@ -87,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     bundle = bundle_of(arguments)
     names = [name for name in arguments.strategies.split(",") if name in STRATEGIES]
-    cases = list(Cohort(bundle.catalogue, EvaluationProtocol(), arguments.users, seed=1))
+    cases = list(Cohort(bundle.catalogue, arguments.users, seed=1))
     with (
         running_simulator("--profile", "instant") as simulator,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,

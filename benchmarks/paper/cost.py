@@ -19,7 +19,6 @@ from benchmarks.lab.lvlm_calls import PER, CallBuilder, CallEstimate
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.tables import Table
-from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import Catalogue
 from service.lvlm.contracts import Form
 from service.lvlm.cost.prices import Prices
@@ -74,7 +73,7 @@ def asked(catalogue: Catalogue) -> tuple[tuple[str, Form], ...]:
 
 
 async def _estimate(arguments: argparse.Namespace, catalogue: Catalogue, models: Sequence[str]) -> Estimates:
-    cases = list(Cohort(catalogue, EvaluationProtocol(), arguments.users, arguments.seed))
+    cases = list(Cohort(catalogue, arguments.users, arguments.seed))
     calls = CallBuilder(catalogue)
     try:
         found: Estimates = {}

@@ -36,7 +36,6 @@ from benchmarks.lab.service_client import Reply, ServiceClient
 from benchmarks.lab.stats import mean, percentile
 from benchmarks.lab.tables import NO_VALUE, Table, dollars
 from benchmarks.paper.accuracy import SIMULATED_WARNING, is_simulated, known_sum
-from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import Bundle
 
 PAPER = Path(__file__).with_name("paper_table2.toml")
@@ -115,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
         BenchmarkError: the bundle or the service is not usable.
     """
     bundle = bundle_of(arguments)
-    cases = list(Cohort(bundle.catalogue, EvaluationProtocol(), arguments.users, arguments.seed))
+    cases = list(Cohort(bundle.catalogue, arguments.users, arguments.seed))
     found = machine.facts()
     rows = asyncio.run(_measure(arguments, cases))
     page = _page(rows, bundle, found)

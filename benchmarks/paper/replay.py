@@ -22,9 +22,10 @@ from benchmarks.lab.options import (
     strategies,
 )
 from benchmarks.lab.service_client import Reply, ServiceClient
+from benchmarks.paper.candidates import add_candidates_arguments, candidate_source
 from benchmarks.paper.records import RecordFile
 from models.contracts import BackboneManifest
-from models.evaluation import COHORT_SIZE, EvaluationProtocol
+from models.evaluation import COHORT_SIZE, CandidateSource
 from service.catalogue.bundle import Bundle
 
 FATAL_STATUSES = (401, 403, 404, 503)
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     add_service_arguments(parser)
     add_strategy_arguments(parser, default="none")
+    add_candidates_arguments(parser)
     parser.add_argument(
         "--out", type=Path, required=True, help="file of records; an existing one is continued"
     )
@@ -61,9 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
             every request.
     """
     bundle = bundle_of(arguments)
-    protocol = EvaluationProtocol()
-    cases = Cohort(bundle.catalogue, protocol, arguments.users, arguments.seed)
-    with RecordFile(arguments.out, _header(arguments, bundle, protocol, len(cases))) as records:
+    source = candidate_source(arguments, bundle.catalogue)
+    cases = Cohort(bundle.catalogue, arguments.users, arguments.seed, source)
+    if cases.left_out:
+        tqdm.write(f"without {source.missing}: {cases.left_out} users, who are left out")
+    with RecordFile(arguments.out, _header(arguments, bundle, source, cases)) as records:
         asyncio.run(_replay(arguments, bundle, cases, records))
     if records.failures:  # of this run and of the ones that it continues
         tqdm.write(f"{records.failures} requests failed: they are in {arguments.out} and count as misses")
@@ -196,7 +200,7 @@ class _Replay:
 
 
 def _header(
-    arguments: argparse.Namespace, bundle: Bundle, protocol: EvaluationProtocol, cohort: int
+    arguments: argparse.Namespace, bundle: Bundle, source: CandidateSource, cases: Cohort
 ) -> dict[str, Any]:
     """Makes the header of a run, which is complete with ``cohort`` records per strategy.
 
@@ -207,13 +211,14 @@ def _header(
         "options": {
             "users": arguments.users,
             "seed": arguments.seed,
-            "protocol": protocol.to_json(),
+            "protocol": source.to_json(),
             "catalogue": bundle.catalogue.version,
             "backbones": {name: manifest.version for name, manifest in manifests.items()},
             "deadline_ms": arguments.deadline_ms,
             **lvlm_options(arguments),
         },
-        "cohort": cohort,
+        "cohort": len(cases),
+        "left_out": {"users": cases.left_out, "missing": source.missing},
         "dataset": bundle.catalogue.manifest.dataset,
         "backbones": {name: _trained(manifest) for name, manifest in manifests.items()},
         "url": arguments.url,

@@ -13,9 +13,10 @@ from benchmarks.lab.pages import add_markdown_argument, publish, write_text
 from benchmarks.lab.tables import NO_VALUE, Table, dollars
 from benchmarks.paper.accuracy import SIMULATED_WARNING, Accuracy, StrategyResult, by_strategy, score
 from benchmarks.paper.records import RecordedRun, read_records
+from models.evaluation import SAMPLED, candidates_in_words
 from service.strategies import STRATEGIES
 
-METRICS = ("H@1", "H@5", "N@5")
+METRICS = SAMPLED
 """Metrics of the paper's tables."""
 
 
@@ -154,19 +155,23 @@ def training_differences(run: RecordedRun, scores: Iterable[StrategyResult]) -> 
             if trained:
                 values = found.strategy_score.values
                 differences = ", ".join(
-                    f"{m} {_percent(values[m])} here and {_percent(trained[m])} in training" for m in METRICS
+                    f"{m} {_percent(values[m])} here and {_percent(trained[m])} in training" for m in trained
                 )
                 lines.append(f"{found.strategy} over HTTP beside the manifest of {name}: {differences}.")
     return lines
 
 
 def sampled_test_metrics(metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, float]:
-    """Returns H@1, H@5 and N@5 of a manifest's test part, as shares of one; empty for another protocol."""
-    test = metrics.get("test")
-    # Metrics with another number of negatives or another seed cannot be compared.
-    if not isinstance(test, Mapping) or test.get("protocol") != protocol:
-        return {}
-    return {name: float(test[name]) for name in METRICS if name in test}
+    """Returns H@1, H@5 and N@5 of a manifest's test part, as shares of one; empty for another protocol.
+
+    A manifest has one test part for each source of candidates that the run was measured with.
+    """
+    for name, part in metrics.items():
+        # Metrics with other negatives cannot be compared.
+        if name.startswith("test") and isinstance(part, Mapping) and part.get("protocol") == protocol:
+            # Without a user who has candidates, a part has no values.
+            return {metric: float(part[metric]) for metric in METRICS if part.get(metric) is not None}
+    return {}
 
 
 def _scores(path: Path, run: RecordedRun) -> list[StrategyResult]:
@@ -191,6 +196,7 @@ def _page(path: Path, run: RecordedRun, scores: list[StrategyResult]) -> str:
             *(line + "\n" for line in (*warning, *missing_answers(run, scores), *mixtures(scores))),
             machine.describe(header["machine"]),
             _shown_options(header.get("options", {})),
+            *_left_out(header.get("left_out", {})),
             "Percent. Strategy score: only places that the strategy itself gave count and a failed answer "
             "is a miss; brackets: 95 % interval.\n",
             accuracy_table(scores).markdown(),
@@ -209,8 +215,14 @@ def _shown_options(options: Mapping[str, Any]) -> str:
     protocol = options.get("protocol", {})
     return (
         f"- options: {', '.join(f'{name} {value}' for name, value in shown.items())}; "
-        f"{protocol.get('negatives')} negatives, seed {protocol.get('seed')}\n"
+        f"{candidates_in_words(protocol)}\n"
     )
+
+
+def _left_out(left_out: Mapping[str, Any]) -> list[str]:
+    if not left_out.get("users"):
+        return []
+    return [f"- not in the cohort: {left_out['users']} users without {left_out['missing']}\n"]
 
 
 def _long_table(runs: Mapping[Path, RecordedRun], scores: Mapping[Path, list[StrategyResult]]) -> Table:

@@ -25,7 +25,6 @@ from benchmarks.lab.rounds import Limit, Ratio, interleaved
 from benchmarks.lab.servers import HOST, free_port, own_core, running, running_service
 from benchmarks.lab.stats import median
 from benchmarks.lab.tables import NO_VALUE, Table
-from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import Bundle
 
 OURS, BARE = "service", "bare app"
@@ -85,10 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     bundle = bundle_of(arguments)
     backbone = _backbone(bundle, arguments.backbone)
     # Histories of real test users, the same for both servers.
-    bodies = [
-        {"history": list(case.history[-K:]), "k": K}
-        for case in Cohort(bundle.catalogue, EvaluationProtocol(), 200, seed=1)
-    ]
+    bodies = [{"history": list(case.history[-K:]), "k": K} for case in Cohort(bundle.catalogue, 200, seed=1)]
     comparisons = []
     with own_core() as cores, _servers(arguments.bundle, backbone, cores) as ports:
         _check_same_items(ports, bodies[:20])

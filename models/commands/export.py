@@ -12,10 +12,12 @@ from pathlib import Path
 
 from models.bundle.backbone import require_exportable, require_same_data, write_backbone
 from models.bundle.catalogue import read_catalogue, write_catalogue
+from models.commands.train_table import percents
 from models.contracts import BACKBONES, CATALOGUE, ENCODER
 from models.contracts.one_writer import no_writer, one_writer
 from models.data import registry
 from models.data.dataset import Dataset
+from models.evaluation import FULL, SAMPLED
 from models.training.run import Origin, Run
 
 
@@ -71,9 +73,12 @@ def _add(source: Run, bundle: Path, name: str | None) -> str:
     size = sum(f.stat().st_size for f in (bundle / BACKBONES / manifest.name).iterdir()) / 1e6
     checked = "; ONNX agrees with torch" if ENCODER in manifest.sha256 else ""
     test = manifest.metrics["test"]
+    measured = percents(test, SAMPLED)
+    if test["N@5"] is None:  # a catalogue too small for candidates
+        measured = f"{percents(test['full'], FULL)}  over the whole catalogue"
     lines = [
         f"backbone   {manifest.name}, version {manifest.version}, {size:.1f} MB" + checked,
-        f"test       H@1 {100 * test['H@1']:.2f}  H@5 {100 * test['H@5']:.2f}  N@5 {100 * test['N@5']:.2f}",
+        f"test       {measured}",
         f"bundle     {bundle}",
     ]
     return "\n".join(lines)

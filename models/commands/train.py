@@ -11,25 +11,25 @@ finished one prints its table, or goes on if training.epochs or training.patienc
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from models.bundle.backbone import check_name
 from models.bundle.catalogue import read_catalogue
 from models.commands.export import add_backbone
+from models.commands.train_table import train_table
 from models.contracts.one_writer import one_writer
 from models.data import registry
 from models.data.dataset import Dataset
-from models.evaluation import EvaluationProtocol
+from models.errors import DataError
+from models.evaluation import CandidateSource, DrawnCandidates, EvaluationProtocol, PublishedCandidates
 from models.features import item_features
 from models.networks.config import Config
 from models.training.baselines import baseline_metrics
 from models.training.config import CONFIGS, ConfigError, configs, load
 from models.training.fingerprint import fingerprint
-from models.training.loop import TrainingError, build, train
+from models.training.loop import TrainingError, build, measure_test, train
 from models.training.run import Origin, Run
 
 
@@ -66,6 +66,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--features-cache", type=Path, metavar="FOLDER", help="computed features; default: RUNS/features"
     )
     parser.add_argument(
+        "--candidates",
+        choices=("drawn", "published"),
+        default="drawn",
+        help="negatives of the test part: drawn (default), or those that the data set publishes",
+    )
+    parser.add_argument(
         "--export",
         nargs="?",
         const="",
@@ -88,6 +94,7 @@ def run(args: Namespace) -> str:
     config = read_config(args)
     device = _device(args.device)
     dataset = read_catalogue(args.bundle) if args.bundle else registry.read(args.data, None, args.pictures)
+    published = _published(args, dataset) if args.candidates == "published" else None
     origin = _origin(args, config, dataset)
     if args.export is not None:  # hours before it is needed
         check_name(args.export or origin.model)
@@ -102,7 +109,15 @@ def run(args: Namespace) -> str:
             result = train(network, dataset, target, device)
         finally:
             target.discard_untrained()
-        lines = [summary(result, _baselines(dataset, result)), f"run          {target.folder}"]
+        # A run from earlier may have been measured with another protocol than today's default.
+        measured = result["metrics"]["test"]["protocol"]
+        protocol = EvaluationProtocol(seed=measured["seed"], negatives=measured["negatives"])
+        drawn = DrawnCandidates(dataset.histories, len(dataset.items), protocol)
+        if published is not None:
+            result = measure_test(network, dataset, target, published, result)
+        asked = drawn if published is None else published
+        table = train_table(result, baseline_metrics(dataset, asked), drawn, asked)
+        lines = [table, f"run          {target.folder}"]
         if args.export is not None:
             lines.append(add_backbone(target, args.bundle, args.export or None))
     return "\n".join(lines)
@@ -118,32 +133,15 @@ def read_config(args: Namespace) -> Config:
     return load(args.config or CONFIGS / f"{args.model}.toml", settings)
 
 
-def summary(result: dict[str, Any], baselines: Mapping[str, Mapping[str, float]]) -> str:
-    """Lays the metrics out in percent, as the papers print them; baselines are those of the test part."""
-    protocol = result["metrics"]["test"]["protocol"]
-    lines = [f"{'':<12} {'H@1':>6} {'H@5':>6} {'N@5':>6} {'H@10*':>6} {'N@10*':>6} {'users':>7}"]
-    for part, numbers in result["metrics"].items():
-        shares = [*(numbers[m] for m in ("H@1", "H@5", "N@5")), *numbers["full"].values()]
-        values = " ".join(f"{100 * share:6.2f}" for share in shares)
-        lines.append(f"{part:<12} {values} {numbers['users']:>7,}")
-    for name, numbers in baselines.items():
-        values = " ".join(f"{100 * numbers[m]:6.2f}" for m in ("H@1", "H@5", "N@5"))
-        lines.append(f"{name:<12} {values} {'':>6} {'':>6} {result['metrics']['test']['users']:>7,}")
-    lines += [
-        f"1 + {protocol['negatives']} candidates, seed {protocol['seed']}, ties against the target; "
-        "* over the whole catalogue; Random and Pop on test",
-        f"epochs       {result['epochs']} (best {result['best_epoch']}), "
-        f"{result['seconds_per_epoch']:.1f} s each on {result['device']}",
-    ]
-    return "\n".join(lines)
-
-
-def _baselines(dataset: Dataset, result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    # A run from earlier may have been measured with another protocol than today's default.
-    measured = result["metrics"]["test"]["protocol"]
-    return baseline_metrics(
-        dataset, EvaluationProtocol(seed=measured["seed"], negatives=measured["negatives"])
-    )
+def _published(args: Namespace, dataset: Dataset) -> CandidateSource:
+    if args.bundle:
+        raise DataError(
+            f"{args.bundle} is a bundle and holds no published candidates: train with --data, or measure the "
+            "bundle with `python -m benchmarks replay --candidates published --data FOLDER`"
+        )
+    if not dataset.negatives:
+        raise DataError(f"{args.data} publishes no negatives: leave --candidates published out")
+    return PublishedCandidates(dataset.negatives, dataset.histories, len(dataset.items))
 
 
 def _origin(args: Namespace, config: Config, dataset: Dataset) -> Origin:

@@ -36,7 +36,7 @@ class LearningConfig(TrainingConfig):
     Attributes:
         seed: seed of initial weights, order of batches, dropout and negatives, at least 0.
         epochs: largest number of epochs, at least 1.
-        patience: epochs without a better validation N@5 after which training stops, at least 1.
+        patience: epochs without a better validation after which training stops, at least 1.
         learning_rate: step size of the optimiser, above 0.
         weight_decay: weight decay of the optimiser, at least 0.
     """

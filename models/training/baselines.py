@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from models.data.dataset import Dataset, Rows
 from models.evaluation import (
-    EvaluationProtocol,
+    CandidateSource,
     ScoreFunction,
     candidate_matrix,
     evaluate,
     leave_one_out,
     popularity,
-    sampled_metrics,
+    sampled_metrics_or_none,
 )
 
 
@@ -58,13 +58,17 @@ class Pop:
         return self._popularity[candidate_rows]
 
 
-def baseline_metrics(dataset: Dataset, protocol: EvaluationProtocol) -> dict[str, dict[str, float]]:
-    """Computes H@1, H@5 and N@5 of Random and Pop on the test part, as shares of one."""
-    # The same candidates as those that networks are measured on.
-    test, items = leave_one_out(dataset.histories).test, len(dataset.items)
-    candidates = candidate_matrix(test, dataset.histories, items, protocol)
+def baseline_metrics(dataset: Dataset, source: CandidateSource) -> dict[str, dict[str, float | None]]:
+    """Computes H@1, H@5 and N@5 of Random and Pop on the test part, as shares of one.
+
+    They are measured on the candidates that networks are measured on. None where no user has candidates.
+    """
+    test = [e for e in leave_one_out(dataset.histories).test if source.offers(e)]
+    candidates = candidate_matrix(test, source)
     scores: dict[str, ScoreFunction] = {
         "Random": Random().score,
-        "Pop": Pop(popularity(dataset.histories, items)).score,
+        "Pop": Pop(popularity(dataset.histories, len(dataset.items))).score,
     }
-    return {name: sampled_metrics(evaluate(score, test, candidates)) for name, score in scores.items()}
+    return {
+        name: sampled_metrics_or_none(evaluate(score, test, candidates)) for name, score in scores.items()
+    }

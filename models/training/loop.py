@@ -1,4 +1,4 @@
-"""Trains a network of any family, with an early stop on validation N@5."""
+"""Trains a network of any family, with an early stop on validation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,29 @@ from tqdm import tqdm
 
 from models.data.dataset import Dataset
 from models.errors import ModelsError
-from models.evaluation import EvaluationProtocol, Split, candidate_matrix, leave_one_out, sampled_metrics
+from models.evaluation import (
+    CandidateSource,
+    DrawnCandidates,
+    Split,
+    candidate_matrix,
+    full_metrics,
+    leave_one_out,
+    sampled_metrics,
+)
 from models.features import Features
 from models.networks.base import GraphNetwork, LearningNetwork, Network, TrainingData
 from models.networks.config import Config
 from models.networks.registry import FAMILIES
 from models.training.run import BEST, CHECKPOINT, Run, RunError, TrainingProgress, is_over
-from models.training.scoring import GraphScorer, Scorer, metrics, sampled_ranks, scorer_for
+from models.training.scoring import (
+    GraphScorer,
+    Scorer,
+    full_ranks,
+    metrics,
+    metrics_over_candidates,
+    sampled_ranks,
+    scorer_for,
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +71,9 @@ def train(
     run: Run,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Trains until validation N@5 stops rising, then measures the best weights.
+    """Trains until validation stops getting better, then measures the best weights over drawn candidates.
+
+    Validation is N@5 over drawn candidates; where no user has any, N@10 over the whole catalogue.
 
     A run that was interrupted goes on after its last complete epoch and ends with the same weights as one
     that was not: every epoch seeds its generators from (seed, epoch), so a checkpoint needs no generator
@@ -68,7 +86,8 @@ def train(
         device: device to compute on.
 
     Returns:
-        The result as stored in the run: metrics of validation and test, epochs, seconds per epoch.
+        The result as stored in the run: metrics of validation and test, epochs, seconds per epoch, and the
+        metric that chose the best epoch (``selected_by``).
 
     Raises:
         TrainingError: there is nothing to learn from, or the loss is not a number.
@@ -83,12 +102,13 @@ def train(
             return finished  # nothing is computed again
         _finish(run, finished, scorer_for(network))
         return finished
-    protocol = EvaluationProtocol()
+    source = DrawnCandidates(dataset.histories, len(dataset.items))
     split = leave_one_out(dataset.histories)
     if not split.validation or max(map(len, split.training)) < 2:
         raise TrainingError(f"{dataset.name} has no user with enough items to train and validate on")
+    criterion = None
     if isinstance(network, LearningNetwork):
-        progress = _learn(network, dataset, split, run, protocol)
+        criterion, progress = _learn(network, split, run, source)
     else:  # it was complete when it was built
         progress = TrainingProgress()
         run.save_best(network.state_dict())
@@ -97,14 +117,37 @@ def train(
     result = {
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
+        "selected_by": criterion,
         "seconds_per_epoch": progress.seconds_per_epoch,
         "device": describe(device),
         "metrics": {
-            "validation": metrics(trained, split.validation, dataset.histories, protocol),
-            "test": metrics(trained, split.test, dataset.histories, protocol),
+            "validation": metrics(trained, split.validation, source),
+            "test": metrics(trained, split.test, source),
         },
     }
     _finish(run, result, trained)
+    return result
+
+
+def measure_test(
+    network: Network, dataset: Dataset, run: Run, source: CandidateSource, result: dict[str, Any]
+) -> dict[str, Any]:
+    """Measures the test part of a finished run over the candidates of another source, without training.
+
+    Args:
+        network: network as ``train`` leaves it, with the best weights.
+        dataset: items and complete histories.
+        run: folder of the finished run; its result keeps the new figures beside those that it has.
+        source: candidates that targets are ranked among.
+        result: result of the run.
+
+    Returns:
+        The result with one more part, ``test_<name of the source>``.
+    """
+    test = leave_one_out(dataset.histories).test
+    measured = {**result["metrics"]["test"], **metrics_over_candidates(scorer_for(network), test, source)}
+    result = {**result, "metrics": {**result["metrics"], f"test_{source.name}": measured}}
+    run.write_result(result)
     return result
 
 
@@ -158,11 +201,28 @@ def describe(device: torch.device) -> str:
 
 
 def _learn(
-    network: LearningNetwork, dataset: Dataset, split: Split, run: Run, protocol: EvaluationProtocol
-) -> TrainingProgress:
-    """Runs epochs until the configured number, or patience without a better one, is reached."""
+    network: LearningNetwork, split: Split, run: Run, source: CandidateSource
+) -> tuple[str, TrainingProgress]:
+    """Runs epochs until the configured number, or patience without a better one, is reached.
+
+    Returns:
+        The metric that chose the best epoch, and how far the training came.
+    """
     # The same candidates after every epoch, so that epochs are compared and not draws.
-    candidates = candidate_matrix(split.validation, dataset.histories, len(dataset.items), protocol)
+    offered = [example for example in split.validation if source.offers(example)]
+    candidates = candidate_matrix(offered, source)
+
+    def validate() -> dict[str, float]:
+        scorer = scorer_for(network)
+        if offered:
+            return sampled_metrics(sampled_ranks(scorer, offered, candidates))
+        return full_metrics(full_ranks(scorer, split.validation))
+
+    criterion = "N@5" if offered else "N@10"
+    if not offered:
+        log.warning(
+            "no user has %s: the best epoch is chosen by N@10 over the whole catalogue", source.missing
+        )
     optimiser, learning = network.optimiser(), network.learning
     progress = _resume(network, optimiser, run)
     if not is_over(progress.epoch, progress.best_epoch, learning):
@@ -171,15 +231,9 @@ def _learn(
         start = time.perf_counter()
         loss = train_epoch(network, optimiser, progress.epoch)
         seconds = time.perf_counter() - start
-        ranks = sampled_ranks(scorer_for(network), split.validation, candidates)
-        _advance(
-            network,
-            optimiser,
-            progress,
-            run,
-            {"loss": loss, "seconds": seconds, **sampled_metrics(ranks)},
-        )
-    return progress
+        record = {"loss": loss, "seconds": seconds, **validate()}
+        _advance(network, optimiser, progress, run, record, criterion)
+    return criterion, progress
 
 
 def _finished(network: Network, run: Run) -> dict[str, Any] | None:
@@ -261,17 +315,21 @@ def _advance(
     progress: TrainingProgress,
     run: Run,
     record: dict[str, float],
+    criterion: str,
 ) -> None:
     """Ends an epoch: logs it, saves the weights if they are the best, saves a checkpoint."""
     progress.epoch += 1
     progress.log.append({"epoch": progress.epoch, **record})
+    measured = ", ".join(f"{name} {value:.4f}" for name, value in record.items() if "@" in name)
     log.info(
-        "epoch %(epoch)d: loss %(loss).3f, validation H@1 %(H@1).4f, H@5 %(H@5).4f, N@5 %(N@5).4f, "
-        "%(seconds).1f s",
-        progress.log[-1],
+        "epoch %d: loss %.3f, validation %s, %.1f s",
+        progress.epoch,
+        record["loss"],
+        measured,
+        record["seconds"],
     )
     # The best weights first: a run killed between the two repeats the epoch and saves the same ones again.
-    if record["N@5"] > progress.best:
-        progress.best, progress.best_epoch = record["N@5"], progress.epoch
+    if record[criterion] > progress.best:
+        progress.best, progress.best_epoch = record[criterion], progress.epoch
         run.save_best(network.state_dict())
     run.save({"weights": network.state_dict(), "optimiser": optimiser.state_dict()}, progress)

@@ -3,7 +3,7 @@
 config.json        the configuration, and what it was trained on
 log.jsonl          one line per epoch
 checkpoint.pt      after the last complete epoch: weights, optimiser, progress
-best.pt            the weights with the best validation N@5
+best.pt            the weights of the epoch that is best on validation
 result.json        when finished: metrics, epochs, seconds per epoch
 item_vectors.npy   when finished: float32 [items, d], the vectors of the catalogue
 user_vectors.npy   when finished, of a graph family: float32 [users, d], in the data set's order
@@ -63,8 +63,9 @@ class TrainingProgress:
 
     Attributes:
         epoch: number of complete epochs.
-        best: best validation N@5 so far, a share of one; -1 before the first epoch.
-        best_epoch: number of the epoch with the best validation N@5, from 1; 0 before the first.
+        best: best validation so far, N@5 over candidates or else N@10 over the catalogue, a share of one; -1
+            before the first epoch.
+        best_epoch: number of the epoch with the best validation, from 1; 0 before the first.
         log: one record per epoch: its number, loss, seconds and validation metrics.
     """
 
@@ -244,6 +245,14 @@ class Run:
         save_matrix(self.folder / ITEM_VECTORS, item_vectors)
         if user_vectors is not None:
             save_matrix(self.folder / USER_VECTORS, user_vectors)
+        self.write_result(result)
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Writes the outcome, of a run whose other files are complete.
+
+        Raises:
+            WriteError: the file cannot be written.
+        """
         write_text(self.folder / RESULT, json.dumps(result, indent=2) + "\n")
 
     def reopen(self) -> None:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from models.data.dataset import Rows
 from models.evaluation import (
-    EvaluationProtocol,
+    CandidateSource,
     Example,
     candidate_matrix,
     full_metrics,
     full_rank,
     rank_of_target,
-    sampled_metrics,
+    sampled_metrics_or_none,
 )
 from models.networks.base import GraphNetwork, Network, SequenceNetwork
 
@@ -44,7 +44,7 @@ class Scorer(ABC):
 
         Args:
             users: positions of the users in the data set.
-            histories: item rows of the same users, oldest first and not empty.
+            histories: item rows of the same users, oldest first.
 
         Returns:
             float32 [users, d].
@@ -66,12 +66,16 @@ class SequenceScorer(Scorer):
         self.item_vectors: Floats = self._vectors.cpu().numpy()
 
     def user_vectors(self, users: Sequence[int], histories: Sequence[Rows]) -> Floats:
-        """Encodes the last L items of each history, float32 [users, d]."""
+        """Encodes the last L items of each history, float32 [users, d]; zeros for an empty one.
+
+        Zeros score all items alike, so a target is last: nothing is known of such a user.
+        """
         by_length: dict[int, list[int]] = defaultdict(list)
         for at, history in enumerate(histories):
             # All histories of L items and more are one group: only the last L items are read.
             by_length[min(len(history), self._encoder.length)].append(at)
-        vectors = np.empty((len(histories), self.item_vectors.shape[1]), dtype=np.float32)
+        by_length.pop(0, None)
+        vectors = np.zeros((len(histories), self.item_vectors.shape[1]), dtype=np.float32)
         with torch.inference_mode():
             for n, members in by_length.items():
                 for start in range(0, len(members), BATCH):
@@ -127,24 +131,36 @@ def full_ranks(scorer: Scorer, examples: Sequence[Example]) -> NDArray[np.int64]
     return np.concatenate(ranks)
 
 
-def metrics(
-    scorer: Scorer, examples: Sequence[Example], histories: Sequence[Rows], protocol: EvaluationProtocol
-) -> dict[str, Any]:
+def metrics(scorer: Scorer, examples: Sequence[Example], source: CandidateSource) -> dict[str, Any]:
     """Computes everything that is quoted about one part of the split, with the protocol beside it.
 
     Args:
         scorer: scorer of the trained network.
         examples: validation or test part.
-        histories: complete histories, which negatives avoid.
-        protocol: seed and number of sampled candidates.
+        source: candidates that targets are ranked among.
 
     Returns:
-        Shares of one: H@1, H@5, N@5 over the candidates; under ``full`` H@10, N@10 over the whole catalogue.
+        What ``metrics_over_candidates`` returns; under ``full`` H@10 and N@10 over the whole catalogue, as
+        shares of all ``users``.
     """
-    candidates = candidate_matrix(examples, histories, len(scorer.item_vectors), protocol)
     return {
-        **sampled_metrics(sampled_ranks(scorer, examples, candidates)),
+        **metrics_over_candidates(scorer, examples, source),
         "full": full_metrics(full_ranks(scorer, examples)),
         "users": len(examples),
-        "protocol": protocol.to_json(),
+    }
+
+
+def metrics_over_candidates(
+    scorer: Scorer, examples: Sequence[Example], source: CandidateSource
+) -> dict[str, Any]:
+    """Computes H@1, H@5 and N@5 over candidates, shares of one of those ``sampled_users`` who have them.
+
+    Users without are left out. If none is left, the three are None.
+    """
+    offered = [example for example in examples if source.offers(example)]
+    ranks = sampled_ranks(scorer, offered, candidate_matrix(offered, source))
+    return {
+        **sampled_metrics_or_none(ranks),
+        "sampled_users": len(offered),
+        "protocol": source.to_json(),
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from models.contracts import BackboneManifest
 from service.candidates.base import CandidateModel
@@ -79,7 +81,8 @@ def default_backbone(bundle: Bundle, wanted: str) -> str:
 
     Args:
         bundle: bundle with the backbones to choose from.
-        wanted: name of one of them; empty for the raw one with the best validation NDCG@5.
+        wanted: name of one of them; empty for the raw one with the best validation NDCG@5 over candidates or,
+            where a catalogue is too small for candidates, NDCG@10 over the whole of it.
 
     Raises:
         ConfigurationError: the bundle has no backbone of that name, or only enhanced ones.
@@ -95,7 +98,7 @@ def default_backbone(bundle: Bundle, wanted: str) -> str:
         raise ConfigurationError(
             "the bundle has only enhanced backbones: export a raw one or set MSR_BACKBONE"
         )
-    return max(raw, key=lambda name: _validation_ndcg(bundle.backbones[name].manifest))
+    return max(raw, key=lambda name: _validation(bundle.backbones[name].manifest))
 
 
 def check_captioner(bundle: Bundle, wanted: str) -> None:
@@ -112,8 +115,19 @@ def check_captioner(bundle: Bundle, wanted: str) -> None:
         )
 
 
-def _validation_ndcg(manifest: BackboneManifest) -> float:
-    """Returns NDCG@5 on the validation items; 0 for a backbone that was exported without it."""
-    found = manifest.metrics.get("validation", {}).get("N@5", 0.0)
+def _validation(manifest: BackboneManifest) -> tuple[float, float]:
+    """Returns NDCG@5 over candidates and NDCG@10 over all items, on the validation items; 0 if not there.
+
+    The first decides; the second where the first is equal, or is not there for any backbone.
+    """
     # The manifest of a bundle that was made by hand may hold any JSON here.
-    return float(found) if isinstance(found, int | float) else 0.0
+    validation = _object(manifest.metrics.get("validation"))
+    return _share(validation.get("N@5")), _share(_object(validation.get("full")).get("N@10"))
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _share(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0

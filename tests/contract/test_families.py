@@ -17,7 +17,7 @@ from small_data import save_picture, write_amazon_plus
 from models.__main__ import main
 from models.bundle.catalogue import read_catalogue
 from models.evaluation import (
-    EvaluationProtocol,
+    DrawnCandidates,
     candidate_matrix,
     leave_one_out,
     rank_of_target,
@@ -149,7 +149,7 @@ def test_the_service_scores_what_the_trained_network_scores(served: Served) -> N
 def test_the_bundle_alone_gives_the_metrics_of_the_run(served: Served) -> None:
     dataset = read_catalogue(served.bundle.catalogue.folder.parent)
     test = leave_one_out(dataset.histories).test
-    candidates = candidate_matrix(test, dataset.histories, ITEMS, EvaluationProtocol())
+    candidates = candidate_matrix(test, DrawnCandidates(dataset.histories, ITEMS))
     scores = [
         served.model.score(example.user, example.history.tolist(), some.tolist())
         for example, some in zip(test, candidates, strict=True)

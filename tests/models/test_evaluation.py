@@ -15,6 +15,7 @@ from models.errors import EvaluationError
 from models.evaluation import (
     COHORT_SIZE,
     MISS,
+    DrawnCandidates,
     EvaluationProtocol,
     candidate_matrix,
     cohort,
@@ -68,7 +69,8 @@ def test_candidates_do_not_depend_on_the_process_or_on_other_users() -> None:
     alone = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     histories = [rows(9, 8, 7)] * 17 + [rows(1, 2, 3)]
     matrix = candidate_matrix(
-        leave_one_out(histories).test, histories, 1000, EvaluationProtocol(seed=5, negatives=4)
+        leave_one_out(histories).test,
+        DrawnCandidates(histories, 1000, EvaluationProtocol(seed=5, negatives=4)),
     )
     # Numbers that were quoted stay comparable only as long as these rows stay the same.
     assert alone.strip() == str(matrix[17].tolist()) == GOLDEN
@@ -108,12 +110,12 @@ def test_a_user_who_has_seen_nearly_everything_is_an_error_that_says_what_to_do(
 def test_later_items_of_a_user_are_no_negatives_of_the_validation_target() -> None:
     histories = [rows(*range(40), 41, 40)]
     split = leave_one_out(histories)
-    candidates = candidate_matrix(split.validation, histories, 71, EvaluationProtocol())
+    candidates = candidate_matrix(split.validation, DrawnCandidates(histories, 71))
     assert 40 not in candidates[0].tolist()
 
 
 def test_no_examples_give_an_empty_matrix_and_no_ranks() -> None:
-    matrix = candidate_matrix([], [], 100, EvaluationProtocol())
+    matrix = candidate_matrix([], DrawnCandidates([], 100))
     assert matrix.shape == (0, 30)
     assert evaluate(lambda histories, candidates: candidates, [], matrix).shape == (0,)
 
@@ -183,7 +185,7 @@ def test_an_average_over_no_user_is_an_error(metric: object) -> None:
 def test_an_evaluation_in_batches_equals_one_in_a_single_batch() -> None:
     histories = [rows(user, user + 1, user + 2, user + 3) for user in range(50)]
     examples = leave_one_out(histories).test
-    candidates = candidate_matrix(examples, histories, 100, EvaluationProtocol())
+    candidates = candidate_matrix(examples, DrawnCandidates(histories, 100))
 
     def nearest(given_histories: Sequence[np.ndarray], rows_to_score: np.ndarray) -> np.ndarray:
         last = np.array([history[-1] for history in given_histories])

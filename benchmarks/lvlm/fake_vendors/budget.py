@@ -38,7 +38,6 @@ from benchmarks.lvlm.fake_vendors.programs import (
     missing,
     running_fake_vendors,
 )
-from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import Catalogue
 from service.lvlm.cost.prices import ModelPrice, Prices
 from service.lvlm.cost.tokens import UNKNOWN_FAMILY
@@ -170,7 +169,7 @@ async def _ask(
     building = CallBuilder(catalogue)
     strategy = STRATEGIES[STRATEGY]
     try:
-        cohort = Cohort(catalogue, EvaluationProtocol(), USERS, seed=0)
+        cohort = Cohort(catalogue, USERS, seed=0)
         calls = [await building.ranking(case, strategy, "label", K) for case in cohort]
     finally:
         await building.close()

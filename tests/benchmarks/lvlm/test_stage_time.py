@@ -13,7 +13,6 @@ from benchmarks.lab.cases import Cohort
 from benchmarks.lab.rounds import Limit
 from benchmarks.lvlm import stage_time
 from benchmarks.lvlm.stage_time import BareSdk, EmptiedCache, StageRound, limit_checks, one_round
-from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import open_bundle
 from service.lvlm.cost.prices import Prices
 from service.settings import Settings
@@ -21,7 +20,7 @@ from service.settings import Settings
 
 async def test_every_answer_is_looked_up_missed_and_written_while_the_clock_runs(bundle_folder: Path) -> None:
     bundle, cache = open_bundle(bundle_folder), EmptiedCache(10**6)
-    cases = list(Cohort(bundle.catalogue, EvaluationProtocol(), 4, seed=1))
+    cases = list(Cohort(bundle.catalogue, 4, seed=1))
     with start_simulator() as url:
         settings = Settings(simulator_url=url)
         provider = settings.providers["simulator"].open(Prices.read().image_detail)

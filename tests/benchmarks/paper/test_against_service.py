@@ -13,7 +13,13 @@ from service_process import RunningService, start_service
 
 from benchmarks.__main__ import main
 from benchmarks.paper.records import read_records
-from models.evaluation import EvaluationProtocol, candidate_matrix, evaluate, leave_one_out, sampled_metrics
+from models.evaluation import (
+    DrawnCandidates,
+    candidate_matrix,
+    evaluate,
+    leave_one_out,
+    sampled_metrics,
+)
 from service.candidates.sequence import SequenceModel
 from service.catalogue.bundle import open_bundle
 
@@ -34,7 +40,7 @@ def test_a_replay_of_none_gives_the_numbers_of_an_evaluation_without_http(
     bundle = open_bundle(bundle_folder)
     histories = np.split(bundle.catalogue.histories.item_rows, bundle.catalogue.histories.offsets[1:-1])
     examples = leave_one_out(histories).test
-    candidates = candidate_matrix(examples, histories, len(bundle.catalogue.items), EvaluationProtocol())
+    candidates = candidate_matrix(examples, DrawnCandidates(histories, len(bundle.catalogue.items)))
     model = SequenceModel(bundle.backbones["blocks-raw"])
     ranks = evaluate(
         lambda rows, pools: np.array(

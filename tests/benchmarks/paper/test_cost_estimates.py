@@ -9,7 +9,6 @@ from simulator_process import start_simulator
 from benchmarks.__main__ import main
 from benchmarks.lab.cases import Cohort
 from benchmarks.lab.lvlm_calls import CallBuilder
-from models.evaluation import EvaluationProtocol
 from service.catalogue.bundle import open_bundle
 from service.lvlm.contracts import StageRequest
 from service.lvlm.cost.prices import Prices
@@ -74,7 +73,7 @@ async def test_what_is_expected_for_a_user_is_what_the_simulator_bills_as_far_as
     bundle_folder: Path,
 ) -> None:
     catalogue = open_bundle(bundle_folder).catalogue
-    case = next(iter(Cohort(catalogue, EvaluationProtocol(), 1, seed=1)))
+    case = next(iter(Cohort(catalogue, 1, seed=1)))
     request = StageRequest(
         STRATEGIES["s3"],
         history=tuple(catalogue.rows[item] for item in case.history),

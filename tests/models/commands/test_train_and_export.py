@@ -22,6 +22,7 @@ from models.bundle.whole_model_export import WholeModel
 from models.contracts import BACKBONES, ENCODER, ENCODER_INPUT, ITEM_VECTORS, BackboneManifest, sha256_of
 from models.contracts.one_writer import one_writer
 from models.evaluation import (
+    DrawnCandidates,
     EvaluationProtocol,
     candidate_matrix,
     leave_one_out,
@@ -101,7 +102,7 @@ def test_the_bundle_alone_gives_the_metrics_of_its_manifest(data: Path, tmp_path
     folder, dataset = bundle / BACKBONES / "sasrec", read_catalogue(bundle)
     vectors, session = np.load(folder / ITEM_VECTORS), onnx_export.encoder_session(folder / ENCODER)
     split = leave_one_out(dataset.histories)
-    candidates = candidate_matrix(split.test, dataset.histories, ITEMS, EvaluationProtocol())
+    candidates = candidate_matrix(split.test, DrawnCandidates(dataset.histories, ITEMS))
     scores = [
         vectors[some] @ session.run(None, {ENCODER_INPUT: vectors[example.history[-5:]][None]})[0][0]
         for example, some in zip(split.test, candidates, strict=True)
@@ -294,6 +295,18 @@ def test_export_says_what_is_wrong_with_a_run(
     (run / "result.json").unlink()
     assert command("export", "--run", run, "--bundle", bundle) == 2
     assert "is not finished" in capsys.readouterr().err
+
+
+def test_published_candidates_are_refused_before_anything_is_trained_where_there_are_none(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--model", "sasrec", "--runs", tmp_path, "--candidates", "published"]
+    assert command("train", "--data", data, *asked) == 2
+    assert "publishes no negatives: leave --candidates published out" in capsys.readouterr().err
+    assert command("data", "--data", data, "--bundle", tmp_path / "bundle") == 0
+    assert command("train", "--bundle", tmp_path / "bundle", *asked) == 2
+    assert "is a bundle and holds no published candidates: train with --data" in capsys.readouterr().err
+    assert not list(tmp_path.glob("steps-*"))
 
 
 @pytest.mark.parametrize(

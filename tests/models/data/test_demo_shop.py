@@ -17,7 +17,14 @@ from models.data.dataset import Dataset
 from models.data.demo.pictures import COLOURS, DRAW, picture
 from models.data.demo.products import KINDS, PATTERNS, Product, make_products
 from models.data.demo.shoppers import LONGEST, SHORTEST
-from models.evaluation import EvaluationProtocol, Example, candidate_matrix, evaluate, leave_one_out, ndcg_at
+from models.evaluation import (
+    DrawnCandidates,
+    Example,
+    candidate_matrix,
+    evaluate,
+    leave_one_out,
+    ndcg_at,
+)
 
 PIXELS = "7c2176ca1c9b4d36"
 HISTORIES = "dc7f39a8be86ab8d"
@@ -202,7 +209,7 @@ def ndcg_of_a_recommender_that(
 def test_reading_and_seeing_beats_either_alone(shop: Dataset, products: tuple[Product, ...]) -> None:
     """By construction: this is what the demo is for."""
     examples = leave_one_out(shop.histories).test
-    candidates = candidate_matrix(examples, shop.histories, len(shop.items), EvaluationProtocol())
+    candidates = candidate_matrix(examples, DrawnCandidates(shop.histories, len(shop.items)))
     title, image, both = (
         ndcg_of_a_recommender_that(knows, products, examples, candidates)
         for knows in (read_title, see_picture, do_both)

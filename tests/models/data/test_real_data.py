@@ -10,7 +10,7 @@ import pytest
 from models.bundle.catalogue import read_catalogue, write_catalogue
 from models.data import registry
 from models.data.dataset import Dataset
-from models.evaluation import EvaluationProtocol, candidate_matrix, leave_one_out
+from models.evaluation import DrawnCandidates, candidate_matrix, leave_one_out
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_beauty_has_a_readable_title_for_every_item(beauty: Dataset) -> None:
 
 def test_all_beauty_users_get_29_unseen_negatives(beauty: Dataset) -> None:
     examples = leave_one_out(beauty.histories).test
-    candidates = candidate_matrix(examples, beauty.histories, len(beauty.items), EvaluationProtocol())
+    candidates = candidate_matrix(examples, DrawnCandidates(beauty.histories, len(beauty.items)))
     assert candidates.shape == (22_363, 30)
     for example, row in list(zip(examples, candidates.tolist(), strict=True))[::97]:
         assert row[0] == example.target

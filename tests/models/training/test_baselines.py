@@ -5,6 +5,7 @@ from small_data import rows
 from toy_models import circle
 
 from models.evaluation import (
+    DrawnCandidates,
     EvaluationProtocol,
     candidate_matrix,
     evaluate,
@@ -19,7 +20,7 @@ from models.training.baselines import Pop, Random, baseline_metrics
 def test_random_finds_the_target_as_often_as_chance_allows() -> None:
     histories = [rows(1, 2, 3)] * 6000
     examples = leave_one_out(histories).test
-    candidates = candidate_matrix(examples, histories, 200, EvaluationProtocol())
+    candidates = candidate_matrix(examples, DrawnCandidates(histories, 200))
     hits = hit_at(evaluate(Random().score, examples, candidates), 1)
     assert abs(hits - 1 / 30) < 4 * np.sqrt(1 / 30 * 29 / 30 / 6000)
 
@@ -40,9 +41,10 @@ def test_pop_ranks_by_the_interactions_of_the_training_part() -> None:
 def test_the_baselines_are_measured_on_the_test_part_with_the_protocol_asked_for() -> None:
     dataset, protocol = circle(), EvaluationProtocol(seed=3, negatives=9)
     examples = leave_one_out(dataset.histories).test
-    candidates = candidate_matrix(examples, dataset.histories, len(dataset.items), protocol)
+    source = DrawnCandidates(dataset.histories, len(dataset.items), protocol)
+    candidates = candidate_matrix(examples, source)
     pop = Pop(popularity(dataset.histories, len(dataset.items)))
-    measured = baseline_metrics(dataset, protocol)
+    measured = baseline_metrics(dataset, source)
     assert measured["Pop"] == sampled_metrics(evaluate(pop.score, examples, candidates))
     assert measured["Random"] == sampled_metrics(evaluate(Random().score, examples, candidates))
     assert abs(measured["Random"]["H@5"] - 0.5) < 4 * np.sqrt(0.25 / len(examples))

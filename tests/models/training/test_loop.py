@@ -12,7 +12,9 @@ from toy_models import ITEMS, circle, circle_features, config
 
 from models.data.dataset import Dataset
 from models.evaluation import (
-    EvaluationProtocol,
+    SAMPLED,
+    DrawnCandidates,
+    PublishedCandidates,
     candidate_matrix,
     evaluate,
     leave_one_out,
@@ -23,8 +25,9 @@ from models.networks.config import Config
 from models.networks.tower_recommender import TowerRecommender
 from models.training.baselines import Pop
 from models.training.fingerprint import fingerprint
-from models.training.loop import TrainingError, build, train
+from models.training.loop import TrainingError, build, measure_test, train
 from models.training.run import Origin, Run, RunError
+from models.training.scoring import sampled_ranks, scorer_for
 
 CPU = torch.device("cpu")
 
@@ -76,7 +79,7 @@ def test_every_tower_learns_the_circle_that_popularity_cannot_see(
     dataset = circle()
     _, result = trained(tmp_path / "run", settings)
     split = leave_one_out(dataset.histories)
-    candidates = candidate_matrix(split.test, dataset.histories, ITEMS, EvaluationProtocol())
+    candidates = candidate_matrix(split.test, DrawnCandidates(dataset.histories, ITEMS))
     pop = Pop(popularity(dataset.histories, ITEMS))
     by_popularity = sampled_metrics(evaluate(pop.score, split.test, candidates))
     assert by_popularity["H@5"] < 0.3
@@ -179,6 +182,43 @@ def test_a_data_set_of_too_short_histories_is_refused(tmp_path: Path) -> None:
     short = Dataset("short", dataset.items, dataset.users, tuple(h[:2] for h in dataset.histories))
     with pytest.raises(TrainingError, match="no user with enough items"):
         trained(tmp_path, config(), short)
+
+
+def small_catalogue() -> Dataset:
+    """The circle with twenty items, of which no user has 29 to choose negatives from."""
+    dataset = circle(users=60)
+    histories = tuple(
+        np.array(list(dict.fromkeys((rows % 20).tolist())), np.int32) for rows in dataset.histories
+    )
+    return replace(dataset, items=dataset.items[:20], histories=histories)
+
+
+def test_a_catalogue_too_small_for_candidates_is_trained_by_the_ranks_over_all_of_it(tmp_path: Path) -> None:
+    settings = config(training={"epochs": 2, "negatives": 5})
+    _, result = trained(tmp_path, settings, small_catalogue())
+    test, log = result["metrics"]["test"], lines(tmp_path)
+    assert (test["H@1"], test["H@5"], test["N@5"], test["sampled_users"]) == (None, None, None, 0)
+    assert 0 < test["full"]["N@10"] < 1
+    assert result["selected_by"] == "N@10"
+    assert result["best_epoch"] == max(log, key=lambda line: line["N@10"])["epoch"]
+
+
+def test_a_finished_run_is_measured_with_other_candidates_beside_the_first(tmp_path: Path) -> None:
+    settings, dataset = config(training={"epochs": 1}), circle()
+    network, result = trained(tmp_path, settings)
+    drawn = DrawnCandidates(dataset.histories, ITEMS)
+    offered = [e for e in leave_one_out(dataset.histories).test if drawn.offers(e)][:100]
+    negatives = {e.user: drawn.candidates(e)[1:] for e in offered}
+    published = PublishedCandidates(negatives, dataset.histories, ITEMS)
+    again = measure_test(network, dataset, Run(tmp_path), published, result)
+    assert Run(tmp_path).result() == again
+    assert {name: again["metrics"][name] for name in ("validation", "test")} == result["metrics"]
+    measured = again["metrics"]["test_published"]
+    ranks = sampled_ranks(scorer_for(network), offered, candidate_matrix(offered, drawn))
+    assert {name: measured[name] for name in SAMPLED} == sampled_metrics(ranks)
+    assert (measured["users"], measured["sampled_users"]) == (240, 100)
+    assert measured["protocol"] == published.to_json()
+    assert measured["full"] == result["metrics"]["test"]["full"]
 
 
 def test_the_last_two_items_of_every_user_leave_no_trace_in_the_weights(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from toy_models import ITEMS, circle, circle_features, config
 
-from models.evaluation import EvaluationProtocol, leave_one_out
+from models.evaluation import DrawnCandidates, EvaluationProtocol, leave_one_out
 from models.networks.base import Network
 from models.networks.tower_recommender import TowerRecommender
 from models.training.loop import build
@@ -45,12 +45,11 @@ def test_metrics_name_their_protocol_and_the_number_of_users() -> None:
     quoted = metrics(
         scorer_for(build(config(), circle(), {})),
         leave_one_out(histories).test,
-        histories,
-        EvaluationProtocol(seed=5),
+        DrawnCandidates(histories, ITEMS, EvaluationProtocol(seed=5)),
     )
-    assert quoted["users"] == 240
+    assert quoted["users"] == quoted["sampled_users"] == 240
     assert quoted["protocol"]["seed"] == 5
-    assert set(quoted) == {"H@1", "H@5", "N@5", "full", "users", "protocol"}
+    assert set(quoted) == {"H@1", "H@5", "N@5", "full", "users", "sampled_users", "protocol"}
 
 
 def test_a_model_of_nan_hits_nothing() -> None:
@@ -59,5 +58,14 @@ def test_a_model_of_nan_hits_nothing() -> None:
     with torch.no_grad():
         recommender.network.positions.fill_(float("nan"))
     histories = circle().histories
-    quoted = metrics(scorer_for(recommender), leave_one_out(histories).test, histories, EvaluationProtocol())
+    source = DrawnCandidates(histories, ITEMS)
+    quoted = metrics(scorer_for(recommender), leave_one_out(histories).test, source)
     assert quoted["H@5"] == quoted["full"]["H@10"] == 0
+
+
+def test_a_user_without_a_history_scores_all_items_alike() -> None:
+    scorer = scorer_for(build(config(), circle(), {}))
+    histories = [circle().histories[0], np.empty(0, dtype=np.int32)]
+    known, unknown = scorer.score([0, 1], histories, np.arange(8, dtype=np.int32).reshape(2, 4))
+    assert len(set(known.tolist())) == 4
+    assert unknown.tolist() == [0, 0, 0, 0]

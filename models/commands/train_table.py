@@ -1,0 +1,88 @@
+"""Lays out what a training has reached, in percent, as the papers print it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from models.evaluation import FULL, SAMPLED, CandidateSource, candidates_in_words
+from models.evaluation.candidates import DRAWN
+
+NO_VALUE = "–"
+"""Text of a figure that no user is left to average over for."""
+
+
+def train_table(
+    result: Mapping[str, Any],
+    baselines: Mapping[str, Mapping[str, float | None]],
+    drawn: CandidateSource,
+    asked: CandidateSource,
+) -> str:
+    """Makes the table of a finished run.
+
+    Args:
+        result: result of the run, measured with both sources.
+        baselines: figures of Random and Pop on the test part, over the candidates asked for.
+        drawn: candidates of the validation part.
+        asked: candidates of the test part, the drawn ones or others.
+    """
+    part = "test" if asked.name == DRAWN else f"test_{asked.name}"
+    parts = {"validation": result["metrics"]["validation"], "test": result["metrics"][part]}
+    lines = [_row("", (*SAMPLED, *(f"{name}*" for name in FULL)), "users")]
+    for name, numbers in parts.items():
+        shares = (*(numbers[m] for m in SAMPLED), *(numbers["full"][m] for m in FULL))
+        lines.append(_row(name, map(_percent, shares), f"{numbers['users']:,}"))
+    for name, figures in baselines.items():
+        shares = tuple(figures[m] for m in SAMPLED)
+        lines.append(_row(name, [*map(_percent, shares), "", ""], f"{_sampled_users(parts['test']):,}"))
+    lines += [
+        f"{_candidates(drawn, asked)}, ties against the target; * over the whole catalogue; "
+        "Random and Pop on test",
+        *_left_out(parts["validation"], drawn, "validation"),
+        *_left_out(parts["test"], asked, "test"),
+        f"epochs       {result['epochs']} ({_best(result)}), "
+        f"{result['seconds_per_epoch']:.1f} s each on {result['device']}",
+    ]
+    return "\n".join(lines)
+
+
+def percents(numbers: Mapping[str, Any], names: Iterable[str]) -> str:
+    """Returns figures with their names in one line, ``H@1 12.34  H@5 –``."""
+    return "  ".join(f"{name} {_percent(numbers.get(name))}" for name in names)
+
+
+def _row(name: str, cells: Iterable[str], users: str) -> str:
+    return f"{name:<12} {' '.join(f'{cell:>6}' for cell in cells)} {users:>7}"
+
+
+def _percent(share: float | None) -> str:
+    return NO_VALUE if share is None else f"{100 * share:.2f}"
+
+
+def _sampled_users(numbers: Mapping[str, Any]) -> int:
+    # A run from before users were left out has candidates for all.
+    return int(numbers.get("sampled_users", numbers["users"]))
+
+
+def _candidates(drawn: CandidateSource, asked: CandidateSource) -> str:
+    if asked.name == drawn.name:
+        return candidates_in_words(drawn.to_json())
+    return (
+        f"test {candidates_in_words(asked.to_json())}, which has none for the validation item: "
+        f"validation {candidates_in_words(drawn.to_json())}"
+    )
+
+
+def _left_out(numbers: Mapping[str, Any], source: CandidateSource, part: str) -> list[str]:
+    users, sampled = int(numbers["users"]), _sampled_users(numbers)
+    if sampled == users:
+        return []
+    if not sampled:
+        return [f"{part}: no user has {source.missing}, so {', '.join(SAMPLED)} have no value"]
+    return [f"{part} without {source.missing}: {users - sampled:,} users, who count in * alone"]
+
+
+def _best(result: Mapping[str, Any]) -> str:
+    best = f"best {result['best_epoch']}"
+    # N@5 over candidates is the usual one, and needs no words.
+    return f"{best} by validation N@10*" if result.get("selected_by") == "N@10" else best

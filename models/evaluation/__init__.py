@@ -1,0 +1,64 @@
+"""Evaluates by leave-one-out with sampled candidates, alike in training and in replay (numpy only).
+
+The protocol is SASRec's (Kang & McAuley, ICDM 2018, section IV-C) with the candidate count of MSRBench
+(Zhou et al., WWW 2025): the last item of a user is the test target, the one before it the validation
+target, and a target is ranked among 29 items that the user never touched. Which 29, a ``CandidateSource``
+says. A user for whom it has no 29 is left out of these figures, and counted.
+
+All draws depend on the arguments of a function alone: no generator is passed on, so the candidates of a user
+are the same in a batch of training, in a replay over HTTP and in any order of calls.
+"""
+
+from models.evaluation.candidates import (
+    CandidateSource,
+    DrawnCandidates,
+    EvaluationProtocol,
+    candidate_matrix,
+    candidates_in_words,
+    sample_candidates,
+)
+from models.evaluation.cohort import COHORT_SIZE, cohort
+from models.evaluation.published import PublishedCandidates
+from models.evaluation.ranking import (
+    FULL,
+    MISS,
+    SAMPLED,
+    ScoreFunction,
+    evaluate,
+    full_metrics,
+    full_rank,
+    hit_at,
+    ndcg_at,
+    rank_of_target,
+    sampled_metrics,
+    sampled_metrics_or_none,
+)
+from models.evaluation.split import Example, Split, leave_one_out, popularity
+
+__all__ = [
+    "COHORT_SIZE",
+    "FULL",
+    "MISS",
+    "SAMPLED",
+    "CandidateSource",
+    "DrawnCandidates",
+    "EvaluationProtocol",
+    "Example",
+    "PublishedCandidates",
+    "ScoreFunction",
+    "Split",
+    "candidate_matrix",
+    "candidates_in_words",
+    "cohort",
+    "evaluate",
+    "full_metrics",
+    "full_rank",
+    "hit_at",
+    "leave_one_out",
+    "ndcg_at",
+    "popularity",
+    "rank_of_target",
+    "sample_candidates",
+    "sampled_metrics",
+    "sampled_metrics_or_none",
+]

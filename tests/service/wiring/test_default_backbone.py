@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from service.wiring.candidates import default_backbone
+
+
+def chosen(**metrics: Any) -> str:
+    """Returns which of some raw backbones answers by default, each with these metrics in its manifest."""
+    backbones = {
+        name: SimpleNamespace(manifest=SimpleNamespace(text_view="raw", metrics=each))
+        for name, each in metrics.items()
+    }
+    bundle: Any = SimpleNamespace(backbones=backbones)
+    return default_backbone(bundle, "")
+
+
+def validation(sampled: Any, full: Any) -> dict[str, Any]:
+    return {"validation": {"N@5": sampled, "full": {"N@10": full}}}
+
+
+def test_the_backbone_that_is_best_on_validation_candidates_answers_by_default() -> None:
+    assert chosen(a=validation(0.2, 0.9), b=validation(0.3, 0.1)) == "b"
+
+
+def test_where_a_catalogue_is_too_small_for_candidates_the_ranks_over_all_of_it_decide() -> None:
+    assert chosen(a=validation(None, 0.2), b=validation(None, 0.3)) == "b"
+
+
+@pytest.mark.parametrize(
+    "odd", [{}, {"validation": None}, validation("good", "bad"), {"validation": {"full": 1}}]
+)
+def test_a_manifest_without_usable_figures_comes_last(odd: dict[str, Any]) -> None:
+    assert chosen(a=odd, b=validation(0.1, 0.1)) == "b"
