@@ -94,7 +94,7 @@ class PictureFolder:
         if not texts:
             return f"their picture is given in a form that is not read ({_form(entry)})"
         if self.folder is None:
-            return "there is no folder of pictures (--photos names one)"
+            return "there is no folder of pictures (--pictures names one)"
         return self._reason(texts)
 
     def _reason(self, texts: list[str]) -> str:

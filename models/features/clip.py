@@ -41,7 +41,7 @@ class ClipEncoder:
                 self._model = CLIPVisionModelWithProjection.from_pretrained(name).eval()
         except (OSError, ValueError) as error:
             raise FeatureError(f"the image encoder {name!r} cannot be loaded: {error}") from error
-        self.identity = f"clip {identity(name, name, self._model.config)}"
+        self.identity = f"clip-2 {identity(name, name, self._model.config)}"
 
     def encode(self, inputs: Sequence[str]) -> NDArray[np.float32]:
         """Encodes paths: float32 [paths, f]; a row of NaN for a picture that cannot be read."""

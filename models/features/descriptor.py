@@ -41,7 +41,7 @@ Floats = NDArray[np.float32]
 class Descriptor:
     """Encodes pictures for ``image_encoder = "descriptor"``."""
 
-    identity = "descriptor-1"  # goes up when the numbers change, so that cached features are not used
+    identity = "descriptor-2"  # goes up when the numbers change, so that cached features are not used
 
     def encode(self, inputs: Sequence[str]) -> Floats:
         """Encodes paths: float32 [paths, 290]; a row of NaN for a picture that cannot be read."""

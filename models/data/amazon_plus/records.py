@@ -95,8 +95,8 @@ def read_items(
         place = f"{ITEM2SIDE}, item {shown(ids.internal[number])}"
         entry = record.get("image")
         image = pictures.find(entry)
-        if image is None and _names_a_picture(entry):
-            report.change("items", "their picture is not in the folder of pictures", place)
+        if image is None and (problem := pictures.problem(entry)) is not None:
+            report.change("items", problem, place)
         items.append(
             Item(
                 item_id=public,
@@ -114,10 +114,6 @@ def _title(value: object, report: ReadingReport, place: str) -> str | None:
         report.change("items", "their title is no text: they have none", place)
         return None
     return clean(value, report, place)
-
-
-def _names_a_picture(entry: object) -> bool:
-    return bool(entry.get("image_path") if isinstance(entry, dict) else entry)
 
 
 def read_captions(

@@ -42,17 +42,15 @@ class Products:
         self.items = [Item(item_id) for item_id in ids]
         row_of = {item_id: row for row, item_id in enumerate(ids)}
         self._line_of: dict[int, int] = {}
-        self._unseen: set[int] = set()  # rows of items whose picture is not there
+        self._unseen: dict[int, str] = {}  # why the picture of an item is not there, by row
         for line, record in records:
             item_id = id_of(record, "parent_asin", "asin")
             if item_id is None:
                 records.leave_out(line, "it has no asin")
             elif (row := row_of.get(item_id)) is not None:
                 self._add(row, record, line)
-        if self._unseen:
-            where = f"not in {pictures.folder.name}" if pictures.folder else "in no folder of pictures"
-            place = records.place(min(self._line_of[row] for row in self._unseen))
-            report.change("items", f"the picture that they name is {where}", place, len(self._unseen))
+        for row, problem in self._unseen.items():
+            report.change("items", problem, records.place(self._line_of[row]))
 
     def line(self, row: int) -> int | None:
         """Returns the number of the first line about an item; None if there is none."""
@@ -87,11 +85,10 @@ class Products:
         return ()
 
     def _picture(self, row: int, record: Mapping[str, Any]) -> str | None:
-        entries = [entry for field in _PICTURES if (entry := record.get(field))]
-        for entry in entries:
-            if (name := self._pictures.find(entry)) is not None:
-                self._unseen.discard(row)
-                return name
-        if entries:
-            self._unseen.add(row)
-        return None
+        entries = [record.get(field) for field in _PICTURES]
+        name = self._pictures.find(entries)
+        if name is not None:
+            self._unseen.pop(row, None)
+        elif (problem := self._pictures.problem(entries)) is not None:
+            self._unseen.setdefault(row, problem)
+        return name

@@ -107,14 +107,12 @@ def find_picture(
 
     A picture that is named and not there is counted, without a limit: the item has none.
     """
-    if pictures.folder is None:
-        return None
     if entry and (found := pictures.find(entry)) is not None:
         return found
     named = (found for ending in ENDINGS if (found := pictures.find(f"{item_id}{ending}")) is not None)
-    by_id = next(named, None) if "/" not in item_id else None
-    if entry and by_id is None:
-        faults.change("the picture that they name is not in the folder: they have none", row)
+    by_id = next(named, None) if pictures.folder and "/" not in item_id else None
+    if by_id is None and (problem := pictures.problem(entry)) is not None:
+        faults.change(problem, row)
     return by_id
 
 

@@ -67,7 +67,7 @@ def test_a_shop_of_sixty_orders_becomes_a_bundle(tmp_path: Path, capsys: pytest.
     assert "products.csv: item = SKU (guessed), title = Product Name (guessed)" in shown
     assert "left out      1 interactions: the line has more or fewer fields than the first" in shown
     assert "(first: orders.csv, line 62)" in shown
-    assert "changed       2 items: the picture that they name is not in the folder" in shown
+    assert "changed       2 items: their picture is an address of the web and not in the folder" in shown
 
 
 @pytest.mark.parametrize(

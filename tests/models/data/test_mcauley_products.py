@@ -93,8 +93,10 @@ def test_a_product_that_is_no_record_or_has_no_asin_is_left_out(tmp_path: Path, 
 def test_items_whose_picture_is_not_there_are_counted(tmp_path: Path) -> None:
     dataset = read(tmp_path / "without", {"asin": "B0", "imUrl": "http://x/p0.png"})
     assert changed(dataset) == {
-        "the picture that they name is in no folder of pictures": (1, f"{META}, line 1")
+        "there is no folder of pictures (--pictures names one)": (1, f"{META}, line 1")
     }
     save_picture(tmp_path / "with" / "photos" / "other.png")
     dataset = read(tmp_path / "with", {"asin": "B0", "imUrl": "http://x/p0.png"})
-    assert changed(dataset) == {"the picture that they name is not in photos": (1, f"{META}, line 1")}
+    assert changed(dataset) == {
+        "their picture is an address of the web and not in the folder of pictures": (1, f"{META}, line 1")
+    }

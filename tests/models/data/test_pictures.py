@@ -162,7 +162,7 @@ def test_a_last_name_in_the_folder_itself_is_meant_where_the_path_names_that_fol
 
 def test_without_a_folder_no_picture_is_found_and_the_reason_says_so() -> None:
     assert PictureFolder(None).find("plain.jpg") is None
-    assert PictureFolder(None).problem("plain.jpg") == "there is no folder of pictures (--photos names one)"
+    assert PictureFolder(None).problem("plain.jpg") == "there is no folder of pictures (--pictures names one)"
 
 
 def test_the_folder_is_listed_once_and_not_before_it_is_needed(
