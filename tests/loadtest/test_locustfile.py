@@ -43,6 +43,7 @@ def test_a_good_service_passes_with_a_row_of_latencies_for_each_strategy(tmp_pat
     assert "outcomes of none: ok" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_service_that_forgets_what_was_taken_fails_the_run(tmp_path: Path) -> None:
     with FakeShop(forgetful=True).running() as shop:
         done = load(shop.url, tmp_path, "--scenario", "candidates")
@@ -51,6 +52,7 @@ def test_a_service_that_forgets_what_was_taken_fails_the_run(tmp_path: Path) -> 
     assert "the answer repeats" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_strategy_that_the_bundle_cannot_serve_is_left_out_and_named(tmp_path: Path) -> None:
     with FakeShop(enhanced=False).running() as shop:
         done = load(shop.url, tmp_path)

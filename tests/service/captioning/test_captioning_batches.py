@@ -151,7 +151,8 @@ def test_a_limit_hands_in_no_more_and_fetches_all(bundle: Path, vendor: str) -> 
 
 
 # Where a run of either wire may die is tried in this process, below.
-@pytest.mark.parametrize("wire", ["openai", pytest.param("anthropic", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("wire", ["openai", "anthropic"])
 def test_a_run_that_is_killed_again_and_again_hands_nothing_in_twice(
     bundle: Path, slow: str, wire: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

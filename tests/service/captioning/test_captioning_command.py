@@ -78,6 +78,7 @@ def test_every_image_is_captioned_once_over_several_runs(
     assert len(served) == IMAGES
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_pays_for_no_image_twice(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
