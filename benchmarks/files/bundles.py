@@ -68,7 +68,7 @@ def attack(faults: Path) -> Iterator[Outcome]:
     for line in done.stdout.splitlines():
         verdict, _, check = line.partition("  ")
         if verdict in ("held", "FAIL"):
-            case, _, seen = check.rpartition(": ")
+            case, _, seen = re.sub(r"/?tmp/\w+/", "", check).partition(": ")
             problems = () if verdict == "held" else ("did not hold",)
             yield Outcome("bundles meant ill", case, verdict, seen, problems=problems)
     if done.returncode or TRACEBACK in done.stderr:

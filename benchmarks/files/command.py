@@ -62,7 +62,8 @@ def page(outcomes: Sequence[Outcome], command: str) -> str:
             for each in outcomes
             if each.kind == kind
         )
-        parts.append(f"### {kind}\n\n{Table(('case', 'outcome', 'value', 'sentence'), rows).markdown()}")
+        table = Table(("case", "outcome", "read as", "sentence"), rows, words=frozenset(range(4)))
+        parts.append(f"### {kind}\n\n{table.markdown()}")
     wrong = [f"{each.kind}, {each.case}: {'; '.join(each.problems)}" for each in outcomes if each.problems]
     parts.append(
         f"{len(outcomes)} cases, not as they must be: {len(wrong)}\n"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.files.outcome import Outcome, problems_of
+from benchmarks.lab.tables import NO_VALUE
 from models.bundle.catalogue import read_catalogue
 from models.contracts import BundleError
 from models.data.dataset import Dataset
@@ -138,7 +139,9 @@ def read(kind: str, folder: Path, bundle: Path, good: Outcome | None) -> Outcome
             problems = (f"ended with status {process.returncode}",)
         return Outcome(kind, folder.name, "refused", refused, "", seconds, memory, problems)
     notes = "; ".join(" ".join(line.split()) for line in table.splitlines() if line.startswith(NOTES))
-    return Outcome(kind, folder.name, "read", notes, _ndcg(read_catalogue(bundle)), seconds, memory, problems)
+    return Outcome(
+        kind, folder.name, "read", notes, _figures(read_catalogue(bundle)), seconds, memory, problems
+    )
 
 
 def histories(dataset: Dataset) -> dict[str, list[str]]:
@@ -165,11 +168,12 @@ def _compared(found: Outcome, bundle: Path, expected: dict[str, list[str]]) -> O
     return Outcome(**{**vars(found), "problems": (*found.problems, problem)})
 
 
-def _ndcg(dataset: Dataset) -> str:
-    """Writes N@5 of Pop in percent: it changes with any history or candidate."""
+def _figures(dataset: Dataset) -> str:
+    """Writes the counts and N@5 of Pop in percent, which changes with any history or candidate."""
+    counts = f"{len(dataset.users)} users, {dataset.interactions} interactions"
     source = DrawnCandidates(dataset.histories, len(dataset.items))
     share = baseline_metrics(dataset, source)["Pop"]["N@5"]
-    return "no N@5" if share is None else f"N@5 {100 * share:.2f}"
+    return f"{counts}, N@5 {NO_VALUE if share is None else f'{100 * share:.2f}'}"
 
 
 def _pictures(dataset: Dataset) -> Iterator[Outcome]:

@@ -15,11 +15,12 @@ SIMULATED_MARK = "(simulated)"
 
 @dataclass(frozen=True)
 class Table:
-    """Headings and rows of text; the first column is aligned to the left, the others to the right.
+    """Headings and rows of text.
 
     Attributes:
         columns: headings.
         rows: rows of cells, with as many cells as there are headings.
+        words: numbers of the columns that are aligned to the left, from 0; the others are to the right.
 
     Raises:
         ValueError: a row is not as long as the heading.
@@ -27,6 +28,7 @@ class Table:
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    words: frozenset[int] = frozenset({0})
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -40,8 +42,8 @@ class Table:
         # The rule under a heading has three characters at least.
         widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(self.columns))]
         # A colon at the end aligns the column to the right.
-        rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-        return "\n".join(_line(row, widths) for row in (cells[0], rule, *cells[1:])) + "\n"
+        rule = ["-" * w if i in self.words else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+        return "\n".join(self._line(row, widths) for row in (cells[0], rule, *cells[1:])) + "\n"
 
     def csv(self) -> str:
         """Writes CSV as in RFC 4180, headings first."""
@@ -49,10 +51,10 @@ class Table:
         csv.writer(stream).writerows((self.columns, *self.rows))
         return stream.getvalue()
 
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [cells[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]
-    return "| " + " | ".join(padded) + " |"
+    def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
+        pairs = enumerate(zip(cells, widths, strict=True))
+        padded = (cell.ljust(width) if i in self.words else cell.rjust(width) for i, (cell, width) in pairs)
+        return "| " + " | ".join(padded) + " |"
 
 
 def dollars(amount: float | None, digits: int, *, simulated: bool) -> str:

@@ -59,13 +59,12 @@ class PictureFolder:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self._name = folder.resolve().name if folder else ""
 
     def find(self, entry: object) -> str | None:
         """Finds the file that an entry of the data means.
 
-        A path is looked for as it is; else without its first folders, one after the other; else by its last
-        name anywhere in the folder, if one file alone has it. Each is tried with the same letters first, then
+        A path is looked for as it is; else without its first folders, one after the other, at last its name
+        alone in the folder itself; else by its name anywhere below, if one file alone has it. Each is tried with the same letters first, then
         in any case and Unicode form, then with the extension of a picture added. In an address query and
         fragment are left away, and percent escapes are tried as they are and decoded. Of an object the fields
         in ``KEYS`` count, of a list all; of several files it is the first that can be opened.
@@ -112,9 +111,6 @@ class PictureFolder:
             return found
         for names in ways:
             for start in range(len(names)):
-                # A last name alone says which file only if it stands for the folder itself.
-                if start and start == len(names) - 1 and names[start - 1] != self._name:
-                    break
                 if (found := self._same("/".join(names[start:]))) is not None:
                     return found
             if (found := self._only(names[-1])) is not None:

@@ -152,12 +152,13 @@ def test_what_leads_to_no_file_has_a_reason_unless_it_names_none(
     assert pictures.problem(entry) == reason
 
 
-def test_a_last_name_in_the_folder_itself_is_meant_where_the_path_names_that_folder(tmp_path: Path) -> None:
+def test_a_path_whose_folders_are_not_there_means_the_file_in_the_folder_itself(tmp_path: Path) -> None:
     save_picture(tmp_path / "photos" / "cover.png")
     save_picture(tmp_path / "photos" / "b" / "cover.png")
     pictures = PictureFolder(tmp_path / "photos")
     assert pictures.find("cover.png") == pictures.find("/data/photos/cover.png") == "cover.png"
-    assert pictures.find("a/cover.png") is None
+    assert pictures.find("a/cover.png") == "cover.png"
+    assert pictures.find("b/cover.png") == "b/cover.png"
 
 
 def test_without_a_folder_no_picture_is_found_and_the_reason_says_so() -> None:
