@@ -64,10 +64,11 @@ class PictureFolder:
         """Finds the file that an entry of the data means.
 
         A path is looked for as it is; else without its first folders, one after the other, at last its name
-        alone in the folder itself; else by its name anywhere below, if one file alone has it. Each is tried with the same letters first, then
-        in any case and Unicode form, then with the extension of a picture added. In an address query and
-        fragment are left away, and percent escapes are tried as they are and decoded. Of an object the fields
-        in ``KEYS`` count, of a list all; of several files it is the first that can be opened.
+        alone in the folder itself; else by its name anywhere below, if one file alone has it. Each is tried
+        with the same letters first, then in any case and Unicode form, then with the extension of a picture
+        added. In an address query and fragment are left away, and percent escapes are tried as they are and
+        decoded. Of an object the fields in ``KEYS`` count, of a list all; of several files it is the first
+        that can be opened.
 
         Args:
             entry: value of the field of pictures, of any type and shape: a name, a path, an address, an
