@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle.catalogue import read_catalogue, write_catalogue
+from models.bundle.catalogue import as_written, read_catalogue, write_catalogue
 from models.contracts import CatalogueManifest
 from models.contracts.one_writer import one_writer
 from models.data import registry
@@ -81,7 +81,7 @@ def run(args: Namespace) -> str:
         raise DataError(f"{args.bundle} is a file: --bundle names a folder, which is made if it is missing")
     if args.bundle is None:
         read = _read(args)
-        return summary(read.dataset, read.columns)
+        return summary(as_written(read.dataset), read.columns)
     with one_writer(args.bundle):  # before the data are read, which may take minutes
         read = _read(args)
         manifest = _write(read.dataset, args.bundle, args.replace)

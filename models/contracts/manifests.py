@@ -202,7 +202,8 @@ def _integer(least: int, most: int) -> _Field:
     )
 
 
-def _is_name(value: object) -> bool:
+def is_dataset_name(value: object) -> bool:
+    """Whether a data set can have this name: it stands in tables and pages."""
     return isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable()
 
 
@@ -210,7 +211,7 @@ def _is_sha256(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
-_NAME: _Field = _is_name, f"a text of 1 to {MAX_NAME} visible characters"
+_NAME: _Field = is_dataset_name, f"a text of 1 to {MAX_NAME} visible characters"
 _OBJECT: _Field = lambda value: isinstance(value, dict), "an object"
 _HASHES: _Field = (
     lambda value: (

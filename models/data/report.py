@@ -132,9 +132,12 @@ class ReadingReport:
     ) -> None:
         if not number:
             return
-        count = counts.setdefault((kind, reason), _Count(0, place))
+        count = counts.get((kind, reason))
+        if count is None:  # names of files may hold anything, and a manifest no halves of surrogate pairs
+            kind, reason = _visible(kind), _visible(reason)
+            count = counts.setdefault((kind, reason), _Count(0, _visible(place)))
         if count.number < LOGGED:
-            log.warning("%s: %s %s: %s", place, f"{number:,} {kind}" if number > 1 else kind, what, reason)
+            log.warning("%s: %s %s: %s", _visible(place), f"{number:,} {kind}" if number > 1 else kind, what, reason)
         count.number += number
 
 

@@ -67,6 +67,8 @@ def starts_with(path: Path, magic: bytes) -> bool:
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder: name the file of the table")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is a pipe or a device: a table is read twice, so save it as a file")
     try:
         with path.open("rb") as stream:
             return stream.read(len(magic)) == magic

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,10 +122,10 @@ def read_orders(
     if QUANTITY in at:
         reason = "left out: their quantity is not positive, as of a return"
         orders = orders.without_intended(np.concatenate(returned), reason)
-    orders = orders.without(orders.user_of == MISSING, "the user is missing")
-    orders = orders.without(orders.item_of == MISSING, "the item is missing")
+    orders = orders.without(orders.user_of == MISSING, user_ids.missing)
+    orders = orders.without(orders.item_of == MISSING, item_ids.missing)
     if orders.times is not None:
-        orders = orders.without(np.isnan(orders.times), "the time is missing, or in no usual notation")
+        orders = orders.without(np.isnan(orders.times), times.unread)
     if not len(orders.rows):
         report.check()  # says what is wrong with the rows, if there are any
         raise DataError(f"{path} holds no row with a user and an item, so there is nothing to learn from")
@@ -146,11 +147,17 @@ def core_of(orders: Orders, k: int) -> Orders:
 
 def _returned(values: Sequence[object]) -> NDArray[np.bool_]:
     """Marks quantities of zero and less, bool [values]; what is no number says nothing."""
-    return np.array([_number(value) <= 0 for value in values], dtype=np.bool_)
+    return np.array([_is_returned(value) for value in values], dtype=np.bool_)
 
 
-def _number(value: object) -> float:
+def _is_returned(value: object) -> bool:
+    if isinstance(value, str) and _NOT_POSITIVE.fullmatch(value.strip()):
+        return True
     try:
-        return float(value) if isinstance(value, str | int | float) else 1.0
+        return isinstance(value, str | int | float) and float(value) <= 0
     except (ValueError, OverflowError):
-        return 1.0
+        return False
+
+
+# As people write them: -1,00 or -1.000,5, 1- (SAP), 0,00.
+_NOT_POSITIVE = re.compile(r"[-\u2212][\d.,]*\d[\d.,]*|[\d.,]*\d[\d.,]*[-\u2212]|[0.,]*0[0.,]*")

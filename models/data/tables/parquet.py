@@ -45,14 +45,27 @@ class ParquetTable:
             for at in range(0, len(part), BATCH):
                 rows = part.slice(at, BATCH)
                 numbers = range(start + at + 1, start + at + len(rows) + 1)
-                yield Batch(numbers, [rows[name].to_list() for name in names])
+                yield Batch(numbers, [_values(rows[name]) for name in names])
+
+
+def _values(column: polars.Series) -> list[object]:
+    values = column.to_list()
+    return list(map(_text, values)) if column.dtype == polars.Binary else values
+
+
+def _text(value: bytes | None) -> object:
+    """Decodes texts that a program wrote without saying that they are texts."""
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def _plain(name: str, kind: polars.DataType) -> polars.Expr:
     column = polars.col(name)
     if kind.base_type() in (polars.Date, polars.Datetime):
         return column.cast(polars.Datetime("us")).dt.epoch("us") / 1e6
-    if kind.base_type() in (polars.Categorical, polars.Enum):
+    if kind.base_type() in (polars.Categorical, polars.Enum, polars.Decimal):
         return column.cast(polars.String)
     return column
 
