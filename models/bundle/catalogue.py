@@ -129,7 +129,7 @@ def _require_catalogue(bundle: Path) -> None:
 def _check(dataset: Dataset) -> None:
     if not is_dataset_name(dataset.name):
         raise DataError(
-            f"{ascii(dataset.name[:40])} can be no name of a data set, which has 1 to {MAX_NAME} visible "
+            f"{dataset.name[:40]!a} can be no name of a data set, which has 1 to {MAX_NAME} visible "
             "characters: give it another one with --name"
         )
     for what, ids in (("item", [item.item_id for item in dataset.items]), ("user", list(dataset.users))):

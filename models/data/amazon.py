@@ -63,6 +63,12 @@ def read(
         return reviews.place(int(core.item_lines[row])) if line is None else meta.place(line)
 
     if missing := [row for row in range(len(core.items)) if products.line(row) is None]:
+        if len(missing) == len(core.items) and products.others:
+            report.check()
+            raise DataError(
+                f"{pair.meta} has none of the items of {pair.reviews.name}: one of the two files is of other "
+                "data"
+            )
         reason = f"they are not in {pair.meta.name} and have no title"
         report.change("items", reason, item_place(missing[0]), len(missing))
     dataset = assemble(

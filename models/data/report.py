@@ -137,7 +137,9 @@ class ReadingReport:
             kind, reason = _visible(kind), _visible(reason)
             count = counts.setdefault((kind, reason), _Count(0, _visible(place)))
         if count.number < LOGGED:
-            log.warning("%s: %s %s: %s", _visible(place), f"{number:,} {kind}" if number > 1 else kind, what, reason)
+            log.warning(
+                "%s: %s %s: %s", _visible(place), f"{number:,} {kind}" if number > 1 else kind, what, reason
+            )
         count.number += number
 
 

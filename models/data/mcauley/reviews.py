@@ -115,7 +115,12 @@ def read_core(records: Records, report: ReadingReport) -> Core:
     if repeats := len(order) - int(first.sum()):
         place = records.place(int(_int64(lines)[order[~first]].min()))
         report.change("interactions", "a user reviews an item again: the first one is kept", place, repeats)
-    return _core(by_time[0][first], by_time[1][first], user_ids, item_ids)
+    users_of, items_of, lines_of = by_time[0][first], by_time[1][first], _int64(lines)[order[first]]
+    kept = k_core(users_of, items_of, CORE)
+    if not kept.all():
+        place = records.place(int(lines_of[~kept].min()))
+        report.change("interactions", f"left out: not in the {CORE}-core", place, int((~kept).sum()))
+    return _core(users_of[kept], items_of[kept], user_ids, item_ids)
 
 
 def _time(record: Mapping[str, Any], line: int, column: TimeColumn) -> float | None:
@@ -134,11 +139,10 @@ def _first_of_each_pair(users: NDArray[np.int64], items: NDArray[np.int64]) -> N
 
 
 def _core(users: NDArray[np.int64], items: NDArray[np.int64], user_ids: _Ids, item_ids: _Ids) -> Core:
-    """Keeps the 5-core of pairs that are in order of time."""
-    kept = k_core(users, items, CORE)
-    user_numbers, positions = _in_order_of_appearance(users[kept])
+    """Makes histories of the pairs of the 5-core, which are in order of time."""
+    user_numbers, positions = _in_order_of_appearance(users)
     by_user = np.argsort(positions, kind="stable")
-    item_numbers, rows = _in_order_of_appearance(items[kept][by_user])
+    item_numbers, rows = _in_order_of_appearance(items[by_user])
     public_users, user_lines = user_ids.take(user_numbers)
     public_items, item_lines = item_ids.take(item_numbers)
     counts = np.bincount(positions, minlength=len(user_numbers))

@@ -27,7 +27,9 @@ _ATOMIC = re.compile(r":(token|token_seq|float|float_seq)$")  # the type at the 
 _EXCEL = re.compile(r"sep=(.)\r?\n?")  # Excel's own first line
 
 _RAGGED = "the line has more or fewer fields than the first"
-_QUOTES = f"a quote is not closed, text follows a closed one, or a field has more than {MAX_FIELD:,} characters"
+_QUOTES = (
+    f"a quote is not closed, text follows a closed one, or a field has more than {MAX_FIELD:,} characters"
+)
 _LONE_QUOTE = "a quote that is not closed was taken as a character"
 
 _SWALLOWED, _PATIENCE = 50, 100  # lines that a quote swallowed; how often that is borne

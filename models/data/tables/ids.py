@@ -27,7 +27,7 @@ class Ids:
     Attributes:
         ids: different ids in the order of their first rows.
         numbers: position in ``ids`` for each row, int32 [rows]; ``MISSING`` for one without.
-        missing: why a row has none, for messages.
+        missing: the end of a sentence about rows without one.
     """
 
     ids: Sequence[str]
@@ -81,7 +81,7 @@ class IdColumn:
                 int(rows[np.argmax(where)]),
                 int(where.sum()),
             )
-        missing = f"the {what} is missing{', or a list or object instead of an id' if self._nested else ''}"
+        missing = "is missing, or a list or object, which is no id" if self._nested else "is missing"
         return Ids(list(number_of), new[numbers], missing)
 
 

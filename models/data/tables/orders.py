@@ -66,7 +66,7 @@ class Orders:
     def without_intended(self, gone: NDArray[np.bool_], reason: str) -> Orders:
         """Leaves the marked interactions out as is usual or asked for: counted, without a limit."""
         if gone.any():
-            self.faults.change(reason, int(self.rows[np.argmax(gone)]), int(gone.sum()))
+            self.faults.leave_out_as_intended(reason, int(self.rows[np.argmax(gone)]), int(gone.sum()))
         return self.keep(~gone)
 
     def by_user(self) -> NDArray[np.int64]:
@@ -120,10 +120,10 @@ def read_orders(
         faults,
     )
     if QUANTITY in at:
-        reason = "left out: their quantity is not positive, as of a return"
+        reason = "their quantity is not positive, as of a return"
         orders = orders.without_intended(np.concatenate(returned), reason)
-    orders = orders.without(orders.user_of == MISSING, user_ids.missing)
-    orders = orders.without(orders.item_of == MISSING, item_ids.missing)
+    orders = orders.without(orders.user_of == MISSING, f"the user {user_ids.missing}")
+    orders = orders.without(orders.item_of == MISSING, f"the item {item_ids.missing}")
     if orders.times is not None:
         orders = orders.without(np.isnan(orders.times), times.unread)
     if not len(orders.rows):
@@ -142,7 +142,7 @@ def core_of(orders: Orders, k: int) -> Orders:
     kept = k_core(different // len(orders.items), different % len(orders.items), k)[pair_of]
     if not kept.any():
         raise DataError(f"no users and items have {k} interactions each: take a smaller --core, or none")
-    return orders.without_intended(~kept, f"left out: not in the {k}-core")
+    return orders.without_intended(~kept, f"not in the {k}-core")
 
 
 def _returned(values: Sequence[object]) -> NDArray[np.bool_]:

@@ -83,7 +83,7 @@ def read_products(
     found = ids.finish(ITEM, rows, faults)
     missing = found.numbers == MISSING
     if missing.any():
-        faults.leave_out(found.missing, int(rows[np.argmax(missing)]), int(missing.sum()))
+        faults.leave_out(f"the id {found.missing}", int(rows[np.argmax(missing)]), int(missing.sum()))
     kept = np.flatnonzero(~missing)
     items = []
     for at in kept.tolist():

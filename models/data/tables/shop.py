@@ -115,7 +115,7 @@ def _rows(items: Sequence[Item], ordered: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _of_products(orders: Orders, products: Products, row_of: NDArray[np.int64], file: str) -> Orders:
-    """Leaves out interactions with items that the table of products lacks, and says if it has nearly the same."""
+    """Leaves out interactions with items that the products lack, and says where they have nearly the same."""
     unknown = row_of == _UNKNOWN
     if not unknown[orders.item_of].any():
         return orders
@@ -124,8 +124,8 @@ def _of_products(orders: Orders, products: Products, row_of: NDArray[np.int64], 
     if (where := similar[orders.item_of]).any():
         ours = orders.items[orders.item_of[np.argmax(where)]]
         reason = (
-            f"{file} writes their item otherwise, {written[_bare(ours)][:40]!r} for {ours[:40]!r}: ids must be "
-            "the same, zeros, signs and capitals too"
+            f"{file} writes their item otherwise, {written[_bare(ours)][:40]!r} for {ours[:40]!r}: ids must "
+            "be the same in zeros, capitals, signs and composed accents"
         )
         orders = orders.without(where, reason)
     return orders.without(unknown[orders.item_of], f"{file} has no such item")
@@ -144,8 +144,8 @@ def _ordered_alone(
     left_out = len(products.items) - len(kept)
     if left_out:
         first = int(np.setdiff1d(np.arange(len(products.items)), kept)[0])
-        products.faults.change(
-            "left out: no interaction of the k-core is with them", int(products.rows[first]), left_out
+        products.faults.leave_out_as_intended(
+            "no interaction of the k-core is with them", int(products.rows[first]), left_out
         )
     moved = np.full(len(products.items) + 1, _UNKNOWN, dtype=np.int64)
     moved[kept] = np.arange(len(kept))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from models.data import registry
 from models.data.dataset import Dataset
 from models.data.report import ReadingReport
+from models.data.tables.delimited import _QUOTES
 from models.data.tables.shop import ShopFiles, read_shop
 from models.errors import DataError
 
@@ -95,6 +97,11 @@ def by_time() -> dict[str, list[str]]:
             timestamp=polars.from_epoch("timestamp"),
             item_id=polars.col("item_id").cast(polars.Categorical),
         ),
+        lambda path: parquet_of(
+            path,
+            timestamp=polars.col("timestamp").cast(polars.Decimal(20, 0)),
+            user_id=polars.col("user_id").cast(polars.Binary),
+        ),
         lambda path: path.write_text(
             csv_of(delimiter="\t").replace(
                 "user_id\titem_id\ttimestamp", "user_id:token\titem_id:token\ttimestamp:float"
@@ -103,7 +110,7 @@ def by_time() -> dict[str, list[str]]:
     ],
     ids=[
         *("csv", "tsv", "semicolons", "bom", "utf16", "gz", "zst"),
-        *("jsonl", "json", "json-gz", "parquet", "parquet-types", "recbole"),
+        *("jsonl", "json", "json-gz", "parquet", "parquet-types", "parquet-other-types", "recbole"),
     ],
 )
 def test_every_format_gives_the_same_histories_whatever_the_file_is_called(
@@ -149,7 +156,7 @@ def test_ids_are_texts_and_a_decimal_column_holds_whole_numbers(tmp_path: Path) 
     [
         ("a", "the line has more or fewer fields than the first"),
         ("a,1,2", "the line has more or fewer fields than the first"),
-        ('"a" b,"1", 2', "a quote is not closed, or text follows a closed one"),
+        ('"a" b,"1", 2', _QUOTES),
         ("a,", "the item is missing"),
         ("NULL,1", "the user is missing"),
         (b"m\xfcller,1", "the text is not UTF-8 "),
@@ -214,10 +221,53 @@ def test_returns_and_unknown_products_are_no_interactions(tmp_path: Path) -> Non
     assert [(item.item_id, item.categories) for item in dataset.items] == [("a", ("x", "y")), ("new", ())]
     assert counted(dataset) == {
         "left out: their quantity is not positive, as of a return": (1, "orders.csv, line 4"),
-        "the time is missing, or in no usual notation": (2, "orders.csv, line 2"),
+        "the time is missing, or in no usual notation, such as 'soon'": (2, "orders.csv, line 2"),
         "the id is missing": (1, "products.csv, line 4"),
         "products.csv has no such item": (1, "orders.csv, line 5"),
     }
+    assert dataset.report.to_json()["read"] == {"interactions": 5, "items": 3, "users": 1}
+
+
+@pytest.mark.parametrize("quantity", ["-1,00", "-1.234,5", "1-", "\u22122", "0,00", "-0.5", "0"])
+def test_a_quantity_below_one_is_a_return_however_it_is_written(quantity: str, tmp_path: Path) -> None:
+    rows = f"u;a;{quantity}\nu;b;1,00\nu;c;1.000,5\nu;d;some-\nu;e;\n"
+    assert histories(read("user;item;qty\n" + rows, folder=tmp_path)) == {"u": list("bcde")}
+
+
+def test_a_description_of_many_lines_and_characters_is_one_field(tmp_path: Path) -> None:
+    products = 'item,title,body\na,A,"' + "<p>text, text</p>\n" * 20_000 + '"\nb,B,\n'
+    dataset = read("user,item\nu,a\nu,b\n", products, tmp_path)
+    assert [item.title for item in dataset.items] == ["A", "B"]
+    assert counted(dataset) == {}
+
+
+@pytest.mark.parametrize("written", ["SKU-Ä7", "sku-ä7", "sku-A\u03087", "0sku-ä7", "skuä7"])
+def test_an_id_that_the_products_write_otherwise_is_named_beside_theirs(written: str, tmp_path: Path) -> None:
+    dataset = read("user,item\nu,SKU-ä7\nu,b\n", f"item\n{written}\nb\n", tmp_path)
+    (reason,) = counted(dataset)
+    assert reason.startswith(f"products.csv writes their item otherwise, {written!r} for 'SKU-ä7'")
+
+
+def test_columns_that_hold_no_ids_or_times_are_told_from_empty_ones(tmp_path: Path) -> None:
+    rows = [{"user": "u", "item": [1], "time": 1}, {"user": "u", "item": "a", "time": "5/6/23"}]
+    dataset = read(
+        "\n".join(map(json.dumps, [*rows, {"user": "u", "item": "b", "time": 1}])), folder=tmp_path
+    )
+    assert list(counted(dataset)) == [
+        "the item is missing, or a list or object, which is no id",
+        "the time is missing, or in no usual notation, such as '5/6/23'",
+    ]
+
+
+def test_products_without_any_id_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no row with the id of a product"):
+        read("user,item\nu,a\n", "item,title\n", tmp_path)
+
+
+def test_a_table_is_a_file_and_no_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "orders.csv")
+    with pytest.raises(DataError, match="is a pipe or a device"):
+        read(tmp_path / "orders.csv")
 
 
 def test_a_core_leaves_rare_users_and_items_out(tmp_path: Path) -> None:
@@ -233,6 +283,7 @@ def test_a_core_leaves_rare_users_and_items_out(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("", "is empty"),
+        ('{\n "orders": []\n}', "no line at its beginning is an object"),
         ("user,item\n", "holds no row with a user and an item"),
         (
             "u1,i1,1700000000\nu2,i2,1700000001\n",
