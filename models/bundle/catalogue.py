@@ -192,7 +192,13 @@ def _line(item: Item) -> bytes:
 
 
 def _refuse_other(target: Path, manifest: CatalogueManifest) -> None:
-    found = read_manifest(target.parent)
+    try:
+        found = read_manifest(target.parent)
+    except BundleError as error:
+        raise BundleError(
+            f"{target} is there and cannot be read ({error}): replace it with --replace, or write to another "
+            "bundle"
+        ) from error
     if found.version != manifest.version:
         raise BundleError(
             f"{target} holds another catalogue ({found.dataset}, version {found.version}), and backbones may "

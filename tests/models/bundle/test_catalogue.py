@@ -195,6 +195,15 @@ def test_a_name_that_no_bundle_can_hold_is_refused_before_anything_is_written(
     assert not (tmp_path / "bundle").exists()
 
 
+def test_a_catalogue_that_cannot_be_read_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "catalogue").mkdir()
+    (tmp_path / "catalogue" / "manifest.json").write_text("{")
+    with pytest.raises(BundleError, match="replace it with --replace"):
+        write_catalogue(small_dataset(), tmp_path)
+    write_catalogue(small_dataset(), tmp_path, replace_other=True)
+    assert read_catalogue(tmp_path).name == small_dataset().name
+
+
 def test_a_report_about_a_file_with_an_odd_name_can_be_read_again(tmp_path: Path) -> None:
     dataset = small_dataset()
     dataset.report.leave_out("items", "the id is missing", "b\udcff\x1b.csv, line 2")
