@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,15 +90,15 @@ def _time(value: object) -> float | None:
 def _readings(match: re.Match[str]) -> tuple[float, float]:
     first, mark, second, year, hour, minute, seconds, half = match.groups()
     hours = int(hour or 0) if half is None else int(hour or 0) % 12 + 12 * (half in "Pp")
-    clock = timedelta(hours=hours, minutes=int(minute or 0), seconds=int(seconds or 0))
+    clock = (hours, int(minute or 0), int(seconds or 0))
     day_first = _seconds(int(year), int(second), int(first), clock)
     # With dots the day is first wherever dates are written so.
     return day_first, day_first if mark == "." else _seconds(int(year), int(first), int(second), clock)
 
 
-def _seconds(year: int, month: int, day: int, clock: timedelta) -> float:
+def _seconds(year: int, month: int, day: int, clock: tuple[int, int, int]) -> float:
     try:
-        time = (datetime(year, month, day, tzinfo=UTC) + clock).timestamp()
+        time = datetime(year, month, day, *clock, tzinfo=UTC).timestamp()
     except (ValueError, OverflowError):
         return float("nan")
     return time if 0 <= time < LATEST else float("nan")

@@ -197,6 +197,7 @@ def test_a_line_of_json_that_is_no_object_is_left_out(head: str, tmp_path: Path)
         (["12/31/2023", "2/1/2023 1:05 PM", "2/1/2023 12:10 AM"], "cba"),
         (["31/12/2023", "5/1/2023", "4/2/2023"], "bca"),
         (["2023-01-02", "2023-01-02", "2023-01-01"], "cab"),
+        (["31.12.2023 25:10", "5.1.2023 9:60", "4.1.2023 24:00", "3.1.2023 23:59"], "d"),
     ],
 )
 def test_times_of_usual_notations_order_the_history(times: list[str], order: str, tmp_path: Path) -> None:
