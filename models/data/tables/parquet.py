@@ -13,6 +13,12 @@ import polars
 from models.data.tables.table import BATCH, Batch, Faults
 from models.errors import DataError
 
+ROWS_WITHOUT_DOUBT = 1_000_000
+"""Rows that any file may have."""
+
+ROWS_OF_A_BYTE = 50
+"""Rows per byte beyond ``ROWS_WITHOUT_DOUBT``: interactions take a byte each at the very least."""
+
 
 class ParquetTable:
     """A table of Parquet; see ``Table``. Times become seconds since 1970, in UTC where no zone is said.
@@ -21,7 +27,7 @@ class ParquetTable:
         path: file.
 
     Raises:
-        DataError: it is damaged.
+        DataError: it is damaged, or has more rows than a table of its size can have.
     """
 
     unit = "row"
@@ -33,6 +39,10 @@ class ParquetTable:
             self._frame = polars.scan_parquet(path)
             self._types = self._frame.collect_schema()
             self._rows = int(self._frame.select(polars.len()).collect().item())
+        if self._rows > max(ROWS_WITHOUT_DOUBT, ROWS_OF_A_BYTE * path.stat().st_size):
+            raise DataError(
+                f"{path} says that it has {self._rows:,} rows, more than its size can hold: write it again"
+            )
         self.columns = tuple(self._types.names())
 
     def batches(self, wanted: Sequence[int], faults: Faults) -> Iterator[Batch]:

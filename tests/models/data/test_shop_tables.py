@@ -265,6 +265,13 @@ def test_products_without_any_id_are_refused(tmp_path: Path) -> None:
         read("user,item\nu,a\n", "item,title\n", tmp_path)
 
 
+def test_a_parquet_file_of_more_rows_than_bytes_can_hold_is_refused(tmp_path: Path) -> None:
+    rows = polars.select(user=polars.repeat("a", 2_000_000), item=polars.repeat("b", 2_000_000))
+    rows.write_parquet(tmp_path / "orders.parquet")
+    with pytest.raises(DataError, match="more than its size can hold"):
+        read(tmp_path / "orders.parquet")
+
+
 def test_a_table_is_a_file_and_no_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "orders.csv")
     with pytest.raises(DataError, match="is a pipe or a device"):
