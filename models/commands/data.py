@@ -115,7 +115,7 @@ def summary(dataset: Dataset, columns: Sequence[str] = ()) -> str:
         ),
         ("captions", ", ".join(captions) or "none"),
         *(("columns", line) for line in columns),
-        *([("read", ", ".join(f"{number:,} {kind}" for kind, number in read.items()))] if read else []),
+        *([("read", ", ".join(f"{kind} {number:,}" for kind, number in read.items()))] if read else []),
         *dataset.report.lines(),
     ]
     return "\n".join(f"{name:<13} {value}" for name, value in rows)

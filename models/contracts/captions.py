@@ -94,7 +94,7 @@ def caption_files(catalogue: Path) -> dict[str, Path]:
     left_out = [path for path in paths if path not in fit] + fit[MAX_CAPTIONERS:]
     if left_out:
         log.warning(
-            "left out %d caption files (first: %r): a captioner's name is made of letters, digits, '.', '_', "
+            "caption files left out: %d (first: %r): a captioner's name is made of letters, digits, '.', '_', "
             "'-', and a catalogue has %d captioners at most",
             len(left_out),
             str(left_out[0]),
@@ -262,7 +262,7 @@ def _read(stream: BinaryIO, path: Path) -> _Contents:
                 caption = _parse(line)
             except ValueError as error:
                 if not terminated:
-                    log.warning("left out the torn last line of %s (%s)", path, error)
+                    log.warning("%s, line %d: left out, for it is torn: %s", path, number, error)
                     break
                 damaged.add(number, error)
             else:
@@ -314,7 +314,7 @@ class _Damage:
         self.number += 1
         self.first = self.first or f"line {line}: {error}"
         if self.number <= LOGGED:
-            log.warning("left out line %d of %s, which is not a caption: %s", line, self.path, error)
+            log.warning("%s, line %d: left out, for it is not a caption: %s", self.path, line, error)
 
     def check(self) -> None:
         if self.number > borne(self.read):
@@ -323,7 +323,7 @@ class _Damage:
                 f"{self.first}): remove them, or the file"
             )
         if self.number > LOGGED:
-            log.warning("left out %d lines of %s, which are not captions", self.number, self.path)
+            log.warning("%s: %d lines are left out, for they are not captions", self.path, self.number)
 
 
 def _keep(latest: dict[str, Caption], caption: Caption) -> None:

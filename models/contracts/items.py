@@ -126,7 +126,7 @@ def read_items(stream: BinaryIO, path: Path) -> dict[str, Item]:
             if item.item_id in items:
                 raise ValueError(f"the item id {item.item_id!r} was there before")
         except ValueError as error:
-            raise BundleError(f"{path} line {number}: {error}: make the catalogue again") from error
+            raise BundleError(f"{path}, line {number}: {error}: make the catalogue again") from error
         items[item.item_id] = item
     return items
 

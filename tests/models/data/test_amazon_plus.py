@@ -68,7 +68,7 @@ def test_pictures_are_found_in_the_usual_places_or_where_one_says(folder: Path, 
 def test_pictures_that_are_not_on_disk_are_counted(folder: Path) -> None:
     lines = amazon_plus.read(folder).report.lines()
     assert [line for _, line in lines if "picture" in line] == [
-        "2 items: there is no folder of pictures (--pictures names one) (first: item2side.json, item 1)"
+        "items: there is no folder of pictures (--pictures names one) (2, first: item2side.json, item 1)"
     ]
 
 

@@ -50,7 +50,12 @@ def inverse(mapping: dict[str, str]) -> dict[str, str]:
 
 
 def counted(dataset: Dataset) -> list[str]:
-    return [f"{label} {line.split(' (first')[0]}" for label, line in dataset.report.lines()]
+    report = dataset.report.to_json()
+    return [
+        f"{label} {line['number']} {line['kind']}: {line['reason']}"
+        for label, lines in (("left out", report["left_out"]), ("changed", report["changed"]))
+        for line in lines
+    ]
 
 
 def put(key: str, value: Any) -> Callable[[Files], None]:
