@@ -32,6 +32,7 @@ from typing import Any, BinaryIO
 
 from models.contracts.errors import BundleError
 from models.contracts.files import open_regular
+from models.contracts.json_objects import parse_object
 from models.contracts.limits import borne
 from models.contracts.names import CAPTIONS, is_captioner_name
 from models.contracts.one_writer import BusyError, lock
@@ -94,8 +95,8 @@ def caption_files(catalogue: Path) -> dict[str, Path]:
     left_out = [path for path in paths if path not in fit] + fit[MAX_CAPTIONERS:]
     if left_out:
         log.warning(
-            "caption files left out: %d (first: %r): a captioner's name is made of letters, digits, '.', '_', "
-            "'-', and a catalogue has %d captioners at most",
+            "caption files left out: %d (first: %r): a captioner's name is made of letters, digits, '.', '_' "
+            "and '-', and a catalogue has %d captioners at most",
             len(left_out),
             str(left_out[0]),
             MAX_CAPTIONERS,
@@ -340,19 +341,12 @@ def _parse(line: bytes) -> Caption:
         ValueError: it is not a caption; the message says why.
     """
     if len(line) > MAX_LINE:
-        raise ValueError(f"more than {MAX_LINE:,} bytes")
-    try:
-        # Some editors begin a file with a byte order mark, and `cat` then leaves one at the start of a line.
-        record = json.loads(line.removeprefix(codecs.BOM_UTF8).decode())
-    except UnicodeDecodeError as error:
-        raise ValueError("not UTF-8") from error
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    if not isinstance(record, dict):
-        raise ValueError("not a JSON object")
+        raise ValueError(f"it has more than {MAX_LINE:,} bytes")
+    # Some editors begin a file with a byte order mark, and `cat` then leaves one at the start of a line.
+    record = parse_object(line.removeprefix(codecs.BOM_UTF8))
     caption = _text(record, "caption")
     if len(caption) > MAX_CAPTION:
-        raise ValueError(f"a caption of {len(caption):,} characters, more than {MAX_CAPTION:,}")
+        raise ValueError(f"its caption has {len(caption):,} characters, more than {MAX_CAPTION:,}")
     return Caption(
         item_id=_text(record, "item_id"),
         # Where a caption came from is for the reader; a number or null there makes the caption no worse.

@@ -25,6 +25,6 @@ def check_finite(path: Path, vectors: NDArray[np.float32]) -> None:
         if not finite.all():
             row = start + int(np.argmin(finite.all(axis=1)))
             raise BundleError(
-                f"{path}, row {row}: it holds what is not a number: train again with a lower learning rate, and "
-                "export it again"
+                f"{path}, row {row}: it holds what is not a number: train again with a lower learning rate, "
+                "and export it again"
             )

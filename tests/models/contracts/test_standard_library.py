@@ -8,10 +8,9 @@ import pytest
 
 import models.contracts
 
-# Pictures need Pillow, and nothing else there imports that module (see .importlinter).
-MODULES = sorted(
-    path for path in Path(models.contracts.__file__).parent.glob("*.py") if path.stem != "picture"
-)
+FOLDER = Path(models.contracts.__file__).parent
+# Pictures need Pillow, and nothing else there imports that package (see .importlinter).
+MODULES = sorted(path for path in FOLDER.rglob("*.py") if path != FOLDER / "picture" / "__init__.py")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)

@@ -47,9 +47,7 @@ def test_an_absurdly_long_text_is_cut_and_counted() -> None:
     text = clean("long " * 200_000, report, "line 3")
     assert text is not None
     assert len(text) <= MAX_CHARACTERS < len(text) + 2
-    assert report.lines() == [
-        ("changed", "texts: they are longer than 10,000 characters: cut (1: line 3)")
-    ]
+    assert report.lines() == [("changed", "texts: they are longer than 10,000 characters: cut (1: line 3)")]
 
 
 @pytest.mark.parametrize("part", ["<!--", "<script>", "<script ", "<b ", "&lt;a "])
