@@ -24,9 +24,6 @@ class _Count:
     def __str__(self) -> str:
         return f"{self.number:,}{', first' if self.number > 1 else ''}: {self.first}"
 
-    def __str__(self) -> str:
-        return f"{self.number:,}{', first' if self.number > 1 else ''}: {self.first}"
-
 
 class ReadingReport:
     """What a reader met that is not as it should be.
@@ -89,10 +86,7 @@ class ReadingReport:
         """Returns the rows of a table: ``left out`` or ``changed``, and of what, why, how many and where."""
         # The number comes last, so that the sentence is the same for one record and for many.
         return [
-            (
-                label,
-                f"{kind}: {reason} ({count})",
-            )
+            (label, f"{kind}: {reason} ({count})")
             for label, counts in (("left out", self._left_out), ("changed", self._changed))
             for (kind, reason), count in counts.items()
         ]
