@@ -29,7 +29,7 @@ CAPTIONS = "imagedescription"
 DEPTH = 8  # objects and lists within each other that are looked into
 
 
-def find_photos(folder: Path, name: str, asked: Path | None) -> Path | None:
+def find_pictures(folder: Path, name: str, asked: Path | None) -> Path | None:
     """Finds the folder of pictures: the one asked for, ``<data>/photos`` or ``<data>/../photos/<name>``.
 
     Raises:
@@ -44,7 +44,7 @@ def find_photos(folder: Path, name: str, asked: Path | None) -> Path | None:
         folder.parent / "photos" / folder.name,
         folder.parent / "photos" / name,
     )
-    return next((photos for photos in usual if photos.is_dir()), None)
+    return next((pictures for pictures in usual if pictures.is_dir()), None)
 
 
 class PictureFolder:
