@@ -1,4 +1,4 @@
-"""Defines an item and an interaction, and reads the lines of ``items.jsonl`` (standard library only)."""
+"""Defines an item, and writes and reads the lines of ``items.jsonl`` (standard library only)."""
 
 from __future__ import annotations
 
