@@ -129,7 +129,7 @@ def test_a_damaged_cached_array_is_computed_anew_with_a_line_in_the_log(
 
 
 def test_a_catalogue_without_any_picture_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match="no item has image: train without it"):
+    with pytest.raises(FeatureError, match="no item has a picture: train without image"):
         features_of(dataset(), tmp_path)
     (tmp_path / "red.png").write_bytes(b"no picture")
     only = (Item("A", image="red.png"),)
