@@ -25,3 +25,5 @@ def test_what_all_packages_share_needs_the_standard_library_alone(path: Path) ->
             names.add(node.module or "")
     foreign = {name for name in names if name.split(".")[0] not in sys.stdlib_module_names}
     assert all(name == "models.contracts" or name.startswith("models.contracts.") for name in foreign)
+    if path.parent == FOLDER:
+        assert not any(name.startswith("models.contracts.picture") for name in foreign)
