@@ -85,14 +85,17 @@ def summary(dataset: Dataset, columns: Sequence[str] = ()) -> str:
         columns: a line for each table about which column is what.
     """
     lengths = [len(history) for history in dataset.histories]
-    without_title = sum(item.title is None for item in dataset.items)
-    with_image = sum(item.image is not None for item in dataset.items)
+    untitled = sum(item.title is None for item in dataset.items)
+    pictured = sum(item.image is not None for item in dataset.items)
     captions = (f"{name} {len(rows):,}" for name, rows in dataset.captions.items())
     read = dataset.report.to_json()["read"]
     rows = [
         ("data set", dataset.name),
         ("users", f"{len(dataset.users):,}"),
-        ("items", f"{len(dataset.items):,}  (without title {without_title:,}, with image {with_image:,})"),
+        (
+            "items",
+            f"{len(dataset.items):,}  (without title {untitled:,}, with picture {pictured:,})",
+        ),
         ("interactions", f"{dataset.interactions:,}"),
         (
             "history",

@@ -37,7 +37,7 @@ def find_pictures(folder: Path, name: str, asked: Path | None) -> Path | None:
     """
     if asked is not None:
         if not asked.is_dir():
-            raise DataError(f"{asked} is no folder: name the folder of item pictures")
+            raise DataError(f"{asked} is no folder: --pictures names the folder of item pictures")
         return asked
     usual = (
         folder / "photos",

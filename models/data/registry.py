@@ -61,7 +61,8 @@ def read(
         DataError: the folder is missing, has no known layout, cannot be read, or too much would be left out.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder: --data names the folder of a data set")
+        hint = ", and `models data --interactions` reads a table" if folder.is_file() else ""
+        raise DataError(f"{folder} is no folder: --data names the folder of a data set{hint}")
     for layout in LAYOUTS:
         if layout.recognises(folder):
             report = ReadingReport(max_left_out)
