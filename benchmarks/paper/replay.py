@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     source = candidate_source(arguments, bundle.catalogue)
     cases = Cohort(bundle.catalogue, arguments.users, arguments.seed, source)
     if cases.left_out:
-        tqdm.write(f"users without {source.missing}, who are left out: {cases.left_out:,}")
+        tqdm.write(f"without {source.missing}: {cases.left_out} users, who are left out")
     with RecordFile(arguments.out, _header(arguments, bundle, source, cases)) as records:
         asyncio.run(_replay(arguments, bundle, cases, records))
     if records.failures:  # of this run and of the ones that it continues

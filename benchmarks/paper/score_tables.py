@@ -222,7 +222,7 @@ def _shown_options(options: Mapping[str, Any]) -> str:
 def _left_out(left_out: Mapping[str, Any]) -> list[str]:
     if not left_out.get("users"):
         return []
-    return [f"- users without {left_out['missing']}, who are not in the cohort: {left_out['users']:,}\n"]
+    return [f"- not in the cohort: {left_out['users']} users without {left_out['missing']}\n"]
 
 
 def _long_table(runs: Mapping[Path, RecordedRun], scores: Mapping[Path, list[StrategyResult]]) -> Table:

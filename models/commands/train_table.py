@@ -79,7 +79,7 @@ def _left_out(numbers: Mapping[str, Any], source: CandidateSource, part: str) ->
         return []
     if not sampled:
         return [f"{part}: no user has {source.missing}, so {', '.join(SAMPLED)} have no value"]
-    return [f"{part}: users without {source.missing}, who count in * alone: {users - sampled:,}"]
+    return [f"{part} without {source.missing}: {users - sampled:,} users, who count in * alone"]
 
 
 def _best(result: Mapping[str, Any]) -> str:

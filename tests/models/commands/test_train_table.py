@@ -41,7 +41,7 @@ def test_a_table_with_all_users_has_no_line_about_those_left_out() -> None:
 
 def test_users_without_candidates_are_counted_under_the_table() -> None:
     lines = table(validation=part(SHARES, 1000), test=part(SHARES, 997))
-    assert "test: users without 29 unseen items, who count in * alone: 3" in lines
+    assert "test without 29 unseen items: 3 users, who count in * alone" in lines
     assert lines[3].endswith(" 997")
 
 
@@ -59,4 +59,4 @@ def test_published_figures_stand_in_the_row_of_the_test_and_validation_stays_dra
     lines = table(PUBLISHED, **parts, test_published=part(better, 990))
     assert lines[2].split()[:4] == ["test", "20.00", "60.00", "40.00"]
     assert "published with the data set, which has none for the validation item" in lines[5]
-    assert "test: users without 29 usable published negatives, who count in * alone: 10" in lines
+    assert "test without 29 usable published negatives: 10 users, who count in * alone" in lines
