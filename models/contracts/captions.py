@@ -51,7 +51,7 @@ MAX_FILE = 2**34
 """Bytes of a caption file at most."""
 
 MAX_CAPTIONERS = 64
-"""Caption files of a catalogue that are read."""
+"""Captioners of a catalogue at most; readers leave out the files of further ones."""
 
 LOGGED = 3
 """Lines of a file that are no captions and are logged one by one; further ones are only counted."""

@@ -253,7 +253,7 @@ REFUSED: dict[str, tuple[Callable[[Files], None], str]] = {
         lambda files: files.update(
             side={"1": {"image": {"image_description": {f"m{n}": "A tin." for n in range(101)}}}}
         ),
-        "more than 100 captioners",
+        "more than 64 captioners",
     ),
 }
 
