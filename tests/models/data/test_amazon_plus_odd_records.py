@@ -251,7 +251,7 @@ REFUSED: dict[str, tuple[Callable[[Files], None], str]] = {
     ),
     "a captioner for each item": (
         lambda files: files.update(
-            side={"1": {"image": {"image_description": {f"m{n}": "A tin." for n in range(101)}}}}
+            side={"1": {"image": {"image_description": {f"m{n}": "A tin." for n in range(65)}}}}
         ),
         "more than 64 captioners",
     ),
