@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.data.k_core import k_core
 from models.data.mcauley.records import Records
+from models.data.repeats import is_repeat
 from models.data.report import ReadingReport
 from models.data.times import TimeNotations
 
@@ -111,7 +112,7 @@ def read_core(records: Records, report: ReadingReport) -> Core:
     # Stable: reviews of one day stay in the order of the file.
     order = np.argsort(np.frombuffer(times, dtype=np.float64), kind="stable")
     by_time = _int64(users)[order], _int64(items)[order]
-    first = _first_of_each_pair(*by_time)
+    first = ~is_repeat(*by_time)
     if repeats := len(order) - int(first.sum()):
         place = records.place(int(_int64(lines)[order[~first]].min()))
         report.change("interactions", "a user reviews an item again: the first one is kept", place, repeats)
@@ -123,14 +124,6 @@ def _time(record: Mapping[str, Any], line: int, notations: TimeNotations) -> flo
         if (value := record.get(field)) is not None and (time := notations.parse(value, line)) is not None:
             return time
     return None
-
-
-def _first_of_each_pair(users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:
-    first = np.zeros(len(users), dtype=np.bool_)
-    if len(users):
-        _, at = np.unique(users * (items.max() + 1) + items, return_index=True)
-        first[at] = True
-    return first
 
 
 def _core(users: NDArray[np.int64], items: NDArray[np.int64], user_ids: _Ids, item_ids: _Ids) -> Core:
