@@ -204,8 +204,8 @@ def _from_bundle(network: SASRec, vectors: NDArray[np.float32], k: int, folder: 
     export_encoder(network, folder / ENCODER)
     encoder = (folder / ENCODER).read_bytes()
     np.save(folder / ITEM_VECTORS, vectors)
-    path = folder / ITEM_VECTORS
-    copied = read_vectors(path, sha256_of(path), *vectors.shape, PrivateCopies())
+    path, (items, dimension) = folder / ITEM_VECTORS, vectors.shape
+    copied = read_vectors(path, sha256_of(path), items, dimension, PrivateCopies())
     model = SequenceModel(Backbone(_manifest(network.config), copied, encoder), threads=1)
 
     def top_k(history: Rows) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
