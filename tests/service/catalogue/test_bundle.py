@@ -174,7 +174,7 @@ def test_a_field_of_a_backbones_manifest_that_is_not_as_it_must_be_is_named(
 def test_the_first_row_of_vectors_that_is_not_a_number_is_named(
     damaged: Path, monkeypatch: pytest.MonkeyPatch, bad: float
 ) -> None:
-    monkeypatch.setattr("service.catalogue.finite.BLOCK", 5 * 9)  # five rows at a time
+    monkeypatch.setattr("service.catalogue.vectors.BLOCK", 5 * 9)  # five rows at a time
     folder = damaged / "backbones" / "blocks-raw"
     vectors = np.load(folder / "item_vectors.npy")
     vectors[[33, 41], 4] = bad
