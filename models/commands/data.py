@@ -85,14 +85,17 @@ def summary(dataset: Dataset, columns: Sequence[str] = ()) -> str:
         columns: a line for each table about which column is what.
     """
     lengths = [len(history) for history in dataset.histories]
-    without_title = sum(item.title is None for item in dataset.items)
-    with_image = sum(item.image is not None for item in dataset.items)
+    untitled = sum(item.title is None for item in dataset.items)
+    pictured = sum(item.image is not None for item in dataset.items)
     captions = (f"{name} {len(rows):,}" for name, rows in dataset.captions.items())
     read = dataset.report.to_json()["read"]
     rows = [
         ("data set", dataset.name),
         ("users", f"{len(dataset.users):,}"),
-        ("items", f"{len(dataset.items):,}  (without title {without_title:,}, with image {with_image:,})"),
+        (
+            "items",
+            f"{len(dataset.items):,}  (without title {untitled:,}, with picture {pictured:,})",
+        ),
         ("interactions", f"{dataset.interactions:,}"),
         (
             "history",
@@ -103,7 +106,7 @@ def summary(dataset: Dataset, columns: Sequence[str] = ()) -> str:
         ),
         ("captions", ", ".join(captions) or "none"),
         *(("columns", line) for line in columns),
-        *([("read", ", ".join(f"{number:,} {kind}" for kind, number in read.items()))] if read else []),
+        *([("read", ", ".join(f"{kind} {number:,}" for kind, number in read.items()))] if read else []),
         *dataset.report.lines(),
     ]
     return "\n".join(f"{name:<13} {value}" for name, value in rows)
