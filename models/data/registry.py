@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.data import amazon, amazon_plus
+from models.data import amazon_plus, mcauley
 from models.data.dataset import Dataset
 from models.data.report import ReadingReport
 from models.data.tables import recbole
@@ -38,8 +38,8 @@ LAYOUTS = (
     Layout(
         "reviews_X_5.json.gz, reviews_X.json.gz, X_5.json.gz, X.json.gz or X.jsonl.gz, and meta_X of the "
         "same ending beside it (McAuley's original files)",
-        amazon.recognises,
-        amazon.read,
+        mcauley.recognises,
+        mcauley.read,
     ),
     Layout("x.inter, with or without x.item (RecBole's atomic files)", recbole.recognises, recbole.read),
 )

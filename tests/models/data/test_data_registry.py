@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from small_data import write_amazon_plus
-from test_amazon_original import grid, write
+from test_mcauley import grid, write
 
 from models.data import registry
 from models.errors import DataError

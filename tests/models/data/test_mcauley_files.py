@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-from test_amazon_original import grid, histories, products
+from test_mcauley import grid, histories, products
 
-from models.data import amazon, registry
+from models.data import mcauley, registry
 from models.errors import DataError
 
 
@@ -79,4 +79,4 @@ def test_a_folder_without_a_pair_is_not_recognised(tmp_path: Path, names: list[s
     for name in names:
         (tmp_path / name).touch()
     (tmp_path / "reviews_Toys_5.json" / "folder").mkdir(parents=True)
-    assert not amazon.recognises(tmp_path)
+    assert not mcauley.recognises(tmp_path)

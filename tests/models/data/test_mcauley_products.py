@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from small_data import save_picture
-from test_amazon_original import changed, grid, left_out, products, write
+from test_mcauley import changed, grid, left_out, products, write
 
 from models.contracts import Item
-from models.data import amazon
+from models.data import mcauley
 from models.data.dataset import Dataset
 from models.errors import DataError
 
@@ -19,7 +19,7 @@ META = "meta_Beauty.json.gz"
 
 def read(folder: Path, *first: dict[str, Any]) -> Dataset:
     """Reads the grid, and what its first item's records say."""
-    return amazon.read(write(folder, grid(), [*map(json.dumps, first), *products()[1:]]))
+    return mcauley.read(write(folder, grid(), [*map(json.dumps, first), *products()[1:]]))
 
 
 @pytest.mark.parametrize(
@@ -79,14 +79,14 @@ def test_the_literal_nan_is_a_missing_value(tmp_path: Path) -> None:
         "{'asin': 'B0', 'title': nan, 'categories': [['Toys', nan]], 'price': NaN, 'x': null}",
         *products()[1:],
     ]
-    dataset = amazon.read(write(tmp_path, grid(), meta))
+    dataset = mcauley.read(write(tmp_path, grid(), meta))
     assert dataset.items[0] == Item("B0", categories=("Toys",))
     assert left_out(dataset) == {}
 
 
 @pytest.mark.parametrize("line", ["[1]", "{'title': 'no asin'}", "{'asin': None}", "{'asin': '"])
 def test_a_product_that_is_no_record_or_has_no_asin_is_left_out(tmp_path: Path, line: str) -> None:
-    dataset = amazon.read(write(tmp_path, grid(), [*products(), line]))
+    dataset = mcauley.read(write(tmp_path, grid(), [*products(), line]))
     assert [item.title for item in dataset.items] == [f"Title {i}" for i in range(5)]
     assert [place for _, place in left_out(dataset).values()] == [f"{META}, line 6"]
 
@@ -106,4 +106,4 @@ def test_items_whose_picture_is_not_there_are_counted(tmp_path: Path) -> None:
 def test_products_of_other_data_are_refused(tmp_path: Path) -> None:
     folder = write(tmp_path, grid(), [json.dumps({"asin": "elsewhere"})])
     with pytest.raises(DataError, match="has none of the items of reviews_Beauty_5"):
-        amazon.read(folder)
+        mcauley.read(folder)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_amazon_original import DAY, changed, grid, histories, left_out, products, review, write
+from test_mcauley import DAY, changed, grid, histories, left_out, products, review, write
 
-from models.data import amazon, packed, registry
+from models.data import mcauley, packed, registry
 from models.data.mcauley import blocks, records
 from models.data.mcauley.records import Records
 from models.data.report import ReadingReport
@@ -63,14 +63,14 @@ def test_a_file_in_another_form_has_the_same_data(
     tmp_path: Path, reviews: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocks, "BLOCK", 100)  # records go over the ends of blocks
-    dataset = amazon.read(pair(tmp_path, reviews))
+    dataset = mcauley.read(pair(tmp_path, reviews))
     assert histories(dataset) == PLAIN
     assert dataset.report.lines() == []
 
 
 def test_a_plain_file_with_the_suffix_of_a_packed_one_is_read(tmp_path: Path) -> None:
     (write(tmp_path, grid(), products()) / "reviews_Beauty_5.json.gz").write_bytes(lines(grid()))
-    assert histories(amazon.read(tmp_path)) == PLAIN
+    assert histories(mcauley.read(tmp_path)) == PLAIN
 
 
 NEITHER = "it is neither JSON nor a Python literal"
@@ -96,7 +96,7 @@ NEITHER = "it is neither JSON nor a Python literal"
     ],
 )
 def test_a_line_that_is_no_record_is_left_out(tmp_path: Path, line: bytes, reason: str) -> None:
-    dataset = amazon.read(pair(tmp_path, lines(grid()[:20]) + line + b"\n" + lines(grid()[20:])))
+    dataset = mcauley.read(pair(tmp_path, lines(grid()[:20]) + line + b"\n" + lines(grid()[20:])))
     assert histories(dataset) == PLAIN
     assert left_out(dataset) == {reason: (1, f"{REVIEWS}, line 21")}
     assert dataset.report.to_json()["read"]["reviews"] == 26
@@ -107,7 +107,7 @@ def test_a_line_of_a_thousand_blocks_is_one_record_that_is_left_out(
 ) -> None:
     monkeypatch.setattr(blocks, "BLOCK", 100)
     monkeypatch.setattr(records, "MAX_RECORD", 1000)
-    dataset = amazon.read(
+    dataset = mcauley.read(
         pair(tmp_path, lines(grid()) + b"\0" * 100_000 + b"\n" + lines([review("U0", "B0", 9)]))
     )
     assert histories(dataset) == PLAIN
@@ -138,7 +138,7 @@ def test_a_line_of_a_thousand_blocks_is_one_record_that_is_left_out(
 )
 def test_a_file_that_is_odd_as_a_whole_is_one_sentence(tmp_path: Path, reviews: bytes, sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
-        amazon.read(pair(tmp_path, reviews))
+        mcauley.read(pair(tmp_path, reviews))
 
 
 @pytest.mark.parametrize("inside", [b"\0" * 300_000, b"\n" * 300_000, b"[{}," + b" " * 300_000])
@@ -148,7 +148,7 @@ def test_a_packed_file_that_unpacks_to_far_more_than_texts_do_is_refused(
     monkeypatch.setattr(packed, "UNPACKED_WITHOUT_DOUBT", 250_000)
     monkeypatch.setattr(blocks, "BLOCK", 10_000)
     with pytest.raises(DataError, match="unpacks to more than 200 times its size"):
-        amazon.read(pair(tmp_path, gzip.compress(inside, 9)))
+        mcauley.read(pair(tmp_path, gzip.compress(inside, 9)))
 
 
 def test_a_file_with_nearly_no_record_is_not_read_to_its_end(
@@ -156,7 +156,7 @@ def test_a_file_with_nearly_no_record_is_not_read_to_its_end(
 ) -> None:
     monkeypatch.setattr(records, "TRIED", 20)
     with pytest.raises(DataError, match=r"20 of its first 20 reviews cannot be used .*line 20: it has no id"):
-        amazon.read(pair(tmp_path, b"{}\n" * 1000 + b"\xff" * 1000))
+        mcauley.read(pair(tmp_path, b"{}\n" * 1000 + b"\xff" * 1000))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_file_with_nearly_no_record_is_not_read_to_its_end(
 def test_a_review_without_user_item_or_time_is_left_out(
     tmp_path: Path, changes: dict[str, Any], reason: str
 ) -> None:
-    dataset = amazon.read(write(tmp_path, [*grid_with(**changes), review("U0", "B0", 0)], products()))
+    dataset = mcauley.read(write(tmp_path, [*grid_with(**changes), review("U0", "B0", 0)], products()))
     assert histories(dataset) == PLAIN
     assert left_out(dataset) == {reason: (1, "reviews_Beauty_5.json.gz, line 1")}
 
@@ -188,7 +188,9 @@ def test_ids_that_are_numbers_are_their_digits_in_both_files(tmp_path: Path) -> 
     reviews[0].update(reviewerID="0", asin="0")
     reviews[1].update(asin=1.0)
     meta = [{"asin": i if i % 2 else str(i), "title": f"T{i}"} for i in range(5)]
-    dataset = amazon.read(pair(tmp_path, lines([*map(json.dumps, reviews)]), lines([*map(json.dumps, meta)])))
+    dataset = mcauley.read(
+        pair(tmp_path, lines([*map(json.dumps, reviews)]), lines([*map(json.dumps, meta)]))
+    )
     assert histories(dataset) == {str(u): ["0", "1", "2", "3", "4"] for u in range(5)}
     assert [item.title for item in dataset.items] == ["T0", "T1", "T2", "T3", "T4"]
 
@@ -200,7 +202,7 @@ def test_an_item_or_user_that_no_path_can_name_is_left_out_with_its_place(
     odd = [review(f"U{u}", public_id, 9) for u in range(5)] + [
         review(public_id, f"B{i}", 9) for i in range(5)
     ]
-    dataset = amazon.read(pair(tmp_path, lines(grid() + odd)))
+    dataset = mcauley.read(pair(tmp_path, lines(grid() + odd)))
     assert histories(dataset) == PLAIN
     places = {line["kind"]: line["first"] for line in dataset.report.to_json()["left_out"]}
     assert (places["items"], places["users"]) == (f"{REVIEWS}, line 26", f"{REVIEWS}, line 31")
@@ -211,7 +213,7 @@ def test_a_time_in_another_notation_has_its_place_in_the_history(tmp_path: Path,
     reviews = [
         json.dumps({**json.loads(row), "unixReviewTime": time}) if '"B1"' in row else row for row in grid()
     ]
-    assert histories(amazon.read(write(tmp_path, reviews[::-1], products()))) == PLAIN
+    assert histories(mcauley.read(write(tmp_path, reviews[::-1], products()))) == PLAIN
 
 
 def test_milliseconds_among_seconds_are_counted_and_converted(tmp_path: Path) -> None:
@@ -220,7 +222,7 @@ def test_milliseconds_among_seconds_are_counted_and_converted(tmp_path: Path) ->
         return seconds * 1000 if row["asin"] == "B1" else seconds
 
     reviews = [json.dumps({**row, "unixReviewTime": at(row)}) for row in map(json.loads, grid())]
-    dataset = amazon.read(write(tmp_path, reviews, products()))
+    dataset = mcauley.read(write(tmp_path, reviews, products()))
     assert histories(dataset) == PLAIN
     assert changed(dataset) == {
         "their time is in milliseconds among seconds": (5, "reviews_Beauty_5.json.gz, line 2")
@@ -235,7 +237,7 @@ def test_the_date_of_a_review_is_read_where_its_number_is_of_no_use(
         json.dumps({**row, "unixReviewTime": number, "reviewTime": f"05 {int(row['asin'][1:]) + 1}, 2014"})
         for row in map(json.loads, grid())
     ]
-    assert histories(amazon.read(write(tmp_path, reviews[::-1], products()))) == PLAIN
+    assert histories(mcauley.read(write(tmp_path, reviews[::-1], products()))) == PLAIN
 
 
 def test_too_many_odd_reviews_are_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from small_data import save_picture
 
-from models.data import amazon
+from models.data import mcauley
 from models.data.dataset import Dataset
 from models.errors import DataError
 
@@ -61,7 +61,7 @@ def write(folder: Path, reviews: Sequence[str], meta: Sequence[str] = (), name: 
 
 
 def test_histories_are_in_order_of_time(tmp_path: Path) -> None:
-    dataset = amazon.read(write(tmp_path, grid()[::-1]))
+    dataset = mcauley.read(write(tmp_path, grid()[::-1]))
     ids = [[dataset.items[row].item_id for row in history] for history in dataset.histories]
     assert ids == [["B0", "B1", "B2", "B3", "B4"]] * 5
     assert dataset.name == "beauty"
@@ -69,19 +69,19 @@ def test_histories_are_in_order_of_time(tmp_path: Path) -> None:
 
 def test_ties_keep_the_order_of_the_file(tmp_path: Path) -> None:
     lines = [review(f"U{u}", f"B{i}", day=0) for u in range(5) for i in (3, 0, 4, 1, 2)]
-    dataset = amazon.read(write(tmp_path, lines))
+    dataset = mcauley.read(write(tmp_path, lines))
     assert [dataset.items[row].item_id for row in dataset.histories[0]] == ["B3", "B0", "B4", "B1", "B2"]
 
 
 def test_rare_users_and_items_are_left_out_until_all_are_frequent(tmp_path: Path) -> None:
     rare = [review("U9", f"B{i}", 9) for i in range(4)] + [review(f"U{u}", "RARE", 9) for u in range(4)]
-    dataset = amazon.read(write(tmp_path, grid() + rare, name="Beauty"))
+    dataset = mcauley.read(write(tmp_path, grid() + rare, name="Beauty"))
     assert sorted(dataset.users) == [f"U{u}" for u in range(5)]
     assert sorted(item.item_id for item in dataset.items) == [f"B{i}" for i in range(5)]
 
 
 def test_a_repeated_review_counts_once_and_the_first_one_stays(tmp_path: Path) -> None:
-    dataset = amazon.read(write(tmp_path, [*grid(), review("U0", "B0", 99)], products()))
+    dataset = mcauley.read(write(tmp_path, [*grid(), review("U0", "B0", 99)], products()))
     assert [history.tolist() for history in dataset.histories] == [[0, 1, 2, 3, 4]] * 5
     assert changed(dataset) == {
         "a user reviews an item again: the first one is kept": (1, "reviews_Beauty_5.json.gz, line 26")
@@ -90,7 +90,7 @@ def test_a_repeated_review_counts_once_and_the_first_one_stays(tmp_path: Path) -
 
 def test_a_repeated_review_does_not_lift_an_item_into_the_core(tmp_path: Path) -> None:
     four = [review(f"U{u}", "FOUR", 9) for u in (0, 1, 2, 3, 3)]
-    items = amazon.read(write(tmp_path, grid() + four)).items
+    items = mcauley.read(write(tmp_path, grid() + four)).items
     assert "FOUR" not in {item.item_id for item in items}
 
 
@@ -103,7 +103,7 @@ def test_products_are_python_literals_or_json(tmp_path: Path) -> None:
         "{'asin': 'ELSEWHERE', 'title': 'not in the core'}",
     ]
     save_picture(tmp_path / "photos" / "41x._SY300_.jpg", form="JPEG")
-    items = {item.item_id: item for item in amazon.read(write(tmp_path, grid(), meta)).items}
+    items = {item.item_id: item for item in mcauley.read(write(tmp_path, grid(), meta)).items}
     assert set(items) == {f"B{i}" for i in range(5)}
     assert (items["B0"].title, items["B0"].categories) == ('Burt\'s "Bees"', ("Beauty", "Lips"))
     assert items["B0"].image == "41x._SY300_.jpg"
@@ -111,7 +111,7 @@ def test_products_are_python_literals_or_json(tmp_path: Path) -> None:
 
 
 def test_items_without_a_product_line_are_counted(tmp_path: Path) -> None:
-    dataset = amazon.read(write(tmp_path, grid(), ["{'asin': 'B0', 'title': 'T'}"]))
+    dataset = mcauley.read(write(tmp_path, grid(), ["{'asin': 'B0', 'title': 'T'}"]))
     assert [item.name for item in dataset.items] == ["T", "B1", "B2", "B3", "B4"]
     assert changed(dataset) == {
         "they are not in meta_Beauty.json.gz and have no title": (4, "reviews_Beauty_5.json.gz, line 2")
@@ -121,35 +121,35 @@ def test_items_without_a_product_line_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reviews", [[], ["", "  "], grid(4, 5), grid(5, 4)])
 def test_nothing_left_after_filtering_is_an_error(tmp_path: Path, reviews: list[str]) -> None:
     with pytest.raises(DataError, match="nothing is left"):
-        amazon.read(write(tmp_path, reviews))
+        mcauley.read(write(tmp_path, reviews))
 
 
 def test_a_download_that_was_cut_off_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, grid()) / "reviews_Beauty_5.json.gz"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match="fetch it again"):
-        amazon.read(tmp_path)
+        mcauley.read(tmp_path)
 
 
 def test_a_web_page_instead_of_the_file_is_named(tmp_path: Path) -> None:
     (write(tmp_path, grid()) / "reviews_Beauty_5.json.gz").write_bytes(b"<html>not found</html>")
     with pytest.raises(DataError, match="fetch it again"):
-        amazon.read(tmp_path)
+        mcauley.read(tmp_path)
 
 
 def test_unpacked_files_are_read_too(tmp_path: Path) -> None:
     (tmp_path / "reviews_Video_Games_5.json").write_text("\n".join(grid()))
     (tmp_path / "meta_Video_Games.json").write_text("{'asin': 'B0', 'title': 'Chess'}")
-    dataset = amazon.read(tmp_path)
+    dataset = mcauley.read(tmp_path)
     assert (dataset.name, dataset.items[0].title) == ("video_games", "Chess")
 
 
 def test_two_data_sets_in_one_folder_are_refused(tmp_path: Path) -> None:
     write(tmp_path, grid(), name="Toys_5")
     with pytest.raises(DataError, match=r"reviews_Beauty_5\.json\.gz, reviews_Toys_5\.json\.gz"):
-        amazon.read(write(tmp_path, grid()))
+        mcauley.read(write(tmp_path, grid()))
 
 
 def test_reviews_that_are_not_in_the_5_core_are_counted(tmp_path: Path) -> None:
-    dataset = amazon.read(write(tmp_path, [review("rare", "B0", 1), *grid(), review("U0", "rare", 9)]))
+    dataset = mcauley.read(write(tmp_path, [review("rare", "B0", 1), *grid(), review("U0", "rare", 9)]))
     assert changed(dataset)["left out: not in the 5-core"] == (2, "reviews_Beauty_5.json.gz, line 1")
