@@ -74,6 +74,10 @@ KINDS: dict[str, tuple[bytes, tuple[int, int, int]]] = {
     "grey JPEG": (saved(plain("L", 90), "JPEG"), (90, 90, 90)),
     "CMYK JPEG, inverted as Adobe does": (saved(plain("CMYK", (0, 255, 255, 0)), "JPEG"), (255, 0, 0)),
     "JPEG with bytes after its end": (saved(plain(), "JPEG", quality=95, subsampling=0) + b"more", RED),
+    "JPEG with a film after its end": (
+        saved(plain(), "JPEG", quality=95, subsampling=0) + b"\xff\xda" * 99,
+        RED,
+    ),
     "PNG": (saved(plain()), RED),
     "PNG with bytes after its end": (saved(plain()) + b"more", RED),
     "one bit": (saved(plain("1", 1)), WHITE),
@@ -200,7 +204,10 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "a large file": (b"\xff\xd8\xff" + bytes(MAX_BYTES), "bytes"),
     "a JPEG of many segments": (b"\xff\xd8" + b"\xff\xfe\0\x02" * (MAX_PIECES + 1), "segments"),
     "a GIF of many blocks": (b"GIF89a\x01\0\x01\0\0\0\0" + b"!\xfe\1a\0" * MAX_PIECES, "pieces"),
-    "a JPEG of many scans": (saved(plain(), "JPEG")[:-2] + b"\xff\xda" * 99 + b"\xff\xd9", "scans"),
+    "a JPEG of many scans": (
+        saved(plain(), "JPEG", progressive=True)[:-2] + b"\xff\xda" * 99 + b"\xff\xd9",
+        "scans",
+    ),
 }
 
 
