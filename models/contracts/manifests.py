@@ -165,7 +165,7 @@ def read_backbone_manifest(folder: Path) -> BackboneManifest:
     """
     if not is_backbone_name(folder.name):  # which may hold what moves a terminal's cursor
         raise BundleError(
-            f"{folder.parent} holds {folder.name!r}, and a backbone's name is made of 1 to 64 of a-z, 0-9, dot, "
+            f"{folder.parent} holds {folder.name!r}, and the name of a backbone is 1 to 64 of a-z, 0-9, dot, "
             "dash and underscore: take it away, or export it again with --name"
         )
     manifest = _read(folder, BackboneManifest.from_json)
