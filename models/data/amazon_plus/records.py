@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from models.contracts import Item
+from models.contracts.captions import MAX_CAPTIONERS
 from models.data.amazon_plus.files import shown
 from models.data.amazon_plus.ids import DATAMAPS, IdMap, asin_of, id_text
 from models.data.pictures import PictureFolder
@@ -15,9 +16,6 @@ from models.data.text import clean, clean_all
 from models.errors import DataError
 
 ITEM2SIDE = "item2side.json"
-
-MAX_CAPTIONERS = 100
-"""Captioners at most: each becomes a file of the bundle."""
 
 _LONGEST_NAME = 120  # bytes of a captioner's name, well below the 255 that file systems take
 _NO_TITLE = ("nan", "NaN")  # what programs write that make texts of missing values

@@ -14,8 +14,8 @@ from models.data.report import ReadingReport
 from models.data.tables.columns import ITEM, QUANTITY, TIME, USER, Columns, order_columns
 from models.data.tables.formats import open_table
 from models.data.tables.ids import MISSING, IdColumn
-from models.data.tables.moments import TimeColumn
 from models.data.tables.table import Faults
+from models.data.tables.time_column import TimeColumn
 from models.errors import DataError
 
 
