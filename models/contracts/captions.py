@@ -92,7 +92,7 @@ def caption_files(catalogue: Path) -> dict[str, Path]:
     """
     paths = sorted((catalogue / CAPTIONS).glob(f"*{SUFFIX}"))
     fit = [path for path in paths if is_captioner_name(path.stem)]
-    left_out = [path for path in paths if path not in fit] + fit[MAX_CAPTIONERS:]
+    left_out = [path for path in paths if not is_captioner_name(path.stem)] + fit[MAX_CAPTIONERS:]
     if left_out:
         log.warning(
             "caption files left out: %d (first: %r): a captioner's name is made of letters, digits, '.', '_' "

@@ -15,6 +15,9 @@ from models.contracts.errors import BundleError
 AGAIN = "copy the bundle again, or make it again"
 """What to do about a file that is not as it was written."""
 
+UNREAD = "see to that, or copy the bundle again"
+"""What to do about a file that the system does not read; its reason stands before."""
+
 
 def open_regular(path: Path, limit: int) -> BufferedReader:
     """Opens a regular file for reading; a named pipe or a device would keep the reader waiting.
@@ -32,7 +35,7 @@ def open_regular(path: Path, limit: int) -> BufferedReader:
         raise BundleError(f"{path} is missing: {AGAIN}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         why = "it is a folder" if path.is_dir() else getattr(error, "strerror", None) or str(error)
-        raise BundleError(f"{path} cannot be opened ({why}): {AGAIN}") from error
+        raise BundleError(f"{path} cannot be opened ({why}): {UNREAD}") from error
     found = os.fstat(stream.fileno())
     if not stat.S_ISREG(found.st_mode):
         stream.close()
@@ -54,7 +57,7 @@ def read_regular(path: Path, limit: int) -> bytes:
             # Of a file that grows meanwhile no more than was looked at.
             return stream.read(os.fstat(stream.fileno()).st_size)
         except OSError as error:
-            raise BundleError(f"{path} cannot be read ({error.strerror}): {AGAIN}") from error
+            raise BundleError(f"{path} cannot be read ({error.strerror}): {UNREAD}") from error
 
 
 def read_hashed(path: Path, digest: str, limit: int) -> bytes:
@@ -86,7 +89,7 @@ def open_hashed(path: Path, digest: str, limit: int) -> Iterator[BufferedReader]
             stream.seek(0)
             yield stream
         except OSError as error:
-            raise BundleError(f"{path} cannot be read ({error.strerror}): {AGAIN}") from error
+            raise BundleError(f"{path} cannot be read ({error.strerror}): {UNREAD}") from error
 
 
 def changed(path: Path) -> BundleError:

@@ -163,6 +163,11 @@ def read_backbone_manifest(folder: Path) -> BackboneManifest:
         BundleError: it is missing, damaged, of another schema version, a field is not as it must be, or the
             folder has another name than the backbone.
     """
+    if not is_backbone_name(folder.name):  # which may hold what moves a terminal's cursor
+        raise BundleError(
+            f"{folder.parent} holds {folder.name!r}, and the name of a backbone is 1 to 64 of a-z, 0-9, dot, "
+            "dash and underscore: take it away, or export it again with --name"
+        )
     manifest = _read(folder, BackboneManifest.from_json)
     if manifest.name != folder.name:
         raise BundleError(

@@ -24,7 +24,7 @@ class FileCopies(Protocol):
         """Returns the contents of a file; they stay as they are, whatever becomes of the file.
 
         Args:
-            source: descriptor of a regular file that is not empty; it stays open.
+            source: descriptor of a regular file; it stays open.
             sha256: hexadecimal SHA-256 that the contents must have.
 
         Raises:
@@ -39,14 +39,14 @@ class PrivateCopies:
     def copy(self, source: int, sha256: str) -> memoryview:
         """Returns the contents of a file, see ``FileCopies``."""
         size, at = os.fstat(source).st_size, 0
-        content = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        content = mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux: all of it is read for every answer
             with suppress(OSError):
                 content.madvise(mmap.MADV_HUGEPAGE)
         for block in checked_blocks(source, size, sha256):
             content[at : at + len(block)] = block
             at += len(block)
-        return memoryview(content).toreadonly()
+        return memoryview(content)[:size].toreadonly()
 
 
 def checked_blocks(source: int, size: int, sha256: str) -> Iterator[bytes]:

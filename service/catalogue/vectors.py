@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.contracts import BundleError
 from models.contracts.arrays import MAX_HEADER, check_header
-from models.contracts.files import AGAIN, changed, open_regular
+from models.contracts.files import UNREAD, changed, open_regular
 from service.catalogue.file_copies import FileChangedError, FileCopies
 
 BLOCK = 2**20
@@ -36,13 +35,11 @@ def read_vectors(
     """
     with open_regular(path, MAX_HEADER + rows * dimension * 4) as file:
         try:
-            if not os.fstat(file.fileno()).st_size:
-                raise BundleError(f"{path} is empty: {AGAIN}")
             content = copies.copy(file.fileno(), sha256)
         except FileChangedError as error:
             raise changed(path) from error
         except OSError as error:
-            raise BundleError(f"{path} cannot be read ({error.strerror}): {AGAIN}") from error
+            raise BundleError(f"{path} cannot be read ({error.strerror}): {UNREAD}") from error
     try:
         header = check_header(content[:MAX_HEADER], len(content), "<f4", (rows, dimension))
     except ValueError as error:

@@ -38,11 +38,11 @@ def open_listeners(host: str, port: int) -> list[socket.socket]:
             # A name may have an address that this machine does not have, such as ::1 without IPv6.
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 _close(listeners)
-                raise _refusal(error, host, port) from None
+                raise refusal(error, host, port) from None
             refused = error
     if not listeners:
         assert refused is not None
-        raise _refusal(refused, host, port)
+        raise refusal(refused, host, port)
     return listeners
 
 
@@ -62,10 +62,13 @@ def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
     return listener
 
 
-def _refusal(error: OSError, host: str, port: int) -> Exception:
+def refusal(error: OSError, host: str, port: int) -> Exception:
+    """Returns the error about an address that cannot be listened on, in words."""
     match error.errno:
         case errno.EADDRINUSE:
-            return port_in_use(host, port)
+            return StartFailedError(
+                f"port {port} of {host} is in use: stop what listens there, or set MSR_PORT to another one"
+            )
         case errno.EACCES:
             return ConfigurationError(
                 f"MSR_PORT is {port}: this user may not listen on it, choose one from 1024 on"
@@ -74,13 +77,6 @@ def _refusal(error: OSError, host: str, port: int) -> Exception:
             return ConfigurationError(f"MSR_HOST is {host!r}: this machine has no such address")
         case _:
             return ConfigurationError(f"MSR_HOST is {host!r}, MSR_PORT is {port}: {error.strerror}")
-
-
-def port_in_use(host: str, port: int) -> StartFailedError:
-    """Returns the error about a port that another process listens on."""
-    return StartFailedError(
-        f"port {port} of {host} is in use: stop what listens there, or set MSR_PORT to another one"
-    )
 
 
 def hold_back(listeners: Sequence[socket.socket]) -> None:

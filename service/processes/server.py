@@ -51,7 +51,7 @@ class StoppableServer(uvicorn.Server):
         """Listens.
 
         Raises:
-            OSError: another process has begun to listen on the port.
+            OSError: another process has begun to listen on the port, or no file can be opened any more.
         """
         config = self.config
         if not config.loaded:

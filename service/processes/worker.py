@@ -18,7 +18,7 @@ from service.http.process_state import ProcessState
 from service.http.services import Services
 from service.metrics import Metrics
 from service.processes.control_channel import Reloaded
-from service.processes.listener import port_in_use
+from service.processes.listener import refusal
 from service.processes.server import StoppableServer
 from service.processes.stop_signals import StopTimes
 from service.settings import Settings
@@ -75,7 +75,7 @@ class Worker:
 
         Raises:
             BundleError: the bundle does not open.
-            ConfigurationError: a setting does not fit the bundle.
+            ConfigurationError: a setting does not fit the bundle, or the port cannot be listened on.
             StartFailedError: another process has begun to listen on the port.
         """
         self._stopping = asyncio.get_running_loop().create_future()
@@ -101,7 +101,7 @@ class Worker:
             try:
                 await self._server.start()
             except OSError as error:
-                raise port_in_use(self._settings.host, self._settings.port) from error
+                raise refusal(error, self._settings.host, self._settings.port) from error
             self._ready = True
             on_ready(current.get())
             begun, times = await stopping

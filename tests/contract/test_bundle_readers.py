@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -177,6 +178,9 @@ CASES: dict[str, tuple[Change, str]] = {
     "manifest: deep": (text('{"x": ' + DEEP), "nested too deeply"),
     "manifest: too deep": (manifest(reading={"x": json.loads("[" * 40 + "]" * 40)}), "nested too deeply"),
     "manifest: twice": (text('{"items": 1, "items": 2}'), "'items' twice"),
+    "manifest: the last of many twice": (
+        text("{" + ",".join(f'"{each}":0' for each in (*range(50_000), "x", "x")) + "}"), "'x' twice"
+    ),
     "manifest: NaN": (text('{"items": NaN}'), "NaN is no number"),
     "manifest: endless": (text('{"items": 1e999}'), "too large"),
     "manifest: a huge integer": (text('{"items": ' + "9" * 10_000 + "}"), "too large"),
@@ -269,12 +273,15 @@ CASES: dict[str, tuple[Change, str]] = {
         patched("popularity.npy", (b"(8,), }" + b" " * 12, b"(8000000000000,), }")), r"expected int64 \(8,\)"
     ),
     "popularity: a header that is code": (patched("popularity.npy", (b"'<i8'", b"[]*99")), "is damaged"),
+    "popularity: a header that Python warns of": (patched("popularity.npy", (b"False", b"1if 1")), "damaged"),
     "popularity: version 9": (patched("popularity.npy", (b"NUMPY\1", b"NUMPY\x09")), "version 9"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_training_and_serving_refuse_what_is_wrong_with_the_same_sentence(bundle: Path, case: str) -> None:
+def test_training_and_serving_refuse_what_is_wrong_with_the_same_sentence(
+    bundle: Path, case: str, recwarn: pytest.WarningsRecorder
+) -> None:
     change, sentence = CASES[case]
     change(bundle / "catalogue")
     if not case.startswith("manifest"):
@@ -284,6 +291,7 @@ def test_training_and_serving_refuse_what_is_wrong_with_the_same_sentence(bundle
     assert opened(bundle) == [str(refused.value)] * 2
     assert "again" in str(refused.value)
     assert len(str(refused.value)) < 600
+    assert not recwarn.list
 
 
 HARMLESS: dict[str, Change] = {
@@ -307,6 +315,26 @@ def test_what_is_only_in_another_form_is_opened(bundle: Path, case: str) -> None
     HARMLESS[case](bundle / "catalogue")
     rehash(bundle)
     assert opened(bundle) == ["", ""]
+
+
+def test_no_more_is_inflated_than_a_zip_file_promises(bundle: Path) -> None:
+    change, size = zipped(size=2**22), (2**22).to_bytes(4, "little")
+    both(change, patched("histories.npz", (size, (10).to_bytes(4, "little"))))(bundle / "catalogue")
+    rehash(bundle)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match="Bad CRC"):
+            read_catalogue(bundle)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_backbone_folder_that_would_move_the_cursor_is_named_in_safe_letters(bundle: Path) -> None:
+    (bundle / "backbones" / "graph").rename(bundle / "backbones" / "a\x1b[2J\n")
+    with pytest.raises(BundleError, match=r"backbones holds 'a\\x1b\[2J\\n'") as refused:
+        open_bundle(bundle)
+    assert str(refused.value).isprintable()
 
 
 def test_user_ids_of_both_forms_are_the_same(bundle: Path) -> None:

@@ -216,11 +216,13 @@ def _check_size(image: ImageFile, parts: Parts) -> None:
         image.COMPRESSIONS["RLE4"],
     ):
         most = _RUN_LENGTH_PIXELS
-    elif isinstance(image, JpegImageFile):
+    elif isinstance(image, JpegImageFile) and (
+        # Of another, the first scan is all: what looks like more is behind its end, such as a phone's video.
+        "progressive" in image.info or parts.first_scan < image.layers
+    ):
         if parts.scans > _SCANS:
             raise PictureError(f"it has {parts.scans:,} scans, more than {_SCANS}")
-        if "progressive" in image.info or parts.first_scan < image.layers:
-            most = min(most, int(_COEFFICIENT_BYTES / _coefficient_bytes(image)))
+        most = min(most, int(_COEFFICIENT_BYTES / _coefficient_bytes(image)))
     if max(image.size) > LONGEST:
         raise PictureError(f"one of its sides has {max(image.size):,} pixels, more than {LONGEST:,}")
     if pixels > most:

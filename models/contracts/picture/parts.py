@@ -63,7 +63,8 @@ def jpeg_parts(content: bytes) -> Parts:
                 scans=content.count(b"\xff\xda", start),
                 first_scan=content[start + 4] if start + 4 < len(content) else 0,
             )
-        at = start + 2 + int.from_bytes(content[start + 2 : start + 4])
+        # A length counts its own two bytes. One that does not is kept with them, and a decoder stops there.
+        at = start + 2 + max(2, int.from_bytes(content[start + 2 : start + 4]))
         if marker == _APP1 and orientation is None and content.startswith(_EXIF, start + 4):
             orientation = exif_orientation(content[start + 4 : at])
         if not (_APP0 < marker <= _APP15 and marker != _APP14) and marker != _COM:

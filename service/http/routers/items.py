@@ -117,7 +117,7 @@ async def item_image(
     item_id: PathId,
     services: ServicesOf,
     generation: GenerationOf,
-    if_none_match: Annotated[str, Header()] = "",
+    if_none_match: Annotated[list[str] | None, Header()] = None,
 ) -> Response:
     """The item's picture, whole: a `Range` is not looked at."""
     row = _row(generation.catalogue, item_id)
@@ -127,7 +127,8 @@ async def item_image(
         raise NotFoundError(f"the item {item_id[:80]!r} has no image")
     content, kind, digest = found
     headers = {**IMAGE_HEADERS, "ETag": f'"{digest}"'}
-    if digest in if_none_match:
+    asked = {tag.strip().removeprefix("W/") for tag in ",".join(if_none_match or ()).split(",")}
+    if asked & {"*", headers["ETag"]}:
         return Response(status_code=304, headers=headers)
     return Response(content, media_type=kind, headers=headers)
 

@@ -24,7 +24,7 @@ from models.contracts.picture import (
     media_type,
     open_picture,
 )
-from models.contracts.picture.parts import MAX_PIECES, exif_orientation
+from models.contracts.picture.parts import MAX_PIECES, exif_orientation, jpeg_parts
 
 RED, WHITE = (200, 30, 30), (255, 255, 255)
 
@@ -74,6 +74,10 @@ KINDS: dict[str, tuple[bytes, tuple[int, int, int]]] = {
     "grey JPEG": (saved(plain("L", 90), "JPEG"), (90, 90, 90)),
     "CMYK JPEG, inverted as Adobe does": (saved(plain("CMYK", (0, 255, 255, 0)), "JPEG"), (255, 0, 0)),
     "JPEG with bytes after its end": (saved(plain(), "JPEG", quality=95, subsampling=0) + b"more", RED),
+    "JPEG with a film after its end": (
+        saved(plain(), "JPEG", quality=95, subsampling=0) + b"\xff\xda" * 99,
+        RED,
+    ),
     "PNG": (saved(plain()), RED),
     "PNG with bytes after its end": (saved(plain()) + b"more", RED),
     "one bit": (saved(plain("1", 1)), WHITE),
@@ -200,7 +204,10 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "a large file": (b"\xff\xd8\xff" + bytes(MAX_BYTES), "bytes"),
     "a JPEG of many segments": (b"\xff\xd8" + b"\xff\xfe\0\x02" * (MAX_PIECES + 1), "segments"),
     "a GIF of many blocks": (b"GIF89a\x01\0\x01\0\0\0\0" + b"!\xfe\1a\0" * MAX_PIECES, "pieces"),
-    "a JPEG of many scans": (saved(plain(), "JPEG")[:-2] + b"\xff\xda" * 99 + b"\xff\xd9", "scans"),
+    "a JPEG of many scans": (
+        saved(plain(), "JPEG", progressive=True)[:-2] + b"\xff\xda" * 99 + b"\xff\xd9",
+        "scans",
+    ),
 }
 
 
@@ -216,6 +223,12 @@ def test_a_bomb_in_what_is_no_pixel_is_never_unpacked(kind: bytes) -> None:
     bomb = zlib.compress(bytes(8_000_000), 1)
     body = {b"iTXt": b"a\0\1\0\0\0", b"tEXt": b"a\0"}.get(kind, b"a\0\0") + bomb
     assert open_picture(png(8, 0, b"\0\x5a", *[chunk(kind, body)] * 3)).getpixel((0, 0)) == (90, 90, 90)
+
+
+def test_a_jpeg_segment_that_is_shorter_than_its_length_hides_nothing() -> None:
+    """With its length left out, a decoder would take the next marker for one and skip the scan behind it."""
+    begin, scan = b"\xff\xd8\xff\xc4\0\0", b"\xff\xda\0\x0c\3"
+    assert jpeg_parts(begin + scan).content == begin + scan
 
 
 def test_the_media_type_is_that_of_the_first_bytes() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 import tracemalloc
 from pathlib import Path
@@ -63,6 +65,20 @@ def test_what_is_no_array_is_refused(path: Path, tmp_path: Path) -> None:
         odd.mkdir() if odd.name == "folder" else os.mkfifo(odd) if odd.name == "pipe" else odd.touch()
         with pytest.raises(BundleError, match=odd.name):
             read(odd, "0" * 64)
+    (tmp_path / "empty").touch()
+    with pytest.raises(BundleError, match="empty: it is not a NumPy file"):
+        read(tmp_path / "empty")
+
+
+def test_no_memory_for_the_vectors_is_no_reason_to_copy_them_again_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(mmap, "mmap", none_left)
+    with pytest.raises(BundleError, match=r"\(Cannot allocate memory\): see to that, or"):
+        read(path)
 
 
 def test_a_file_that_is_too_large_is_refused_before_memory_is_taken_for_it(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import sys
 from contextlib import closing
@@ -12,7 +13,7 @@ from redis_process import free_port
 
 from service.errors import ConfigurationError
 from service.processes.errors import StartFailedError
-from service.processes.listener import close_for_all, hold_back, open_listeners, waiting_connections
+from service.processes.listener import close_for_all, hold_back, open_listeners, refusal, waiting_connections
 
 
 def listening(host: str = "127.0.0.1") -> socket.socket:
@@ -28,6 +29,11 @@ def test_a_port_in_use_is_said_with_what_to_do() -> None:
         with pytest.raises(StartFailedError, match=f"port {port} of 127.0.0.1 is in use.*MSR_PORT") as caught:
             open_listeners("127.0.0.1", port)
     assert caught.value.status == 1
+
+
+def test_a_port_for_which_no_file_can_be_opened_is_not_called_in_use() -> None:
+    error = refusal(OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "127.0.0.1", 8000)
+    assert str(error) == "MSR_HOST is '127.0.0.1', MSR_PORT is 8000: Too many open files"
 
 
 @pytest.mark.parametrize(
