@@ -27,7 +27,8 @@ from models.features import Features
 from models.networks.base import GraphNetwork, LearningNetwork, Network, TrainingData
 from models.networks.config import Config
 from models.networks.registry import FAMILIES
-from models.training.run import BEST, CHECKPOINT, Run, RunError, TrainingProgress, is_over
+from models.training.progress import TrainingProgress, is_over
+from models.training.run import BEST, CHECKPOINT, Run, RunError
 from models.training.scoring import (
     GraphScorer,
     Scorer,
@@ -100,8 +101,7 @@ def train(
         _load(network, run.best(), run.folder / BEST)
         if _has_vectors(network, dataset, run):
             return finished  # nothing is computed again
-        _finish(run, finished, scorer_for(network))
-        return finished
+        return _finish(run, finished, scorer_for(network))
     source = DrawnCandidates(dataset.histories, len(dataset.items))
     split = leave_one_out(dataset.histories)
     if not split.validation or max(map(len, split.training)) < 2:
@@ -125,8 +125,7 @@ def train(
             "test": metrics(trained, split.test, source),
         },
     }
-    _finish(run, result, trained)
-    return result
+    return _finish(run, result, trained)
 
 
 def measure_test(
@@ -266,8 +265,8 @@ def _has_vectors(network: Network, dataset: Dataset, run: Run) -> bool:
     return True
 
 
-def _finish(run: Run, result: dict[str, Any], trained: Scorer) -> None:
-    run.finish(
+def _finish(run: Run, result: dict[str, Any], trained: Scorer) -> dict[str, Any]:
+    return run.finish(
         result, trained.item_vectors, trained.all_user_vectors if isinstance(trained, GraphScorer) else None
     )
 
