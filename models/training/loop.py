@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,25 @@ def train_epoch(network: LearningNetwork, optimiser: torch.optim.Optimizer, epoc
             "best weights before are kept"
         )
     return mean
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Turns an error about memory that is used up into a sentence about what takes less.
+
+    Raises:
+        TrainingError: the memory of the machine or of the device is used up.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # On the CPU torch has no class of its own for it.
+        if isinstance(error, RuntimeError) and not re.search("allocate memory|out of memory", str(error)):
+            raise
+        raise TrainingError(
+            "the memory is used up: lower training.negatives, training.positions, network.dimension or "
+            "network.length"
+        ) from error
 
 
 def describe(device: torch.device) -> str:

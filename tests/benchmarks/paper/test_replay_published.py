@@ -81,9 +81,11 @@ def test_published_negatives_are_found_by_the_ids_of_users_and_items(
     assert main(["score", str(tmp_path / "r.jsonl")]) == 0
     page = capsys.readouterr().out
     assert "1 + 29 candidates, published with the data set" in page
-    assert "not in the cohort: 1 users without 29 usable published negatives" in page
+    assert "not in the cohort: 1 user without 29 usable published negatives" in page
     assert replay(service, tmp_path / "r.jsonl") == 2
-    assert "was made with protocol {'candidates': 'published'" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "protocol of 1 + 29 candidates, published with the data set (now of 1 + 29 candidates, dr" in message
+    assert "{" not in message
 
 
 def test_data_of_other_users_are_refused(
