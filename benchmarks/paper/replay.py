@@ -71,10 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
     with RecordFile(arguments.out, _header(arguments, bundle, source, cases)) as records:
         asyncio.run(_replay(arguments, bundle, cases, records))
     if records.failures:  # of this run and of the ones that it continues
-        tqdm.write(f"{counted(records.failures, 'request')} failed: they are in {arguments.out}, and count as misses")
-    tqdm.write(
-        f"{counted(len(records.finished), 'answer')} in {arguments.out}; `python -m benchmarks score {arguments.out}`"
-    )
+        failed = counted(records.failures, "request")
+        tqdm.write(f"{failed} failed: they are in {arguments.out} and count as misses")
+    answers = counted(len(records.finished), "answer")
+    tqdm.write(f"{answers} in {arguments.out}; `python -m benchmarks score {arguments.out}`")
     return int(records.failures > 0)
 
 

@@ -21,7 +21,6 @@ from models.networks.item_tower import ItemTower, TowerConfig
 from models.networks.losses import full_softmax, sampled_softmax
 from models.networks.sasrec import SASRec, SASRecConfig
 
-
 MOST_NEGATIVES = 2**20
 """Largest number of negatives of a step; a larger one is a slip, and would only fill the memory."""
 
@@ -32,7 +31,8 @@ class NextItemConfig(LearningConfig):
 
     Attributes:
         positions: number of history positions per step, at least 1: positions / n sequences of length n.
-        negatives: number of negatives that a step shares, 0 to ``MOST_NEGATIVES``; 0 for the softmax over all items.
+        negatives: number of negatives that a step shares, at most ``MOST_NEGATIVES``; 0 for the softmax over
+            all items.
         log_q: whether sampled negatives are weighted to represent the whole catalogue.
         temperature: divisor of the scores in the loss, above 0.
     """
