@@ -27,6 +27,7 @@ from benchmarks.paper.candidates import add_candidates_arguments, candidate_sour
 from benchmarks.paper.records import RecordFile
 from models.contracts import BackboneManifest
 from models.evaluation import COHORT_SIZE, CandidateSource
+from service.candidates.registry import open_counting
 from service.catalogue.bundle import Bundle
 
 FATAL_STATUSES = (401, 403, 404, 503)
@@ -134,7 +135,9 @@ class _Replay:
     def __init__(self, arguments: argparse.Namespace, bundle: Bundle, records: RecordFile) -> None:
         self._options = lvlm_options(arguments)
         self._deadline_ms = arguments.deadline_ms
-        self._versions = {name: b.manifest.version for name, b in bundle.backbones.items()}
+        # Every service has Pop and Random too.
+        models = [*bundle.backbones.values(), *open_counting(bundle.catalogue).values()]
+        self._versions = {model.manifest.name: model.manifest.version for model in models}
         self._records = records
         self._answered = {strategy for _, strategy in records.finished}
 

@@ -10,8 +10,8 @@ from models.features.config import FeatureConfig
 Modality = Literal["id", "text", "image"]
 """What a family can read of an item: its row, its frozen text feature, its frozen image feature."""
 
-LARGEST_STEP = 1e6
-"""Largest learning rate; far beyond it a step is no 32-bit number any more."""
+LARGEST_STEP = 1e36
+"""Largest learning rate; beyond it a step may be no 32-bit number any more."""
 
 LARGEST_SIZE = 16_384
 """Largest width, length or depth of a network; a larger one is a slip, and would only fill the memory."""
@@ -54,7 +54,7 @@ class LearningConfig(TrainingConfig):
         if min(self.epochs, self.patience) < 1:
             raise ValueError("epochs and patience must be at least 1")
         if not 0 < self.learning_rate <= LARGEST_STEP:
-            raise ValueError(f"learning_rate must be above 0 and at most {LARGEST_STEP:,.0f}")
+            raise ValueError(f"learning_rate must be above 0 and at most {LARGEST_STEP:g}")
         if self.weight_decay < 0:
             raise ValueError("weight_decay must not be negative")
 

@@ -48,7 +48,7 @@ def test_the_paper_has_its_row_at_the_size_of_its_experiments() -> None:
         ("training", {"epochs": 0}, "at least 1"),
         ("training", {"negatives": -1}, "negatives must be from 0 to 1,048,576"),
         ("training", {"negatives": 2**21}, "negatives must be from 0 to 1,048,576"),
-        ("training", {"learning_rate": 1e300}, "learning_rate must be above 0 and at most 1,000,000"),
+        ("training", {"learning_rate": 1e300}, "learning_rate must be above 0 and at most 1e"),
         ("features", {"text_view": "enhanced"}, "needs a captioner"),
         ("features", {"captioner": "x"}, "only that view has one"),
         ("features", {"captioner": 3}, "features.captioner must be a string or nothing"),
