@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from models.bundle.catalogue import read_catalogue, write_catalogue
+from models.commands.options import add_reading_options
 from models.contracts import CatalogueManifest
 from models.contracts.one_writer import one_writer
 from models.data import registry
@@ -34,25 +35,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--interactions", type=Path, metavar="FILE", help="a table of orders, clicks, ratings"
     )
     parser.add_argument("--items", type=Path, metavar="FILE", help="a table of products, for --interactions")
-    parser.add_argument(
-        "--pictures",
-        "--photos",
-        type=Path,
-        metavar="FOLDER",
-        help="item pictures; for --data, if not in the usual place",
-    )
+    add_reading_options(parser)
     parser.add_argument(
         "--bundle", type=Path, metavar="FOLDER", help="write its catalogue here; else only look"
     )
     parser.add_argument("--name", help="of the data set; by default from the folder or file names")
     parser.add_argument("--replace", action="store_true", help="replace another catalogue in the bundle")
-    parser.add_argument(
-        "--max-left-out",
-        type=share,
-        metavar="SHARE",
-        help="share of the records of one kind that may be left out, such as 5%% or 0.05 (default: 1%%, or "
-        "ten records in a small data set)",
-    )
     tables = parser.add_argument_group("tables (--interactions, --items)")
     for role in ROLES:
         tables.add_argument(
@@ -119,17 +107,6 @@ def summary(dataset: Dataset, columns: Sequence[str] = ()) -> str:
         *dataset.report.lines(),
     ]
     return "\n".join(f"{name:<13} {value}" for name, value in rows)
-
-
-def share(text: str) -> float:
-    """Reads an option that is a share of one, as a number or in percent; for argparse's ``type``."""
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise ArgumentTypeError(f"{text} is not a share such as 5% or 0.05")
-    return value
 
 
 def _whole(text: str) -> int:

@@ -88,4 +88,6 @@ def _dataset(origin: Origin) -> Dataset:
     folder = Path(origin.folder)
     if origin.kind == "bundle":
         return read_catalogue(folder)
-    return registry.read(folder, origin.dataset, Path(origin.photos) if origin.photos else None)
+    # How much may be left out was decided for the training; the fingerprint tells whether it is the same.
+    photos = Path(origin.photos) if origin.photos else None
+    return registry.read(folder, origin.dataset, photos, max_left_out=1.0)

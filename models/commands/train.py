@@ -18,6 +18,7 @@ import torch
 from models.bundle.backbone import check_name
 from models.bundle.catalogue import read_catalogue
 from models.commands.export import add_backbone
+from models.commands.options import add_reading_options
 from models.commands.train_table import train_table
 from models.contracts.names import is_file_name
 from models.contracts.one_writer import one_writer
@@ -54,13 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--text-view", choices=("raw", "enhanced"), help="enhanced: titles with captions (S2)"
     )
     parser.add_argument("--captioner", help="whose captions the enhanced view reads")
-    parser.add_argument(
-        "--pictures",
-        "--photos",
-        type=Path,
-        metavar="FOLDER",
-        help="item pictures of --data, if not in the usual place",
-    )
+    add_reading_options(parser)
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="default: runs")
     parser.add_argument("--name", help="of the run; default: <data set>-<model>")
     parser.add_argument(
@@ -95,7 +90,10 @@ def run(args: Namespace) -> str:
     _check_places(args)
     config = read_config(args)
     device = _device(args.device)
-    dataset = read_catalogue(args.bundle) if args.bundle else registry.read(args.data, None, args.pictures)
+    if args.bundle:
+        dataset = read_catalogue(args.bundle)
+    else:
+        dataset = registry.read(args.data, None, args.pictures, args.max_left_out)
     published = _published(args, dataset) if args.candidates == "published" else None
     origin = _origin(args, config, dataset)
     if args.export is not None:  # hours before it is needed

@@ -96,6 +96,21 @@ def test_two_commands_lead_from_a_folder_of_data_to_a_bundle(
     assert manifest.sha256 == {name: sha256_of(folder / name) for name in (ITEM_VECTORS, ENCODER)}
 
 
+def test_data_of_which_much_is_left_out_are_trained_and_exported_if_that_is_borne(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = shutil.copytree(data, tmp_path / "steps")
+    with (damaged / "sequential.txt").open("a") as stream:
+        stream.writelines(f"99{user} 1 2 3\n" for user in range(20))
+    runs = ("--model", "sasrec", "--runs", tmp_path / "runs")
+    assert command("train", "--data", damaged, *runs, settings=SMALL) == 2
+    assert "--max-left-out" in capsys.readouterr().err
+    run = trained(damaged, tmp_path, "sasrec", "--max-left-out", "30%")
+    assert command("export", "--run", run, "--bundle", tmp_path / "bundle") == 0
+    left_out = read_manifest(tmp_path / "bundle").reading["left_out"]
+    assert {line["kind"]: line["number"] for line in left_out} == {"users": 20, "interactions": 60}
+
+
 def test_the_bundle_alone_gives_the_metrics_of_its_manifest(data: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     assert command("export", "--run", trained(data, tmp_path), "--bundle", bundle) == 0
