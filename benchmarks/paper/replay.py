@@ -135,9 +135,9 @@ class _Replay:
     def __init__(self, arguments: argparse.Namespace, bundle: Bundle, records: RecordFile) -> None:
         self._options = lvlm_options(arguments)
         self._deadline_ms = arguments.deadline_ms
-        # Every service has Pop and Random too.
-        models = [*bundle.backbones.values(), *open_counting(bundle.catalogue).values()]
-        self._versions = {model.manifest.name: model.manifest.version for model in models}
+        self._versions = {name: b.manifest.version for name, b in bundle.backbones.items()}
+        for name, model in open_counting(bundle.catalogue).items():  # every service has Pop and Random too
+            self._versions[name] = model.manifest.version
         self._records = records
         self._answered = {strategy for _, strategy in records.finished}
 

@@ -168,7 +168,9 @@ class Run:
             whole = False
         if not whole:
             raise RunError(self._damaged(CHECKPOINT, self.begin_again))
-        if of is not None and not self._is(of):  # an older version wrote none
+        # An older version wrote none.
+        own = of is None or (_is_record(of) and _same(of, self.config(), self.origin()))
+        if not own:
             raise RunError(f"{path} is of another run: {self.begin_again}")
         return state, progress
 
@@ -194,7 +196,7 @@ class Run:
             raise RunError(f"{self.folder} has no trained weights: run `python -m models train` to its end")
         try:
             weights = _tensors(path)
-            self._require_own(BEST)
+            _require_own(self, BEST)
         except ValueError as error:
             raise RunError(self._damaged(BEST, advice)) from error
         return weights
@@ -283,29 +285,13 @@ class Run:
             vectors = read_matrix(self.folder / name, rows)
             if not np.isfinite(vectors).all():
                 raise ValueError("it holds what is not a number")
-            self._require_own(name)
+            _require_own(self, name)
         except ValueError as error:
             raise RunError(
                 f"{self.folder / name} is of no use ({error}): call the same `python -m models train` again, "
                 "which makes it anew"
             ) from error
         return vectors
-
-    def _require_own(self, name: str) -> None:
-        """Compares a file with the hash in the outcome; a run without an outcome, or an older one, has none.
-
-        Raises:
-            ValueError: it is another file.
-        """
-        try:
-            written = (self.result() or {}).get("sha256", {}).get(name)
-        except RunError:
-            return  # the outcome is damaged, and the last step is done again
-        if written is not None and written != sha256_of(self.folder / name):
-            raise ValueError("it is not the one that this run wrote")
-
-    def _is(self, record: Any) -> bool:
-        return _is_record(record) and _same(record, self.config(), self.origin())
 
     def _has_weights(self) -> bool:
         return any((self.folder / name).exists() for name in (BEST, CHECKPOINT, RESULT))
@@ -364,6 +350,20 @@ def _tensors(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ValueError(f"a {type(state).__name__} in place of a table of tensors")
     return dict(state)
+
+
+def _require_own(run: Run, name: str) -> None:
+    """Compares a file with the hash in the outcome; a run without an outcome, or an older one, has none.
+
+    Raises:
+        ValueError: it is another file.
+    """
+    try:
+        written = (run.result() or {}).get("sha256", {}).get(name)
+    except RunError:
+        return  # the outcome is damaged, and the last step is done again
+    if written is not None and written != sha256_of(run.folder / name):
+        raise ValueError("it is not the one that this run wrote")
 
 
 def _is_record(record: Any) -> bool:
