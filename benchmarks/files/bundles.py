@@ -15,6 +15,7 @@ import httpx
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.files.outcome import TRACEBACK, Outcome
+from benchmarks.files.programs import program, run_program
 from benchmarks.lab.servers import free_port, started, url_of
 
 BREAKER, ATTACK = "break_bundle.py", "service/bundle_meant_ill.py"
@@ -30,19 +31,13 @@ def serve_all(faults: Path, good: Path) -> Iterator[Outcome]:
         good: bundle that is copied.
 
     Raises:
-        BenchmarkError: the program is missing.
+        BenchmarkError: the program is missing or fails.
     """
-    try:
-        text = (faults / BREAKER).read_text(encoding="utf-8")
-    except OSError as error:
-        raise BenchmarkError(f"{faults} has no {BREAKER}: name the folder of faults with --faults") from error
+    text = program(faults, BREAKER).read_text(encoding="utf-8")
     for case in re.findall(r'^ +case "([^"]+)":', text, re.MULTILINE):
         with tempfile.TemporaryDirectory(prefix="msr-files-") as scratch:
             out = Path(scratch, "bundle")
-            program = [sys.executable, "-B", str(faults / BREAKER), str(good), str(out), case]
-            done = subprocess.run(program, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise BenchmarkError(f"{BREAKER} {case} failed: {done.stderr.strip().splitlines()[-1:]}")
+            run_program(faults, BREAKER, good, out, case)
             yield _serve(case, out, Path(scratch, "log"))
             for path in (out, *out.rglob("*")):  # one case takes the right to write away
                 path.chmod(0o700)
@@ -54,12 +49,9 @@ def attack(faults: Path) -> Iterator[Outcome]:
     Raises:
         BenchmarkError: the program is missing.
     """
-    if not (faults / ATTACK).is_file():
-        raise BenchmarkError(f"{faults} has no {ATTACK}: name the folder of faults with --faults")
-    program = [sys.executable, "-B", str(faults / ATTACK)]
     root = str(Path(__file__).resolve().parents[2])
     done = subprocess.run(
-        program,
+        [sys.executable, "-B", str(program(faults, ATTACK))],
         capture_output=True,
         text=True,
         check=False,

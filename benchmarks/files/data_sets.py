@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.files.outcome import Outcome, problems_of
+from benchmarks.files.programs import run_program
 from benchmarks.lab.tables import NO_VALUE
 from models.bundle.catalogue import read_catalogue
 from models.contracts import BundleError
@@ -67,21 +68,6 @@ MAKERS = (
 )
 
 
-def make(faults: Path, program: str, out: Path) -> None:
-    """Runs a program of the folder of faults.
-
-    Raises:
-        BenchmarkError: it is missing or fails.
-    """
-    if not (faults / program).is_file():
-        raise BenchmarkError(f"{faults} has no {program}: name the folder of faults with --faults")
-    done = subprocess.run(
-        [sys.executable, "-B", str(faults / program), str(out)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise BenchmarkError(f"{program} failed: {done.stderr.strip().splitlines()[-1:]}")
-
-
 def read_all(faults: Path) -> Iterator[Outcome]:
     """Yields what becomes of every case of every layout, the good one of each first.
 
@@ -91,7 +77,7 @@ def read_all(faults: Path) -> Iterator[Outcome]:
     for maker in MAKERS:
         with tempfile.TemporaryDirectory(prefix="msr-files-") as scratch:
             folder, bundles = Path(scratch, "data"), Path(scratch, "bundles")
-            make(faults, maker.program, folder)
+            run_program(faults, maker.program, folder)
             good = read(maker.kind, folder / GOOD, bundles / GOOD, None)
             if good.outcome != "read":
                 raise BenchmarkError(f"the good data set of {maker.program} cannot be read: {good.sentence}")
@@ -101,7 +87,7 @@ def read_all(faults: Path) -> Iterator[Outcome]:
                 found = read(maker.kind, folder / case, bundles / case, good)
                 yield _compared(found, bundles / case, expected) if case in maker.same else found
     with tempfile.TemporaryDirectory(prefix="msr-files-") as scratch:
-        make(faults, "make_pictures.py", Path(scratch, "data"))
+        run_program(faults, "make_pictures.py", Path(scratch, "data"))
         found = read("pictures", Path(scratch, "data"), Path(scratch, "bundle"), good)
         yield found
         if found.outcome == "read":

@@ -166,7 +166,7 @@ def _read(path: Path, stream: BinaryIO) -> RecordedRun:
     while (line := _line(stream)) is not None:
         size, number = stream.tell(), number + 1
         report.read("records")
-        place = f"{path.name} line {number}"
+        place = f"{path.name}, line {number}"
         if (record := _answer(line)) is None:
             report.leave_out("records", "a line is no record", place)
         elif records.setdefault((record["user"], record["strategy"]), record) is not record:

@@ -27,13 +27,15 @@ from benchmarks.lab.tables import Table
 from models.bundle.backbone import load_encoder
 from models.bundle.onnx_export import export_encoder
 from models.bundle.whole_model_export import TopK, WholeModel, plain_onnx, random_recommender, torch_eager
-from models.contracts import ENCODER, ITEM_VECTORS, BackboneManifest
+from models.contracts import ENCODER, ITEM_VECTORS, BackboneManifest, sha256_of
 from models.data.dataset import Rows
 from models.errors import ModelsError
 from models.networks.sasrec import SASRec, SASRecConfig
 from models.training.run import Run
 from service.candidates.sequence import SequenceModel
 from service.catalogue.bundle import Backbone
+from service.catalogue.file_copies import PrivateCopies
+from service.catalogue.vectors import read_vectors
 
 BUNDLE = "bundle: encoder in ONNX Runtime, scores in numpy"
 EAGER = "torch eager, whole model"
@@ -202,9 +204,9 @@ def _from_bundle(network: SASRec, vectors: NDArray[np.float32], k: int, folder: 
     export_encoder(network, folder / ENCODER)
     encoder = (folder / ENCODER).read_bytes()
     np.save(folder / ITEM_VECTORS, vectors)
-    # Memory-mapped, as the service opens it: all workers share the pages.
-    mapped = np.load(folder / ITEM_VECTORS, mmap_mode="r", allow_pickle=False)
-    model = SequenceModel(Backbone(_manifest(network.config), mapped, encoder), threads=1)
+    path, (items, dimension) = folder / ITEM_VECTORS, vectors.shape
+    copied = read_vectors(path, sha256_of(path), items, dimension, PrivateCopies())
+    model = SequenceModel(Backbone(_manifest(network.config), copied, encoder), threads=1)
 
     def top_k(history: Rows) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         rows, scores = model.top(None, history.tolist(), k, ())

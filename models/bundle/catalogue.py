@@ -37,7 +37,7 @@ from models.contracts.captions import (
 from models.contracts.catalogue_files import HASHED, read_catalogue_files, read_catalogue_items
 from models.contracts.ids import id_problem
 from models.contracts.items import item_line
-from models.contracts.manifests import read_catalogue_manifest
+from models.contracts.manifests import MAX_NAME, is_dataset_name, read_catalogue_manifest
 from models.contracts.names import is_captioner_name
 from models.contracts.one_writer import one_writer
 from models.data.dataset import Dataset
@@ -82,6 +82,16 @@ def write_catalogue(dataset: Dataset, bundle: Path, *, replace_other: bool = Fal
     return manifest
 
 
+def as_written(dataset: Dataset) -> Dataset:
+    """Returns a data set as ``write_catalogue`` would write it: without pictures that cannot be opened.
+
+    Raises:
+        DataError: no bundle can hold it.
+    """
+    _check(dataset)
+    return replace(dataset, items=copy_images(dataset, None))
+
+
 def read_catalogue(bundle: Path) -> Dataset:
     """Reads ``bundle/catalogue``.
 
@@ -120,6 +130,11 @@ def _require_catalogue(bundle: Path) -> None:
 
 
 def _check(dataset: Dataset) -> None:
+    if not is_dataset_name(dataset.name):
+        raise DataError(
+            f"{dataset.name[:40]!a} can be no name of a data set, which has 1 to {MAX_NAME} visible "
+            "characters: give it another one with --name"
+        )
     for what, ids in (("item", [item.item_id for item in dataset.items]), ("user", list(dataset.users))):
         if not ids:
             raise DataError(f"the data set {dataset.name} has no {what}")
@@ -180,7 +195,13 @@ def _line(item: Item) -> bytes:
 
 
 def _refuse_other(target: Path, manifest: CatalogueManifest) -> None:
-    found = read_manifest(target.parent)
+    try:
+        found = read_manifest(target.parent)
+    except BundleError as error:
+        raise BundleError(
+            f"{target} is there and cannot be read ({error}): replace it with --replace, or write to another "
+            "bundle"
+        ) from error
     if found.version != manifest.version:
         raise BundleError(
             f"{target} holds another catalogue ({found.dataset}, version {found.version}), and backbones may "

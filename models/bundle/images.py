@@ -22,7 +22,7 @@ class _Copied:
     digest: str
 
 
-def copy_images(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
+def copy_images(dataset: Dataset, folder: Path | None) -> tuple[Item, ...]:
     """Copies the pictures that can be opened; what cannot be opened is left out, and the report counts it.
 
     A file keeps its name if no picture of another folder has the same; else a part of its digest joins the
@@ -30,12 +30,13 @@ def copy_images(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
 
     Args:
         dataset: items, and the folder that ``Item.image`` is relative to.
-        folder: folder to make and fill.
+        folder: folder to make and fill; None to see only which pictures can be opened.
 
     Returns:
         The items with the names and digests of the copies, or without a picture.
     """
-    folder.mkdir()
+    if folder is not None:
+        folder.mkdir()
     users = Counter(item.image for item in dataset.items if item.image)
     shared = Counter(PurePosixPath(path).name for path in users)
     copies: dict[str, _Copied | None] = {}
@@ -53,7 +54,8 @@ def copy_images(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
         name = _name(path, digest, shared, digest_of)
         if name not in digest_of:
             digest_of[name] = digest
-            (folder / name).write_bytes(content)
+            if folder is not None:
+                (folder / name).write_bytes(content)
         copies[path] = _Copied(name, digest)
     return tuple(_with_copy(item, copies.get(item.image or "")) for item in dataset.items)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle.catalogue import read_catalogue, write_catalogue
+from models.bundle.catalogue import as_written, read_catalogue, write_catalogue
 from models.commands.options import add_reading_options
 from models.contracts import CatalogueManifest
 from models.contracts.one_writer import one_writer
@@ -69,7 +69,7 @@ def run(args: Namespace) -> str:
         raise DataError(f"{args.bundle} is a file: --bundle names a folder, which is made if it is missing")
     if args.bundle is None:
         read = _read(args)
-        return summary(read.dataset, read.columns)
+        return summary(as_written(read.dataset), read.columns)
     with one_writer(args.bundle):  # before the data are read, which may take minutes
         read = _read(args)
         manifest = _write(read.dataset, args.bundle, args.replace)
@@ -85,14 +85,17 @@ def summary(dataset: Dataset, columns: Sequence[str] = ()) -> str:
         columns: a line for each table about which column is what.
     """
     lengths = [len(history) for history in dataset.histories]
-    without_title = sum(item.title is None for item in dataset.items)
-    with_image = sum(item.image is not None for item in dataset.items)
+    untitled = sum(item.title is None for item in dataset.items)
+    pictured = sum(item.image is not None for item in dataset.items)
     captions = (f"{name} {len(rows):,}" for name, rows in dataset.captions.items())
     read = dataset.report.to_json()["read"]
     rows = [
         ("data set", dataset.name),
         ("users", f"{len(dataset.users):,}"),
-        ("items", f"{len(dataset.items):,}  (without title {without_title:,}, with image {with_image:,})"),
+        (
+            "items",
+            f"{len(dataset.items):,}  (without title {untitled:,}, with picture {pictured:,})",
+        ),
         ("interactions", f"{dataset.interactions:,}"),
         (
             "history",
@@ -103,7 +106,7 @@ def summary(dataset: Dataset, columns: Sequence[str] = ()) -> str:
         ),
         ("captions", ", ".join(captions) or "none"),
         *(("columns", line) for line in columns),
-        *([("read", ", ".join(f"{number:,} {kind}" for kind, number in read.items()))] if read else []),
+        *([("read", ", ".join(f"{kind} {number:,}" for kind, number in read.items()))] if read else []),
         *dataset.report.lines(),
     ]
     return "\n".join(f"{name:<13} {value}" for name, value in rows)

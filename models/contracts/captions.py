@@ -33,6 +33,7 @@ from typing import Any, BinaryIO
 
 from models.contracts.errors import BundleError
 from models.contracts.files import open_regular
+from models.contracts.json_objects import parse_object
 from models.contracts.limits import borne
 from models.contracts.names import CAPTIONS, is_captioner_name
 from models.contracts.one_writer import BusyError, open_locked
@@ -51,7 +52,7 @@ MAX_FILE = 2**34
 """Bytes of a caption file at most."""
 
 MAX_CAPTIONERS = 64
-"""Caption files of a catalogue that are read."""
+"""Captioners of a catalogue at most; readers leave out the files of further ones."""
 
 LOGGED = 3
 """Lines of a file that are no captions and are logged one by one; further ones are only counted."""
@@ -95,8 +96,8 @@ def caption_files(catalogue: Path) -> dict[str, Path]:
     left_out = [path for path in paths if path not in fit] + fit[MAX_CAPTIONERS:]
     if left_out:
         log.warning(
-            "left out %d caption files (first: %r): a captioner's name is made of letters, digits, '.', '_', "
-            "'-', and a catalogue has %d captioners at most",
+            "caption files left out: %d (first: %r): a captioner's name is made of letters, digits, '.', '_' "
+            "and '-', and a catalogue has %d captioners at most",
             len(left_out),
             str(left_out[0]),
             MAX_CAPTIONERS,
@@ -267,7 +268,7 @@ def _read(stream: BinaryIO, path: Path) -> _Contents:
                 caption = _parse(line)
             except ValueError as error:
                 if not terminated:
-                    log.warning("left out the torn last line of %s (%s)", path, error)
+                    log.warning("%s, line %d: left out, for it is torn: %s", path, number, error)
                     break
                 damaged.add(number, error)
             else:
@@ -319,7 +320,7 @@ class _Damage:
         self.number += 1
         self.first = self.first or f"line {line}: {error}"
         if self.number <= LOGGED:
-            log.warning("left out line %d of %s, which is not a caption: %s", line, self.path, error)
+            log.warning("%s, line %d: left out, for it is not a caption: %s", self.path, line, error)
 
     def check(self) -> None:
         if self.number > borne(self.read):
@@ -328,7 +329,7 @@ class _Damage:
                 f"{self.first}): remove them, or the file"
             )
         if self.number > LOGGED:
-            log.warning("left out %d lines of %s, which are not captions", self.number, self.path)
+            log.warning("%s: %d lines are left out, for they are not captions", self.path, self.number)
 
 
 def _keep(latest: dict[str, Caption], caption: Caption) -> None:
@@ -345,19 +346,12 @@ def _parse(line: bytes) -> Caption:
         ValueError: it is not a caption; the message says why.
     """
     if len(line) > MAX_LINE:
-        raise ValueError(f"more than {MAX_LINE:,} bytes")
-    try:
-        # Some editors begin a file with a byte order mark, and `cat` then leaves one at the start of a line.
-        record = json.loads(line.removeprefix(codecs.BOM_UTF8).decode())
-    except UnicodeDecodeError as error:
-        raise ValueError("not UTF-8") from error
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    if not isinstance(record, dict):
-        raise ValueError("not a JSON object")
+        raise ValueError(f"it has more than {MAX_LINE:,} bytes")
+    # Some editors begin a file with a byte order mark, and `cat` then leaves one at the start of a line.
+    record = parse_object(line.removeprefix(codecs.BOM_UTF8))
     caption = _text(record, "caption")
     if len(caption) > MAX_CAPTION:
-        raise ValueError(f"a caption of {len(caption):,} characters, more than {MAX_CAPTION:,}")
+        raise ValueError(f"its caption has {len(caption):,} characters, more than {MAX_CAPTION:,}")
     return Caption(
         item_id=_text(record, "item_id"),
         # Where a caption came from is for the reader; a number or null there makes the caption no worse.

@@ -1,23 +1,21 @@
-"""Defines an item and an interaction, and reads the lines of ``items.jsonl`` (standard library only)."""
+"""Defines an item, and writes and reads the lines of ``items.jsonl`` (standard library only)."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from models.contracts.errors import BundleError
+from models.contracts.errors import BundleError, quoted
 from models.contracts.ids import id_problem
-from models.contracts.names import is_file_name
+from models.contracts.json_objects import parse_object
+from models.contracts.names import is_file_name, is_sha256
 
 MAX_LINE = 2**18
 """Bytes of an item's line at most."""
-
-_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ class Item:
         get = record.get
         categories = get("categories", ())
         if not isinstance(categories, list | tuple):
-            raise ValueError(f"item {_shown(get('item_id'))}: categories must be a list of texts")
+            raise ValueError(f"item {quoted(get('item_id'))}: categories must be a list of texts")
         # The types of the others are checked with everything else.
         item_id: Any = get("item_id")
         item = cls(
@@ -76,7 +74,7 @@ def item_problem(item: Item) -> str | None:
     item_id, image, digest = item.item_id, item.image, item.image_sha256
     problem = id_problem(item_id) if isinstance(item_id, str) else "is not a text"
     if problem is not None:
-        return f"the item id {_shown(item_id)} {problem}"
+        return f"the item id {quoted(item_id)} {problem}"
     optional = (item.title, item.keywords, image, digest)
     try:
         together = "".join([text for text in optional if text is not None] + [*item.categories])
@@ -87,8 +85,8 @@ def item_problem(item: Item) -> str | None:
     except UnicodeEncodeError:
         return f"item {item_id} holds half of a surrogate pair, which UTF-8 cannot encode"
     if image and not is_file_name(image):
-        return f"item {item_id}: image must be the name of a file in the folder images, not {_shown(image)}"
-    if digest is not None and not _SHA256.fullmatch(digest):
+        return f"item {item_id}: image must be the name of a file in the folder images, not {quoted(image)}"
+    if digest is not None and not is_sha256(digest):
         return f"item {item_id}: image_sha256 must be 64 lower-case hexadecimal digits"
     return None
 
@@ -126,7 +124,7 @@ def read_items(stream: BinaryIO, path: Path) -> dict[str, Item]:
             if item.item_id in items:
                 raise ValueError(f"the item id {item.item_id!r} was there before")
         except ValueError as error:
-            raise BundleError(f"{path} line {number}: {error}: make the catalogue again") from error
+            raise BundleError(f"{path}, line {number}: {error}: make the catalogue again") from error
         items[item.item_id] = item
     return items
 
@@ -134,19 +132,4 @@ def read_items(stream: BinaryIO, path: Path) -> dict[str, Item]:
 def _parsed(line: bytes) -> Item:
     if len(line) > MAX_LINE:
         raise ValueError(f"it has more than {MAX_LINE:,} bytes")
-    try:
-        record = json.loads(line.decode())
-    except UnicodeDecodeError as error:
-        raise ValueError("it is not UTF-8") from error
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    except ValueError as error:
-        raise ValueError(f"it is not JSON ({error})" if line.strip() else "it is blank") from error
-    if not isinstance(record, dict):
-        raise ValueError("it is not a JSON object")
-    return Item.from_json(record)
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"
+    return Item.from_json(parse_object(line))

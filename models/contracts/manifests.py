@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from models.contracts.errors import BundleError
+from models.contracts.errors import BundleError, quoted
 from models.contracts.files import read_regular
+from models.contracts.json_objects import parse_strictly
 from models.contracts.names import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -20,8 +20,8 @@ from models.contracts.names import (
     is_backbone_name,
     is_captioner_name,
     is_file_name,
+    is_sha256,
 )
-from models.contracts.strict_json import parse_object
 
 MAX_MANIFEST = 2**20
 """Bytes of a manifest at most; those that are written have a few thousand."""
@@ -176,9 +176,9 @@ def _read(folder: Path, from_json: Callable[[Mapping[str, Any]], _Manifest]) -> 
     path = folder / MANIFEST
     content = read_regular(path, MAX_MANIFEST)
     try:
-        record = parse_object(content)
+        record = parse_strictly(content)
     except ValueError as error:
-        raise BundleError(f"{path} is not JSON as it was written ({error}): export it again") from error
+        raise BundleError(f"{path}: {error}: export it again") from error
     try:
         return from_json(record)
     except BundleError as error:
@@ -202,19 +202,17 @@ def _integer(least: int, most: int) -> _Field:
     )
 
 
-def _is_name(value: object) -> bool:
+def is_dataset_name(value: object) -> bool:
+    """Whether a data set can have this name: it stands in tables and pages."""
     return isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable()
 
 
-def _is_sha256(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
-
-
-_NAME: _Field = _is_name, f"a text of 1 to {MAX_NAME} visible characters"
+_NAME: _Field = is_dataset_name, f"a text of 1 to {MAX_NAME} visible characters"
 _OBJECT: _Field = lambda value: isinstance(value, dict), "an object"
 _HASHES: _Field = (
     lambda value: (
-        isinstance(value, dict) and all(is_file_name(k) and _is_sha256(v) for k, v in value.items())
+        isinstance(value, dict)
+        and all(is_file_name(k) and isinstance(v, str) and is_sha256(v) for k, v in value.items())
     ),
     "an object of 64 lower-case hexadecimal digits by file name",
 )
@@ -276,10 +274,5 @@ def _checked(record: Mapping[str, Any], rules: Mapping[str, _Field], optional: s
         raise BundleError(f"it lacks {', '.join(missing)}: export it again")
     for name, (holds, words) in rules.items():
         if not holds(record[name]):
-            raise BundleError(f"{name} must be {words}, not {_shown(record[name])}: export it again")
+            raise BundleError(f"{name} must be {words}, not {quoted(record[name])}: export it again")
     return {name: record[name] for name in (*rules, optional) if name in record} | {"schema_version": found}
-
-
-def _shown(value: object) -> str:
-    text = repr(value)  # ASCII control characters are escaped in it
-    return text if len(text) <= 80 else f"{text[:80]}…"

@@ -40,6 +40,11 @@ def is_captioner_name(name: str) -> bool:
     return re.fullmatch(r"\w[\w.-]{0,127}", name, re.ASCII) is not None
 
 
+def is_sha256(text: str) -> bool:
+    """Whether this is a SHA-256 as a bundle writes it: 64 lower-case hexadecimal digits."""
+    return re.fullmatch("[0-9a-f]{64}", text) is not None
+
+
 def is_file_name(name: str) -> bool:
     """Whether this is the name of a file in one folder on every system, and no path out of it."""
     return (

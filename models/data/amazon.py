@@ -20,7 +20,7 @@ from models.data.mcauley.files import has_pair, the_pair
 from models.data.mcauley.products import Products
 from models.data.mcauley.records import Records
 from models.data.mcauley.reviews import CORE, read_core
-from models.data.pictures import PictureFolder, find_photos
+from models.data.pictures import PictureFolder, find_pictures
 from models.data.report import ReadingReport
 from models.errors import DataError
 
@@ -33,7 +33,7 @@ def recognises(folder: Path) -> bool:
 def read(
     folder: Path,
     name: str | None = None,
-    photos: Path | None = None,
+    pictures: Path | None = None,
     report: ReadingReport | None = None,
 ) -> Dataset:
     """Reads the 5-core of a pair of files; histories are in order of time.
@@ -41,7 +41,7 @@ def read(
     Args:
         folder: folder with one pair of files.
         name: name of the data set; X of the file names in lower case by default.
-        photos: folder of pictures, where it is not in one of the usual places (see ``find_photos``).
+        pictures: folder of pictures, where it is not in one of the usual places (see ``find_pictures``).
         report: report that what is left out or changed is counted in; None for one of its own.
 
     Raises:
@@ -55,7 +55,7 @@ def read(
     report.check()
     if not core.users:
         raise _nothing_left(pair.reviews)
-    images = find_photos(folder, name, photos)
+    images = find_pictures(folder, name, pictures)
     products = Products(meta, core.items, PictureFolder(images), report)
 
     def item_place(row: int) -> str:
@@ -63,6 +63,12 @@ def read(
         return reviews.place(int(core.item_lines[row])) if line is None else meta.place(line)
 
     if missing := [row for row in range(len(core.items)) if products.line(row) is None]:
+        if len(missing) == len(core.items) and products.others:
+            report.check()
+            raise DataError(
+                f"{pair.meta} has none of the items of {pair.reviews.name}: one of the two files is of other "
+                "data"
+            )
         reason = f"they are not in {pair.meta.name} and have no title"
         report.change("items", reason, item_place(missing[0]), len(missing))
     dataset = assemble(

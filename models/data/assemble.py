@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from models.contracts import Item
 from models.contracts.ids import id_problem
 from models.data.dataset import Dataset, Rows
+from models.data.repeats import is_repeat
 from models.data.report import ReadingReport
 
 GONE = -1
@@ -71,7 +72,8 @@ def assemble(raw: RawData, report: ReadingReport) -> Dataset:
     gone = kept & (rows == GONE)
     _count_interactions(raw, report, gone, user_of, "their item is left out")
     kept &= ~gone
-    repeats = kept & _is_repeat(user_of, rows, kept)
+    repeats = np.zeros_like(kept)
+    repeats[kept] = is_repeat(user_of[kept], rows[kept])
     if repeats.any():
         place = raw.user_place(int(user_of[np.argmax(repeats)]))
         report.change(
@@ -146,24 +148,6 @@ def _count_interactions(
     if which.any():
         place = raw.user_place(int(user_of[np.argmax(which)]))
         report.leave_out("interactions", reason, place, int(which.sum()))
-
-
-def _is_repeat(
-    user_of: NDArray[np.int64], rows: NDArray[np.int64], considered: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Marks the considered interactions whose pair of user and item came before, bool [interactions]."""
-    repeat = np.zeros(len(rows), dtype=np.bool_)
-    at = np.flatnonzero(considered)
-    if at.size:
-        pairs = user_of[at] * (int(rows.max()) + 1) + rows[at]
-        in_order = np.sort(pairs)
-        if (in_order[1:] != in_order[:-1]).all():  # most data have no repeats, and this is the quicker look
-            return repeat
-        _, first = np.unique(pairs, return_index=True)  # of equal pairs the first
-        again = np.ones(len(at), dtype=np.bool_)
-        again[first] = False
-        repeat[at[again]] = True
-    return repeat
 
 
 def _moved_captions(

@@ -29,7 +29,7 @@ CAPTIONS = "imagedescription"
 DEPTH = 8  # objects and lists within each other that are looked into
 
 
-def find_photos(folder: Path, name: str, asked: Path | None) -> Path | None:
+def find_pictures(folder: Path, name: str, asked: Path | None) -> Path | None:
     """Finds the folder of pictures: the one asked for, ``<data>/photos`` or ``<data>/../photos/<name>``.
 
     Raises:
@@ -37,14 +37,14 @@ def find_photos(folder: Path, name: str, asked: Path | None) -> Path | None:
     """
     if asked is not None:
         if not asked.is_dir():
-            raise DataError(f"{asked} is no folder: name the folder of item pictures")
+            raise DataError(f"{asked} is no folder: --pictures names the folder of item pictures")
         return asked
     usual = (
         folder / "photos",
         folder.parent / "photos" / folder.name,
         folder.parent / "photos" / name,
     )
-    return next((photos for photos in usual if photos.is_dir()), None)
+    return next((pictures for pictures in usual if pictures.is_dir()), None)
 
 
 class PictureFolder:

@@ -46,14 +46,14 @@ LAYOUTS = (
 
 
 def read(
-    folder: Path, name: str | None = None, photos: Path | None = None, max_left_out: float | None = None
+    folder: Path, name: str | None = None, pictures: Path | None = None, max_left_out: float | None = None
 ) -> Dataset:
     """Reads a folder in whichever layout it has.
 
     Args:
         folder: folder of the data set.
         name: name of the data set; made from the folder's or the files' name by default.
-        photos: folder of pictures, where it is not in one of the usual places.
+        pictures: folder of pictures, where it is not in one of the usual places.
         max_left_out: share of the records of one kind that may be left out; None for the default
             (``models.data.report``).
 
@@ -61,11 +61,12 @@ def read(
         DataError: the folder is missing, has no known layout, cannot be read, or too much would be left out.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder: --data names the folder of a data set")
+        hint = ", and `models data --interactions` reads a table" if folder.is_file() else ""
+        raise DataError(f"{folder} is no folder: --data names the folder of a data set{hint}")
     for layout in LAYOUTS:
         if layout.recognises(folder):
             report = ReadingReport(max_left_out)
-            dataset = layout.read(folder, name, photos, report)
+            dataset = layout.read(folder, name, pictures, report)
             report.check()
             return dataset
     known = "; or ".join(layout.looks_like for layout in LAYOUTS)

@@ -21,6 +21,9 @@ class _Count:
     number: int
     first: str
 
+    def __str__(self) -> str:
+        return f"{self.number:,}{', first' if self.number > 1 else ''}: {self.first}"
+
 
 class ReadingReport:
     """What a reader met that is not as it should be.
@@ -80,9 +83,10 @@ class ReadingReport:
                 )
 
     def lines(self) -> list[tuple[str, str]]:
-        """Returns the rows of a table: ``left out`` or ``changed``, and what and why."""
+        """Returns the rows of a table: ``left out`` or ``changed``, and of what, why, how many and where."""
+        # The number comes last, so that the sentence is the same for one record and for many.
         return [
-            (label, f"{count.number:,} {kind}: {reason} (first: {count.first})")
+            (label, f"{kind}: {reason} ({count})")
             for label, counts in (("left out", self._left_out), ("changed", self._changed))
             for (kind, reason), count in counts.items()
         ]
@@ -132,9 +136,14 @@ class ReadingReport:
     ) -> None:
         if not number:
             return
-        count = counts.setdefault((kind, reason), _Count(0, place))
+        count = counts.get((kind, reason))
+        if count is None:  # names of files may hold anything, and a manifest no halves of surrogate pairs
+            kind, reason = _visible(kind), _visible(reason)
+            count = counts.setdefault((kind, reason), _Count(0, _visible(place)))
         if count.number < LOGGED:
-            log.warning("%s: %s %s: %s", place, f"{number:,} {kind}" if number > 1 else kind, what, reason)
+            log.warning(
+                "%s: %s %s: %s%s", _visible(place), kind, what, reason, f" ({number:,})" if number > 1 else ""
+            )
         count.number += number
 
 

@@ -57,7 +57,7 @@ def parse_notation(value: object) -> tuple[float, str] | None:
     return _of_number(value)
 
 
-class TimeColumn:
+class TimeNotations:
     """The times of one column, of which some may be in another notation than most."""
 
     def __init__(self) -> None:

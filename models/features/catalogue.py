@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 
+_NAMES = {"text": "text", "image": "picture"}
+"""Modalities in the words of messages."""
+
 _WITHOUT = {
     "text": ", as --model sasrec does",
     "image": ", as --model morec-t does, or name the folder of pictures with `models data --pictures`",
@@ -162,7 +165,9 @@ def _features(
     """
     present = np.array([each is not None for each in inputs], dtype=bool)
     if not present.any():
-        raise FeatureError(f"no item has {kind}: train without it (tower.modalities){_WITHOUT[kind]}")
+        raise FeatureError(
+            f"no item has a {_NAMES[kind]}: train without {kind} (tower.modalities){_WITHOUT[kind]}"
+        )
     encoder = load()
     # An item without input is None in the key, so that a picture that is added later makes a new array.
     key = json.dumps([kind, encoder.identity, contents]).encode()
@@ -173,9 +178,13 @@ def _features(
         _save(path, encoded)
     readable = np.isfinite(encoded).all(axis=1)  # [inputs that exist]
     if not readable.all():
-        log.warning("%d %ss cannot be read; their items count as items without one", (~readable).sum(), kind)
+        log.warning(
+            "%ss that cannot be read: %d; their items count as items without one",
+            _NAMES[kind],
+            (~readable).sum(),
+        )
     if not readable.any():
-        raise FeatureError(f"no {kind} can be read: train without it (tower.modalities)")
+        raise FeatureError(f"no {_NAMES[kind]} can be read: train without {kind} (tower.modalities)")
     present[np.flatnonzero(present)[~readable]] = False  # positions among the inputs -> rows
     values = np.zeros((len(inputs), encoded.shape[1]), dtype=np.float32)
     values[present] = _standardise(encoded[readable])

@@ -11,10 +11,9 @@ import weakref
 from pathlib import Path
 
 from models.contracts import Item
+from models.contracts.picture import MAX_BYTES
 from service.outages import Outage
 
-MAX_BYTES = 32 << 20
-"""Bytes beyond which an image is not read."""
 THREADS = 4
 """Images that are read at once for clients in one process."""
 QUEUE = 256
@@ -95,5 +94,5 @@ def _read(folder: int, name: str) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is not a regular file")
         if status.st_size > MAX_BYTES:
-            raise ValueError(f"it has {status.st_size} bytes, more than {MAX_BYTES}")
+            raise ValueError(f"it has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
         return file.read(status.st_size)

@@ -12,7 +12,9 @@ from models.contracts import BundleError
 from models.contracts.arrays import MAX_HEADER, check_header
 from models.contracts.files import AGAIN, changed, open_regular
 from service.catalogue.file_copies import FileChangedError, FileCopies
-from service.catalogue.finite import check_finite
+
+BLOCK = 2**20
+"""Numbers that are looked at together, about."""
 
 
 def read_vectors(
@@ -46,5 +48,22 @@ def read_vectors(
     except ValueError as error:
         raise BundleError(f"{path}: {error}: export it again") from error
     vectors = np.frombuffer(content, np.float32, offset=header.offset).reshape(rows, dimension)
-    check_finite(path, vectors)
+    _check_finite(path, vectors)
     return vectors
+
+
+def _check_finite(path: Path, vectors: NDArray[np.float32]) -> None:
+    """Checks vectors [rows, d], of a file that may be far larger than the memory.
+
+    Raises:
+        BundleError: one is infinite or NaN; the message names the file and the first row.
+    """
+    rows = max(1, BLOCK // vectors.shape[1])
+    for start in range(0, len(vectors), rows):
+        finite = np.isfinite(vectors[start : start + rows])
+        if not finite.all():
+            row = start + int(np.argmin(finite.all(axis=1)))
+            raise BundleError(
+                f"{path}, row {row}: it holds what is not a number: train again with a lower learning rate, "
+                "and export it again"
+            )

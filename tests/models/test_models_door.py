@@ -27,7 +27,7 @@ def test_data_writes_the_catalogue_and_says_what_is_in_it(
 ) -> None:
     assert main(["data", "--data", str(data), "--bundle", str(tmp_path / "bundle")]) == 0
     shown = capsys.readouterr().out
-    assert "without title 2, with image 1" in shown
+    assert "without title 2, with picture 1" in shown
     assert "shortest 2, median 2.5, mean 2.5, longest 3" in shown
     assert read_catalogue(tmp_path / "bundle").interactions == 5
 
@@ -61,7 +61,7 @@ def test_demo_writes_a_catalogue(
     assert main(["demo", "--bundle", str(tmp_path), "--seed", "3"]) == 0
     back = read_catalogue(tmp_path)
     assert (len(back.items), len(back.users)) == (24, 10)
-    assert "items         24  (without title 0, with image 24)" in capsys.readouterr().out
+    assert "items         24  (without title 0, with picture 24)" in capsys.readouterr().out
 
 
 def test_captions_of_a_bundle_become_an_item2side_that_is_read_again(data: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from models.data.amazon_plus.negatives import read_negatives
 from models.data.amazon_plus.records import ITEM2SIDE, Record, read_captions, read_items, records_by_item
 from models.data.assemble import RawData, assemble
 from models.data.dataset import Dataset
-from models.data.pictures import PictureFolder, find_photos
+from models.data.pictures import PictureFolder, find_pictures
 from models.data.plain_pickle import load_plain_pickle
 from models.data.report import ReadingReport
 from models.errors import DataError
@@ -49,7 +49,7 @@ def recognises(folder: Path) -> bool:
 def read(
     folder: Path,
     name: str | None = None,
-    photos: Path | None = None,
+    pictures: Path | None = None,
     report: ReadingReport | None = None,
 ) -> Dataset:
     """Reads a folder of this layout: rows in the order of ``id2item``, users in that of the histories.
@@ -57,7 +57,7 @@ def read(
     Args:
         folder: folder with the files above.
         name: name of the data set; the folder's name in lower case by default.
-        photos: folder of pictures, where it is not in one of the usual places (see ``find_photos``).
+        pictures: folder of pictures, where it is not in one of the usual places (see ``find_pictures``).
         report: report that what is left out or changed is counted in; None for one of its own.
 
     Raises:
@@ -65,7 +65,7 @@ def read(
     """
     report = ReadingReport() if report is None else report
     name = name or folder.resolve().name.lower()
-    images = find_photos(folder, name, photos)
+    images = find_pictures(folder, name, pictures)
     files = _read_files(folder, report)
     users, items, records = files.users, files.items, files.records
     ours = histories(files.lists, users, items, report)

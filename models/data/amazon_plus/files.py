@@ -57,7 +57,7 @@ def read_json(path: Path, report: ReadingReport) -> Any:
         report.leave_out(
             "JSON entries",
             "their name stands twice in one object: the first is read",
-            f"{path.name}, {shown(objects.first)}",
+            f"{path.name}, name {shown(objects.first)}",
             objects.repeated,
         )
     return value

@@ -115,7 +115,8 @@ def plain_lists(value: object, path: Path, report: ReadingReport) -> Lists:
     for at in odd:
         report.leave_out("lists", "they are no list of items", place(at))
         lists[at] = ()
-    report.read("lists", len(lists) if odd else 0)
+    if odd:
+        report.read("lists", len(lists))
     return Lists(
         source=path.name,
         users=keys or None,
@@ -152,6 +153,8 @@ def histories(
         place = lists.place(len(lengths) - 1)
         report.change("interactions", "the last word of a file without an end is cut: left out", place)
         rows, list_of, known = rows[:-1], list_of[:-1], known[:-1]
+    elif lists.is_cut:
+        report.change("files", "their last line has no end, so its last id may be cut", lists.source)
     if lists.users is not None:
         _leave_out(report, "users", f"{DATAMAPS} lacks them", lists, np.flatnonzero(~known_list))
     of_unknown = ~known_list[list_of]

@@ -88,9 +88,10 @@ class IdMap:
             found, unknown = tried[first], _unknown(tried[first])
         log.info("%s: the ids of its %ss are the %s ones", source, self.kind, first)
         if 2 * unknown > len(words):
+            example = shown(words[int(np.argmax(found == UNKNOWN))])
             raise DataError(
-                f"{source}: {unknown:,} of {len(words):,} ids of {self.kind}s are not in {DATAMAPS}: one of "
-                "the two files is of other data"
+                f"{source}: {unknown:,} of {len(words):,} ids of {self.kind}s are not in {DATAMAPS}, the "
+                f"first is {example!r}: one of the two files is of other data"
             )
         return found
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from models.contracts import Item
+from models.contracts.captions import MAX_CAPTIONERS
 from models.data.amazon_plus.files import shown
 from models.data.amazon_plus.ids import DATAMAPS, IdMap, asin_of, id_text
 from models.data.pictures import PictureFolder
@@ -16,10 +17,7 @@ from models.errors import DataError
 
 ITEM2SIDE = "item2side.json"
 
-MAX_CAPTIONERS = 100
-"""Captioners at most: each becomes a file of the bundle."""
-
-_LONGEST_NAME = 120  # bytes of a captioner's name, well below the 255 that file systems take
+_LONGEST_NAME = 120  # characters of a captioner's name; with the number of a second one it fits (128)
 _NO_TITLE = ("nan", "NaN")  # what programs write that make texts of missing values
 
 Record = Mapping[str, Any]
@@ -130,9 +128,14 @@ def read_captions(
     for number, record in records.items():
         image = record.get("image")
         descriptions = image.get("image_description") if isinstance(image, dict) else None
-        for captioner, text in descriptions.items() if isinstance(descriptions, dict) else ():
-            place = f"{ITEM2SIDE}, item {shown(ids.internal[number])}"
-            if caption := clean(text, report, place):
+        place = f"{ITEM2SIDE}, item {shown(ids.internal[number])}"
+        if descriptions and not isinstance(descriptions, dict):
+            report.change("captions", "image_description is no object of captions: not read", place)
+            continue
+        for captioner, text in (descriptions or {}).items():
+            if text is not None and not isinstance(text, str):
+                report.change("captions", "they are no text: not read", place)
+            elif caption := clean(text, report, place):
                 captions.setdefault(captioner, {})[number] = caption
         if len(captions) > MAX_CAPTIONERS:
             raise DataError(
@@ -153,8 +156,8 @@ def read_captions(
 
 def _file_name(captioner: str, taken: set[str]) -> str:
     """Makes a name for a captioner's file; some file systems take upper and lower case for one."""
-    plain = re.sub(r"[^\w.-]+", "-", captioner).strip(".-")
-    stem = plain.encode()[:_LONGEST_NAME].decode("utf-8", "ignore") or "captioner"
+    plain = re.sub(r"[^\w.-]+", "-", captioner, flags=re.ASCII).strip(".-")
+    stem = plain[:_LONGEST_NAME] or "captioner"
     name, number = stem, 1
     while name.casefold() in taken:
         number += 1

@@ -1,29 +1,21 @@
-"""Reads a file block by block, packed with gzip or not, and bounds what it may unpack to."""
+"""Reads a file block by block, packed with gzip or not."""
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from models.data.packed import GZIP, unpacked
 from models.errors import DataError
 
 BLOCK = 1 << 20
 """Bytes of a block at most."""
 
-UNPACKED_WITHOUT_DOUBT = 32 << 20
-"""Bytes that any packed file may unpack to."""
-
-UNPACKED_RATIO = 200
-"""Unpacked bytes per packed byte beyond ``UNPACKED_WITHOUT_DOUBT``: texts of people have less than 20, a file
-made to fill a disk has 1,000."""
-
-_GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 
 _OTHER_FORMATS = (
-    (_GZIP, "is packed with gzip twice: unpack it once"),
+    (GZIP, "is packed with gzip twice: unpack it once"),
     (b"PK\x03\x04", "is a zip archive: unpack it"),
     (b"BZh", "is packed with bzip2: unpack it"),
     (b"\xfd7zXZ\x00", "is packed with xz: unpack it"),
@@ -45,18 +37,9 @@ def read_blocks(path: Path) -> Iterator[bytes]:
             format.
     """
     try:
-        with path.open("rb") as file:
-            packed = file.read(len(_GZIP)) == _GZIP
-        with gzip.open(path) if packed else path.open("rb") as stream:
-            most = max(UNPACKED_WITHOUT_DOUBT, UNPACKED_RATIO * path.stat().st_size) if packed else None
-            head, total = True, 0
+        with path.open("rb") as raw, unpacked(raw, path) as stream:
+            head = True
             while block := stream.read(BLOCK):
-                total += len(block)
-                if most is not None and total > most:
-                    raise DataError(
-                        f"{path} unpacks to more than {UNPACKED_RATIO} times its size, as no texts do: "
-                        "fetch it again"
-                    )
                 if head:
                     _refuse_other_formats(block, path)
                     block, head = block.removeprefix(_BOM), False

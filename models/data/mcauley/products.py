@@ -28,6 +28,7 @@ class Products:
 
     Attributes:
         items: items in the order of the ids; one that the file does not have is its id alone.
+        others: whether the file has other products.
 
     Raises:
         DataError: the file cannot be read.
@@ -41,6 +42,7 @@ class Products:
         self._report = report
         self.items = [Item(item_id) for item_id in ids]
         row_of = {item_id: row for row, item_id in enumerate(ids)}
+        self.others = False
         self._line_of: dict[int, int] = {}
         self._unseen: dict[int, str] = {}  # why the picture of an item is not there, by row
         for line, record in records:
@@ -49,6 +51,8 @@ class Products:
                 records.leave_out(line, "it has no asin")
             elif (row := row_of.get(item_id)) is not None:
                 self._add(row, record, line)
+            else:
+                self.others = True
         for row, problem in self._unseen.items():
             report.change("items", problem, records.place(self._line_of[row]))
 

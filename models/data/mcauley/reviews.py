@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from models.data.k_core import k_core
 from models.data.mcauley.records import Records
+from models.data.repeats import is_repeat
 from models.data.report import ReadingReport
-from models.data.times import TimeColumn
+from models.data.times import TimeNotations
 
 CORE = 5
 """Reviews that every user and every item must have; rarer ones are left out, as in McAuley's 5-core files."""
@@ -90,7 +91,7 @@ def read_core(records: Records, report: ReadingReport) -> Core:
     Raises:
         DataError: the file cannot be read.
     """
-    user_ids, item_ids, column = _Ids(), _Ids(), TimeColumn()
+    user_ids, item_ids, notations = _Ids(), _Ids(), TimeNotations()
     users, items, lines, times = array("i"), array("i"), array("q"), array("d")
     for line, record in records:
         user = id_of(record, "reviewerID", "user_id")
@@ -98,7 +99,7 @@ def read_core(records: Records, report: ReadingReport) -> Core:
         if user is None or item is None:
             records.leave_out(line, "it has no id of a user" if user is None else "it has no id of an item")
             continue
-        time = _time(record, line, column)
+        time = _time(record, line, notations)
         if time is None:
             records.leave_out(line, "it has no time between 1970 and 2100")
             continue
@@ -106,39 +107,35 @@ def read_core(records: Records, report: ReadingReport) -> Core:
         items.append(item_ids.number(item, line))
         lines.append(line)
         times.append(time)
-    for reason, line, number in column.odd_ones():
+    for reason, line, number in notations.odd_ones():
         report.change("interactions", reason, records.place(line), number)
     # Stable: reviews of one day stay in the order of the file.
     order = np.argsort(np.frombuffer(times, dtype=np.float64), kind="stable")
     by_time = _int64(users)[order], _int64(items)[order]
-    first = _first_of_each_pair(*by_time)
+    first = ~is_repeat(*by_time)
     if repeats := len(order) - int(first.sum()):
         place = records.place(int(_int64(lines)[order[~first]].min()))
         report.change("interactions", "a user reviews an item again: the first one is kept", place, repeats)
-    return _core(by_time[0][first], by_time[1][first], user_ids, item_ids)
+    users_of, items_of, lines_of = by_time[0][first], by_time[1][first], _int64(lines)[order[first]]
+    kept = k_core(users_of, items_of, CORE)
+    if not kept.all():
+        place = records.place(int(lines_of[~kept].min()))
+        report.change("interactions", f"left out: not in the {CORE}-core", place, int((~kept).sum()))
+    return _core(users_of[kept], items_of[kept], user_ids, item_ids)
 
 
-def _time(record: Mapping[str, Any], line: int, column: TimeColumn) -> float | None:
+def _time(record: Mapping[str, Any], line: int, notations: TimeNotations) -> float | None:
     for field in ("unixReviewTime", "timestamp", "reviewTime"):
-        if (value := record.get(field)) is not None and (time := column.parse(value, line)) is not None:
+        if (value := record.get(field)) is not None and (time := notations.parse(value, line)) is not None:
             return time
     return None
 
 
-def _first_of_each_pair(users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:
-    first = np.zeros(len(users), dtype=np.bool_)
-    if len(users):
-        _, at = np.unique(users * (items.max() + 1) + items, return_index=True)
-        first[at] = True
-    return first
-
-
 def _core(users: NDArray[np.int64], items: NDArray[np.int64], user_ids: _Ids, item_ids: _Ids) -> Core:
-    """Keeps the 5-core of pairs that are in order of time."""
-    kept = k_core(users, items, CORE)
-    user_numbers, positions = _in_order_of_appearance(users[kept])
+    """Makes histories of the pairs of the 5-core, which are in order of time."""
+    user_numbers, positions = _in_order_of_appearance(users)
     by_user = np.argsort(positions, kind="stable")
-    item_numbers, rows = _in_order_of_appearance(items[kept][by_user])
+    item_numbers, rows = _in_order_of_appearance(items[by_user])
     public_users, user_lines = user_ids.take(user_numbers)
     public_items, item_lines = item_ids.take(item_numbers)
     counts = np.bincount(positions, minlength=len(user_numbers))

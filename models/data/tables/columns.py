@@ -24,7 +24,7 @@ _USUAL: Mapping[str, Sequence[str]] = {
     USER: (
         "userid customerid clientid visitorid memberid buyerid shopperid reviewerid accountid",
         "user customer client visitor member buyer shopper reviewer account customerno customernumber "
-        "usernumber",
+        "usernumber userpseudoid",
         "email customeremail useremail emailaddress customeremailaddress mail",
         "username customername sessionid session",
     ),
@@ -37,19 +37,19 @@ _USUAL: Mapping[str, Sequence[str]] = {
     ),
     TIME: (
         "timestamp eventtime eventtimestamp orderedat purchasedat orderdate ordertime orderdatetime "
-        "purchasedate purchasetime invoicedate unixreviewtime",
+        "purchasedate purchasetime invoicedate unixreviewtime tdat",
         "createdat created datetime",
         "time date ts day",
     ),
     QUANTITY: ("quantity qty lineitemquantity orderquantity",),
     TITLE: (
-        "title producttitle itemtitle movietitle productname itemname articlename",
+        "title producttitle itemtitle movietitle productname itemname articlename prodname",
         "name",
         "description productdescription",
     ),
     CATEGORY: (
         "categories category productcategory itemcategory categoryname productcategories",
-        "producttype department genres genre articlegroup productgroup",
+        "producttype producttypename department genres genre articlegroup productgroup",
         "type class collection",
     ),
     PICTURE: (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
 import re
@@ -14,18 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
+from models.data.packed import unpacked
 from models.errors import DataError
 
 PARQUET = b"PAR1"
 """First bytes of a Parquet file."""
 
-_GZIP, _ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _FOREIGN = (
     (b"PK\x03\x04", "an Excel workbook or a ZIP archive", "save the table as CSV"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the table as CSV"),
     (b"SQLite format 3", "an SQLite database", "write the table out as CSV"),
     (b"BZh", "packed with bzip2", "unpack it"),
     (b"\xfd7zXZ", "packed with xz", "unpack it"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd", "unpack it"),
     (b"%PDF", "a PDF", "name a table"),
     (b"<!DOCTYPE", "a web page", "fetch the table itself"),
     (b"<html", "a web page", "fetch the table itself"),
@@ -67,6 +67,8 @@ def starts_with(path: Path, magic: bytes) -> bool:
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder: name the file of the table")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is a pipe or a device: a table is read twice, so save it as a file")
     try:
         with path.open("rb") as stream:
             return stream.read(len(magic)) == magic
@@ -76,59 +78,40 @@ def starts_with(path: Path, magic: bytes) -> bool:
         raise DataError(f"{path} cannot be read ({error.strerror})") from error
 
 
+def check_packed(path: Path) -> None:
+    """Reads a packed file once without looking at it: a bomb's rows would last minutes before its size tells.
+
+    Raises:
+        DataError: it cannot be read to its end, or unpacks to far more than texts do.
+    """
+    with path.open("rb") as raw, _refused(path), unpacked(raw, path) as stream:
+        while stream is not raw and stream.read(1 << 20):
+            continue
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, UnicodeError) as error:
+        raise DataError(f"{path} cannot be read to its end ({error}): fetch or unpack it again") from error
+
+
 @contextmanager
 def open_text(path: Path) -> Iterator[OpenText]:
-    """Opens a file as text: UTF-8, or UTF-16 with its mark; as it is, gzipped or packed with Zstandard.
+    """Opens a file as text: UTF-8, or UTF-16 with its mark; as it is or packed with gzip.
 
     Raises:
         DataError: it is no text, is empty, or (in the block) cannot be read to its end.
     """
     with ExitStack() as stack:
         raw = stack.enter_context(path.open("rb"))
-        try:
-            buffered = io.BufferedReader(cast(io.RawIOBase, _unpacked(raw, path)), _HEAD)
-            encoding = _encoding(buffered.peek(_HEAD)[:_HEAD], path)
-            errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
-            text = io.TextIOWrapper(buffered, encoding=encoding, errors=errors, newline="")
-            yield OpenText(text, encoding, _progress(raw, path, stack))
-        except (OSError, EOFError, zlib.error, UnicodeError) as error:
-            raise DataError(
-                f"{path} cannot be read to its end ({error}): fetch or unpack it again"
-            ) from error
-
-
-def _unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
-    magic = raw.read(4)
-    raw.seek(0)
-    if magic.startswith(_GZIP):
-        return cast(BinaryIO, gzip.GzipFile(fileobj=raw))
-    if magic == _ZSTANDARD:
-        return _zstandard(raw, path)
-    return raw
-
-
-def _zstandard(raw: BinaryIO, path: Path) -> BinaryIO:
-    try:
-        if sys.version_info >= (3, 14):
-            from compression import zstd
-        else:
-            from backports import zstd
-    except ImportError:
-        raise DataError(
-            f"{path} is packed with Zstandard: unpack it with `zstd -d`, or install what reads it with "
-            "`pip install -c constraints.txt -e '.[models]'`"
-        ) from None
-
-    class Unpacked(zstd.ZstdFile):
-        """A packed file whose faults are those of files."""
-
-        def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-            try:
-                return super().readinto(buffer)
-            except zstd.ZstdError as error:
-                raise OSError(str(error)) from error
-
-    return cast(BinaryIO, Unpacked(raw))
+        stack.enter_context(_refused(path))
+        buffered = io.BufferedReader(cast(io.RawIOBase, unpacked(raw, path)), _HEAD)
+        encoding = _encoding(buffered.peek(_HEAD)[:_HEAD], path)
+        errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
+        text = io.TextIOWrapper(buffered, encoding=encoding, errors=errors, newline="")
+        yield OpenText(text, encoding, _progress(raw, path, stack))
 
 
 def _encoding(head: bytes, path: Path) -> str:

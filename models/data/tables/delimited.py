@@ -20,12 +20,16 @@ DELIMITERS = "\t,;|"
 """Characters between fields, one of which the first line tells."""
 
 MAX_LINE = 4 << 20  # characters; a longer line is taken in pieces, which are then left out
+MAX_FIELD = 1 << 20  # characters; descriptions of products with pictures in them have hundreds of thousands
+csv.field_size_limit(MAX_FIELD)  # for the process; the standard library's own is 131,072
 
 _ATOMIC = re.compile(r":(token|token_seq|float|float_seq)$")  # the type at the end of RecBole's column names
 _EXCEL = re.compile(r"sep=(.)\r?\n?")  # Excel's own first line
 
 _RAGGED = "the line has more or fewer fields than the first"
-_QUOTES = "a quote is not closed, or text follows a closed one"
+_QUOTES = (
+    f"a quote is not closed, text follows a closed one, or a field has more than {MAX_FIELD:,} characters"
+)
 _LONE_QUOTE = "a quote that is not closed was taken as a character"
 
 _SWALLOWED, _PATIENCE = 50, 100  # lines that a quote swallowed; how often that is borne

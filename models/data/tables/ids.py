@@ -27,10 +27,12 @@ class Ids:
     Attributes:
         ids: different ids in the order of their first rows.
         numbers: position in ``ids`` for each row, int32 [rows]; ``MISSING`` for one without.
+        missing: the end of a sentence about rows without one.
     """
 
     ids: Sequence[str]
     numbers: NDArray[np.int32]
+    missing: str
 
 
 class IdColumn:
@@ -39,11 +41,13 @@ class IdColumn:
     def __init__(self) -> None:
         self._number_of: dict[str, int] = {}
         self._parts: list[NDArray[np.int32]] = []
+        self._nested = False
 
     def add(self, values: Sequence[object]) -> None:
         """Adds the values of some rows."""
         number_of = self._number_of
         texts = [value if type(value) is str else _text(value) for value in values]
+        self._nested = self._nested or any(isinstance(value, list | dict) for value in values)
         self._parts.append(
             np.array([number_of.setdefault(text, len(number_of)) for text in texts], dtype=np.int32)
         )
@@ -77,7 +81,8 @@ class IdColumn:
                 int(rows[np.argmax(where)]),
                 int(where.sum()),
             )
-        return Ids(list(number_of), new[numbers])
+        missing = "is missing, or a list or object, which is no id" if self._nested else "is missing"
+        return Ids(list(number_of), new[numbers], missing)
 
 
 def _text(value: object) -> str:

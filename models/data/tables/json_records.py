@@ -28,7 +28,7 @@ class JsonTable:
         path: file, packed or not.
 
     Raises:
-        DataError: it is no text, or an array that is damaged.
+        DataError: it is no text, an array that is damaged, or holds no object at its beginning.
     """
 
     first = ""
@@ -42,6 +42,11 @@ class JsonTable:
             for _, record in islice(self._records(text), _LOOKED_AT):
                 if isinstance(record, dict):
                     names |= dict.fromkeys(record)
+        if not names:
+            raise DataError(
+                f"{path} begins as JSON does, and no {self.unit} at its beginning is an object with fields: "
+                "write an object a line, or one array of objects"
+            )
         self.columns = tuple(names)
 
     def batches(self, wanted: Sequence[int], faults: Faults) -> Iterator[Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ from models.data.report import ReadingReport
 from models.data.tables.columns import ITEM, QUANTITY, TIME, USER, Columns, order_columns
 from models.data.tables.formats import open_table
 from models.data.tables.ids import MISSING, IdColumn
-from models.data.tables.moments import TimeColumn
 from models.data.tables.table import Faults
+from models.data.tables.time_column import TimeColumn
 from models.errors import DataError
 
 
@@ -65,7 +66,7 @@ class Orders:
     def without_intended(self, gone: NDArray[np.bool_], reason: str) -> Orders:
         """Leaves the marked interactions out as is usual or asked for: counted, without a limit."""
         if gone.any():
-            self.faults.change(reason, int(self.rows[np.argmax(gone)]), int(gone.sum()))
+            self.faults.leave_out_as_intended(reason, int(self.rows[np.argmax(gone)]), int(gone.sum()))
         return self.keep(~gone)
 
     def by_user(self) -> NDArray[np.int64]:
@@ -119,12 +120,12 @@ def read_orders(
         faults,
     )
     if QUANTITY in at:
-        reason = "left out: their quantity is not positive, as of a return"
+        reason = "their quantity is not positive, as of a return"
         orders = orders.without_intended(np.concatenate(returned), reason)
-    orders = orders.without(orders.user_of == MISSING, "the user is missing")
-    orders = orders.without(orders.item_of == MISSING, "the item is missing")
+    orders = orders.without(orders.user_of == MISSING, f"the user {user_ids.missing}")
+    orders = orders.without(orders.item_of == MISSING, f"the item {item_ids.missing}")
     if orders.times is not None:
-        orders = orders.without(np.isnan(orders.times), "the time is missing, or in no usual notation")
+        orders = orders.without(np.isnan(orders.times), times.unread)
     if not len(orders.rows):
         report.check()  # says what is wrong with the rows, if there are any
         raise DataError(f"{path} holds no row with a user and an item, so there is nothing to learn from")
@@ -141,16 +142,22 @@ def core_of(orders: Orders, k: int) -> Orders:
     kept = k_core(different // len(orders.items), different % len(orders.items), k)[pair_of]
     if not kept.any():
         raise DataError(f"no users and items have {k} interactions each: take a smaller --core, or none")
-    return orders.without_intended(~kept, f"left out: not in the {k}-core")
+    return orders.without_intended(~kept, f"not in the {k}-core")
 
 
 def _returned(values: Sequence[object]) -> NDArray[np.bool_]:
     """Marks quantities of zero and less, bool [values]; what is no number says nothing."""
-    return np.array([_number(value) <= 0 for value in values], dtype=np.bool_)
+    return np.array([_is_returned(value) for value in values], dtype=np.bool_)
 
 
-def _number(value: object) -> float:
+def _is_returned(value: object) -> bool:
+    if isinstance(value, str) and _NOT_POSITIVE.fullmatch(value.strip()):
+        return True
     try:
-        return float(value) if isinstance(value, str | int | float) else 1.0
+        return isinstance(value, str | int | float) and float(value) <= 0
     except (ValueError, OverflowError):
-        return 1.0
+        return False
+
+
+# As people write them: -1,00 or -1.000,5, 1- (SAP), 0,00.
+_NOT_POSITIVE = re.compile(r"[-\u2212][\d.,]*\d[\d.,]*|[\d.,]*\d[\d.,]*[-\u2212]|[0.,]*0[0.,]*")

@@ -13,6 +13,12 @@ import polars
 from models.data.tables.table import BATCH, Batch, Faults
 from models.errors import DataError
 
+ROWS_WITHOUT_DOUBT = 1_000_000
+"""Rows that any file may have."""
+
+ROWS_OF_A_BYTE = 50
+"""Rows per byte beyond ``ROWS_WITHOUT_DOUBT``: interactions take a byte each at the very least."""
+
 
 class ParquetTable:
     """A table of Parquet; see ``Table``. Times become seconds since 1970, in UTC where no zone is said.
@@ -21,7 +27,7 @@ class ParquetTable:
         path: file.
 
     Raises:
-        DataError: it is damaged.
+        DataError: it is damaged, or has more rows than a table of its size can have.
     """
 
     unit = "row"
@@ -33,6 +39,10 @@ class ParquetTable:
             self._frame = polars.scan_parquet(path)
             self._types = self._frame.collect_schema()
             self._rows = int(self._frame.select(polars.len()).collect().item())
+        if self._rows > max(ROWS_WITHOUT_DOUBT, ROWS_OF_A_BYTE * path.stat().st_size):
+            raise DataError(
+                f"{path} says that it has {self._rows:,} rows, more than its size can hold: write it again"
+            )
         self.columns = tuple(self._types.names())
 
     def batches(self, wanted: Sequence[int], faults: Faults) -> Iterator[Batch]:
@@ -45,14 +55,27 @@ class ParquetTable:
             for at in range(0, len(part), BATCH):
                 rows = part.slice(at, BATCH)
                 numbers = range(start + at + 1, start + at + len(rows) + 1)
-                yield Batch(numbers, [rows[name].to_list() for name in names])
+                yield Batch(numbers, [_values(rows[name]) for name in names])
+
+
+def _values(column: polars.Series) -> list[object]:
+    values = column.to_list()
+    return list(map(_text, values)) if column.dtype == polars.Binary else values
+
+
+def _text(value: bytes | None) -> object:
+    """Decodes texts that a program wrote without saying that they are texts."""
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def _plain(name: str, kind: polars.DataType) -> polars.Expr:
     column = polars.col(name)
     if kind.base_type() in (polars.Date, polars.Datetime):
         return column.cast(polars.Datetime("us")).dt.epoch("us") / 1e6
-    if kind.base_type() in (polars.Categorical, polars.Enum):
+    if kind.base_type() in (polars.Categorical, polars.Enum, polars.Decimal):
         return column.cast(polars.String)
     return column
 

@@ -27,6 +27,7 @@ from models.data.tables.formats import open_table
 from models.data.tables.ids import MISSING, IdColumn
 from models.data.tables.table import Faults
 from models.data.text import clean
+from models.errors import DataError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".JPG", ".JPEG", ".PNG")
 """Ends of the names of pictures that are named after an item's id."""
@@ -64,7 +65,7 @@ def read_products(
         ordered: name of the column of items in the table of orders.
 
     Raises:
-        DataError: the file is no table, or lacks the column of ids.
+        DataError: the file is no table, lacks the column of ids, or holds none.
     """
     table = open_table(path)
     columns = product_columns(path, table, said, ordered)
@@ -82,7 +83,7 @@ def read_products(
     found = ids.finish(ITEM, rows, faults)
     missing = found.numbers == MISSING
     if missing.any():
-        faults.leave_out("the id is missing", int(rows[np.argmax(missing)]), int(missing.sum()))
+        faults.leave_out(f"the id {found.missing}", int(rows[np.argmax(missing)]), int(missing.sum()))
     kept = np.flatnonzero(~missing)
     items = []
     for at in kept.tolist():
@@ -97,6 +98,9 @@ def read_products(
                 image=find_picture(pictures, item_id, value.get(PICTURE), faults, int(rows[at])),
             )
         )
+    if not items:
+        report.check()  # says what is wrong with the rows, if there are any
+        raise DataError(f"{path} holds no row with the id of a product")
     return Products(items, rows[kept], columns, faults)
 
 

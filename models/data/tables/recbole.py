@@ -13,7 +13,7 @@ import logging
 from pathlib import Path
 
 from models.data.dataset import Dataset
-from models.data.pictures import find_photos
+from models.data.pictures import find_pictures
 from models.data.report import ReadingReport
 from models.data.tables.shop import ShopFiles, read_shop
 from models.errors import DataError
@@ -34,7 +34,7 @@ def read(folder: Path, name: str | None, pictures: Path | None, report: ReadingR
     Args:
         folder: folder with one ``.inter`` and at most one ``.item`` file.
         name: name of the data set; that of the ``.inter`` file by default.
-        pictures: folder of pictures, where it is not in one of the usual places (see ``find_photos``).
+        pictures: folder of pictures, where it is not in one of the usual places (see ``find_pictures``).
         report: report that what is left out or changed is counted in.
 
     Raises:
@@ -45,7 +45,7 @@ def read(folder: Path, name: str | None, pictures: Path | None, report: ReadingR
         names = ", ".join(path.name for path in (*interactions, *items))
         raise DataError(f"{folder} must hold one .inter file and at most one .item file, and has {names}")
     name = name or interactions[0].stem.lower()
-    found = find_photos(folder, name, pictures)
+    found = find_pictures(folder, name, pictures)
     shop = read_shop(ShopFiles(interactions[0], items[0] if items else None, found), name, report)
     for line in shop.columns:
         log.info("columns of %s", line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,8 +82,7 @@ def read_shop(files: ShopFiles, name: str | None = None, report: ReadingReport |
     else:
         products = read_products(files.items, files.columns, pictures, report, orders.columns.names[ITEM])
         row_of = _rows(products.items, orders.items)
-        unknown = row_of[orders.item_of] == _UNKNOWN
-        orders = orders.without(unknown, f"{files.items.name} has no such item")
+        orders = _of_products(orders, products, row_of, files.items.name)
     if files.core is not None:
         orders = core_of(orders, files.core)
         products, row_of = _ordered_alone(products, row_of, orders)
@@ -113,6 +114,28 @@ def _rows(items: Sequence[Item], ordered: Sequence[str]) -> NDArray[np.int64]:
     return np.array([row_of.get(item_id, _UNKNOWN) for item_id in ordered], dtype=np.int64)
 
 
+def _of_products(orders: Orders, products: Products, row_of: NDArray[np.int64], file: str) -> Orders:
+    """Leaves out interactions with items that the products lack, and says where they have nearly the same."""
+    unknown = row_of == _UNKNOWN
+    if not unknown[orders.item_of].any():
+        return orders
+    written = {_bare(item.item_id): item.item_id for item in products.items}
+    similar = np.array([gone and _bare(orders.items[at]) in written for at, gone in enumerate(unknown)])
+    if (where := similar[orders.item_of]).any():
+        ours = orders.items[orders.item_of[np.argmax(where)]]
+        reason = (
+            f"{file} writes their item otherwise, {written[_bare(ours)][:40]!r} for {ours[:40]!r}: ids must "
+            "be the same in zeros, capitals, signs and composed accents"
+        )
+        orders = orders.without(where, reason)
+    return orders.without(unknown[orders.item_of], f"{file} has no such item")
+
+
+def _bare(item_id: str) -> str:
+    """Takes away what programs change in an id: capitals, signs, zeros at the beginning, forms of letters."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", item_id).casefold()).lstrip("0")
+
+
 def _ordered_alone(
     products: Products, row_of: NDArray[np.int64], orders: Orders
 ) -> tuple[Products, NDArray[np.int64]]:
@@ -121,8 +144,8 @@ def _ordered_alone(
     left_out = len(products.items) - len(kept)
     if left_out:
         first = int(np.setdiff1d(np.arange(len(products.items)), kept)[0])
-        products.faults.change(
-            "left out: no interaction of the k-core is with them", int(products.rows[first]), left_out
+        products.faults.leave_out_as_intended(
+            "no interaction of the k-core is with them", int(products.rows[first]), left_out
         )
     moved = np.full(len(products.items) + 1, _UNKNOWN, dtype=np.int64)
     moved[kept] = np.arange(len(kept))

@@ -102,7 +102,12 @@ async def list_items(
 @router.get(
     "/items/{item_id:path}/image",
     responses={
+        200: {
+            "content": {"image/*": {}},
+            "description": "The file, of the type that its contents have: JPEG, PNG, GIF, WebP or BMP",
+        },
         **NOT_FOUND,
+        404: {"model": Problem, "description": "No such item, or no picture of it that may be shown"},
         304: {"description": "The picture has the `ETag` that `If-None-Match` names"},
         429: {"model": Problem, "description": "Too many pictures are waiting; see Retry-After"},
     },

@@ -125,7 +125,7 @@ def test_a_damaged_line_is_left_out_by_name_and_its_user_is_asked_again(
 ) -> None:
     path = with_line(tmp_path / "r.jsonl", line)
     assert [r["user"] for r in read_records(path).records] == [0, *range(2, 20)]
-    assert "r.jsonl line 3: records left out: a line is no record" in caplog.text
+    assert "r.jsonl, line 3: records left out: a line is no record" in caplog.text
     with RecordFile(path, HEADER) as records:
         assert (1, "none") not in records.finished
         records.append(record(1))

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small_data import rows, save_picture, small_dataset
 
-from models.bundle.catalogue import read_catalogue, read_manifest, write_catalogue
+from models.bundle.catalogue import as_written, read_catalogue, read_manifest, write_catalogue
 from models.contracts import BundleError, Item, sha256_of
 from models.contracts.captions import Caption, read_captions, write_captions
 from models.contracts.one_writer import BusyError, no_writer
@@ -193,3 +194,39 @@ def test_every_line_of_the_items_is_one_json_object(tmp_path: Path) -> None:
     write_catalogue(small_dataset(), tmp_path)
     lines = (tmp_path / "catalogue" / "items.jsonl").read_bytes().split(b"\n")
     assert [json.loads(line)["item_id"] for line in lines[:-1]] == ["A", "B", "C", "D"]
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "a\nb", "\udcff"])
+def test_a_name_that_no_bundle_can_hold_is_refused_before_anything_is_written(
+    name: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="--name"):
+        write_catalogue(replace(small_dataset(), name=name), tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_catalogue_that_cannot_be_read_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "catalogue").mkdir()
+    (tmp_path / "catalogue" / "manifest.json").write_text("{")
+    with pytest.raises(BundleError, match="replace it with --replace"):
+        write_catalogue(small_dataset(), tmp_path)
+    write_catalogue(small_dataset(), tmp_path, replace_other=True)
+    assert read_catalogue(tmp_path).name == small_dataset().name
+
+
+def test_a_report_about_a_file_with_an_odd_name_can_be_read_again(tmp_path: Path) -> None:
+    dataset = small_dataset()
+    dataset.report.leave_out("items", "the id is missing", "b\udcff\x1b.csv, line 2")
+    write_catalogue(dataset, tmp_path)
+    (line,) = read_catalogue(tmp_path).report.to_json()["left_out"]
+    assert line["first"] == "b??.csv, line 2"
+
+
+def test_a_look_without_a_bundle_sees_the_same_pictures(tmp_path: Path) -> None:
+    save_picture(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"none")
+    for name in ("a.png", "b.png"):
+        seen = as_written(one_item(name, tmp_path))
+        write_catalogue(one_item(name, tmp_path), tmp_path / "bundle", replace_other=True)
+        written = read_catalogue(tmp_path / "bundle")
+        assert (seen.items, seen.report.lines()) == (written.items, written.report.lines())

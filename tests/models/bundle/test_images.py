@@ -70,7 +70,7 @@ def test_pictures_that_cannot_be_opened_are_counted_with_the_first_of_them(photo
     assert names == [None, "red.png", None, None, None]
     ((label, line),) = dataset.report.lines()
     assert label == "changed"
-    assert line.startswith("4 items: their picture cannot be opened: they have none (first: page.jpg (it is")
+    assert line.startswith("items: their picture cannot be opened: they have none (4, first: page.jpg (it is")
 
 
 def test_the_manifest_counts_what_could_not_be_opened(photos: Path) -> None:

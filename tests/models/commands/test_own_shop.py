@@ -65,9 +65,9 @@ def test_a_shop_of_sixty_orders_becomes_a_bundle(tmp_path: Path, capsys: pytest.
     shown = capsys.readouterr().out
     assert "orders.csv: user = Customer Email (guessed), item = SKU (guessed), time = Created At" in shown
     assert "products.csv: item = SKU (guessed), title = Product Name (guessed)" in shown
-    assert "left out      1 interactions: the line has more or fewer fields than the first" in shown
-    assert "(first: orders.csv, line 62)" in shown
-    assert "changed       2 items: their picture is an address of the web and not in the folder" in shown
+    assert "left out      interactions: the line has more or fewer fields than the first" in shown
+    assert "(1: orders.csv, line 62)" in shown
+    assert "changed       items: their picture is an address of the web and not in the folder" in shown
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_training_says_what_to_do_without_pictures_and_without_a_bundle_to_expor
     train = ["train", "--runs", str(tmp_path / "runs"), "--model", "morec-i"]
     assert main([*train, "--bundle", str(tmp_path / "shop"), "--export"]) == 2
     assert (
-        "no item has image: train without it (tower.modalities), as --model morec-t"
+        "no item has a picture: train without image (tower.modalities), as --model morec-t"
         in capsys.readouterr().err
     )
     assert main([*train, "--data", str(tmp_path), "--export"]) == 2

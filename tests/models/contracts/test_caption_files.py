@@ -93,7 +93,7 @@ def test_few_damaged_lines_are_left_out_and_stay_where_they_are(
     path.write_bytes(b"mug\n" * damaged + path.read_bytes())
     before = path.read_bytes()
     assert len(read_captions(path)) == others
-    assert f"left out {'line' if damaged == 1 else damaged}" in caplog.text
+    assert ("line 1: left out" if damaged == 1 else f"{damaged} lines are left out") in caplog.text
     with CaptionFile(path) as file:
         file.append(caption("B"))
     assert path.read_bytes() == before + path.read_bytes().splitlines(keepends=True)[-1]
@@ -142,7 +142,7 @@ def test_files_that_no_captioner_is_named_after_are_left_out(
     for name in ("a b", ".hidden", "é", "x\n", "y" * 129, *(f"m{number:02}" for number in range(70))):
         (tmp_path / "captions" / f"{name}.jsonl").touch()
     assert list(caption_files(tmp_path)) == [f"m{number:02}" for number in range(64)]
-    assert "left out 11 caption files" in caplog.text
+    assert "caption files left out: 11" in caplog.text
 
 
 def test_a_torn_line_is_left_out_with_a_warning(path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,10 +8,9 @@ import pytest
 
 import models.contracts
 
-# Pictures need Pillow, and nothing else there imports that module (see .importlinter).
-MODULES = sorted(
-    path for path in Path(models.contracts.__file__).parent.glob("*.py") if path.stem != "picture"
-)
+FOLDER = Path(models.contracts.__file__).parent
+# Pictures need Pillow, and nothing else there imports that package (see .importlinter).
+MODULES = sorted(path for path in FOLDER.rglob("*.py") if path != FOLDER / "picture" / "__init__.py")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
@@ -26,3 +25,5 @@ def test_what_all_packages_share_needs_the_standard_library_alone(path: Path) ->
             names.add(node.module or "")
     foreign = {name for name in names if name.split(".")[0] not in sys.stdlib_module_names}
     assert all(name == "models.contracts" or name.startswith("models.contracts.") for name in foreign)
+    if path.parent == FOLDER:
+        assert not any(name.startswith("models.contracts.picture") for name in foreign)

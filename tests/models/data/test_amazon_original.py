@@ -148,3 +148,8 @@ def test_two_data_sets_in_one_folder_are_refused(tmp_path: Path) -> None:
     write(tmp_path, grid(), name="Toys_5")
     with pytest.raises(DataError, match=r"reviews_Beauty_5\.json\.gz, reviews_Toys_5\.json\.gz"):
         amazon.read(write(tmp_path, grid()))
+
+
+def test_reviews_that_are_not_in_the_5_core_are_counted(tmp_path: Path) -> None:
+    dataset = amazon.read(write(tmp_path, [review("rare", "B0", 1), *grid(), review("U0", "rare", 9)]))
+    assert changed(dataset)["left out: not in the 5-core"] == (2, "reviews_Beauty_5.json.gz, line 1")

@@ -60,7 +60,7 @@ def test_a_captioner_can_always_be_a_file_name(tmp_path: Path) -> None:
 def test_pictures_are_found_in_the_usual_places_or_where_one_says(folder: Path, where: str) -> None:
     photos = folder.parent / where
     save_picture(photos / "one.jpg", form="JPEG")
-    dataset = amazon_plus.read(folder, photos=photos if where == "elsewhere" else None)
+    dataset = amazon_plus.read(folder, pictures=photos if where == "elsewhere" else None)
     assert dataset.images == photos
     assert [item.image for item in dataset.items] == ["one.jpg", None, None]
 
@@ -68,13 +68,13 @@ def test_pictures_are_found_in_the_usual_places_or_where_one_says(folder: Path, 
 def test_pictures_that_are_not_on_disk_are_counted(folder: Path) -> None:
     lines = amazon_plus.read(folder).report.lines()
     assert [line for _, line in lines if "picture" in line] == [
-        "2 items: there is no folder of pictures (--pictures names one) (first: item2side.json, item 1)"
+        "items: there is no folder of pictures (--pictures names one) (2, first: item2side.json, item 1)"
     ]
 
 
 def test_a_photos_folder_that_was_asked_for_must_exist(folder: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
-        amazon_plus.read(folder, photos=folder / "nowhere")
+        amazon_plus.read(folder, pictures=folder / "nowhere")
 
 
 def test_a_picture_path_cannot_leave_the_photos_folder(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from models.contracts import Item
+from models.contracts.names import is_captioner_name
 from models.data import amazon_plus, registry
 from models.data.dataset import Dataset
 from models.errors import DataError
@@ -50,7 +51,12 @@ def inverse(mapping: dict[str, str]) -> dict[str, str]:
 
 
 def counted(dataset: Dataset) -> list[str]:
-    return [f"{label} {line.split(' (first')[0]}" for label, line in dataset.report.lines()]
+    report = dataset.report.to_json()
+    return [
+        f"{label} {line['number']} {line['kind']}: {line['reason']}"
+        for label, lines in (("left out", report["left_out"]), ("changed", report["changed"]))
+        for line in lines
+    ]
 
 
 def put(key: str, value: Any) -> Callable[[Files], None]:
@@ -84,7 +90,10 @@ SAME: dict[str, tuple[Callable[[Files], None], list[str]]] = {
         lines(lambda line: f"U{line}".replace(" ", " I")),
         [],
     ),
-    "no end": (put("end", ""), []),
+    "no end": (
+        put("end", ""),
+        ["changed 1 files: their last line has no end, so its last id may be cut"],
+    ),
     "a word cut": (
         put("end", " x"),
         ["changed 1 interactions: the last word of a file without an end is cut: left out"],
@@ -246,9 +255,9 @@ REFUSED: dict[str, tuple[Callable[[Files], None], str]] = {
     ),
     "a captioner for each item": (
         lambda files: files.update(
-            side={"1": {"image": {"image_description": {f"m{n}": "A tin." for n in range(101)}}}}
+            side={"1": {"image": {"image_description": {f"m{n}": "A tin." for n in range(65)}}}}
         ),
-        "more than 100 captioners",
+        "more than 64 captioners",
     ),
 }
 
@@ -268,5 +277,18 @@ def test_names_of_captioners_are_names_of_different_files(tmp_path: Path) -> Non
     names = ["a b", "a-b", "A/b", "", "..", "é" * 300]
     files["side"]["1"]["image"] = {"image_description": {name: f"by {name}" for name in names}}
     captions = amazon_plus.read(write(tmp_path / "d", files)).captions
-    assert list(captions) == ["a-b", "a-b-2", "A-b-3", "captioner", "captioner-2", "é" * 60]
+    assert list(captions) == ["a-b", "a-b-2", "A-b-3", "captioner", "captioner-2", "captioner-3"]
+    assert all(map(is_captioner_name, captions))
     assert captions["a-b-2"] == {0: "by a-b"}
+
+
+def test_captions_that_are_no_text_are_counted(tmp_path: Path) -> None:
+    files = good()
+    for item, odd in enumerate(({"m": ["a"]}, {"m": None}, "a", None, ["a"]), 1):
+        files["side"][str(item)]["image"] = {"image_description": odd}
+    dataset = amazon_plus.read(write(tmp_path / "d", files))
+    assert dataset.captions == {}
+    assert [(line["number"], line["first"]) for line in dataset.report.to_json()["changed"]] == [
+        (1, "item2side.json, item 1"),
+        (2, "item2side.json, item 3"),
+    ]

@@ -29,3 +29,9 @@ def test_an_unknown_layout_lists_what_was_looked_for(tmp_path: Path) -> None:
 def test_a_missing_folder_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere is no folder"):
         registry.read(tmp_path / "nowhere")
+
+
+def test_a_table_in_the_place_of_a_folder_is_told_its_option(tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").touch()
+    with pytest.raises(DataError, match=r"orders\.csv is no folder: .*`models data --interactions` reads"):
+        registry.read(tmp_path / "orders.csv")

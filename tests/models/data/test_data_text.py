@@ -39,7 +39,7 @@ def test_texts_with_markup_are_counted() -> None:
     report = ReadingReport()
     assert clean("<b>new</b> mug", report, "line 3") == "new mug"
     assert clean("old mug < new mug", report, "line 4") == "old mug < new mug"
-    assert report.lines() == [("changed", "1 texts: markup was removed from them (first: line 3)")]
+    assert report.lines() == [("changed", "texts: markup was removed from them (1: line 3)")]
 
 
 def test_an_absurdly_long_text_is_cut_and_counted() -> None:
@@ -47,9 +47,7 @@ def test_an_absurdly_long_text_is_cut_and_counted() -> None:
     text = clean("long " * 200_000, report, "line 3")
     assert text is not None
     assert len(text) <= MAX_CHARACTERS < len(text) + 2
-    assert report.lines() == [
-        ("changed", "1 texts: they are longer than 10,000 characters: cut (first: line 3)")
-    ]
+    assert report.lines() == [("changed", "texts: they are longer than 10,000 characters: cut (1: line 3)")]
 
 
 @pytest.mark.parametrize("part", ["<!--", "<script>", "<script ", "<b ", "&lt;a "])

@@ -12,6 +12,7 @@ from test_amazon_original import changed, grid, left_out, products, write
 from models.contracts import Item
 from models.data import amazon
 from models.data.dataset import Dataset
+from models.errors import DataError
 
 META = "meta_Beauty.json.gz"
 
@@ -100,3 +101,9 @@ def test_items_whose_picture_is_not_there_are_counted(tmp_path: Path) -> None:
     assert changed(dataset) == {
         "their picture is an address of the web and not in the folder of pictures": (1, f"{META}, line 1")
     }
+
+
+def test_products_of_other_data_are_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, grid(), [json.dumps({"asin": "elsewhere"})])
+    with pytest.raises(DataError, match="has none of the items of reviews_Beauty_5"):
+        amazon.read(folder)

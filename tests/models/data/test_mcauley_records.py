@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_amazon_original import DAY, changed, grid, histories, left_out, products, review, write
 
-from models.data import amazon, registry
+from models.data import amazon, packed, registry
 from models.data.mcauley import blocks, records
 from models.data.mcauley.records import Records
 from models.data.report import ReadingReport
@@ -145,7 +145,7 @@ def test_a_file_that_is_odd_as_a_whole_is_one_sentence(tmp_path: Path, reviews: 
 def test_a_packed_file_that_unpacks_to_far_more_than_texts_do_is_refused(
     tmp_path: Path, inside: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "UNPACKED_WITHOUT_DOUBT", 250_000)
+    monkeypatch.setattr(packed, "UNPACKED_WITHOUT_DOUBT", 250_000)
     monkeypatch.setattr(blocks, "BLOCK", 10_000)
     with pytest.raises(DataError, match="unpacks to more than 200 times its size"):
         amazon.read(pair(tmp_path, gzip.compress(inside, 9)))

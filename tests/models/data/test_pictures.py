@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from small_data import save_picture
 
-from models.data.pictures import PictureFolder, find_photos
+from models.data.pictures import PictureFolder, find_pictures
 from models.errors import DataError
 
 NAMES = (
@@ -181,4 +181,4 @@ def test_the_folder_is_listed_once_and_not_before_it_is_needed(
 
 def test_a_folder_of_pictures_that_was_asked_for_must_exist(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
-        find_photos(tmp_path, "name", tmp_path / "nowhere")
+        find_pictures(tmp_path, "name", tmp_path / "nowhere")

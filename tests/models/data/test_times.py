@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.data.times import TimeColumn, parse_notation, parse_time
+from models.data.times import TimeNotations, parse_notation, parse_time
 
 MAY_DAY = 1_398_902_400  # 2014-05-01T00:00Z
 
@@ -59,16 +59,16 @@ def test_what_is_no_time_between_1970_and_2100_is_none(value: object) -> None:
 
 
 def test_values_in_another_notation_than_most_are_told_with_their_first_line() -> None:
-    column = TimeColumn()
+    notations = TimeNotations()
     values = (MAY_DAY, MAY_DAY * 1000, "no time", MAY_DAY, str(MAY_DAY), MAY_DAY * 1000, "2014-05-01")
-    assert {column.parse(value, line) for line, value in enumerate(values, 1)} == {MAY_DAY, None}
-    assert list(column.odd_ones()) == [
+    assert {notations.parse(value, line) for line, value in enumerate(values, 1)} == {MAY_DAY, None}
+    assert list(notations.odd_ones()) == [
         ("their time is in milliseconds among seconds", 2, 2),
         ("their time is in calendar dates among seconds", 7, 1),
     ]
 
 
 def test_a_column_in_one_notation_has_no_odd_ones() -> None:
-    column = TimeColumn()
-    assert [column.parse(MAY_DAY * 1000, line) for line in (1, 2)] == [MAY_DAY, MAY_DAY]
-    assert not list(column.odd_ones())
+    notations = TimeNotations()
+    assert [notations.parse(MAY_DAY * 1000, line) for line in (1, 2)] == [MAY_DAY, MAY_DAY]
+    assert not list(notations.odd_ones())

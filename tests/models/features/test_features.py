@@ -75,7 +75,7 @@ def test_pictures_that_are_broken_or_absent_count_as_missing(
     assert features.values.shape == (4, SIZE)
     assert features.values.dtype == np.float32
     assert (features.values[2:] == 0).all()
-    assert "1 images cannot be read" in caplog.text
+    assert "pictures that cannot be read: 1;" in caplog.text
 
 
 def test_features_have_zero_mean_and_unit_variance_over_the_items_that_have_them(
@@ -129,11 +129,11 @@ def test_a_damaged_cached_array_is_computed_anew_with_a_line_in_the_log(
 
 
 def test_a_catalogue_without_any_picture_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match="no item has image: train without it"):
+    with pytest.raises(FeatureError, match="no item has a picture: train without image"):
         features_of(dataset(), tmp_path)
     (tmp_path / "red.png").write_bytes(b"no picture")
     only = (Item("A", image="red.png"),)
-    with pytest.raises(FeatureError, match="no image can be read"):
+    with pytest.raises(FeatureError, match="no picture can be read"):
         features_of(dataset(tmp_path, items=only), tmp_path / "cache")
 
 

@@ -49,6 +49,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TowerRecommender, dict[str, Any]]:
+    """A run that had four epochs from the beginning: its folder, network and result."""
+    folder = tmp_path_factory.mktemp("runs") / "four"
+    return folder, *called(folder, settings(epochs=4))
+
+
 @pytest.fixture
 def folder(finished: Path, tmp_path: Path) -> Path:
     """A finished run of two epochs."""
@@ -75,17 +82,17 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_finished_run_with_more_epochs_ends_as_one_that_had_them_from_the_beginning(
-    folder: Path, tmp_path: Path
+    folder: Path, whole: tuple[Path, TowerRecommender, dict[str, Any]]
 ) -> None:
     network, result = called(folder, settings(epochs=4))
-    whole, expected = called(tmp_path / "whole", settings(epochs=4))
-    for key, value in whole.state_dict().items():
+    whole_folder, uninterrupted, expected = whole
+    for key, value in uninterrupted.state_dict().items():
         assert torch.equal(network.state_dict()[key], value)
     assert [result[name] for name in ("epochs", "best_epoch", "metrics")] == [
         expected[name] for name in ("epochs", "best_epoch", "metrics")
     ]
     assert Run(folder).config() == settings(epochs=4)
-    assert np.array_equal(Run(folder).item_vectors(), Run(tmp_path / "whole").item_vectors())
+    assert np.array_equal(Run(folder).item_vectors(), Run(whole_folder).item_vectors())
 
 
 def test_a_run_that_patience_ended_goes_on_with_more_of_it_and_only_then(tmp_path: Path) -> None:
@@ -259,7 +266,7 @@ def test_a_start_that_left_no_weights_binds_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("most", [0, 3_000])
 def test_a_full_disk_is_one_sentence_keeps_the_old_files_and_the_run_goes_on(
-    most: int, folder: Path, tmp_path: Path
+    most: int, folder: Path, whole: tuple[Path, TowerRecommender, dict[str, Any]]
 ) -> None:
     before = {path.name: path.read_bytes() for path in folder.glob("*.pt")}
     origin = Run(folder).origin()
@@ -272,7 +279,7 @@ def test_a_full_disk_is_one_sentence_keeps_the_old_files_and_the_run_goes_on(
     assert {path.name: path.read_bytes() for path in folder.glob("*.pt")} == before
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
     _, result = called(folder, settings(epochs=4))
-    assert result["metrics"] == called(tmp_path / "whole", settings(epochs=4))[1]["metrics"]
+    assert result["metrics"] == whole[2]["metrics"]
 
 
 def test_weights_that_the_last_step_breaks_are_never_saved(

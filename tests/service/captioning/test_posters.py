@@ -64,5 +64,5 @@ def test_posters_are_described_once_over_five_kills_and_read_back(
     plus = Path(shutil.copytree(movies, tmp_path / "plus", copy_function=shutil.copyfile))
     side = plus / "item2side.json"
     assert run("models", "captions", "--bundle", bundle, "--data", movies, "--output", side).wait() == 0
-    described = amazon_plus.read(plus, photos=real_data / "movielens_posters" / "photos" / "movies")
+    described = amazon_plus.read(plus, pictures=real_data / "movielens_posters" / "photos" / "movies")
     assert len(described.captions["test"]) == POSTERS

@@ -119,7 +119,7 @@ def test_a_caption_line_that_is_broken_is_left_out_and_named(
     before = open_bundle(damaged).catalogue.captions["simulator"]
     path.write_text('{"item_id": "I001"}\n' + path.read_text())
     assert open_bundle(damaged).catalogue.captions["simulator"] == before
-    assert "left out line 1" in caplog.text
+    assert "line 1: left out" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["half", "My Model", ".blocks-new"])
@@ -174,13 +174,13 @@ def test_a_field_of_a_backbones_manifest_that_is_not_as_it_must_be_is_named(
 def test_the_first_row_of_vectors_that_is_not_a_number_is_named(
     damaged: Path, monkeypatch: pytest.MonkeyPatch, bad: float
 ) -> None:
-    monkeypatch.setattr("service.catalogue.finite.BLOCK", 5 * 9)  # five rows at a time
+    monkeypatch.setattr("service.catalogue.vectors.BLOCK", 5 * 9)  # five rows at a time
     folder = damaged / "backbones" / "blocks-raw"
     vectors = np.load(folder / "item_vectors.npy")
     vectors[[33, 41], 4] = bad
     np.save(folder / "item_vectors.npy", vectors)
     rehash(folder, "item_vectors.npy")
-    with pytest.raises(BundleError, match=r"item_vectors\.npy row 33 holds what is not a number"):
+    with pytest.raises(BundleError, match=r"item_vectors\.npy, row 33: it holds what is not a number"):
         open_bundle(damaged)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from models.contracts import Item
-from service.catalogue import images
+from models.contracts.picture import MAX_BYTES
 from service.catalogue.images import ItemImages
 
 
@@ -72,7 +72,7 @@ def test_a_name_that_no_file_of_the_folder_has_is_not_read(folder: Path, name: s
 
 def test_a_large_file_is_not_read(folder: Path) -> None:
     with (folder / "one.png").open("r+b") as file:
-        file.truncate(images.MAX_BYTES + 1)
+        file.truncate(MAX_BYTES + 1)
     assert ItemImages(folder).read(item("one.png")) is None
 
 

@@ -1,4 +1,4 @@
-"""Reads the JSON of a manifest, of which nothing may surprise those who write it out again."""
+"""Reads JSON objects: any of a line, and strictly those of a manifest, which others write out again."""
 
 from __future__ import annotations
 
@@ -11,29 +11,42 @@ MAX_DEPTH = 32
 
 MAX_INTEGER = 2**63 - 1
 
+_ANY = json.JSONDecoder()
 
-def parse_object(content: bytes) -> dict[str, Any]:
+
+def parse_object(content: bytes, decoder: json.JSONDecoder = _ANY) -> dict[str, Any]:
     """Parses a JSON object.
 
+    Args:
+        content: bytes of the object.
+        decoder: decoder of the text, whose hooks may raise ValueError.
+
     Raises:
-        ValueError: it is not UTF-8 or not JSON, no object, names a field twice, has NaN or a number that is
-            too large for others to read, half of a surrogate pair, or is nested too deeply; the message says
-            which.
+        ValueError: it is blank, not UTF-8, not JSON, no object, or nested too deeply; the message says which.
     """
     try:
-        record = json.loads(
-            content.decode(),
-            object_pairs_hook=_once,
-            parse_constant=_refuse,
-            parse_float=_finite,
-            parse_int=_bounded,
-        )
+        text = content.decode()
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8") from error
+    try:
+        record = decoder.decode(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON ({error})" if text.strip() else "it is blank") from error
     if not isinstance(record, dict):
         raise ValueError("it is not a JSON object")
+    return record
+
+
+def parse_strictly(content: bytes) -> dict[str, Any]:
+    """Parses a JSON object of which nothing surprises those who write it out again.
+
+    Raises:
+        ValueError: as ``parse_object``; or it names a field twice, has NaN or a number that is too large for
+            others to read, half of a surrogate pair, or more than ``MAX_DEPTH`` levels.
+    """
+    record = parse_object(content, _STRICT)
     _check(record, MAX_DEPTH)
     return record
 
@@ -61,6 +74,11 @@ def _bounded(text: str) -> int:
     if len(text) > 20 or abs(number := int(text)) > MAX_INTEGER:
         raise ValueError(f"the number {text[:40]} is too large")
     return number
+
+
+_STRICT = json.JSONDecoder(
+    object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite, parse_int=_bounded
+)
 
 
 def _check(value: object, depth: int) -> None:
