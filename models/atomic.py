@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     made = not target.parent.exists()
     target.parent.mkdir(parents=True, exist_ok=True)
+    _tidy(target)
     # Beside the target, so that a rename never crosses file systems.
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     draft, old = scratch / "new", scratch / "old"
@@ -107,6 +109,19 @@ def write_text(target: Path, text: str) -> None:
     """
     with new_file(target) as stream:
         stream.write(text.encode("utf-8"))
+
+
+def _tidy(target: Path) -> None:
+    """Removes what a killed process left; a folder that it had moved aside gets its name back.
+
+    The caller is the only writer beside ``target``, as every command sees to by ``one_writer``.
+    """
+    # As mkdtemp names it: the folder of "a-b" is not taken for one of "a".
+    left = re.compile(rf"\.{re.escape(target.name)}-[a-z0-9_]{{8}}")
+    for scratch in [path for path in target.parent.iterdir() if left.fullmatch(path.name)]:
+        if (scratch / "old").exists() and not target.exists():
+            (scratch / "old").rename(target)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _disk_is_full(error: OSError) -> bool:

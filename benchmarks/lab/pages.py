@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
+from models import atomic
+from models.contracts.one_writer import BusyError
+from models.errors import WriteError
 
 
 def add_markdown_argument(parser: argparse.ArgumentParser) -> None:
@@ -26,16 +29,15 @@ def publish(page: str, markdown: Path | None) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes to a temporary name, then renames, so that a reader sees the old file or the whole new one.
+    """Writes a file whole or not at all, and its folder if that is missing.
 
     Raises:
-        BenchmarkError: the folder cannot be written.
+        BenchmarkError: it cannot be written, or another process is writing it.
     """
-    temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        # rename() within a folder is atomic (POSIX).
-        temporary.replace(path)
+        atomic.write_text(path, text)
     except OSError as error:
         raise BenchmarkError(f"cannot write {path}: {error.strerror}") from error
+    except (WriteError, BusyError) as error:
+        raise BenchmarkError(str(error)) from error

@@ -57,6 +57,11 @@ class Table:
         return "| " + " | ".join(padded) + " |"
 
 
+def counted(number: int, noun: str) -> str:
+    """Writes a number with what it counts: ``1 user``, ``1,200 users``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def dollars(amount: float | None, digits: int, *, simulated: bool) -> str:
     """Writes an amount for a cell, with a mark if it is simulated; a dash if the price is not known."""
     if amount is None:

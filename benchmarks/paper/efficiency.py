@@ -86,6 +86,11 @@ class StrategyTimes:
         """Mean seconds that the client measured beyond those of the service."""
         return self.client_mean - self.histogram_mean
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields; a mean without an observation is null, since JSON has no NaN."""
+        mean = None if math.isnan(self.histogram_mean) else self.histogram_mean
+        return {**asdict(self), "histogram_mean": mean}
+
     @property
     def undisturbed(self) -> bool:
         """Whether the histogram's new observations are the requests of this measurement alone."""
@@ -123,9 +128,9 @@ def run(arguments: argparse.Namespace) -> int:
         numbers = {
             "machine": found,
             "options": lvlm_options(arguments),
-            "rows": [asdict(row) for row in rows],
+            "rows": [row.to_json() for row in rows],
         }
-        write_text(arguments.json, json.dumps(numbers, indent=2) + "\n")
+        write_text(arguments.json, json.dumps(numbers, indent=2, allow_nan=False) + "\n")
     return int(any(row.failures for row in rows))
 
 
@@ -270,9 +275,9 @@ def _cells(row: StrategyTimes, paper: float | None) -> tuple[str, ...]:
         row.strategy,
         str(row.users),
         f"{row.client_mean:.4f}",
-        f"{row.histogram_mean:.4f}",
-        f"{1000 * row.difference:.2f}",
-        f"{100 * share:.1f}",
+        _figure(row.histogram_mean, 4),
+        _figure(1000 * row.difference, 2),
+        _figure(100 * share, 1),
         f"{row.client_p50:.4f}",
         f"{row.client_p95:.4f}",
         NO_VALUE if paper is None else f"{paper:g}",
@@ -281,6 +286,11 @@ def _cells(row: StrategyTimes, paper: float | None) -> tuple[str, ...]:
         dollars(row.cost_usd, 6, simulated=row.simulated),
         ", ".join(f"{outcome} {count}" for outcome, count in row.outcomes.items()),
     )
+
+
+def _figure(value: float, digits: int) -> str:
+    """Writes a figure for a cell; a dash for NaN, which the histogram gives without an observation."""
+    return NO_VALUE if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _page(rows: Sequence[StrategyTimes], bundle: Bundle, found: Mapping[str, Any]) -> str:

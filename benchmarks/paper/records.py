@@ -20,6 +20,7 @@ from benchmarks.errors import BenchmarkError
 from models.contracts.one_writer import BusyError, open_locked
 from models.data.report import ReadingReport
 from models.errors import DataError
+from models.evaluation import candidates_in_words
 from service.strategies import STRATEGIES
 
 SCHEMA = 1
@@ -234,10 +235,19 @@ def _json(line: bytes) -> Record | None:
     return record if isinstance(record, dict) else None
 
 
+def _in_words(name: str, value: Any) -> str:
+    """Writes the value of an option as a sentence has it."""
+    if not isinstance(value, dict):
+        return "not given" if value is None else str(value)
+    if name == "protocol":
+        return f"of {candidates_in_words(value)}"
+    return ", ".join(f"{key} {each}" for key, each in value.items()) or "none"
+
+
 def _check_same_options(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     # Options that change answers must be the same; the address and the concurrency may differ.
     other = [
-        f"{name} {before.get(name)!r} (now {now.get(name)!r})"
+        f"{name} {_in_words(name, before.get(name))} (now {_in_words(name, now.get(name))})"
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     ]

@@ -22,10 +22,12 @@ from benchmarks.lab.options import (
     strategies,
 )
 from benchmarks.lab.service_client import Reply, ServiceClient
+from benchmarks.lab.tables import counted
 from benchmarks.paper.candidates import add_candidates_arguments, candidate_source
 from benchmarks.paper.records import RecordFile
 from models.contracts import BackboneManifest
 from models.evaluation import COHORT_SIZE, CandidateSource
+from service.candidates.registry import open_counting
 from service.catalogue.bundle import Bundle
 
 FATAL_STATUSES = (401, 403, 404, 503)
@@ -66,14 +68,14 @@ def run(arguments: argparse.Namespace) -> int:
     source = candidate_source(arguments, bundle.catalogue)
     cases = Cohort(bundle.catalogue, arguments.users, arguments.seed, source)
     if cases.left_out:
-        tqdm.write(f"without {source.missing}: {cases.left_out} users, who are left out")
+        tqdm.write(f"left out: {counted(cases.left_out, 'user')} without {source.missing}")
     with RecordFile(arguments.out, _header(arguments, bundle, source, cases)) as records:
         asyncio.run(_replay(arguments, bundle, cases, records))
     if records.failures:  # of this run and of the ones that it continues
-        tqdm.write(f"{records.failures} requests failed: they are in {arguments.out} and count as misses")
-    tqdm.write(
-        f"{len(records.finished)} answers in {arguments.out}; `python -m benchmarks score {arguments.out}`"
-    )
+        failed = counted(records.failures, "request")
+        tqdm.write(f"{failed} failed: they are in {arguments.out} and count as misses")
+    answers = counted(len(records.finished), "answer")
+    tqdm.write(f"{answers} in {arguments.out}; `python -m benchmarks score {arguments.out}`")
     return int(records.failures > 0)
 
 
@@ -134,6 +136,8 @@ class _Replay:
         self._options = lvlm_options(arguments)
         self._deadline_ms = arguments.deadline_ms
         self._versions = {name: b.manifest.version for name, b in bundle.backbones.items()}
+        for name, model in open_counting(bundle.catalogue).items():  # every service has Pop and Random too
+            self._versions[name] = model.manifest.version
         self._records = records
         self._answered = {strategy for _, strategy in records.finished}
 
@@ -192,7 +196,7 @@ class _Replay:
         backbone: Mapping[str, Any] = reply.body.get("backbone") or {}
         name, version = backbone.get("name"), backbone.get("version")
         # Another bundle may lack the target, and its manifest has other metrics.
-        if self._versions.get(str(name)) != version:
+        if name is None or self._versions.get(str(name)) != version:
             raise BenchmarkError(
                 f"the service answers from backbone {name} {version}, which is not in this bundle: "
                 "give the --bundle that the service runs on"

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.errors import BenchmarkError
 from benchmarks.lab import machine
 from benchmarks.lab.pages import add_markdown_argument, publish, write_text
-from benchmarks.lab.tables import NO_VALUE, Table, dollars
+from benchmarks.lab.tables import NO_VALUE, Table, counted, dollars
 from benchmarks.paper.accuracy import SIMULATED_WARNING, Accuracy, StrategyResult, by_strategy, score
 from benchmarks.paper.records import RecordedRun, read_records
 from models.evaluation import SAMPLED, candidates_in_words
@@ -222,7 +222,7 @@ def _shown_options(options: Mapping[str, Any]) -> str:
 def _left_out(left_out: Mapping[str, Any]) -> list[str]:
     if not left_out.get("users"):
         return []
-    return [f"- not in the cohort: {left_out['users']} users without {left_out['missing']}\n"]
+    return [f"- not in the cohort: {counted(left_out['users'], 'user')} without {left_out['missing']}\n"]
 
 
 def _long_table(runs: Mapping[Path, RecordedRun], scores: Mapping[Path, list[StrategyResult]]) -> Table:

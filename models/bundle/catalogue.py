@@ -7,6 +7,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from models.contracts.ids import id_problem
 from models.contracts.items import item_line
 from models.contracts.manifests import MAX_NAME, is_dataset_name, read_catalogue_manifest
 from models.contracts.names import is_captioner_name
+from models.contracts.one_writer import one_writer
 from models.data.dataset import Dataset
 from models.data.report import ReadingReport
 from models.errors import DataError
@@ -63,10 +65,11 @@ def write_catalogue(dataset: Dataset, bundle: Path, *, replace_other: bool = Fal
     Raises:
         DataError: the data set contradicts itself.
         BundleError: the bundle holds another catalogue, and ``replace_other`` is false.
+        BusyError: captions are being written into the catalogue that is there.
     """
     _check(dataset)  # before anything is written
     target = bundle / CATALOGUE
-    with new_folder(target) as draft:
+    with one_writer(target) if target.is_dir() else nullcontext(), new_folder(target) as draft:
         items = copy_images(dataset, draft / IMAGES)
         manifest = _write_files(replace(dataset, items=items), draft)
         captions = _captions_of(dataset)

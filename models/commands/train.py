@@ -20,6 +20,7 @@ from models.bundle.catalogue import read_catalogue
 from models.commands.export import add_backbone
 from models.commands.options import add_reading_options
 from models.commands.train_table import train_table
+from models.contracts.names import is_file_name
 from models.contracts.one_writer import one_writer
 from models.data import registry
 from models.data.dataset import Dataset
@@ -30,7 +31,7 @@ from models.networks.config import Config
 from models.training.baselines import baseline_metrics
 from models.training.config import CONFIGS, ConfigError, configs, load
 from models.training.fingerprint import fingerprint
-from models.training.loop import TrainingError, build, measure_test, train
+from models.training.loop import TrainingError, build, enough_memory, measure_test, train
 from models.training.run import Origin, Run
 
 
@@ -86,6 +87,7 @@ def run(args: Namespace) -> str:
         raise ConfigError(
             "--export adds to the bundle that --bundle names; after --data, use `models export`"
         )
+    _check_places(args)
     config = read_config(args)
     device = _device(args.device)
     if args.bundle:
@@ -96,8 +98,11 @@ def run(args: Namespace) -> str:
     origin = _origin(args, config, dataset)
     if args.export is not None:  # hours before it is needed
         check_name(args.export or origin.model)
-    target = Run(args.runs / (args.name or f"{dataset.name}-{origin.model}"))
-    with one_writer(target.folder):
+    name = f"{dataset.name}-{origin.model}" if args.name is None else args.name
+    if not is_file_name(name):
+        raise ConfigError(f"{name[:80]!r} is no name of a folder in {args.runs}: give the run another --name")
+    target = Run(args.runs / name)
+    with one_writer(target.folder), enough_memory():
         target.check(config, origin)  # refuses another run of this name before features are computed
         cache = args.features_cache or args.runs / "features"
         features = item_features(dataset, config.features, config.modalities, cache)
@@ -129,6 +134,12 @@ def read_config(args: Namespace) -> Config:
     if args.captioner:
         settings.append(f"features.captioner={args.captioner}")
     return load(args.config or CONFIGS / f"{args.model}.toml", settings)
+
+
+def _check_places(args: Namespace) -> None:
+    for option, folder in (("--runs", args.runs), ("--features-cache", args.features_cache)):
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise ConfigError(f"{option} {folder} is no folder: give another one, which is made if missing")
 
 
 def _published(args: Namespace, dataset: Dataset) -> CandidateSource:

@@ -79,7 +79,8 @@ def _left_out(numbers: Mapping[str, Any], source: CandidateSource, part: str) ->
         return []
     if not sampled:
         return [f"{part}: no user has {source.missing}, so {', '.join(SAMPLED)} have no value"]
-    return [f"{part} without {source.missing}: {users - sampled:,} users, who count in * alone"]
+    who = f"{users - sampled:,} users, who count" if users - sampled != 1 else "1 user, who counts"
+    return [f"{part} without {source.missing}: {who} in * alone"]
 
 
 def _best(result: Mapping[str, Any]) -> str:

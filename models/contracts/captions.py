@@ -25,6 +25,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +36,7 @@ from models.contracts.files import open_regular
 from models.contracts.json_objects import parse_object
 from models.contracts.limits import borne
 from models.contracts.names import CAPTIONS, is_captioner_name
-from models.contracts.one_writer import BusyError, lock
+from models.contracts.one_writer import BusyError, open_locked
 
 log = logging.getLogger(__name__)
 
@@ -170,13 +171,12 @@ class CaptionFile:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _NO_WAITING, 0o644)
+            self._descriptor = _opened(path, patience, waiting)
         except OSError as error:
             raise BundleError(f"{path} cannot be written ({error.strerror}): see to its folder") from error
         try:
             if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
                 raise BundleError(f"{path} is not a regular file: remove it")
-            self._lock(patience, waiting)
             self.latest = self._repair()
         except BaseException:
             os.close(self._descriptor)
@@ -199,22 +199,12 @@ class CaptionFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # A run that was refused or got no caption leaves no captioner behind.
+        if not os.fstat(self._descriptor).st_size:
+            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # other captioners have files in it
+                self.path.parent.rmdir()
         os.close(self._descriptor)  # gives the lock back too
-
-    def _lock(self, patience: float, waiting: Callable[[], None]) -> None:
-        end, reported = time.monotonic() + patience, False
-        while True:
-            try:
-                lock(self._descriptor, self.path)
-            except BusyError as error:
-                if time.monotonic() >= end:
-                    raise BundleError(str(error)) from error
-            else:
-                return
-            if not reported:
-                waiting()
-                reported = True
-            time.sleep(LOCK_INTERVAL)
 
     def _repair(self) -> dict[str, Caption]:
         # By the descriptor, which has the lock: the path may name another file by now.
@@ -236,6 +226,21 @@ class CaptionFile:
         except OSError:
             os.ftruncate(self._descriptor, end)
             raise
+
+
+def _opened(path: Path, patience: float, waiting: Callable[[], None]) -> int:
+    """Opens and locks a file that another process may have open for a while."""
+    end, reported = time.monotonic() + patience, False
+    while True:
+        try:
+            return open_locked(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _NO_WAITING)
+        except BusyError as error:
+            if time.monotonic() >= end:
+                raise BundleError(str(error)) from error
+        if not reported:
+            waiting()
+            reported = True
+        time.sleep(LOCK_INTERVAL)
 
 
 @dataclass(frozen=True, slots=True)

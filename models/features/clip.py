@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from models.contracts.picture import PictureError, open_picture, read_picture
 from models.features.errors import FeatureError
-from models.features.pretrained import identity, quiet
+from models.features.pretrained import first_line, identity, quiet
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class ClipEncoder:
                 self._processor = CLIPImageProcessor.from_pretrained(name)
                 self._model = CLIPVisionModelWithProjection.from_pretrained(name).eval()
         except (OSError, ValueError) as error:
-            raise FeatureError(f"the image encoder {name!r} cannot be loaded: {error}") from error
+            raise FeatureError(f"the image encoder {name!r} cannot be loaded: {first_line(error)}") from error
         self.identity = f"clip-2 {identity(name, name, self._model.config)}"
 
     def encode(self, inputs: Sequence[str]) -> NDArray[np.float32]:

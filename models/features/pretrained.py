@@ -36,6 +36,11 @@ def identity(name: str, source: str, config: Any) -> str:
     return f"{name if name == MINILM else 'folder'}@{digest.hexdigest()[:20]}"
 
 
+def first_line(error: Exception) -> str:
+    """Returns what an error says in its first line; those of transformers have a page of advice."""
+    return str(error).strip().partition("\n")[0]
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silences the progress bars of transformers, which would be printed over ours."""

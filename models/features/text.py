@@ -11,7 +11,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from models.features.errors import FeatureError
-from models.features.pretrained import identity, located, quiet
+from models.features.pretrained import first_line, identity, located, quiet
 
 BATCH = 32
 """Texts that are encoded at once."""
@@ -40,7 +40,7 @@ class TextEncoder:
                 self._tokenizer = AutoTokenizer.from_pretrained(source)
                 self._model = AutoModel.from_pretrained(source).eval()
         except (OSError, ValueError) as error:
-            raise FeatureError(f"the text encoder {name!r} cannot be loaded: {error}") from error
+            raise FeatureError(f"the text encoder {name!r} cannot be loaded: {first_line(error)}") from error
         self.identity = f"mean-pooled-{TOKENS} {identity(name, source, self._model.config)}"
 
     def encode(self, inputs: Sequence[str]) -> NDArray[np.float32]:

@@ -10,6 +10,9 @@ from models.features.config import FeatureConfig
 Modality = Literal["id", "text", "image"]
 """What a family can read of an item: its row, its frozen text feature, its frozen image feature."""
 
+LARGEST_STEP = 1e36
+"""Largest learning rate; beyond it a step may be no 32-bit number any more."""
+
 LARGEST_SIZE = 16_384
 """Largest width, length or depth of a network; a larger one is a slip, and would only fill the memory."""
 
@@ -37,7 +40,7 @@ class LearningConfig(TrainingConfig):
         seed: seed of initial weights, order of batches, dropout and negatives, at least 0.
         epochs: largest number of epochs, at least 1.
         patience: epochs without a better validation after which training stops, at least 1.
-        learning_rate: step size of the optimiser, above 0.
+        learning_rate: step size of the optimiser, above 0 and at most ``LARGEST_STEP``.
         weight_decay: weight decay of the optimiser, at least 0.
     """
 
@@ -50,8 +53,8 @@ class LearningConfig(TrainingConfig):
         super().__post_init__()
         if min(self.epochs, self.patience) < 1:
             raise ValueError("epochs and patience must be at least 1")
-        if self.learning_rate <= 0:
-            raise ValueError("learning_rate must be above 0")
+        if not 0 < self.learning_rate <= LARGEST_STEP:
+            raise ValueError(f"learning_rate must be above 0 and at most {LARGEST_STEP:g}")
         if self.weight_decay < 0:
             raise ValueError("weight_decay must not be negative")
 

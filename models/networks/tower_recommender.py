@@ -21,6 +21,9 @@ from models.networks.item_tower import ItemTower, TowerConfig
 from models.networks.losses import full_softmax, sampled_softmax
 from models.networks.sasrec import SASRec, SASRecConfig
 
+MOST_NEGATIVES = 2**20
+"""Largest number of negatives of a step; a larger one is a slip, and would only fill the memory."""
+
 
 @dataclass(frozen=True)
 class NextItemConfig(LearningConfig):
@@ -28,7 +31,8 @@ class NextItemConfig(LearningConfig):
 
     Attributes:
         positions: number of history positions per step, at least 1: positions / n sequences of length n.
-        negatives: number of negatives that a step shares, at least 0; 0 for the softmax over all items.
+        negatives: number of negatives that a step shares, at most ``MOST_NEGATIVES``; 0 for the softmax over
+            all items.
         log_q: whether sampled negatives are weighted to represent the whole catalogue.
         temperature: divisor of the scores in the loss, above 0.
     """
@@ -44,8 +48,8 @@ class NextItemConfig(LearningConfig):
             raise ValueError("positions must be at least 1")
         if self.temperature <= 0:
             raise ValueError("temperature must be above 0")
-        if self.negatives < 0:
-            raise ValueError("negatives must not be negative")
+        if not 0 <= self.negatives <= MOST_NEGATIVES:
+            raise ValueError(f"negatives must be from 0 to {MOST_NEGATIVES:,}")
 
 
 @dataclass(frozen=True, kw_only=True)

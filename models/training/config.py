@@ -65,7 +65,7 @@ def from_json(record: Mapping[str, Any], source: str) -> Config:
     """
     family = family_of(record)
     if not isinstance(family, str) or family not in FAMILIES:
-        raise ConfigError(f"{source}: no family {family!r}; known are {', '.join(FAMILIES)}")
+        raise ConfigError(f"{source}: no family {_quoted(family)}; known are {', '.join(FAMILIES)}")
     config: Config = _build(FAMILIES[family].config_type, {**record, "family": family}, source, "")
     return config
 

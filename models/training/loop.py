@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from models.features import Features
 from models.networks.base import GraphNetwork, LearningNetwork, Network, TrainingData
 from models.networks.config import Config
 from models.networks.registry import FAMILIES
-from models.training.run import BEST, CHECKPOINT, Run, RunError, TrainingProgress, is_over
+from models.training.progress import TrainingProgress, is_over
+from models.training.run import BEST, CHECKPOINT, Run, RunError
 from models.training.scoring import (
     GraphScorer,
     Scorer,
@@ -100,8 +103,7 @@ def train(
         _load(network, run.best(), run.folder / BEST)
         if _has_vectors(network, dataset, run):
             return finished  # nothing is computed again
-        _finish(run, finished, scorer_for(network))
-        return finished
+        return _finish(run, finished, scorer_for(network))
     source = DrawnCandidates(dataset.histories, len(dataset.items))
     split = leave_one_out(dataset.histories)
     if not split.validation or max(map(len, split.training)) < 2:
@@ -125,8 +127,7 @@ def train(
             "test": metrics(trained, split.test, source),
         },
     }
-    _finish(run, result, trained)
-    return result
+    return _finish(run, result, trained)
 
 
 def measure_test(
@@ -191,6 +192,25 @@ def train_epoch(network: LearningNetwork, optimiser: torch.optim.Optimizer, epoc
             "best weights before are kept"
         )
     return mean
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Turns an error about memory that is used up into a sentence about what takes less.
+
+    Raises:
+        TrainingError: the memory of the machine or of the device is used up.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # On the CPU torch has no class of its own for it.
+        if isinstance(error, RuntimeError) and not re.search("allocate memory|out of memory", str(error)):
+            raise
+        raise TrainingError(
+            "the memory is used up: lower training.negatives, training.positions, network.dimension or "
+            "network.length"
+        ) from error
 
 
 def describe(device: torch.device) -> str:
@@ -266,8 +286,8 @@ def _has_vectors(network: Network, dataset: Dataset, run: Run) -> bool:
     return True
 
 
-def _finish(run: Run, result: dict[str, Any], trained: Scorer) -> None:
-    run.finish(
+def _finish(run: Run, result: dict[str, Any], trained: Scorer) -> dict[str, Any]:
+    return run.finish(
         result, trained.item_vectors, trained.all_user_vectors if isinstance(trained, GraphScorer) else None
     )
 

@@ -12,7 +12,9 @@ user_vectors.npy   when finished, of a graph family: float32 [users, d], in the 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +22,13 @@ import numpy as np
 import torch
 
 from models.atomic import new_file, write_text
-from models.contracts import ITEM_VECTORS, USER_VECTORS
+from models.contracts import ITEM_VECTORS, USER_VECTORS, sha256_of
 from models.errors import ModelsError
 from models.networks.config import Config, LearningConfig
 from models.saved_arrays import Floats, read_matrix, save_matrix
 from models.training.config import ConfigError, from_json
+from models.training.outcome import is_outcome
+from models.training.progress import TrainingProgress
 
 CONFIG = "config.json"
 CHECKPOINT = "checkpoint.pt"
@@ -56,50 +60,10 @@ class Origin:
     dataset: str
     fingerprint: str
 
-
-@dataclass
-class TrainingProgress:
-    """How far a training has come.
-
-    Attributes:
-        epoch: number of complete epochs.
-        best: best validation so far, N@5 over candidates or else N@10 over the catalogue, a share of one; -1
-            before the first epoch.
-        best_epoch: number of the epoch with the best validation, from 1; 0 before the first.
-        log: one record per epoch: its number, loss, seconds and validation metrics.
-    """
-
-    epoch: int = 0
-    best: float = -1.0
-    best_epoch: int = 0
-    log: list[dict[str, float]] = field(default_factory=list)
-
-    @property
-    def seconds_per_epoch(self) -> float:
-        """Mean wall time of an epoch in seconds, without validation."""
-        return sum(line["seconds"] for line in self.log) / max(1, len(self.log))
-
-    def last_epoch(self, limits: LearningConfig) -> int:
-        """Number of the epoch after which an uninterrupted training ends, as far as the log tells.
-
-        Args:
-            limits: section with the number of epochs and the patience.
-
-        Returns:
-            The number of complete epochs where the training goes on.
-        """
-        best, best_epoch = -1.0, 0
-        for epoch, line in enumerate(self.log):
-            if is_over(epoch, best_epoch, limits):
-                return epoch
-            if line["N@5"] > best:
-                best, best_epoch = line["N@5"], epoch + 1
-        return self.epoch
-
-
-def is_over(epoch: int, best_epoch: int, limits: LearningConfig) -> bool:
-    """Returns whether a training ends after ``epoch`` complete epochs of which ``best_epoch`` is the best."""
-    return epoch >= limits.epochs or epoch - best_epoch >= limits.patience
+    def is_whole(self) -> bool:
+        """Returns whether the fields are what they should be; a damaged file may hold anything."""
+        texts = (self.model, self.kind, self.folder, self.photos or "", self.dataset, self.fingerprint)
+        return all(isinstance(text, str) for text in texts) and self.kind in ("data", "bundle")
 
 
 @dataclass(frozen=True)
@@ -121,12 +85,8 @@ class Run:
         """
         if not self._has_weights():
             return
-        # The fingerprint is compared and not the path, since a data set may have been moved.
-        try:
-            same = self.origin().fingerprint == origin.fingerprint and _bound(self.config()) == _bound(config)
-        except ConfigError:  # of a version with other keys
-            same = False
-        if not same:
+        self.origin()  # a damaged one is not that of another run
+        if not _same(self._record(), config, origin):
             raise RunError(
                 f"{self.folder} holds a run with another configuration or other data (items, histories, "
                 "captions or pictures), or one of an older version: give this one another --name, or "
@@ -173,9 +133,12 @@ class Run:
             RunError: there is no run in the folder, or its configuration is damaged.
         """
         try:
-            return Origin(**self._record()["origin"])
-        except TypeError as error:
-            raise RunError(self._damaged(CONFIG, f"delete {self.folder} and train again")) from error
+            origin = Origin(**self._record()["origin"])
+        except TypeError:
+            origin = None
+        if origin is None or not origin.is_whole():
+            raise RunError(self._damaged(CONFIG, f"delete {self.folder} and train again"))
+        return origin
 
     def save(self, state: dict[str, Any], progress: TrainingProgress) -> None:
         """Saves a checkpoint: the state of weights and optimiser, and the progress.
@@ -184,7 +147,8 @@ class Run:
             WriteError: a file cannot be written; the checkpoint before is kept.
         """
         # One file for weights and progress: no crash can leave one without the other.
-        save_tensors(self.folder / CHECKPOINT, {**state, "progress": asdict(progress)})
+        record = {**state, "progress": asdict(progress), "run": self._record()}
+        save_tensors(self.folder / CHECKPOINT, record)
         write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in progress.log))
 
     def restore(self) -> tuple[dict[str, Any], TrainingProgress] | None:
@@ -198,13 +162,16 @@ class Run:
             return None
         try:
             state = _tensors(path)
-            progress = TrainingProgress(**state.pop("progress"))
-            whole = {"weights", "optimiser"} == state.keys() and progress.epoch == len(progress.log)
-            whole = whole and all(line["N@5"] <= 1 and line["seconds"] >= 0 for line in progress.log)
+            progress, of = TrainingProgress(**state.pop("progress")), state.pop("run", None)
+            whole = {"weights", "optimiser"} == state.keys() and progress.is_whole()
         except (ValueError, TypeError, KeyError):
             whole = False
         if not whole:
             raise RunError(self._damaged(CHECKPOINT, self.begin_again))
+        # An older version wrote none.
+        own = of is None or (_is_record(of) and _same(of, self.config(), self.origin()))
+        if not own:
+            raise RunError(f"{path} is of another run: {self.begin_again}")
         return state, progress
 
     def save_best(self, weights: dict[str, Any]) -> None:
@@ -222,16 +189,21 @@ class Run:
             RunError: no epoch was completed, or the file is damaged.
         """
         path = self.folder / BEST
+        advice = f"delete {self.folder} and call the same train again"
         if not path.exists():
+            if self._has_weights():
+                raise RunError(f"{path} is missing: {advice}")
             raise RunError(f"{self.folder} has no trained weights: run `python -m models train` to its end")
         try:
-            return _tensors(path)
+            weights = _tensors(path)
+            _require_own(self, BEST)
         except ValueError as error:
-            raise RunError(
-                self._damaged(BEST, f"delete {self.folder} and call the same train again")
-            ) from error
+            raise RunError(self._damaged(BEST, advice)) from error
+        return weights
 
-    def finish(self, result: dict[str, Any], item_vectors: Floats, user_vectors: Floats | None) -> None:
+    def finish(
+        self, result: dict[str, Any], item_vectors: Floats, user_vectors: Floats | None
+    ) -> dict[str, Any]:
         """Saves the outcome. ``result.json`` is written last: if it exists, all other files are complete.
 
         Args:
@@ -239,13 +211,21 @@ class Run:
             item_vectors: vectors of the catalogue, float32 [items, d].
             user_vectors: vectors of all users of a graph family, float32 [users, d]; None for the others.
 
+        Returns:
+            The result as it was saved, with the hashes of the other files.
+
         Raises:
             WriteError: a file cannot be written.
         """
+        names = [BEST, ITEM_VECTORS]
         save_matrix(self.folder / ITEM_VECTORS, item_vectors)
         if user_vectors is not None:
             save_matrix(self.folder / USER_VECTORS, user_vectors)
+            names.append(USER_VECTORS)
+        # Another run's file of the same shape would not be noticed otherwise.
+        result = {**result, "sha256": {name: sha256_of(self.folder / name) for name in names}}
         self.write_result(result)
+        return result
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Writes the outcome, of a run whose other files are complete.
@@ -270,13 +250,9 @@ class Run:
             return None
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
-            # What export and the table read of it.
-            whole = isinstance(result["metrics"]["test"], dict) and isinstance(result["device"], str)
-            numbers = [result[name] for name in ("epochs", "best_epoch", "seconds_per_epoch")]
-            whole = whole and all(isinstance(number, int | float) for number in numbers)
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
-            whole = False
-        if not whole:
+        except (OSError, ValueError, RecursionError):
+            result = None
+        if not is_outcome(result):
             raise RunError(self._damaged(RESULT, "call the same `python -m models train` again"))
         return dict(result)
 
@@ -309,6 +285,7 @@ class Run:
             vectors = read_matrix(self.folder / name, rows)
             if not np.isfinite(vectors).all():
                 raise ValueError("it holds what is not a number")
+            _require_own(self, name)
         except ValueError as error:
             raise RunError(
                 f"{self.folder / name} is of no use ({error}): call the same `python -m models train` again, "
@@ -333,11 +310,9 @@ class Run:
             ) from error
         except (OSError, ValueError, RecursionError):
             record = None
-        if not isinstance(record, dict) or not all(
-            isinstance(record.get(part), dict) for part in ("config", "origin")
-        ):
+        if not _is_record(record):
             raise RunError(self._damaged(CONFIG, f"delete {self.folder} and train again"))
-        return record
+        return dict(record)
 
 
 def save_tensors(path: Path, state: dict[str, Any]) -> None:
@@ -364,6 +339,9 @@ def _tensors(path: Path) -> dict[str, Any]:
         ValueError: the file is damaged, or holds something else.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # torch itself does not compare the checksums
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"{damaged} is damaged")
         # weights_only: a checkpoint is data, and cannot run code when it is read. To the CPU first: a full
         # GPU would look like a damaged file.
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -372,6 +350,35 @@ def _tensors(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ValueError(f"a {type(state).__name__} in place of a table of tensors")
     return dict(state)
+
+
+def _require_own(run: Run, name: str) -> None:
+    """Compares a file with the hash in the outcome; a run without an outcome, or an older one, has none.
+
+    Raises:
+        ValueError: it is another file.
+    """
+    try:
+        written = (run.result() or {}).get("sha256", {}).get(name)
+    except RunError:
+        return  # the outcome is damaged, and the last step is done again
+    if written is not None and written != sha256_of(run.folder / name):
+        raise ValueError("it is not the one that this run wrote")
+
+
+def _is_record(record: Any) -> bool:
+    parts = ("config", "origin")
+    return isinstance(record, dict) and all(isinstance(record.get(part), dict) for part in parts)
+
+
+def _same(record: Mapping[str, Any], config: Config, origin: Origin) -> bool:
+    """Returns whether a run's record is of this configuration and these data."""
+    try:
+        before = from_json(record["config"], "the run")
+    except ConfigError:  # of a version with other keys
+        return False
+    # The fingerprint is compared and not the path, since a data set may have been moved.
+    return record["origin"].get("fingerprint") == origin.fingerprint and _bound(before) == _bound(config)
 
 
 def _bound(config: Config) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from types import FrameType
 from models.contracts import CATALOGUE, BundleError
 from models.contracts.captions import CaptionFile, caption_path, read_captions
 from models.contracts.names import is_captioner_name
+from models.contracts.one_writer import BusyError, no_writer
 from service.captioning.backlog import AccountRefusedError, Backlog, Captioner, StoppedError
 from service.captioning.run import run
 from service.catalogue.bundle import open_catalogue
@@ -89,9 +90,11 @@ def _work(arguments: argparse.Namespace) -> int:
         settings = read_settings()
         captioner = _captioner(arguments, settings)
         folder = arguments.bundle / CATALOGUE
-        catalogue = open_catalogue(folder)
         path = caption_path(folder, captioner.name)
         with ExitStack() as stack:
+            # While captions are written nothing may replace the catalogue that they go into.
+            stack.enter_context(no_writer(folder))
+            catalogue = open_catalogue(folder)
             file = None
             if not arguments.dry_run:
                 # The child of a killed run may still be finishing its calls, for up to the timeout of a call.
@@ -104,7 +107,7 @@ def _work(arguments: argparse.Namespace) -> int:
                 stack.enter_context(simulator_beside(settings))
             # Read again: the address of the simulator that was just started is in the environment.
             stopped = run(backlog, path.parent, arguments, read_settings())
-    except (ConfigurationError, BundleError, OSError) as error:
+    except (ConfigurationError, BundleError, BusyError, OSError) as error:
         _report(f"enhance: {error}\n")
         return 2
     except AccountRefusedError as error:

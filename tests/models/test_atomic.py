@@ -27,6 +27,16 @@ def replace_with_new(target: Path) -> None:
         (draft / "file").write_text("new")
 
 
+def test_what_a_killed_process_left_is_removed_and_what_it_moved_aside_comes_back(tmp_path: Path) -> None:
+    (tmp_path / ".bundle-ab12cd_9" / "old").mkdir(parents=True)
+    (tmp_path / ".bundle-ab12cd_9" / "old" / "paid").touch()
+    (tmp_path / ".bundle-two-ab12cd_9").mkdir()  # of another folder
+    with pytest.raises(KeyboardInterrupt):
+        fill_half(tmp_path / "bundle")
+    assert names(tmp_path / "bundle") == ["paid"]
+    assert sorted(names(tmp_path)) == [".bundle-two-ab12cd_9", "bundle"]
+
+
 def interrupt_renames(monkeypatch: pytest.MonkeyPatch, error: type[BaseException], moments: set[int]) -> None:
     """Fail before the renames with these numbers, counted from 1."""
     rename, calls = Path.rename, []

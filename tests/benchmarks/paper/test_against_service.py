@@ -55,6 +55,14 @@ def test_a_replay_of_none_gives_the_numbers_of_an_evaluation_without_http(
     assert found == pytest.approx(sampled_metrics(ranks), abs=1e-6)
 
 
+def test_pop_is_replayed_as_a_model_that_every_bundle_has(
+    service: RunningService, bundle_folder: Path, tmp_path: Path
+) -> None:
+    options = ["--url", service.url, "--bundle", str(bundle_folder), "--users", "2", "--backbone", "pop"]
+    assert main(["replay", *options, "--out", str(tmp_path / "r.jsonl")]) == 0
+    assert {r["backbone"]["name"] for r in read_records(tmp_path / "r.jsonl").records} == {"pop"}
+
+
 def test_a_replay_with_the_lvlm_places_every_candidate_once(
     service: RunningService, bundle_folder: Path, tmp_path: Path
 ) -> None:

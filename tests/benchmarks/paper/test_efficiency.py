@@ -10,7 +10,9 @@ import pytest
 from fake_service import FakeService
 
 from benchmarks.__main__ import main
-from benchmarks.paper.efficiency import paper_seconds
+from benchmarks.lab.prometheus import HistogramTotal
+from benchmarks.lab.service_client import Reply
+from benchmarks.paper.efficiency import paper_seconds, seconds_table, summarise
 from service.strategies import STRATEGIES
 
 
@@ -33,6 +35,13 @@ def test_client_and_histogram_agree_on_what_a_request_takes(service: FakeService
         assert 0.03 <= row["histogram_mean"] <= row["client_mean"]
         assert row["client_p50"] <= row["client_p95"]
     assert rows(tmp_path / "e.json")["s3"]["input_tokens"] == 100
+
+
+def test_a_histogram_without_an_observation_is_a_dash_in_the_page_and_null_in_json() -> None:
+    replies = [Reply(200, {"outcome": "ok"}, 0.1, 1, None)]
+    row = summarise("none", replies, HistogramTotal(0.0, 0.0))
+    assert row.to_json()["histogram_mean"] is None
+    assert "nan" not in seconds_table([row], {}).markdown().lower()
 
 
 def test_the_page_puts_the_paper_and_the_training_cost_beside_the_seconds(

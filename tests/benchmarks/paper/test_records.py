@@ -83,7 +83,7 @@ def test_other_options_are_refused_by_name_and_the_file_stays_as_it_was(tmp_path
     path = tmp_path / "r.jsonl"
     before = written(path)
     other = {"options": {"k": 10, "seed": 1, "model": "x"}}
-    with pytest.raises(BenchmarkError, match=r"k 30 \(now 10\), model None \(now 'x'\)"):
+    with pytest.raises(BenchmarkError, match=r"k 30 \(now 10\), model not given \(now x\)"):
         RecordFile(path, other)
     assert path.read_bytes() == before
 

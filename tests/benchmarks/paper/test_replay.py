@@ -70,7 +70,7 @@ def test_resuming_with_other_options_is_refused(
 ) -> None:
     replay(service, tmp_path / "r.jsonl")
     assert replay(service, tmp_path / "r.jsonl", "--modality", "image") == 2
-    assert "modality None (now 'image')" in capsys.readouterr().err
+    assert "modality not given (now image)" in capsys.readouterr().err
 
 
 def test_a_failed_request_is_a_record_and_the_run_goes_on(

@@ -70,7 +70,7 @@ def test_published_negatives_are_found_by_the_ids_of_users_and_items(
     data = write_data(tmp_path / "data", histories, ITEMS)
     options = ("--candidates", "published", "--data", str(data))
     assert replay(service, tmp_path / "r.jsonl", *options) == 0
-    assert "without 29 usable published negatives: 1 users" in capsys.readouterr().out
+    assert "left out: 1 user without 29 usable published negatives" in capsys.readouterr().out
     run = read_records(tmp_path / "r.jsonl")
     assert {record["user_id"] for record in run.records} == set(histories) - {SHORT, "u11"}
     for record in run.records:
@@ -81,9 +81,11 @@ def test_published_negatives_are_found_by_the_ids_of_users_and_items(
     assert main(["score", str(tmp_path / "r.jsonl")]) == 0
     page = capsys.readouterr().out
     assert "1 + 29 candidates, published with the data set" in page
-    assert "not in the cohort: 1 users without 29 usable published negatives" in page
+    assert "not in the cohort: 1 user without 29 usable published negatives" in page
     assert replay(service, tmp_path / "r.jsonl") == 2
-    assert "was made with protocol {'candidates': 'published'" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "of 1 + 29 candidates, published with the data set (now of 1 + 29 candidates, drawn" in message
+    assert "{" not in message
 
 
 def test_data_of_other_users_are_refused(

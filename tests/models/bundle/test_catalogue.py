@@ -12,6 +12,7 @@ from small_data import rows, save_picture, small_dataset
 from models.bundle.catalogue import as_written, read_catalogue, read_manifest, write_catalogue
 from models.contracts import BundleError, Item, sha256_of
 from models.contracts.captions import Caption, read_captions, write_captions
+from models.contracts.one_writer import BusyError, no_writer
 from models.data.dataset import Dataset
 from models.errors import DataError
 
@@ -129,6 +130,15 @@ def test_captions_made_later_survive_a_replacement_where_the_picture_is_the_same
     save_picture(tmp_path / "photos" / "b.png", (99, 2, 3))
     write_catalogue(dataset, tmp_path / "bundle", replace_other=True)
     assert list(read_captions(path).values()) == paid[:1]
+
+
+def test_a_catalogue_into_which_captions_are_written_is_not_replaced(tmp_path: Path) -> None:
+    first = small_dataset(tmp_path)
+    write_catalogue(first, tmp_path / "bundle")
+    before = files(tmp_path / "bundle")
+    with no_writer(tmp_path / "bundle" / "catalogue"), pytest.raises(BusyError, match="catalogue"):
+        write_catalogue(first, tmp_path / "bundle", replace_other=True)
+    assert files(tmp_path / "bundle") == before
 
 
 @pytest.mark.parametrize("name", ["items.jsonl", "histories.npz", "popularity.npy"])

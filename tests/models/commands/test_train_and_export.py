@@ -275,6 +275,10 @@ def test_a_disagreement_between_runtimes_leaves_the_bundle_as_it_was(
     ("options", "complaint"),
     [
         (("--set", "network.size=3"), "unknown key network.size"),
+        (("--name", "../x"), "'../x' is no name of a folder"),
+        (("--name", ".."), "'..' is no name of a folder"),
+        (("--name", ""), "'' is no name of a folder"),
+        (("--runs", __file__), "test_train_and_export.py is no folder"),
         (("--device", "abacus"), "--device 'abacus' is no device that torch knows"),
         (("--text-view", "enhanced"), "text_view enhanced needs a captioner"),
         (("--text-view", "enhanced", "--captioner", "gpt4o"), "needs text among the tower's modalities"),

@@ -204,6 +204,15 @@ def test_a_caption_is_on_the_disk_when_append_returns(path: Path, monkeypatch: p
     assert synced == [path.read_bytes()]
 
 
+def test_a_run_that_writes_no_caption_leaves_no_file(path: Path) -> None:
+    with CaptionFile(path):
+        assert path.exists()
+    assert not path.parent.exists()
+    with CaptionFile(path) as file:
+        file.append(caption("1"))
+    assert path.exists()
+
+
 def test_a_caption_file_is_written_by_one_process_at_a_time(path: Path) -> None:
     waits = []
     with CaptionFile(path), pytest.raises(BundleError, match="another run"):

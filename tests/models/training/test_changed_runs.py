@@ -6,7 +6,9 @@ import json
 import logging
 import pickle
 import shutil
+import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,21 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TowerRecommen
 def folder(finished: Path, tmp_path: Path) -> Path:
     """A finished run of two epochs."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that differs by its seed alone."""
+    folder = tmp_path_factory.mktemp("runs") / "other"
+    called(folder, settings(seed=7))
+    return folder
+
+
+def _largest_tensor(path: Path) -> int:
+    """Returns the place of a byte of the largest tensor in a file of tensors."""
+    with zipfile.ZipFile(path) as archive:
+        largest = max((i for i in archive.infolist() if "/data/" in i.filename), key=lambda i: i.file_size)
+        return path.read_bytes().index(archive.read(largest))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -165,6 +182,48 @@ def test_a_damaged_outcome_is_made_anew_by_the_same_train(
     called(folder, settings())
     assert Run(folder).result() == Run(finished).result()
     assert np.array_equal(Run(folder).item_vectors(), Run(finished).item_vectors())
+
+
+@pytest.mark.parametrize("name", ["best.pt", "item_vectors.npy"])
+def test_a_file_of_another_run_of_the_same_shape_is_not_taken_for_its_own(
+    name: str, folder: Path, other: Path
+) -> None:
+    shutil.copy(other / name, folder / name)
+    run = Run(folder)
+    with pytest.raises(RunError, match=rf"{name} is"):
+        run.best() if name == "best.pt" else run.item_vectors()
+
+
+def test_a_checkpoint_of_another_run_is_not_gone_on_with(folder: Path, other: Path) -> None:
+    shutil.copy(other / "checkpoint.pt", folder / "checkpoint.pt")
+    with pytest.raises(RunError, match=r"checkpoint\.pt is of another run: delete it"):
+        called(folder, settings(epochs=4))
+
+
+@pytest.mark.parametrize("name", ["best.pt", "checkpoint.pt"])
+def test_one_wrong_bit_among_the_weights_is_noticed(name: str, folder: Path) -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[_largest_tensor(folder / name)] ^= 1
+    (folder / name).write_bytes(content)
+    (folder / "result.json").unlink()
+    with pytest.raises(RunError, match=rf"{name} is damaged"):
+        called(folder, settings(epochs=4))
+
+
+def test_a_run_whose_best_weights_are_gone_is_not_told_to_train_to_its_end(folder: Path) -> None:
+    (folder / "best.pt").unlink()
+    with pytest.raises(RunError, match=r"best\.pt is missing: delete .* and call the same train again"):
+        called(folder, settings())
+
+
+def test_a_training_judged_over_the_whole_catalogue_goes_on_too(tmp_path: Path) -> None:
+    few = replace(DATA, items=DATA.items[:20], histories=tuple(rows % 20 for rows in DATA.histories[:9]))
+    few = replace(few, users=few.users[:9])
+    called(tmp_path / "run", settings(epochs=1), few)
+    network, result = called(tmp_path / "run", settings(epochs=2), few)
+    whole, _ = called(tmp_path / "whole", settings(epochs=2), few)
+    assert (result["epochs"], result["selected_by"]) == (2, "N@10")
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in whole.state_dict().items())
 
 
 def test_a_damaged_outcome_is_named_to_export(folder: Path) -> None:

@@ -193,7 +193,7 @@ def test_an_interrupted_run_leaves_its_batches_and_the_next_one_fetches_them(
     assert process.returncode == 130
     assert "goes on there" in told
     assert "the same command goes on" in told
-    assert not captions(bundle)
+    assert not (bundle / "catalogue" / "captions" / "test.jsonl").exists()
     for name, value in settings_for(slower).items():
         monkeypatch.setenv(name, value)
     assert enhance(bundle) == 0

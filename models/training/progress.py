@@ -1,0 +1,70 @@
+"""Counts how far a training has come, and says when it ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from models.networks.config import LearningConfig
+
+
+@dataclass
+class TrainingProgress:
+    """How far a training has come.
+
+    Attributes:
+        epoch: number of complete epochs.
+        best: best validation so far, N@5 over candidates or else N@10 over the catalogue, a share of one; -1
+            before the first epoch.
+        best_epoch: number of the epoch with the best validation, from 1; 0 before the first.
+        log: one record per epoch: its number, loss, seconds and validation metrics.
+    """
+
+    epoch: int = 0
+    best: float = -1.0
+    best_epoch: int = 0
+    log: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Mean wall time of an epoch in seconds, without validation."""
+        return sum(line["seconds"] for line in self.log) / max(1, len(self.log))
+
+    def last_epoch(self, limits: LearningConfig) -> int:
+        """Number of the epoch after which an uninterrupted training ends, as far as the log tells.
+
+        Args:
+            limits: section with the number of epochs and the patience.
+
+        Returns:
+            The number of complete epochs where the training goes on.
+        """
+        best, best_epoch = -1.0, 0
+        for epoch, line in enumerate(self.log):
+            if is_over(epoch, best_epoch, limits):
+                return epoch
+            if validation_of(line) > best:
+                best, best_epoch = validation_of(line), epoch + 1
+        return self.epoch
+
+    def is_whole(self) -> bool:
+        """Returns whether it holds what a training writes; a damaged file may hold anything."""
+        shares = [validation_of(line) for line in self.log]
+        times = [line["seconds"] for line in self.log]
+        numbers = [*shares, *times, self.best]
+        if not all(type(number) is float and math.isfinite(number) for number in numbers):
+            return False
+        best = max(shares, default=-1.0)
+        best_epoch = shares.index(best) + 1 if shares else 0
+        return (len(self.log), best, best_epoch) == (self.epoch, self.best, self.best_epoch)
+
+
+def validation_of(line: Mapping[str, float]) -> float:
+    """Returns what an epoch of the log is judged by: N@5 over candidates, else N@10 over the catalogue."""
+    return line["N@5"] if "N@5" in line else line["N@10"]
+
+
+def is_over(epoch: int, best_epoch: int, limits: LearningConfig) -> bool:
+    """Returns whether a training ends after ``epoch`` complete epochs of which ``best_epoch`` is the best."""
+    return epoch >= limits.epochs or epoch - best_epoch >= limits.patience
