@@ -52,7 +52,7 @@ COMMANDS: Mapping[str, Command] = {
         "requests per second and latency of the service beside a bare app that runs the same model",
     ),
     "import": Command(
-        "benchmarks.speed.table_import",
+        "benchmarks.files.table_import",
         "a shop of a million orders becomes a bundle: seconds and memory of `python -m models data`",
     ),
     "crowd": Command(

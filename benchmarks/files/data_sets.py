@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.files.measured_run import run_measured
 from benchmarks.files.outcome import Outcome, problems_of
 from benchmarks.files.programs import run_program
 from benchmarks.lab.tables import NO_VALUE
@@ -103,31 +102,19 @@ def read(kind: str, folder: Path, bundle: Path, good: Outcome | None) -> Outcome
         bundle: folder of the bundle to write.
         good: outcome of the good data set, which limits are above; None for the good one itself.
     """
-    begun = time.monotonic()
-    with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "models", "data", "--data", str(folder), "--bundle", str(bundle)],
-            stdout=printed,
-            stderr=errors,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds, memory = time.monotonic() - begun, usage.ru_maxrss * 1024
-        printed.seek(0)
-        errors.seek(0)
-        table, log = printed.read(), errors.read()
-    problems = problems_of(table + log, seconds, memory, good)
-    if process.returncode:
-        last = (log.strip().splitlines() or ["it gave no reason"])[-1]
+    command = [sys.executable, "-m", "models", "data", "--data", str(folder), "--bundle", str(bundle)]
+    done = run_measured(command, {**os.environ, "OPENBLAS_NUM_THREADS": "1"})
+    seconds, memory = done.seconds, done.peak_bytes
+    problems = problems_of(done.output + done.errors, seconds, memory, good)
+    if done.status:
+        last = (done.errors.strip().splitlines() or ["it gave no reason"])[-1]
         refused = last.removeprefix("error: ").replace(f"{folder}/", "").replace(str(folder), folder.name)
         if not last.startswith("error: ") and not problems:
-            problems = (f"ended with status {process.returncode}",)
+            problems = (f"ended with status {done.status}",)
         return Outcome(kind, folder.name, "refused", refused, "", seconds, memory, problems)
-    notes = "; ".join(" ".join(line.split()) for line in table.splitlines() if line.startswith(NOTES))
-    return Outcome(
-        kind, folder.name, "read", notes, _figures(read_catalogue(bundle)), seconds, memory, problems
-    )
+    lines = (" ".join(line.split()) for line in done.output.splitlines() if line.startswith(NOTES))
+    value = _figures(read_catalogue(bundle))
+    return Outcome(kind, folder.name, "read", "; ".join(lines), value, seconds, memory, problems)
 
 
 def histories(dataset: Dataset) -> dict[str, list[str]]:

@@ -89,7 +89,7 @@ def found(bundle: Path, content: bytes) -> list[Captions | None]:
     """The captions that each consumer finds in a file with these bytes; None where it calls it damaged."""
     answers: list[Captions | None] = []
     for consumer in CONSUMERS:
-        file_of(bundle).parent.mkdir(exist_ok=True)  # the writer removes a file without a line, and its folder
+        file_of(bundle).parent.mkdir(exist_ok=True)  # the writer removes an empty file and folder
         file_of(bundle).write_bytes(content)
         try:
             answers.append(consumer(bundle))

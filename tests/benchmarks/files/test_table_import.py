@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.speed.table_import import write_shop
+from benchmarks.files.table_import import write_shop
 from models.data.tables.shop import ShopFiles, read_shop
 
 

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.files.measured_run import MeasuredRun, run_measured
 from benchmarks.lab import machine
 from benchmarks.lab.options import positive
 from benchmarks.lab.pages import add_markdown_argument, publish
@@ -30,21 +27,6 @@ MOST_SECONDS, MOST_MB = 60.0, 1000.0
 """Limits on a million orders, in seconds and in megabytes (10^6 bytes) of the process at its peak."""
 
 _BLOCK = 50_000  # orders that are written at once
-
-
-@dataclass(frozen=True)
-class Import:
-    """One import.
-
-    Attributes:
-        seconds: wall-clock time of the command.
-        processor: seconds of processor time, which other work on the machine changes less.
-        megabytes: its resident memory at the peak.
-    """
-
-    seconds: float
-    processor: float
-    megabytes: float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         size = (folder / "orders.csv").stat().st_size / 1e6
         found = [_import(folder, folder / f"bundle-{turn}") for turn in range(arguments.rounds)]
     publish(_page(found, size, arguments), arguments.markdown)
-    return int(any(each.seconds > MOST_SECONDS or each.megabytes > MOST_MB for each in found))
+    return int(any(each.seconds > MOST_SECONDS or each.peak_bytes / 1e6 > MOST_MB for each in found))
 
 
 def write_shop(folder: Path, orders: int, users: int, items: int) -> None:
@@ -101,31 +83,24 @@ def write_shop(folder: Path, orders: int, users: int, items: int) -> None:
             )
 
 
-def _import(folder: Path, bundle: Path) -> Import:
+def _import(folder: Path, bundle: Path) -> MeasuredRun:
     command = [sys.executable, "-m", "models", "data", "--bundle", str(bundle)]
     command += ["--interactions", str(folder / "orders.csv"), "--items", str(folder / "products.csv")]
-    begin = time.perf_counter()
-    with (folder / "log").open("w+", encoding="utf-8") as log:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, cwd=machine.ROOT)
-        _, status, used = os.wait4(process.pid, 0)  # waits, and says what this one process has used
-        seconds = time.perf_counter() - begin
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            log.seek(0)
-            raise BenchmarkError(f"the import failed: {log.read().strip()[-500:]}")
-    kilobytes = used.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
-    return Import(seconds, used.ru_utime + used.ru_stime, kilobytes * 1024 / 1e6)
+    done = run_measured(command)
+    if done.status:
+        raise BenchmarkError(f"the import failed: {done.errors.strip()[-500:]}")
+    return done
 
 
-def _page(found: Sequence[Import], size: float, arguments: argparse.Namespace) -> str:
+def _page(found: Sequence[MeasuredRun], size: float, arguments: argparse.Namespace) -> str:
     table = Table(
         ("import", "seconds", "of the processor", "MB at the peak"),
         tuple(
-            (str(n), f"{each.seconds:.1f}", f"{each.processor:.1f}", f"{each.megabytes:.0f}")
+            (str(n), f"{each.seconds:.1f}", f"{each.processor_seconds:.1f}", f"{each.peak_bytes / 1e6:.0f}")
             for n, each in enumerate(found, 1)
         ),
     )
-    slowest, largest = max(each.seconds for each in found), max(each.megabytes for each in found)
+    slowest, largest = max(each.seconds for each in found), max(each.peak_bytes / 1e6 for each in found)
     return (
         "## A shop of a million orders becomes a bundle\n\n"
         f"{machine.describe(machine.facts())}"
