@@ -23,7 +23,7 @@ from models.training.baselines import baseline_metrics
 GOOD = "plain"
 """Name of the case without an oddity."""
 
-NOTES = ("left out", "changed")
+NOTES = ("left out", "skipped", "changed")
 """Beginnings of the lines of the table that say what became of a record."""
 
 

@@ -25,11 +25,15 @@ class _Count:
         return f"{self.number:,}{', first' if self.number > 1 else ''}: {self.first}"
 
 
+_Counts = dict[tuple[str, str], _Count]  # by kind and reason
+
+
 class ReadingReport:
     """What a reader met that is not as it should be.
 
-    A record is *left out* when something in it is wrong. It is *changed* when the data set has it in another
-    form than the file (a repeated interaction, markup in a title); that is usual, and has no limit.
+    A record is *left out* when something in it is wrong, and that has a limit. It is *skipped* when it is
+    right and yet not wanted (a return, what is outside of a k-core), and *changed* when the data set has it
+    in another form than the file (a repeated interaction, markup in a title).
 
     Args:
         limit: share of the records of one kind that may be left out; None for 1 %, or ten records in a
@@ -39,8 +43,9 @@ class ReadingReport:
     def __init__(self, limit: float | None = None) -> None:
         self._limit = limit
         self._read: dict[str, int] = {}
-        self._left_out: dict[tuple[str, str], _Count] = {}
-        self._changed: dict[tuple[str, str], _Count] = {}
+        self._left_out: _Counts = {}
+        self._skipped: _Counts = {}
+        self._changed: _Counts = {}
 
     def read(self, kind: str, number: int = 1) -> None:
         """Counts records that were looked at, good or not; the limit is a share of them.
@@ -61,6 +66,10 @@ class ReadingReport:
             number: number of records.
         """
         self._count(self._left_out, "left out", kind, reason, place, number)
+
+    def skip(self, kind: str, reason: str, place: str, number: int = 1) -> None:
+        """Counts records that are right and yet not wanted; as ``leave_out``, but without a limit."""
+        self._count(self._skipped, "skipped", kind, reason, place, number)
 
     def change(self, kind: str, reason: str, place: str, number: int = 1) -> None:
         """Counts records that are in the data set in another form than in the file; as ``leave_out``."""
@@ -83,11 +92,11 @@ class ReadingReport:
                 )
 
     def lines(self) -> list[tuple[str, str]]:
-        """Returns the rows of a table: ``left out`` or ``changed``, and of what, why, how many and where."""
+        """Returns the rows of a table: ``left out``, ``skipped`` or ``changed``, and a sentence about it."""
         # The number comes last, so that the sentence is the same for one record and for many.
         return [
             (label, f"{kind}: {reason} ({count})")
-            for label, counts in (("left out", self._left_out), ("changed", self._changed))
+            for label, counts in self._by_label().items()
             for (kind, reason), count in counts.items()
         ]
 
@@ -96,11 +105,11 @@ class ReadingReport:
         return {
             "read": dict(self._read),
             **{
-                name: [
+                _field(label): [
                     {"kind": kind, "reason": reason, "number": count.number, "first": count.first}
                     for (kind, reason), count in counts.items()
                 ]
-                for name, counts in (("left_out", self._left_out), ("changed", self._changed))
+                for label, counts in self._by_label().items()
             },
         }
 
@@ -111,14 +120,17 @@ class ReadingReport:
         read = record.get("read")
         if isinstance(read, dict):
             report._read.update({_visible(kind): n for kind, n in read.items() if _is_count(n)})
-        for counts, name in ((report._left_out, "left_out"), (report._changed, "changed")):
-            lines = record.get(name)
+        for label, counts in report._by_label().items():
+            lines = record.get(_field(label))
             for line in lines if isinstance(lines, list) else ():
                 match line:
                     case {"kind": str(kind), "reason": str(reason), "number": number, "first": str(first)}:
                         if _is_count(number):
                             counts[_visible(kind), _visible(reason)] = _Count(number, _visible(first))
         return report
+
+    def _by_label(self) -> dict[str, _Counts]:
+        return {"left out": self._left_out, "skipped": self._skipped, "changed": self._changed}
 
     def _borne(self, read: int) -> float:
         if self._limit is not None:
@@ -127,7 +139,7 @@ class ReadingReport:
 
     def _count(
         self,
-        counts: dict[tuple[str, str], _Count],
+        counts: _Counts,
         what: str,
         kind: str,
         reason: str,
@@ -145,6 +157,10 @@ class ReadingReport:
                 "%s: %s %s: %s%s", _visible(place), kind, what, reason, f" ({number:,})" if number > 1 else ""
             )
         count.number += number
+
+
+def _field(label: str) -> str:
+    return label.replace(" ", "_")
 
 
 def _is_count(value: object) -> bool:

@@ -120,7 +120,7 @@ def read_core(records: Records, report: ReadingReport) -> Core:
     kept = k_core(users_of, items_of, CORE)
     if not kept.all():
         place = records.place(int(lines_of[~kept].min()))
-        report.change("interactions", f"left out: not in the {CORE}-core", place, int((~kept).sum()))
+        report.skip("interactions", f"they are not in the {CORE}-core", place, int((~kept).sum()))
     return _core(users_of[kept], items_of[kept], user_ids, item_ids)
 
 

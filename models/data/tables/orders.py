@@ -66,7 +66,7 @@ class Orders:
     def without_intended(self, gone: NDArray[np.bool_], reason: str) -> Orders:
         """Leaves the marked interactions out as is usual or asked for: counted, without a limit."""
         if gone.any():
-            self.faults.leave_out_as_intended(reason, int(self.rows[np.argmax(gone)]), int(gone.sum()))
+            self.faults.skip(reason, int(self.rows[np.argmax(gone)]), int(gone.sum()))
         return self.keep(~gone)
 
     def by_user(self) -> NDArray[np.int64]:

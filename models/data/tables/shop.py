@@ -144,9 +144,7 @@ def _ordered_alone(
     left_out = len(products.items) - len(kept)
     if left_out:
         first = int(np.setdiff1d(np.arange(len(products.items)), kept)[0])
-        products.faults.leave_out_as_intended(
-            "no interaction of the k-core is with them", int(products.rows[first]), left_out
-        )
+        products.faults.skip("no interaction of the k-core is with them", int(products.rows[first]), left_out)
     moved = np.full(len(products.items) + 1, _UNKNOWN, dtype=np.int64)
     moved[kept] = np.arange(len(kept))
     items = [products.items[row] for row in kept.tolist()]

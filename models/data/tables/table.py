@@ -54,10 +54,10 @@ class Faults:
         self.report.read(self.kind, count)
         self.report.leave_out(self.kind, reason, self.place(number), count)
 
-    def leave_out_as_intended(self, reason: str, number: int, count: int) -> None:
-        """Counts rows that were read and are left out as is usual or asked for, without a limit."""
+    def skip(self, reason: str, number: int, count: int) -> None:
+        """Counts rows that are right and yet not wanted; ``number`` is that of the first."""
         self.report.read(self.kind, count)
-        self.report.change(self.kind, f"left out: {reason}", self.place(number), count)
+        self.report.skip(self.kind, reason, self.place(number), count)
 
     def change(self, reason: str, number: int, count: int = 1) -> None:
         """Counts rows that are in the data set in another form; ``number`` is that of the first."""

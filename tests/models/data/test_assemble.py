@@ -99,5 +99,7 @@ def test_a_report_reads_back_what_it_wrote() -> None:
     report.read("items", 500)
     report.leave_out("items", "of a fault", "line 1", 2)
     report.change("interactions", "of a repeat", "line 3")
+    report.skip("interactions", "of a return", "line 4", 9_999)
+    report.check()
     assert ReadingReport.from_json(report.to_json()).lines() == report.lines()
     assert ReadingReport.from_json({}).lines() == []

@@ -152,4 +152,6 @@ def test_two_data_sets_in_one_folder_are_refused(tmp_path: Path) -> None:
 
 def test_reviews_that_are_not_in_the_5_core_are_counted(tmp_path: Path) -> None:
     dataset = mcauley.read(write(tmp_path, [review("rare", "B0", 1), *grid(), review("U0", "rare", 9)]))
-    assert changed(dataset)["left out: not in the 5-core"] == (2, "reviews_Beauty_5.json.gz, line 1")
+    (skipped,) = dataset.report.to_json()["skipped"]
+    assert (skipped["reason"], skipped["number"]) == ("they are not in the 5-core", 2)
+    assert skipped["first"] == "reviews_Beauty_5.json.gz, line 1"

@@ -65,9 +65,8 @@ def histories(dataset: Dataset) -> dict[str, list[str]]:
 
 def counted(dataset: Dataset) -> dict[str, tuple[int, str]]:
     record = dataset.report.to_json()
-    return {
-        line["reason"]: (line["number"], line["first"]) for line in record["left_out"] + record["changed"]
-    }
+    lines = record["left_out"] + record["skipped"] + record["changed"]
+    return {line["reason"]: (line["number"], line["first"]) for line in lines}
 
 
 def by_time() -> dict[str, list[str]]:
@@ -227,7 +226,7 @@ def test_returns_and_unknown_products_are_no_interactions(tmp_path: Path) -> Non
     assert histories(dataset) == {"u": ["a"]}
     assert [(item.item_id, item.categories) for item in dataset.items] == [("a", ("x", "y")), ("new", ())]
     assert counted(dataset) == {
-        "left out: their quantity is not positive, as of a return": (1, "orders.csv, line 4"),
+        "their quantity is not positive, as of a return": (1, "orders.csv, line 4"),
         "the time is missing, or in no usual notation, such as 'soon'": (2, "orders.csv, line 2"),
         "the id is missing": (1, "products.csv, line 4"),
         "products.csv has no such item": (1, "orders.csv, line 5"),
