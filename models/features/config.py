@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from models.contracts import TextView
 
@@ -19,6 +20,14 @@ class FeatureConfig:
         text_view: text of an item: ``raw`` (title) or ``enhanced`` (title and caption).
         captioner: name of the captioner whose captions the enhanced view reads; None in the raw view.
         categories: whether the categories follow the title.
+        text_pooling: what is kept of a text: ``mean`` of the last hidden states at unit length, ``cls``, the
+            last hidden state of the first token as it is, or ``layers``, that token's hidden state after
+            every second layer, the embedding first.
+        text_tokens: largest number of tokens of a text that are read, at least 2.
+        image_output: what is kept of a picture by a transformers model: ``projected``, CLIP's embedding at
+            unit length, or ``layers``, the first token's hidden state after every second layer, the
+            embedding first.
+        standardise: whether each feature is shifted and scaled to zero mean and unit variance.
     """
 
     text_encoder: str = "minilm"
@@ -26,7 +35,13 @@ class FeatureConfig:
     text_view: TextView = "raw"
     captioner: str | None = None
     categories: bool = False
+    text_pooling: Literal["mean", "cls", "layers"] = "mean"
+    text_tokens: int = 256
+    image_output: Literal["projected", "layers"] = "projected"
+    standardise: bool = True
 
     def __post_init__(self) -> None:
+        if self.text_tokens < 2:
+            raise ValueError("text_tokens must be at least 2, for the tokens of begin and end")
         if (self.text_view == "enhanced") != (self.captioner is not None):
             raise ValueError("text_view enhanced needs a captioner, and only that view has one")

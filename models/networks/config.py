@@ -42,12 +42,15 @@ class LearningConfig(TrainingConfig):
         patience: epochs without a better validation after which training stops, at least 1.
         learning_rate: step size of the optimiser, above 0 and at most ``LARGEST_STEP``.
         weight_decay: weight decay of the optimiser, at least 0.
+        select: validation metric that chooses the best epoch: ``N@5`` over candidates, or ``full.N@10`` over
+            the whole catalogue.
     """
 
     epochs: int
     patience: int
     learning_rate: float
     weight_decay: float
+    select: Literal["N@5", "full.N@10"] = field(default="N@5", kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

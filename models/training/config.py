@@ -33,12 +33,16 @@ def configs() -> list[str]:
     return sorted(path.stem for path in CONFIGS.glob("*.toml"))
 
 
-def load(path: Path, settings: Sequence[str] = ()) -> Config:
+def load(path: Path, settings: Sequence[str] = (), dataset: str | None = None) -> Config:
     """Reads a TOML file, then changes single values.
+
+    Tables named ``[datasets.<data set>.<section>]`` hold the values that differ for one data set, as
+    published hyperparameters do.
 
     Args:
         path: TOML file with a family and its sections.
         settings: changes as ``section.key=value``, where the value is TOML or a string without quotes.
+        dataset: name of the data set; the values of any other data set are checked and not used.
 
     Raises:
         ConfigError: the file or a setting cannot be read, or names something that does not exist.
@@ -51,9 +55,19 @@ def load(path: Path, settings: Sequence[str] = ()) -> Config:
         ) from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or nested too deeply
         raise ConfigError(f"{path} is not TOML: {error}") from error
-    for setting in settings:
-        _set(record, setting)
-    return from_json(record, str(path))
+    differing = record.pop("datasets", {})
+    if not isinstance(differing, dict):
+        raise ConfigError(f"{path}: datasets must be tables by the name of a data set")
+    chosen = None
+    for name in (None, *differing):
+        values = _merged(record, differing[name] if name else {}, f"{path}: datasets.{name}")
+        for setting in settings:
+            _set(values, setting)
+        config = from_json(values, str(path) if name is None else f"{path}: datasets.{name}")
+        if name in (None, dataset):
+            chosen = config
+    assert chosen is not None  # the file itself is the first
+    return chosen
 
 
 def from_json(record: Mapping[str, Any], source: str) -> Config:
@@ -68,6 +82,18 @@ def from_json(record: Mapping[str, Any], source: str) -> Config:
         raise ConfigError(f"{source}: no family {_quoted(family)}; known are {', '.join(FAMILIES)}")
     config: Config = _build(FAMILIES[family].config_type, {**record, "family": family}, source, "")
     return config
+
+
+def _merged(record: Mapping[str, Any], changes: object, source: str) -> dict[str, Any]:
+    """Returns a copy of a file's sections with the values that one data set changes."""
+    values = {
+        name: dict(section) if isinstance(section, dict) else section for name, section in record.items()
+    }
+    if not isinstance(changes, dict) or not all(isinstance(each, dict) for each in changes.values()):
+        raise ConfigError(f"{source} must be tables of sections, such as [datasets.sports.training]")
+    for name, section in changes.items():
+        values[name] = {**values.get(name, {}), **section}
+    return values
 
 
 def _set(record: dict[str, Any], setting: str) -> None:

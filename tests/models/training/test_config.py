@@ -152,3 +152,27 @@ def test_a_file_that_the_parser_cannot_bear_is_not_toml(text: str, tmp_path: Pat
     (tmp_path / "odd.toml").write_text(text)
     with pytest.raises(ConfigError, match="is not TOML"):
         load(tmp_path / "odd.toml")
+
+
+def test_a_configuration_has_values_of_its_own_for_single_data_sets(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    text = (CONFIGS / "sasrec.toml").read_text(encoding="utf-8")
+    path.write_text(text + "\n[datasets.sports.training]\nlearning_rate = 5e-4\n", encoding="utf-8")
+    assert load(path).training.learning_rate == load(path, dataset="beauty").training.learning_rate == 1e-3
+    assert load(path, dataset="sports").training.learning_rate == 5e-4
+    assert load(path, ["training.learning_rate=0.1"], "sports").training.learning_rate == 0.1
+
+
+@pytest.mark.parametrize(
+    ("tables", "complaint"),
+    [
+        ("[datasets.sports]\nlearning_rate = 5e-4\n", "datasets.sports must be tables of sections"),
+        ("[datasets.sports.training]\nrate = 5e-4\n", "datasets.sports: unknown key training.rate"),
+        ('[datasets]\nsports = "slow"\n', "datasets.sports must be tables of sections"),
+    ],
+)
+def test_wrong_values_for_another_data_set_are_found_too(tmp_path: Path, tables: str, complaint: str) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text((CONFIGS / "sasrec.toml").read_text(encoding="utf-8") + tables, encoding="utf-8")
+    with pytest.raises(ConfigError, match=complaint):
+        load(path, dataset="beauty")
