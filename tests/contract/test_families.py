@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from followers_family import Followers
 from graph_family import TinyGraph
+from layered_texts import LayeredTexts
 from small_data import save_picture, write_amazon_plus
 
 from models.__main__ import main
@@ -43,6 +44,10 @@ NEXT_ITEM = (
 CONFIGURATIONS = {
     "sasrec": f'{NEXT_ITEM}["id"]\n',
     "morec": f'{NEXT_ITEM}["image"]\n',
+    "iisan": "[network]\ndimension = 8\nlength = 5\nblocks = 1\nheads = 2\ndropout = 0.1\n"
+    '[adapters]\nhidden = 4\npictures = "single"\n[features]\ntext_pooling = "layers"\n'
+    "[training]\nseed = 1\nepochs = 2\npatience = 2\nbatch = 8\nlearning_rate = 0.01\n"
+    "adapter_rate = 0.01\ntext_rate = 0.01\nimage_rate = 0.01\nweight_decay = 0.0\n",
     "followers": "[training]\nseed = 1\n",
     "graph": "[network]\ndimension = 8\nlayers = 2\n[training]\nseed = 1\nepochs = 3\npatience = 3\n"
     "learning_rate = 0.01\nweight_decay = 0.0\nbatch = 32\n",
@@ -64,10 +69,10 @@ class Served:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty coloured items, and sixty users who step through them."""
+    """Forty numbered, coloured items, and sixty users who step through them."""
     folder = tmp_path_factory.mktemp("data") / "steps"
     histories = [[str((5 * user + step) % ITEMS + 1) for step in range(4 + user % 7)] for user in range(60)]
-    side = {str(i): {"image": {"image_path": f"{i}.png"}} for i in range(1, ITEMS + 1)}
+    side = {str(i): {"title": f"Thing {i}", "image": {"image_path": f"{i}.png"}} for i in range(1, ITEMS + 1)}
     for i in range(1, ITEMS + 1):
         save_picture(folder / "photos" / f"{i}.png", (6 * i, 100, 255 - 6 * i))
     return write_amazon_plus(folder, histories, side)
@@ -75,8 +80,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> Iterator[None]:
-    """One line of the registry for each family of the tests."""
+    """One line of the registry for each family of the tests, and texts whose states need no large encoder."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.features.catalogue._text_encoder", lambda config: LayeredTexts())
         patch.setitem(FAMILIES, "followers", Followers)
         patch.setitem(FAMILIES, "graph", TinyGraph)
         yield

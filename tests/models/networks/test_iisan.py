@@ -17,7 +17,7 @@ from models.features import Features
 from models.networks import iisan
 from models.networks.base import TrainingData
 from models.networks.iisan import IISAN, PADDING, log_frequency, padded_sequences
-from models.training.config import ConfigError, from_json
+from models.training.config import CONFIGS, ConfigError, from_json, load
 from models.training.fingerprint import fingerprint
 from models.training.loop import build, train
 from models.training.run import Origin, Run
@@ -66,26 +66,44 @@ def network(histories: list[list[int]], items: int, **sections: dict[str, Any]) 
     return built.eval()
 
 
+def padded_states(encoder: Any, vectors: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """The transformer over sequences [B, L, d] that are padded in front, with padding masked as a key."""
+    length, heads = encoder.config.length, encoder.config.heads
+    x = encoder.input_norm(vectors + encoder.positions)
+    seen = real[:, None, None, :] & torch.ones(length, length).tril().bool()  # [B, 1, L, L]
+    for block in encoder.blocks:
+        projected = (block.attention.query(x), *block.attention.key_value(x).chunk(2, dim=-1))
+        q, k, v = (each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in projected)  # [B, h, L, d/h]
+        logits = (q @ k.mT / q.shape[-1] ** 0.5).where(seen, torch.tensor(-1e9))
+        mixed = (logits.softmax(dim=-1) @ v).transpose(1, 2).flatten(2)
+        x = block.attention_norm(x + block.attention.output(mixed))
+        x = block.feed_forward_norm(x + block.feed_forward(x))
+    states: torch.Tensor = x
+    return states
+
+
 def literal_loss(model: IISAN, batch: list[list[int]], counts: dict[int, int]) -> float:
     """The loss over all slots of the padded batch, one position and one slot after the other."""
-    vectors = model.item_vectors().detach().double().numpy()
-    total = sum(counts.values())
-    losses = []
-    for sequence in batch:
+    vectors = model.item_vectors().detach()
+    inputs = torch.tensor(batch)[:, :-1]
+    real = inputs != PADDING
+    users = padded_states(model.network, vectors[inputs.clamp(min=0)] * real[..., None], real).detach()
+    total, losses = sum(counts.values()), []
+    for row, sequence in enumerate(batch):
         own = {item for item in sequence if item != PADDING}
-        items = [item for item in sequence if item != PADDING]
-        inputs = torch.from_numpy(vectors[items[:-1]]).float()[None]
-        users = model.network(inputs)[0].detach().double().numpy()
-        for n, user in enumerate(users, 1):
-            at = len(sequence) - len(items) + n  # place of the target in the padded sequence
-            logits = []
-            for other in batch:
+        for at in range(1, len(sequence)):
+            if sequence[at - 1] == PADDING:
+                continue
+            logits, wanted = [], math.nan
+            for other_row, other in enumerate(batch):
                 for place, item in enumerate(other):
-                    target = other is sequence and place == at
+                    target = other_row == row and place == at
                     if item == PADDING or (item in own and not target):
                         logits.append(-1e4)
                     else:
-                        logits.append(user @ vectors[item] - math.log(counts[item] / total))
+                        logits.append(
+                            float(users[row, at - 1] @ vectors[item]) - math.log(counts[item] / total)
+                        )
                     if target:
                         wanted = logits[-1]
             losses.append(np.logaddexp.reduce(logits) - wanted)
@@ -95,7 +113,8 @@ def literal_loss(model: IISAN, batch: list[list[int]], counts: dict[int, int]) -
 def test_the_loss_equals_the_literal_one_over_all_slots_of_the_padded_batch() -> None:
     # Of three lengths; with an item twice in one sequence, and items that other sequences have too.
     histories = [[0, 1, 2, 3, 4, 5], [6, 7, 1], [2, 8, 2, 9], [9, 4, 7], [0, 1, 2, 3, 4, 5]]
-    model = network(histories, items=11)
+    form = {"norm": "post", "input_norm": True, "feed_forward": 64, "attention_bias": False, "blocks": 2}
+    model = network(histories, items=11, network=form)
     counts = {item: sum(history.count(item) for history in histories) for item in range(10)}
     batch = [[PADDING] * (6 - len(history)) + history for history in histories[:4]]
     loss = model.loss(torch.tensor(batch), torch.Generator())
@@ -157,6 +176,14 @@ def test_every_parameter_learns_at_the_rate_that_the_authors_give_it() -> None:
     assert rates["side.image.dense.weight"] == rates["side.image.gate_weights"] == 0.002
     others = ("side.text.gate_weights", "side.both.dense.weight", "side.fusion.weight", "network.positions")
     assert {rates[name] for name in others} == {0.01}
+
+
+@pytest.mark.parametrize(("dataset", "rate"), [("beauty", 5e-4), ("sports", 2e-4), ("toys", 3e-4)])
+def test_the_paper_has_its_own_rate_for_each_data_set(dataset: str, rate: float) -> None:
+    for name, dimension in (("iisan-paper", 64), ("iisan-paper-512", 512)):
+        config: Any = load(CONFIGS / f"{name}.toml", dataset=dataset)
+        assert config.training.learning_rate == rate
+        assert config.network.dimension == dimension
 
 
 def kinds() -> tuple[Dataset, dict[str, Features]]:
