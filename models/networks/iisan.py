@@ -43,24 +43,24 @@ class InBatchConfig(LearningConfig):
     and of the inter-modal network's linear layer.
 
     Attributes:
-        batch: number of sequences per step, at least 1.
-        sequences: what of a history is read: ``last``, its last L + 1 items (the paper), or ``all``, windows
-            of as many items back to the first.
+        sequences: number of sequences per step, of all lengths, at least 1.
+        windows: what of a long history is trained on: the ``last`` L + 1 items (the paper), or ``all``
+            windows of as many back to the first.
         adapter_rate: learning rate of the adapters.
         text_rate: learning rate of the linear layer after the last text block.
         image_rate: learning rate of the image's gates, and of the linear layer after its last block.
     """
 
-    batch: int
+    sequences: int
     adapter_rate: float
     text_rate: float
     image_rate: float
-    sequences: Literal["last", "all"] = "last"
+    windows: Literal["all", "last"] = "last"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.batch < 1:
-            raise ValueError("batch must be at least 1")
+        if self.sequences < 1:
+            raise ValueError("sequences must be at least 1")
         rates = (self.adapter_rate, self.text_rate, self.image_rate)
         if not all(0 < rate <= LARGEST_STEP for rate in rates):
             raise ValueError(
@@ -114,7 +114,7 @@ class IISAN(SequenceNetwork, LearningNetwork):
             config.adapters, config.network.dimension, data.features["text"], data.features["image"]
         )
         self.network = SASRec(config.network)
-        self._sequences = padded_sequences(data.histories, config.network.length, config.training.sequences)
+        self._sequences = padded_sequences(data.histories, config.network.length, config.training.windows)
         # Counted anew from the training data, so not saved with the weights.
         self.register_buffer("log_q", log_frequency(self._sequences, data.items), persistent=False)
 
@@ -140,7 +140,7 @@ class IISAN(SequenceNetwork, LearningNetwork):
     def batches(self, generator: torch.Generator) -> Sequence[Tensor]:
         """Takes every sequence once, in random order: item rows [B, L + 1], short ones padded in front."""
         order = torch.randperm(len(self._sequences), generator=generator)
-        return torch.split(self._sequences[order], self.learning.batch)
+        return torch.split(self._sequences[order], self.learning.sequences)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Computes the loss of each next item against the items of the other sequences; draws nothing."""
@@ -192,14 +192,14 @@ class IISAN(SequenceNetwork, LearningNetwork):
         )
 
 
-def padded_sequences(histories: Sequence[Rows], length: int, sequences: Literal["last", "all"]) -> Tensor:
+def padded_sequences(histories: Sequence[Rows], length: int, windows: Literal["all", "last"]) -> Tensor:
     """Cuts histories into sequences, int64 [S, L + 1], with ``PADDING`` in front of short ones.
 
     Args:
         histories: item rows of the training part, one array per user; those with fewer than ``FEWEST`` are
             left out.
         length: L.
-        sequences: ``last`` for the last L + 1 items of each, ``all`` for windows back to the first.
+        windows: ``last`` for the last L + 1 items of each, ``all`` for windows back to the first.
 
     Raises:
         DataError: no user has enough items.
@@ -207,7 +207,7 @@ def padded_sequences(histories: Sequence[Rows], length: int, sequences: Literal[
     long_enough = [history for history in histories if len(history) >= FEWEST]
     if not long_enough:
         raise DataError("no user has five items, the fewest that IISAN learns from: train another model")
-    if sequences == "last":
+    if windows == "last":
         long_enough = [history[-(length + 1) :] for history in long_enough]
     padded = [
         functional.pad(rows, (length - n, 0), value=PADDING)

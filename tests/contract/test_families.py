@@ -46,7 +46,7 @@ CONFIGURATIONS = {
     "morec": f'{NEXT_ITEM}["image"]\n',
     "iisan": "[network]\ndimension = 8\nlength = 5\nblocks = 1\nheads = 2\ndropout = 0.1\n"
     '[adapters]\nhidden = 4\npictures = "single"\n[features]\ntext_pooling = "layers"\n'
-    "[training]\nseed = 1\nepochs = 2\npatience = 2\nbatch = 8\nlearning_rate = 0.01\n"
+    "[training]\nseed = 1\nepochs = 2\npatience = 2\nsequences = 8\nlearning_rate = 0.01\n"
     "adapter_rate = 0.01\ntext_rate = 0.01\nimage_rate = 0.01\nweight_decay = 0.0\n",
     "followers": "[training]\nseed = 1\n",
     "graph": "[network]\ndimension = 8\nlayers = 2\n[training]\nseed = 1\nepochs = 3\npatience = 3\n"
