@@ -58,7 +58,7 @@ CONFIGURATIONS = {
 
 
 class LayeredTexts:
-    """A text encoder that answers at once: three hidden states of width 4, from a text's last number alone."""
+    """A text encoder that answers at once, with three states of width 4 that show a text's last number."""
 
     identity = "layered texts"
 
