@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from followers_family import Followers
 from graph_family import TinyGraph
-from numpy.typing import NDArray
 from service_process import start_service
 from small_data import save_picture, write_amazon_plus
 
 from models.__main__ import main
 from models.bundle.catalogue import read_catalogue
+from models.data.dataset import Dataset
 from models.evaluation import (
     DrawnCandidates,
     candidate_matrix,
@@ -26,7 +26,8 @@ from models.evaluation import (
     rank_of_target,
     sampled_metrics,
 )
-from models.features import item_features
+from models.features import Features, item_features
+from models.features.config import FeatureConfig
 from models.networks.base import GraphNetwork, LearningNetwork, Network
 from models.networks.registry import FAMILIES
 from models.training.loop import build
@@ -57,15 +58,17 @@ CONFIGURATIONS = {
 """The smallest configuration of every family of the registry, and of two that are not in it."""
 
 
-class LayeredTexts:
-    """A text encoder that answers at once, with three states of width 4 that show a text's last number."""
-
-    identity = "layered texts"
-
-    def encode(self, inputs: Sequence[str]) -> NDArray[np.float32]:
-        angles = np.array([float(text.split()[-1]) for text in inputs]) * 2 * np.pi / ITEMS
-        state = np.stack([np.cos(angles), np.sin(angles), np.cos(3 * angles), np.sin(3 * angles)], axis=1)
-        return np.stack([0 * state, state, 2 * state], axis=1).astype(np.float32)
+def features_with_layers(
+    dataset: Dataset, config: FeatureConfig, modalities: Sequence[str], cache: Path
+) -> dict[str, Features]:
+    """Makes features as training does; hidden states of titles from their number, without an encoder."""
+    if config.text_pooling != "layers":
+        return item_features(dataset, config, modalities, cache)
+    features = item_features(dataset, config, [each for each in modalities if each != "text"], cache)
+    angles = np.array([float(str(item.title).split()[-1]) for item in dataset.items]) * 2 * np.pi / ITEMS
+    state = np.stack([np.cos(angles), np.sin(angles), np.cos(3 * angles), np.sin(3 * angles)], axis=1)
+    states = np.stack([0 * state, state, 2 * state], axis=1).astype(np.float32)  # [items, 3, 4]
+    return {**features, "text": Features(states, np.ones(len(states), dtype=bool))}
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def registered() -> Iterator[None]:
     """One line of the registry for each family of the tests, and texts whose states need no large encoder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("models.features.catalogue._text_encoder", lambda config: LayeredTexts())
+        patch.setattr("models.commands.train.item_features", features_with_layers)
         patch.setitem(FAMILIES, "followers", Followers)
         patch.setitem(FAMILIES, "graph", TinyGraph)
         yield
@@ -142,7 +145,8 @@ def client(exported: tuple[Path, dict[str, str]]) -> Iterator[httpx.Client]:
 def restored(run: Run, bundle: Path) -> Network:
     """The network of a run, rebuilt from its data and its weights."""
     config, dataset = run.config(), read_catalogue(bundle)
-    features = item_features(dataset, config.features, config.modalities, run.folder.parent / "features")
+    cache = run.folder.parent / "features"
+    features = features_with_layers(dataset, config.features, config.modalities, cache)
     network = build(config, dataset, features)
     network.load_state_dict(run.best())
     return network

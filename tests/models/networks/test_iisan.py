@@ -218,17 +218,8 @@ def test_a_kind_that_title_and_picture_show_together_is_learned(tmp_path: Path) 
     dataset, features = kinds()
     result = trained(tmp_path / "run", dataset, features, epochs=12, patience=12)
     assert result["metrics"]["test"]["H@1"] >= 0.9
-
-
-def test_a_run_that_goes_on_later_ends_with_the_same_bits(tmp_path: Path) -> None:
-    dataset, features = kinds()
-    trained(tmp_path / "whole", dataset, features, epochs=2)
-    trained(tmp_path / "parts", dataset, features, epochs=1)
-    trained(tmp_path / "parts", dataset, features, epochs=2)
-    whole, parts = (Run(tmp_path / name).best() for name in ("whole", "parts"))
-    assert whole.keys() == parts.keys()
-    assert all(torch.equal(whole[key], parts[key]) for key in whole)
-    assert not any("states.states" in key or "log_q" in key for key in whole)  # checkpoints stay small
+    weights = Run(tmp_path / "run").best()
+    assert not {"log_q", "side.text_states.states", "side.image_states.states"} & weights.keys()
 
 
 def test_data_without_pictures_are_refused() -> None:
