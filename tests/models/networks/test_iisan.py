@@ -216,8 +216,15 @@ def trained(folder: Path, dataset: Dataset, features: dict[str, Features], **tra
 
 def test_a_kind_that_title_and_picture_show_together_is_learned(tmp_path: Path) -> None:
     dataset, features = kinds()
-    result = trained(tmp_path / "run", dataset, features, epochs=12, patience=12)
+    result = trained(tmp_path / "run", dataset, features, epochs=5, patience=5)
     assert result["metrics"]["test"]["H@1"] >= 0.9
+    blank = Features(np.zeros_like(features["image"].values), features["image"].present)
+    result = trained(tmp_path / "alone", dataset, {**features, "image": blank}, epochs=5, patience=5)
+    assert result["metrics"]["test"]["H@1"] < 0.5
+
+
+def test_a_checkpoint_holds_neither_states_nor_frequencies(tmp_path: Path) -> None:
+    trained(tmp_path / "run", *kinds(), epochs=1, patience=1)
     weights = Run(tmp_path / "run").best()
     assert not {"log_q", "side.text_states.states", "side.image_states.states"} & weights.keys()
 
