@@ -300,9 +300,27 @@ def test_every_choice_of_the_loop_changes_the_weights(change: dict[str, Any], tm
 
 
 @pytest.mark.parametrize("loss", ["softmax", "bce"])
+def test_the_loss_of_a_mixed_batch_is_the_mean_over_its_positions(loss: str) -> None:
+    training = {"positions": 0, "sequences": 4, "loss": loss, "negatives": 1 if loss == "bce" else 20}
+    network = built(config(training=training)).eval()
+    long, short = torch.arange(5)[None], torch.arange(10, 12)[None]
+    mixed = torch.cat([long, torch.nn.functional.pad(short, (0, 3), value=-1)])
+
+    def measured(rows: torch.Tensor) -> float:
+        if loss == "bce":
+            return network.binary_loss(
+                rows, 20 + torch.arange(rows.shape[1] - 1).expand(len(rows), -1)
+            ).item()
+        return network.next_item_loss(rows, torch.arange(20, 40)).item()
+
+    assert measured(mixed) == pytest.approx((4 * measured(long) + measured(short)) / 5, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "bce"])
 def test_gradients_are_the_same_to_the_last_bit_with_several_threads(loss: str) -> None:
     # Plain indexing adds gradients of an item that occurs often in whatever order the threads arrive.
-    settings = config(network={"dimension": 64, "length": 20})
+    mixed = {"positions": 0, "sequences": 512, "loss": loss, "negatives": 1} if loss == "bce" else {}
+    settings = config(network={"dimension": 64, "length": 20}, training=mixed)
     rows = torch.randint(ITEMS, (512, 21), generator=torch.Generator().manual_seed(0))
     before = torch.get_num_threads()
     torch.set_num_threads(4)
@@ -312,7 +330,8 @@ def test_gradients_are_the_same_to_the_last_bit_with_several_threads(loss: str) 
             network = built(settings)
             torch.manual_seed(0)
             if loss == "bce":
-                network.binary_loss(rows, rows[:, :-1].flip(0)).backward()
+                uneven = rows.masked_fill(torch.arange(21) > torch.arange(512)[:, None] % 20 + 1, -1)
+                network.binary_loss(uneven, rows[:, :-1].flip(0)).backward()
             else:
                 network.next_item_loss(rows, torch.arange(20)).backward()
             gradients.append(network.tower.parts[0].table.weight.grad)
