@@ -291,12 +291,34 @@ def test_every_choice_of_the_loss_changes_it(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 3}, {"positions": 32}, {"learning_rate": 0.02}, {"weight_decay": 0.5}, {"epochs": 1}],
+    [
+        {"seed": 3},
+        {"positions": 32},
+        {"positions": 0, "sequences": 16},
+        {"windows": "last"},
+        {"loss": "bce", "negatives": 1},
+        {"beta2": 0.9},
+        {"learning_rate": 0.02},
+        {"weight_decay": 0.5},
+        {"epochs": 1},
+    ],
 )
 def test_every_choice_of_the_loop_changes_the_weights(change: dict[str, Any], tmp_path: Path) -> None:
     base, _ = trained(tmp_path / "base", config(training={"epochs": 2}))
     other, _ = trained(tmp_path / "other", config(training={"epochs": 2} | change))
     assert not same(base, other)
+
+
+def test_a_checkpoint_from_before_the_optimiser_was_fused_goes_on_without_it() -> None:
+    network = built(config())
+    before = torch.optim.AdamW(network.parameters(), lr=0.01)
+    network.loss(torch.arange(12).view(3, 4), torch.Generator().manual_seed(0)).backward()
+    before.step()
+    after = network.optimiser()
+    assert after.param_groups[0]["fused"]
+    after.load_state_dict(before.state_dict())
+    assert not after.param_groups[0]["fused"]
+    after.step()
 
 
 @pytest.mark.parametrize("loss", ["softmax", "bce"])
