@@ -93,7 +93,9 @@ class InteractionGraph:
         self.item_degrees = torch.bincount(self.pairs[:, 1], minlength=items).double()
         # Negatives: the items that occur, and for each edge what is drawn below it (see there).
         self._occurring = torch.nonzero(self.item_degrees)[:, 0]  # [n]
-        place = torch.searchsorted(self._occurring, self.pairs[:, 1])  # [E], among those that occur
+        place = torch.searchsorted(
+            self._occurring, self.pairs[:, 1].contiguous()
+        )  # [E], among those that occur
         self._first = (torch.cumsum(self.user_degrees, dim=0) - self.user_degrees).long()  # [users], edge
         earlier = torch.arange(len(self.pairs)) - self._first[self.pairs[:, 0]]  # [E], of the same user
         self._lacking_before = self.pairs[:, 0] * (len(self._occurring) + 1) + place - earlier  # [E], sorted
