@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from models.networks.base import Network
 from models.networks.bm3 import BM3
 from models.networks.freedom import Freedom
+from models.networks.iisan import IISAN
 from models.networks.tower_recommender import TowerRecommender
 
 FAMILIES: dict[str, type[Network]] = {
@@ -14,6 +15,7 @@ FAMILIES: dict[str, type[Network]] = {
     "morec": TowerRecommender,
     "freedom": Freedom,
     "bm3": BM3,
+    "iisan": IISAN,
 }
 """Class of each family by name. A new family is one file beside this one and one line here."""
 
