@@ -1,0 +1,326 @@
+"""Recommends with MMGCN, one graph network per modality (Wei et al., MM 2019).
+
+Users and items are the N = U + I nodes of a graph, and each training pair is an edge. Every modality m has
+a branch. It begins with a preference P of each user and the features F of the items, and takes in the mean of
+the neighbours, layer by layer. Ids have vectors Z [N, d], which all branches share:
+
+    x_0 = rows of [P; F], each at unit length                               [N, d_m]
+    h   = LReLU(A x W1),          A = D^-1 adjacency, W1: d_m -> d_m        (equation 1)
+    x^  = LReLU(x W2 + b2) + Z,   W2: d_m -> d                              (equation 5)
+    x   = LReLU([h; x^] W3 + b3)                                            [N, d]
+    R   = mean of the branches' last x; score = R_u · R_i
+
+F is the frozen feature X, or X W + b where the modality has a latent size; an item without the feature has
+the mean of the others. Of a single modality R is its branch.
+
+The authors' code and MMRec's keep P and Z as plain tensors, which no optimiser knows: random codes that never
+change. ``trainable_codes = false`` does the same; with ``true`` they are learned, as in the paper.
+
+What keeps a step cheap: A x comes before W1, so that W1 meets only the rows that are needed, which for the
+later layers are the batch and its neighbours; means of what never changes (features without latent size,
+fixed codes) are taken once an epoch; users and items pass the first, wide layer apart, so that the side that
+is fixed needs no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding, leaky_relu, linear, logsigmoid, normalize
+
+from models.networks.base import GraphNetwork, LearningNetwork, TrainingData
+from models.networks.config import LARGEST_SIZE, Config, LearningConfig, Modality
+from models.networks.mean_graph import MeanGraph
+
+MOST_PAIRS = 2**20
+"""Largest number of pairs of a step; a larger one is a slip, and would only fill the memory."""
+
+MOST_OF_THE_GRAPH = 0.8
+"""Share of the nodes from which on a layer computes all of them, since picking them out costs time too."""
+
+
+@dataclass(frozen=True)
+class MMGCNConfig:
+    """The size of the network, and which of its readings is built.
+
+    Attributes:
+        modalities: one or both of ``text`` and ``image``.
+        dimension: d, of ids, of the layers' outputs and of user and item vectors, at least 1.
+        layers: number of layers, at least 1.
+        text_latent: width that texts are projected to before the first layer; 0 leaves them as they are.
+        image_latent: the same of pictures.
+        trainable_codes: whether user preferences P and ids Z are learned (paper), or stay random (the
+            authors' code, MMRec).
+        regularisation: lambda, weight of the squares of Z and of the picture branch's P in the loss, at least
+            0; without trainable codes the loss shows it and no weight feels it.
+    """
+
+    modalities: tuple[Literal["text", "image"], ...]
+    dimension: int
+    layers: int
+    text_latent: int
+    image_latent: int
+    trainable_codes: bool
+    regularisation: float
+
+    def __post_init__(self) -> None:
+        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
+            raise ValueError("modalities must name text, image or both, each once")
+        if not 1 <= self.dimension <= LARGEST_SIZE or not 1 <= self.layers <= LARGEST_SIZE:
+            raise ValueError(f"dimension and layers must be at least 1 and at most {LARGEST_SIZE}")
+        if not all(0 <= each <= LARGEST_SIZE for each in (self.text_latent, self.image_latent)):
+            raise ValueError(f"text_latent and image_latent must be from 0, for none, to {LARGEST_SIZE}")
+        if self.regularisation < 0:
+            raise ValueError("regularisation must not be negative")
+
+
+@dataclass(frozen=True)
+class PairConfig(LearningConfig):
+    """The ``[training]`` section of MMGCN.
+
+    Attributes:
+        batch: training pairs per step, at least 1; each comes with one negative.
+    """
+
+    batch: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.batch <= MOST_PAIRS:
+            raise ValueError(f"batch must be from 1 to {MOST_PAIRS:,}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MMGCNModelConfig(Config):
+    """All sections of MMGCN."""
+
+    network: MMGCNConfig
+    training: PairConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "layers" in (self.features.text_pooling, self.features.image_output):
+            raise ValueError(
+                "mmgcn reads one vector of a text or picture: text_pooling and image_output cannot be layers"
+            )
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Names what the branches read."""
+        return self.network.modalities
+
+
+class Layer(nn.Module):
+    """Joins what a node's neighbours, its own vector and its id say: [n, d_m] -> [n, d]."""
+
+    def __init__(self, inputs: int, dimension: int, first: bool) -> None:
+        super().__init__()
+        self.neighbours = nn.Linear(inputs, inputs, bias=False)  # W1
+        self.own = nn.Linear(inputs, dimension)  # W2, b2
+        self.joined = nn.Linear(inputs + dimension, dimension)  # W3, b3
+        nn.init.xavier_normal_(self.neighbours.weight)
+        nn.init.xavier_normal_(self.own.weight)
+        if first:  # the authors leave W3 of the later layers as torch makes it
+            nn.init.xavier_normal_(self.joined.weight)
+
+    def forward(self, x: Tensor, mean: Tensor, ids: Tensor) -> Tensor:
+        """Computes some nodes: their vectors and their neighbours' means [n, d_m], their ids [n, d]."""
+        h = leaky_relu(self.neighbours(mean), inplace=True)  # [n, d_m], equation 1
+        own = leaky_relu(self.own(x), inplace=True) + ids  # [n, d], equation 5
+        # [h; own] W3 + b3 as a sum of two products: nothing as wide as both is written.
+        for_h, for_own = torch.split(self.joined.weight, [h.shape[1], own.shape[1]], dim=1)
+        return leaky_relu(linear(h, for_h) + linear(own, for_own, self.joined.bias), inplace=True)  # [n, d]
+
+
+class Branch(nn.Module):
+    """Computes the vectors of all nodes from one modality.
+
+    Args:
+        features: float32 [I, f], without gaps.
+        latent: width that they are projected to, 0 for none.
+        users: U.
+        config: sizes, and whether preferences are learned.
+    """
+
+    features: Tensor
+    preferences: Tensor
+
+    def __init__(self, features: Tensor, latent: int, users: int, config: MMGCNConfig) -> None:
+        super().__init__()
+        # Not in the state dict: frozen features have their own cache, and checkpoints stay small.
+        self.register_buffer("features", features, persistent=False)
+        self.project = nn.Linear(features.shape[1], latent) if latent else None
+        width = latent or features.shape[1]  # d_m
+        _register_codes(self, "preferences", users, width, config.trainable_codes)  # P [U, d_m]
+        widths = [width] + [config.dimension] * (config.layers - 1)
+        self.layers = nn.ModuleList(Layer(n, config.dimension, at == 0) for at, n in enumerate(widths))
+        self._fixed: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def forward(self, ids: Tensor, graph: MeanGraph, needed: Sequence[Tensor | None]) -> Tensor:
+        """Computes the last layer.
+
+        Args:
+            ids: Z [N, d].
+            graph: A.
+            needed: bool [N] for each layer, True for the nodes that it has to compute; None for all.
+
+        Returns:
+            [N, d], zeros for nodes that the last layer need not compute.
+        """
+        first, *later = self.layers
+        x = self._first(first, ids, graph, needed[0])
+        for layer, nodes in zip(later, needed[1:], strict=True):
+            mean = graph.mean(x)  # [N, d]
+            x = _computed(layer, x, mean, ids, nodes)
+        return x
+
+    def remember_what_is_fixed(self, graph: MeanGraph) -> None:
+        """Computes the inputs of the first layer that no step changes; only training reads them."""
+        with torch.no_grad():
+            self._fixed = {}
+            if not self.preferences.requires_grad:
+                self._fixed["users"] = self._users(graph)
+            if self.project is None:
+                self._fixed["items"] = self._items(graph)
+
+    def _first(self, layer: nn.Module, ids: Tensor, graph: MeanGraph, nodes: Tensor | None) -> Tensor:
+        fixed = self._fixed if self.training else {}
+        users, mean_of_users = fixed.get("users") or self._users(graph)  # [U, d_m], [I, d_m]
+        items, mean_of_items = fixed.get("items") or self._items(graph)  # [I, d_m], [U, d_m]
+        sizes = [len(users), len(items)]
+        user_ids, item_ids = torch.split(ids, sizes)
+        user_nodes, item_nodes = (None, None) if nodes is None else torch.split(nodes, sizes)
+        return torch.cat(
+            [
+                _computed(layer, users, mean_of_items, user_ids, user_nodes),
+                _computed(layer, items, mean_of_users, item_ids, item_nodes),
+            ]
+        )  # [N, d]
+
+    def _users(self, graph: MeanGraph) -> tuple[Tensor, Tensor]:
+        users = normalize(self.preferences)  # [U, d_m]
+        return users, graph.mean_of_users(users)
+
+    def _items(self, graph: MeanGraph) -> tuple[Tensor, Tensor]:
+        items = self.features if self.project is None else self.project(self.features)  # F [I, d_m]
+        items = normalize(items)
+        return items, graph.mean_of_items(items)
+
+
+class MMGCN(GraphNetwork, LearningNetwork):
+    """Averages the branches of the modalities."""
+
+    config_type = MMGCNModelConfig
+    learning: PairConfig
+    ids: Tensor
+    branches: dict[str, Branch]
+
+    def __init__(self, config: MMGCNModelConfig, data: TrainingData) -> None:
+        super().__init__(config, data)
+        network = config.network
+        self.learning, self.layers = config.training, network.layers
+        self.regularisation = network.regularisation
+        self.users, self.items = len(data.histories), data.items
+        self.graph = MeanGraph(data)
+        _register_codes(self, "ids", self.users + self.items, network.dimension, network.trainable_codes)
+        self.branches = nn.ModuleDict()  # type: ignore[assignment]
+        for modality in network.modalities:
+            if modality not in data.features or len(data.features[modality][0]) != data.items:
+                raise ValueError(f"mmgcn needs {modality} features of all {data.items} items")
+            latent = network.text_latent if modality == "text" else network.image_latent
+            features = without_gaps(*data.features[modality])
+            self.branches[modality] = Branch(features, latent, self.users, network)
+
+    def item_vectors(self) -> Tensor:
+        """Computes R of the items, [I, d]."""
+        return self.representations()[self.users :]
+
+    def user_vectors(self) -> Tensor:
+        """Computes R of the users, [U, d]."""
+        return self.representations()[: self.users]
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Makes Adam with torch's betas, as MMRec does."""
+        return torch.optim.Adam(
+            self.parameters(), lr=self.learning.learning_rate, weight_decay=self.learning.weight_decay
+        )
+
+    def batches(self, generator: torch.Generator) -> Sequence[Tensor]:
+        """Takes every training pair once, with one negative: user, item, negative item, int64 [B, 3]."""
+        for branch in self.branches.values():
+            branch.remember_what_is_fixed(self.graph)
+        return torch.split(self.graph.triples(generator), self.learning.batch)
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Computes BPR and the weight of the codes; all that is random was drawn with the batch.
+
+        -mean log sigma(s_pos - s_neg) + lambda (mean(Z_u^2 + Z_i^2) + mean(P_v^2)), where the first mean is
+        over the users, each twice, beside their positive and negative items, and P_v is of the picture
+        branch. P of the text branch is not in it (authors' code).
+        """
+        users, positives, negatives = (batch + batch.new_tensor([0, self.users, self.users])).T  # nodes, [B]
+        vectors = self.representations(torch.cat([users, positives, negatives]))  # [N, d]
+        chosen, liked, other = (embedding(nodes, vectors) for nodes in (users, positives, negatives))
+        loss = -logsigmoid((chosen * (liked - other)).sum(dim=1)).mean()
+        return loss + self.regularisation * self._squares(users, positives, negatives)
+
+    def representations(self, nodes: Tensor | None = None) -> Tensor:
+        """Computes R.
+
+        Args:
+            nodes: nodes that are asked for, int64; all by default.
+
+        Returns:
+            [N, d], users first; rows of nodes that are not asked for mean nothing.
+        """
+        needed = self._needed(nodes)
+        branches = [branch(self.ids, self.graph, needed) for branch in self.branches.values()]
+        return torch.stack(branches).mean(dim=0)  # [N, d]
+
+    def _squares(self, users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+        twice = embedding(torch.cat([users, users]), self.ids)  # [2B, d]
+        items = embedding(torch.cat([positives, negatives]), self.ids)  # [2B, d]
+        squares = (twice.square() + items.square()).mean()
+        if "image" in self.branches:
+            squares = squares + self.branches["image"].preferences.square().mean()
+        return squares
+
+    def _needed(self, nodes: Tensor | None) -> list[Tensor | None]:
+        """Finds the nodes that each layer has to compute: those asked for, their neighbours, and so on."""
+        if nodes is None:
+            return [None] * self.layers
+        mask = torch.zeros(self.users + self.items, dtype=torch.bool, device=nodes.device)
+        mask[nodes] = True
+        needed: list[Tensor | None] = []
+        for _ in range(self.layers):
+            needed.insert(0, mask if mask.float().mean() < MOST_OF_THE_GRAPH else None)
+            mask = mask | (self.graph.mean(mask[:, None].float())[:, 0] > 0)
+        return needed
+
+
+def without_gaps(values: Tensor, present: Tensor) -> Tensor:
+    """Gives the items without a feature the mean of the others: float32 [I, f], bool [I] -> [I, f]."""
+    return torch.where(present[:, None], values, values[present].mean(dim=0))
+
+
+def _register_codes(module: nn.Module, name: str, rows: int, width: int, trainable: bool) -> None:
+    """Draws codes [rows, width], and makes them a parameter, or a buffer that is saved with the weights."""
+    drawn = nn.init.xavier_normal_(torch.empty(rows, width))
+    if trainable:
+        module.register_parameter(name, nn.Parameter(drawn))
+    else:
+        module.register_buffer(name, drawn)
+
+
+def _computed(layer: nn.Module, x: Tensor, mean: Tensor, ids: Tensor, nodes: Tensor | None) -> Tensor:
+    """Computes a layer, [n, d_m] -> [n, d]; for the nodes of a mask bool [n] alone leaves the others zero."""
+    if nodes is None:
+        computed: Tensor = layer(x, mean, ids)
+        return computed
+    rows = nodes.nonzero()[:, 0]
+    computed = layer(embedding(rows, x), embedding(rows, mean), embedding(rows, ids))
+    return computed.new_zeros(len(nodes), computed.shape[1]).index_copy(0, rows, computed)
