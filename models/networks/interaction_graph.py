@@ -93,7 +93,9 @@ class InteractionGraph:
         self.item_degrees = torch.bincount(self.pairs[:, 1], minlength=items).double()
         # Negatives: the items that occur, and for each edge what is drawn below it (see there).
         self._occurring = torch.nonzero(self.item_degrees)[:, 0]  # [n]
-        place = torch.searchsorted(self._occurring, self.pairs[:, 1])  # [E], among those that occur
+        place = torch.searchsorted(
+            self._occurring, self.pairs[:, 1].contiguous()
+        )  # [E], among those that occur
         self._first = (torch.cumsum(self.user_degrees, dim=0) - self.user_degrees).long()  # [users], edge
         earlier = torch.arange(len(self.pairs)) - self._first[self.pairs[:, 0]]  # [E], of the same user
         self._lacking_before = self.pairs[:, 0] * (len(self._occurring) + 1) + place - earlier  # [E], sorted
@@ -118,6 +120,16 @@ class InteractionGraph:
         return self._both_ways(
             self.pairs, 1 / self.user_degrees[users], 1 / self.item_degrees[items], symmetric=False
         )
+
+    def mean_of_items(self) -> SparseProduct:
+        """Makes the rows of users in D^-1 A, [users, items]: the mean over each user's items."""
+        users, items = self.pairs.T
+        return SparseProduct(users, items, 1 / self.user_degrees[users], (self.users, self.items))
+
+    def mean_of_users(self) -> SparseProduct:
+        """Makes the rows of items in D^-1 A, [items, users]: the mean over each item's users."""
+        users, items = self.pairs.T
+        return SparseProduct(items, users, 1 / self.item_degrees[items], (self.items, self.users))
 
     def negatives(self, users: Tensor, generator: torch.Generator) -> Tensor:
         """Draws an item for each user, uniformly from those that occur in training and that the user lacks.
