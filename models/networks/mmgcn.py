@@ -34,7 +34,7 @@ from torch.nn.functional import embedding, leaky_relu, linear, logsigmoid, norma
 
 from models.networks.base import GraphNetwork, LearningNetwork, TrainingData
 from models.networks.config import LARGEST_SIZE, Config, LearningConfig, Modality
-from models.networks.mean_graph import MeanGraph
+from models.networks.interaction_graph import InteractionGraph
 
 MOST_PAIRS = 2**20
 """Largest number of pairs of a step; a larger one is a slip, and would only fill the memory."""
@@ -136,6 +136,16 @@ class Layer(nn.Module):
         return leaky_relu(linear(h, for_h) + linear(own, for_own, self.joined.bias), inplace=True)  # [n, d]
 
 
+class Means(nn.Module):
+    """Takes means over the neighbours: A, and its rows of users and of items alone."""
+
+    def __init__(self, graph: InteractionGraph) -> None:
+        super().__init__()
+        self.of_all = graph.mean()  # [N, d] -> [N, d]
+        self.of_items = graph.mean_of_items()  # [I, d] -> [U, d]
+        self.of_users = graph.mean_of_users()  # [U, d] -> [I, d]
+
+
 class Branch(nn.Module):
     """Computes the vectors of all nodes from one modality.
 
@@ -160,37 +170,37 @@ class Branch(nn.Module):
         self.layers = nn.ModuleList(Layer(n, config.dimension, at == 0) for at, n in enumerate(widths))
         self._fixed: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def forward(self, ids: Tensor, graph: MeanGraph, needed: Sequence[Tensor | None]) -> Tensor:
+    def forward(self, ids: Tensor, means: Means, needed: Sequence[Tensor | None]) -> Tensor:
         """Computes the last layer.
 
         Args:
             ids: Z [N, d].
-            graph: A.
+            means: A.
             needed: bool [N] for each layer, True for the nodes that it has to compute; None for all.
 
         Returns:
             [N, d], zeros for nodes that the last layer need not compute.
         """
         first, *later = self.layers
-        x = self._first(first, ids, graph, needed[0])
+        x = self._first(first, ids, means, needed[0])
         for layer, nodes in zip(later, needed[1:], strict=True):
-            mean = graph.mean(x)  # [N, d]
+            mean = means.of_all(x)  # [N, d]
             x = _computed(layer, x, mean, ids, nodes)
         return x
 
-    def remember_what_is_fixed(self, graph: MeanGraph) -> None:
+    def remember_what_is_fixed(self, means: Means) -> None:
         """Computes the inputs of the first layer that no step changes; only training reads them."""
         with torch.no_grad():
             self._fixed = {}
             if not self.preferences.requires_grad:
-                self._fixed["users"] = self._users(graph)
+                self._fixed["users"] = self._users(means)
             if self.project is None:
-                self._fixed["items"] = self._items(graph)
+                self._fixed["items"] = self._items(means)
 
-    def _first(self, layer: nn.Module, ids: Tensor, graph: MeanGraph, nodes: Tensor | None) -> Tensor:
+    def _first(self, layer: nn.Module, ids: Tensor, means: Means, nodes: Tensor | None) -> Tensor:
         fixed = self._fixed if self.training else {}
-        users, mean_of_users = fixed.get("users") or self._users(graph)  # [U, d_m], [I, d_m]
-        items, mean_of_items = fixed.get("items") or self._items(graph)  # [I, d_m], [U, d_m]
+        users, mean_of_users = fixed.get("users") or self._users(means)  # [U, d_m], [I, d_m]
+        items, mean_of_items = fixed.get("items") or self._items(means)  # [I, d_m], [U, d_m]
         sizes = [len(users), len(items)]
         user_ids, item_ids = torch.split(ids, sizes)
         user_nodes, item_nodes = (None, None) if nodes is None else torch.split(nodes, sizes)
@@ -201,14 +211,14 @@ class Branch(nn.Module):
             ]
         )  # [N, d]
 
-    def _users(self, graph: MeanGraph) -> tuple[Tensor, Tensor]:
+    def _users(self, means: Means) -> tuple[Tensor, Tensor]:
         users = normalize(self.preferences)  # [U, d_m]
-        return users, graph.mean_of_users(users)
+        return users, means.of_users(users)
 
-    def _items(self, graph: MeanGraph) -> tuple[Tensor, Tensor]:
+    def _items(self, means: Means) -> tuple[Tensor, Tensor]:
         items = self.features if self.project is None else self.project(self.features)  # F [I, d_m]
         items = normalize(items)
-        return items, graph.mean_of_items(items)
+        return items, means.of_items(items)
 
 
 class MMGCN(GraphNetwork, LearningNetwork):
@@ -225,7 +235,8 @@ class MMGCN(GraphNetwork, LearningNetwork):
         self.learning, self.layers = config.training, network.layers
         self.regularisation = network.regularisation
         self.users, self.items = len(data.histories), data.items
-        self.graph = MeanGraph(data)
+        self.graph = InteractionGraph(data.histories, data.items)
+        self.means = Means(self.graph)
         _register_codes(self, "ids", self.users + self.items, network.dimension, network.trainable_codes)
         self.branches = nn.ModuleDict()  # type: ignore[assignment]
         for modality in network.modalities:
@@ -252,8 +263,10 @@ class MMGCN(GraphNetwork, LearningNetwork):
     def batches(self, generator: torch.Generator) -> Sequence[Tensor]:
         """Takes every training pair once, with one negative: user, item, negative item, int64 [B, 3]."""
         for branch in self.branches.values():
-            branch.remember_what_is_fixed(self.graph)
-        return torch.split(self.graph.triples(generator), self.learning.batch)
+            branch.remember_what_is_fixed(self.means)
+        pairs = self.graph.pairs[torch.randperm(len(self.graph.pairs), generator=generator)]  # [E, 2]
+        negatives = self.graph.negatives(pairs[:, 0], generator)  # [E]
+        return torch.split(torch.cat([pairs, negatives[:, None]], dim=1), self.learning.batch)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Computes BPR and the weight of the codes; all that is random was drawn with the batch.
@@ -278,7 +291,7 @@ class MMGCN(GraphNetwork, LearningNetwork):
             [N, d], users first; rows of nodes that are not asked for mean nothing.
         """
         needed = self._needed(nodes)
-        branches = [branch(self.ids, self.graph, needed) for branch in self.branches.values()]
+        branches = [branch(self.ids, self.means, needed) for branch in self.branches.values()]
         return torch.stack(branches).mean(dim=0)  # [N, d]
 
     def _squares(self, users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
@@ -298,7 +311,7 @@ class MMGCN(GraphNetwork, LearningNetwork):
         needed: list[Tensor | None] = []
         for _ in range(self.layers):
             needed.insert(0, mask if mask.float().mean() < MOST_OF_THE_GRAPH else None)
-            mask = mask | (self.graph.mean(mask[:, None].float())[:, 0] > 0)
+            mask = mask | (self.means.of_all(mask[:, None].float())[:, 0] > 0)
         return needed
 
 

@@ -12,6 +12,7 @@ from models.contracts import Item
 from models.data.dataset import Dataset
 from models.features import Features
 from models.networks.base import TrainingData
+from models.networks.interaction_graph import InteractionGraph
 from models.networks.mmgcn import MMGCN
 from models.training.config import CONFIGS, ConfigError, from_json, load
 from models.training.fingerprint import fingerprint
@@ -215,6 +216,13 @@ def test_weights_that_are_loaded_bring_their_fixed_codes_with_them() -> None:
     steps(other).load_state_dict(built.state_dict())
     assert torch.equal(other.eval().user_vectors(), built.user_vectors())
     assert torch.equal(other.item_vectors(), built.item_vectors())
+
+
+def test_means_over_items_and_over_users_are_the_two_sides_of_the_mean_over_neighbours() -> None:
+    graph = InteractionGraph([np.array(history, dtype=np.int32) for history in HISTORIES], ITEMS)
+    x = torch.rand(USERS + ITEMS, 3)
+    sides = torch.cat([graph.mean_of_items()(x[USERS:]), graph.mean_of_users()(x[:USERS])])
+    torch.testing.assert_close(sides, graph.mean()(x))
 
 
 def test_features_are_no_part_of_the_saved_weights() -> None:
