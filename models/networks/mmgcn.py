@@ -16,25 +16,25 @@ the mean of the others. Of a single modality R is its branch.
 The authors' code and MMRec's keep P and Z as plain tensors, which no optimiser knows: random codes that never
 change. ``trainable_codes = false`` does the same; with ``true`` they are learned, as in the paper.
 
-What keeps a step cheap: A x comes before W1, so that W1 meets only the rows that are needed, which for the
-later layers are the batch and its neighbours; means of what never changes (features without latent size,
-fixed codes) are taken once an epoch; users and items pass the first, wide layer apart, so that the side that
-is fixed needs no gradient.
+What keeps a step cheap: (A x) W1 = A (x W1), of which the first layer, where W1 is wide, takes the one whose
+W1 meets fewer rows, and the later layers the first, so that they compute no node but the batch and its
+neighbours. Users and items pass the first layer apart: the side that is fixed (features without latent size,
+codes that are not trained) needs no gradient, and its means are taken once an epoch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, leaky_relu, linear, logsigmoid, normalize
+from torch.nn.functional import embedding, leaky_relu, linear, logsigmoid
 
 from models.networks.base import GraphNetwork, LearningNetwork, TrainingData
 from models.networks.config import LARGEST_SIZE, Config, LearningConfig, Modality
-from models.networks.interaction_graph import InteractionGraph
+from models.networks.interaction_graph import InteractionGraph, SparseProduct
 
 MOST_PAIRS = 2**20
 """Largest number of pairs of a step; a larger one is a slip, and would only fill the memory."""
@@ -127,9 +127,19 @@ class Layer(nn.Module):
         if first:  # the authors leave W3 of the later layers as torch makes it
             nn.init.xavier_normal_(self.joined.weight)
 
-    def forward(self, x: Tensor, mean: Tensor, ids: Tensor) -> Tensor:
-        """Computes some nodes: their vectors and their neighbours' means [n, d_m], their ids [n, d]."""
-        h = leaky_relu(self.neighbours(mean), inplace=True)  # [n, d_m], equation 1
+    def forward(self, x: Tensor, mean: Tensor, ids: Tensor, weighted: bool = False) -> Tensor:
+        """Computes some nodes.
+
+        Args:
+            x: their vectors [n, d_m].
+            mean: A x, the means of their neighbours [n, d_m].
+            ids: their Z [n, d].
+            weighted: whether ``mean`` is A (x W1), which is the same as (A x) W1.
+
+        Returns:
+            [n, d].
+        """
+        h = leaky_relu(mean if weighted else self.neighbours(mean), inplace=True)  # [n, d_m], equation 1
         own = leaky_relu(self.own(x), inplace=True) + ids  # [n, d], equation 5
         # [h; own] W3 + b3 as a sum of two products: nothing as wide as both is written.
         for_h, for_own = torch.split(self.joined.weight, [h.shape[1], own.shape[1]], dim=1)
@@ -144,6 +154,28 @@ class Means(nn.Module):
         self.of_all = graph.mean()  # [N, d] -> [N, d]
         self.of_items = graph.mean_of_items()  # [I, d] -> [U, d]
         self.of_users = graph.mean_of_users()  # [U, d] -> [I, d]
+
+
+class Side:
+    """The users' or the items' part of x_0, and what their neighbours on the other side hear of it.
+
+    Attributes:
+        vectors: rows of x_0 [n, d_m].
+        weighted: whether ``heard`` gives A (x W1), as it does where this side is the smaller one, and W1 has
+            fewer rows to meet so; else (A x) W1.
+    """
+
+    def __init__(self, vectors: Tensor, mean: SparseProduct) -> None:
+        self.vectors, self._mean = vectors, mean
+        self.weighted = mean.shape[1] < mean.shape[0]
+        self._heard: Tensor | None = None if self.weighted else mean(vectors)
+
+    def heard(self, layer: Layer) -> Tensor:
+        """Computes the means of this side's vectors, of each node of the other side: [m, d_m]."""
+        if self._heard is not None:
+            return self._heard
+        heard: Tensor = self._mean(layer.neighbours(self.vectors))
+        return heard
 
 
 class Branch(nn.Module):
@@ -168,7 +200,7 @@ class Branch(nn.Module):
         _register_codes(self, "preferences", users, width, config.trainable_codes)  # P [U, d_m]
         widths = [width] + [config.dimension] * (config.layers - 1)
         self.layers = nn.ModuleList(Layer(n, config.dimension, at == 0) for at, n in enumerate(widths))
-        self._fixed: dict[str, tuple[Tensor, Tensor]] = {}
+        self._fixed: dict[str, Side] = {}
 
     def forward(self, ids: Tensor, means: Means, needed: Sequence[Tensor | None]) -> Tensor:
         """Computes the last layer.
@@ -182,6 +214,7 @@ class Branch(nn.Module):
             [N, d], zeros for nodes that the last layer need not compute.
         """
         first, *later = self.layers
+        assert isinstance(first, Layer)
         x = self._first(first, ids, means, needed[0])
         for layer, nodes in zip(later, needed[1:], strict=True):
             mean = means.of_all(x)  # [N, d]
@@ -197,28 +230,27 @@ class Branch(nn.Module):
             if self.project is None:
                 self._fixed["items"] = self._items(means)
 
-    def _first(self, layer: nn.Module, ids: Tensor, means: Means, nodes: Tensor | None) -> Tensor:
+    def _first(self, layer: Layer, ids: Tensor, means: Means, nodes: Tensor | None) -> Tensor:
         fixed = self._fixed if self.training else {}
-        users, mean_of_users = fixed.get("users") or self._users(means)  # [U, d_m], [I, d_m]
-        items, mean_of_items = fixed.get("items") or self._items(means)  # [I, d_m], [U, d_m]
-        sizes = [len(users), len(items)]
+        users = fixed.get("users") or self._users(means)
+        items = fixed.get("items") or self._items(means)
+        sizes = [len(users.vectors), len(items.vectors)]
         user_ids, item_ids = torch.split(ids, sizes)
         user_nodes, item_nodes = (None, None) if nodes is None else torch.split(nodes, sizes)
+        of_users, of_items = users.heard(layer), items.heard(layer)  # what items and users hear
         return torch.cat(
             [
-                _computed(layer, users, mean_of_items, user_ids, user_nodes),
-                _computed(layer, items, mean_of_users, item_ids, item_nodes),
+                _computed(layer, users.vectors, of_items, user_ids, user_nodes, items.weighted),
+                _computed(layer, items.vectors, of_users, item_ids, item_nodes, users.weighted),
             ]
         )  # [N, d]
 
-    def _users(self, means: Means) -> tuple[Tensor, Tensor]:
-        users = normalize(self.preferences)  # [U, d_m]
-        return users, means.of_users(users)
+    def _users(self, means: Means) -> Side:
+        return Side(unit_length(self.preferences), means.of_users)  # [U, d_m]
 
-    def _items(self, means: Means) -> tuple[Tensor, Tensor]:
-        items = self.features if self.project is None else self.project(self.features)  # F [I, d_m]
-        items = normalize(items)
-        return items, means.of_items(items)
+    def _items(self, means: Means) -> Side:
+        features = self.features if self.project is None else self.project(self.features)  # F [I, d_m]
+        return Side(unit_length(features), means.of_items)
 
 
 class MMGCN(GraphNetwork, LearningNetwork):
@@ -257,7 +289,10 @@ class MMGCN(GraphNetwork, LearningNetwork):
     def optimiser(self) -> torch.optim.Optimizer:
         """Makes Adam with torch's betas, as MMRec does."""
         return torch.optim.Adam(
-            self.parameters(), lr=self.learning.learning_rate, weight_decay=self.learning.weight_decay
+            self.parameters(),
+            lr=self.learning.learning_rate,
+            weight_decay=self.learning.weight_decay,
+            fused=True,  # one pass over P, which is most of all weights
         )
 
     def batches(self, generator: torch.Generator) -> Sequence[Tensor]:
@@ -320,6 +355,12 @@ def without_gaps(values: Tensor, present: Tensor) -> Tensor:
     return torch.where(present[:, None], values, values[present].mean(dim=0))
 
 
+def unit_length(x: Tensor) -> Tensor:
+    """Scales rows to unit length, [n, d] -> [n, d]; in a quarter of the time of torch's normalize."""
+    scaled: Tensor = _UnitLength.apply(x)  # type: ignore[no-untyped-call]
+    return scaled
+
+
 def _register_codes(module: nn.Module, name: str, rows: int, width: int, trainable: bool) -> None:
     """Draws codes [rows, width], and makes them a parameter, or a buffer that is saved with the weights."""
     drawn = nn.init.xavier_normal_(torch.empty(rows, width))
@@ -329,11 +370,29 @@ def _register_codes(module: nn.Module, name: str, rows: int, width: int, trainab
         module.register_buffer(name, drawn)
 
 
-def _computed(layer: nn.Module, x: Tensor, mean: Tensor, ids: Tensor, nodes: Tensor | None) -> Tensor:
+def _computed(
+    layer: nn.Module, x: Tensor, mean: Tensor, ids: Tensor, nodes: Tensor | None, weighted: bool = False
+) -> Tensor:
     """Computes a layer, [n, d_m] -> [n, d]; for the nodes of a mask bool [n] alone leaves the others zero."""
     if nodes is None:
-        computed: Tensor = layer(x, mean, ids)
+        computed: Tensor = layer(x, mean, ids, weighted)
         return computed
     rows = nodes.nonzero()[:, 0]
-    computed = layer(embedding(rows, x), embedding(rows, mean), embedding(rows, ids))
+    computed = layer(embedding(rows, x), embedding(rows, mean), embedding(rows, ids), weighted)
     return computed.new_zeros(len(nodes), computed.shape[1]).index_copy(0, rows, computed)
+
+
+class _UnitLength(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)  # [n, 1]
+        unit = x / length
+        ctx.save_for_backward(unit, length)
+        return unit
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        unit, length = ctx.saved_tensors
+        along = torch.einsum("nd,nd->n", gradients[0], unit)[:, None]  # [n, 1]
+        gradient: Tensor = torch.addcmul(gradients[0], unit, along, value=-1).div_(length)
+        return gradient
