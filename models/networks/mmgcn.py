@@ -26,92 +26,76 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, leaky_relu, linear, logsigmoid
+from torch.nn.functional import embedding, leaky_relu, linear
 
-from models.networks.base import GraphNetwork, LearningNetwork, TrainingData
-from models.networks.config import LARGEST_SIZE, Config, LearningConfig, Modality
+from models.networks.base import TrainingData
+from models.networks.config import LARGEST_SIZE
+from models.networks.graph_recommender import (
+    Contents,
+    GraphConfig,
+    GraphRecommender,
+    GraphSection,
+    PairConfig,
+    bpr,
+)
 from models.networks.interaction_graph import InteractionGraph, SparseProduct
-
-MOST_PAIRS = 2**20
-"""Largest number of pairs of a step; a larger one is a slip, and would only fill the memory."""
 
 MOST_OF_THE_GRAPH = 0.8
 """Share of the nodes from which on a layer computes all of them, since picking them out costs time too."""
 
 
 @dataclass(frozen=True)
-class MMGCNConfig:
+class MMGCNSection(GraphSection):
     """The size of the network, and which of its readings is built.
 
     Attributes:
-        modalities: one or both of ``text`` and ``image``.
-        dimension: d, of ids, of the layers' outputs and of user and item vectors, at least 1.
         layers: number of layers, at least 1.
         text_latent: width that texts are projected to before the first layer; 0 leaves them as they are.
         image_latent: the same of pictures.
         trainable_codes: whether user preferences P and ids Z are learned (paper), or stay random (the
             authors' code, MMRec).
-        regularisation: lambda, weight of the squares of Z and of the picture branch's P in the loss, at least
-            0; without trainable codes the loss shows it and no weight feels it.
     """
 
-    modalities: tuple[Literal["text", "image"], ...]
-    dimension: int
     layers: int
     text_latent: int
     image_latent: int
     trainable_codes: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.layers <= LARGEST_SIZE:
+            raise ValueError(f"layers must be at least 1 and at most {LARGEST_SIZE}")
+        if not all(0 <= each <= LARGEST_SIZE for each in (self.text_latent, self.image_latent)):
+            raise ValueError(f"text_latent and image_latent must be from 0, for none, to {LARGEST_SIZE}")
+
+
+@dataclass(frozen=True)
+class MMGCNTraining(PairConfig):
+    """The ``[training]`` section.
+
+    Attributes:
+        regularisation: lambda, weight of the squares of Z and of the picture branch's P in the loss, at least
+            0; without trainable codes the loss shows it and no weight feels it.
+    """
+
     regularisation: float
 
     def __post_init__(self) -> None:
-        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
-            raise ValueError("modalities must name text, image or both, each once")
-        if not 1 <= self.dimension <= LARGEST_SIZE or not 1 <= self.layers <= LARGEST_SIZE:
-            raise ValueError(f"dimension and layers must be at least 1 and at most {LARGEST_SIZE}")
-        if not all(0 <= each <= LARGEST_SIZE for each in (self.text_latent, self.image_latent)):
-            raise ValueError(f"text_latent and image_latent must be from 0, for none, to {LARGEST_SIZE}")
+        super().__post_init__()
         if self.regularisation < 0:
             raise ValueError("regularisation must not be negative")
 
 
-@dataclass(frozen=True)
-class PairConfig(LearningConfig):
-    """The ``[training]`` section of MMGCN.
-
-    Attributes:
-        batch: training pairs per step, at least 1; each comes with one negative.
-    """
-
-    batch: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 1 <= self.batch <= MOST_PAIRS:
-            raise ValueError(f"batch must be from 1 to {MOST_PAIRS:,}")
-
-
 @dataclass(frozen=True, kw_only=True)
-class MMGCNModelConfig(Config):
+class MMGCNConfig(GraphConfig):
     """All sections of MMGCN."""
 
-    network: MMGCNConfig
-    training: PairConfig
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if "layers" in (self.features.text_pooling, self.features.image_output):
-            raise ValueError(
-                "mmgcn reads one vector of a text or picture: text_pooling and image_output cannot be layers"
-            )
-
-    @property
-    def modalities(self) -> tuple[Modality, ...]:
-        """Names what the branches read."""
-        return self.network.modalities
+    network: MMGCNSection
+    training: MMGCNTraining
 
 
 class Layer(nn.Module):
@@ -182,21 +166,19 @@ class Branch(nn.Module):
     """Computes the vectors of all nodes from one modality.
 
     Args:
-        features: float32 [I, f], without gaps.
+        contents: frozen features [I, f].
         latent: width that they are projected to, 0 for none.
         users: U.
         config: sizes, and whether preferences are learned.
     """
 
-    features: Tensor
     preferences: Tensor
 
-    def __init__(self, features: Tensor, latent: int, users: int, config: MMGCNConfig) -> None:
+    def __init__(self, contents: Contents, latent: int, users: int, config: MMGCNSection) -> None:
         super().__init__()
-        # Not in the state dict: frozen features have their own cache, and checkpoints stay small.
-        self.register_buffer("features", features, persistent=False)
-        self.project = nn.Linear(features.shape[1], latent) if latent else None
-        width = latent or features.shape[1]  # d_m
+        self.contents = contents
+        self.project = nn.Linear(contents.values.shape[1], latent) if latent else None
+        width = latent or contents.values.shape[1]  # d_m
         _register_codes(self, "preferences", users, width, config.trainable_codes)  # P [U, d_m]
         widths = [width] + [config.dimension] * (config.layers - 1)
         self.layers = nn.ModuleList(Layer(n, config.dimension, at == 0) for at, n in enumerate(widths))
@@ -249,34 +231,31 @@ class Branch(nn.Module):
         return Side(unit_length(self.preferences), means.of_users)  # [U, d_m]
 
     def _items(self, means: Means) -> Side:
-        features = self.features if self.project is None else self.project(self.features)  # F [I, d_m]
+        features = self.contents.values  # X [I, f]
+        if self.project is not None:
+            features = self.project(features)  # F [I, d_m]
         return Side(unit_length(features), means.of_items)
 
 
-class MMGCN(GraphNetwork, LearningNetwork):
+class MMGCN(GraphRecommender):
     """Averages the branches of the modalities."""
 
-    config_type = MMGCNModelConfig
-    learning: PairConfig
+    config_type = MMGCNConfig
+    learning: MMGCNTraining
     ids: Tensor
     branches: dict[str, Branch]
 
-    def __init__(self, config: MMGCNModelConfig, data: TrainingData) -> None:
+    def __init__(self, config: MMGCNConfig, data: TrainingData) -> None:
         super().__init__(config, data)
-        network = config.network
-        self.learning, self.layers = config.training, network.layers
-        self.regularisation = network.regularisation
-        self.users, self.items = len(data.histories), data.items
-        self.graph = InteractionGraph(data.histories, data.items)
+        network, self.layers = config.network, config.network.layers
+        self.users = self.graph.users
         self.means = Means(self.graph)
-        _register_codes(self, "ids", self.users + self.items, network.dimension, network.trainable_codes)
+        _register_codes(self, "ids", self.graph.nodes, network.dimension, network.trainable_codes)  # Z [N, d]
         self.branches = nn.ModuleDict()  # type: ignore[assignment]
         for modality in network.modalities:
-            if modality not in data.features or len(data.features[modality][0]) != data.items:
-                raise ValueError(f"mmgcn needs {modality} features of all {data.items} items")
             latent = network.text_latent if modality == "text" else network.image_latent
-            features = without_gaps(*data.features[modality])
-            self.branches[modality] = Branch(features, latent, self.users, network)
+            contents = Contents(*data.features[modality])
+            self.branches[modality] = Branch(contents, latent, self.users, network)
 
     def item_vectors(self) -> Tensor:
         """Computes R of the items, [I, d]."""
@@ -287,21 +266,19 @@ class MMGCN(GraphNetwork, LearningNetwork):
         return self.representations()[: self.users]
 
     def optimiser(self) -> torch.optim.Optimizer:
-        """Makes Adam with torch's betas, as MMRec does."""
+        """Makes Adam with its default betas, as MMRec does, in one pass over each weight."""
         return torch.optim.Adam(
             self.parameters(),
             lr=self.learning.learning_rate,
             weight_decay=self.learning.weight_decay,
-            fused=True,  # one pass over P, which is most of all weights
+            fused=True,  # P is most of all weights
         )
 
     def batches(self, generator: torch.Generator) -> Sequence[Tensor]:
-        """Takes every training pair once, with one negative: user, item, negative item, int64 [B, 3]."""
+        """Takes every edge once, in random order: user, item and negative, int64 [B, 3]."""
         for branch in self.branches.values():
             branch.remember_what_is_fixed(self.means)
-        pairs = self.graph.pairs[torch.randperm(len(self.graph.pairs), generator=generator)]  # [E, 2]
-        negatives = self.graph.negatives(pairs[:, 0], generator)  # [E]
-        return torch.split(torch.cat([pairs, negatives[:, None]], dim=1), self.learning.batch)
+        return super().batches(generator)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Computes BPR and the weight of the codes; all that is random was drawn with the batch.
@@ -313,8 +290,8 @@ class MMGCN(GraphNetwork, LearningNetwork):
         users, positives, negatives = (batch + batch.new_tensor([0, self.users, self.users])).T  # nodes, [B]
         vectors = self.representations(torch.cat([users, positives, negatives]))  # [N, d]
         chosen, liked, other = (embedding(nodes, vectors) for nodes in (users, positives, negatives))
-        loss = -logsigmoid((chosen * (liked - other)).sum(dim=1)).mean()
-        return loss + self.regularisation * self._squares(users, positives, negatives)
+        squares = self.learning.regularisation * self._squares(users, positives, negatives)
+        return bpr(chosen, liked, other) + squares
 
     def representations(self, nodes: Tensor | None = None) -> Tensor:
         """Computes R.
@@ -341,18 +318,13 @@ class MMGCN(GraphNetwork, LearningNetwork):
         """Finds the nodes that each layer has to compute: those asked for, their neighbours, and so on."""
         if nodes is None:
             return [None] * self.layers
-        mask = torch.zeros(self.users + self.items, dtype=torch.bool, device=nodes.device)
+        mask = torch.zeros(self.graph.nodes, dtype=torch.bool, device=nodes.device)
         mask[nodes] = True
         needed: list[Tensor | None] = []
         for _ in range(self.layers):
             needed.insert(0, mask if mask.float().mean() < MOST_OF_THE_GRAPH else None)
             mask = mask | (self.means.of_all(mask[:, None].float())[:, 0] > 0)
         return needed
-
-
-def without_gaps(values: Tensor, present: Tensor) -> Tensor:
-    """Gives the items without a feature the mean of the others: float32 [I, f], bool [I] -> [I, f]."""
-    return torch.where(present[:, None], values, values[present].mean(dim=0))
 
 
 def unit_length(x: Tensor) -> Tensor:
@@ -386,7 +358,7 @@ class _UnitLength(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)  # [n, 1]
-        unit = x / length
+        unit: Tensor = x / length
         ctx.save_for_backward(unit, length)
         return unit
 

@@ -44,8 +44,9 @@ CONFIGURATIONS = {
     "sasrec": f'{NEXT_ITEM}["id"]\n',
     "morec": f'{NEXT_ITEM}["image"]\n',
     "mmgcn": '[network]\nmodalities = ["image"]\ndimension = 8\nlayers = 2\ntext_latent = 0\n'
-    "image_latent = 8\ntrainable_codes = true\nregularisation = 0.01\n"
-    "[training]\nseed = 1\nepochs = 3\npatience = 3\nlearning_rate = 0.01\nweight_decay = 0.0\nbatch = 32\n",
+    "image_latent = 8\ntrainable_codes = true\n"
+    "[training]\nseed = 1\nepochs = 3\npatience = 3\nlearning_rate = 0.01\nweight_decay = 0.0\nbatch = 32\n"
+    "regularisation = 0.01\n",
     "followers": "[training]\nseed = 1\n",
     "graph": "[network]\ndimension = 8\nlayers = 2\n[training]\nseed = 1\nepochs = 3\npatience = 3\n"
     "learning_rate = 0.01\nweight_decay = 0.0\nbatch = 32\n",

@@ -38,7 +38,6 @@ def configuration(**changes: Any) -> Any:
             "text_latent": 0,
             "image_latent": 3,
             "trainable_codes": True,
-            "regularisation": 0.5,
         },
         "training": {
             "seed": 1,
@@ -47,6 +46,7 @@ def configuration(**changes: Any) -> Any:
             "learning_rate": 0.01,
             "weight_decay": 0.0,
             "batch": 4,
+            "regularisation": 0.5,
         },
     }
     for name, value in changes.items():
@@ -226,7 +226,9 @@ def test_means_over_items_and_over_users_are_the_two_sides_of_the_mean_over_neig
 
 
 def test_features_are_no_part_of_the_saved_weights() -> None:
-    assert not any("features" in key or "graph" in key for key in of_preset("paper").state_dict())
+    assert not any(
+        "values" in key or "contents" in key or "means" in key for key in of_preset("paper").state_dict()
+    )
 
 
 def test_an_epoch_has_every_training_pair_once_each_with_an_item_that_its_user_does_not_have() -> None:
@@ -298,14 +300,14 @@ def test_a_run_in_two_parts_ends_with_the_bits_of_a_run_in_one(preset: str, tmp_
         ({"modalities": []}, "modalities must name text, image or both, each once"),
         ({"modalities": ["text", "text"]}, "modalities must name text, image or both, each once"),
         ({"modalities": ["id"]}, "network.modalities must be one of text, image"),
-        ({"dimension": 0}, "dimension and layers must be at least 1"),
-        ({"layers": 0}, "dimension and layers must be at least 1"),
+        ({"dimension": 0}, "dimension must be at least 1"),
+        ({"layers": 0}, "layers must be at least 1"),
         ({"text_latent": -1}, "text_latent and image_latent must be from 0"),
         ({"image_latent": 10**6}, "text_latent and image_latent must be from 0"),
         ({"regularisation": -0.1}, "regularisation must not be negative"),
         ({"trainable_codes": 1}, "trainable_codes must be true or false"),
-        ({"batch": 0}, "batch must be from 1 to 1,048,576"),
-        ({"text_pooling": "layers"}, "mmgcn reads one vector of a text or picture"),
+        ({"batch": 0}, "batch must be at least 1 and at most 1,048,576"),
+        ({"text_pooling": "layers"}, "mmgcn reads one vector per text"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_with_a_sentence(changes: dict[str, Any], sentence: str) -> None:
@@ -334,7 +336,7 @@ def test_the_papers_configurations_have_its_weights_and_rates(
 ) -> None:
     settings = load(CONFIGS / f"{name}.toml", (), dataset)
     assert isinstance(settings, MMGCN.config_type)
-    assert (settings.network.regularisation, settings.training.learning_rate) == expected
+    assert (settings.training.regularisation, settings.training.learning_rate) == expected
 
 
 @pytest.mark.parametrize(
