@@ -28,7 +28,11 @@ def test_the_paper_has_its_row_at_the_size_of_its_experiments() -> None:
 @pytest.mark.parametrize(
     ("section", "changes", "complaint"),
     [
-        ("network", {"dimensions": 3}, "unknown key network.dimensions; known are attention_bias, blocks, dimension"),
+        (
+            "network",
+            {"dimensions": 3},
+            "unknown key network.dimensions; known are attention_bias, blocks",
+        ),
         ("network", {"dimension": "64"}, "network.dimension must be a whole number, not '64'"),
         ("network", {"dimension": 1.5}, "network.dimension must be a whole number"),
         ("network", {"blocks": True}, "network.blocks must be a whole number"),

@@ -199,8 +199,8 @@ def test_a_catalogue_too_small_for_candidates_is_trained_by_the_ranks_over_all_o
     test, log = result["metrics"]["test"], lines(tmp_path)
     assert (test["H@1"], test["H@5"], test["N@5"], test["sampled_users"]) == (None, None, None, 0)
     assert 0 < test["full"]["N@10"] < 1
-    assert result["selected_by"] == "N@10"
-    assert result["best_epoch"] == max(log, key=lambda line: line["N@10"])["epoch"]
+    assert result["selected_by"] == "full.N@10"
+    assert result["best_epoch"] == max(log, key=lambda line: line["full.N@10"])["epoch"]
 
 
 def test_a_finished_run_is_measured_with_other_candidates_beside_the_first(tmp_path: Path) -> None:
