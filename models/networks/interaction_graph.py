@@ -121,6 +121,16 @@ class InteractionGraph:
             self.pairs, 1 / self.user_degrees[users], 1 / self.item_degrees[items], symmetric=False
         )
 
+    def mean_of_items(self) -> SparseProduct:
+        """Makes the rows of users in D^-1 A, [users, items]: the mean over each user's items."""
+        users, items = self.pairs.T
+        return SparseProduct(users, items, 1 / self.user_degrees[users], (self.users, self.items))
+
+    def mean_of_users(self) -> SparseProduct:
+        """Makes the rows of items in D^-1 A, [items, users]: the mean over each item's users."""
+        users, items = self.pairs.T
+        return SparseProduct(items, users, 1 / self.item_degrees[items], (self.items, self.users))
+
     def negatives(self, users: Tensor, generator: torch.Generator) -> Tensor:
         """Draws an item for each user, uniformly from those that occur in training and that the user lacks.
 

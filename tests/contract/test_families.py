@@ -57,6 +57,10 @@ CONFIGURATIONS = {
     '[adapters]\nhidden = 4\npictures = "single"\n[features]\ntext_pooling = "layers"\n'
     "[training]\nseed = 1\nepochs = 2\npatience = 2\nsequences = 8\nlearning_rate = 0.01\n"
     "adapter_rate = 0.01\ntext_rate = 0.01\nimage_rate = 0.01\nweight_decay = 0.0\n",
+    "mmgcn": '[network]\nmodalities = ["image"]\ndimension = 8\nlayers = 2\ntext_latent = 0\n'
+    "image_latent = 8\ntrainable_codes = true\n"
+    "[training]\nseed = 1\nepochs = 3\npatience = 3\nlearning_rate = 0.01\nweight_decay = 0.0\nbatch = 32\n"
+    "regularisation = 0.01\n",
     "followers": "[training]\nseed = 1\n",
     "graph": "[network]\ndimension = 8\nlayers = 2\n[training]\nseed = 1\nepochs = 3\npatience = 3\n"
     "learning_rate = 0.01\nweight_decay = 0.0\nbatch = 32\n",
