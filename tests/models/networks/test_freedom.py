@@ -176,7 +176,11 @@ def test_features_are_weights_only_where_they_are_trained() -> None:
         ("network", {"modalities": ["id"]}, "network.modalities must be one of text, image"),
         ("network", {"dimension": 0}, "dimension must be at least 1"),
         ("features", {"text_pooling": "layers"}, "freedom reads one vector per text"),
-        ("features", {"image_output": "layers"}, "freedom reads one vector per image"),
+        (
+            "features",
+            {"image_output": "layers", "image_encoder": "a ViT"},
+            "freedom reads one vector per image",
+        ),
     ],
 )
 def test_bad_settings_are_refused(section: str, changes: dict[str, Any], complaint: str) -> None:
