@@ -39,6 +39,7 @@ from models.training.scoring import (
     sampled_ranks,
     scorer_for,
 )
+from models.training.test_log import log_test_evaluation
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,8 @@ def train(
         run.save_best(network.state_dict())
     _load(network, run.best(), run.folder / BEST)
     trained = scorer_for(network)
+    test = metrics(trained, split.test, source)
+    log_test_evaluation(run, "test", test)
     result = {
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
@@ -130,7 +133,7 @@ def train(
         "device": describe(device),
         "metrics": {
             "validation": metrics(trained, split.validation, source),
-            "test": metrics(trained, split.test, source),
+            "test": test,
         },
     }
     return _finish(run, result, trained)
