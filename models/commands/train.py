@@ -84,12 +84,13 @@ def run(args: Namespace) -> str:
             "--export adds to the bundle that --bundle names; after --data, use `models export`"
         )
     _check_places(args)
-    config = read_config(args)
+    read_config(args)  # what is wrong in it is told before the data are read
     device = _device(args.device)
     if args.bundle:
         dataset = read_catalogue(args.bundle)
     else:
         dataset = registry.read(args.data, None, args.pictures, args.max_left_out)
+    config = read_config(args, dataset.name)
     source, cohort = dataset_test(args, dataset)
     origin = _origin(args, config, dataset)
     if args.export is not None:  # hours before it is needed
@@ -121,14 +122,19 @@ def run(args: Namespace) -> str:
     return "\n".join(lines)
 
 
-def read_config(args: Namespace) -> Config:
-    """Reads the configuration that the options name, with the values that they change."""
+def read_config(args: Namespace, dataset: str | None = None) -> Config:
+    """Reads the configuration that the options name, with the values that they change.
+
+    Args:
+        args: options of the command.
+        dataset: name of the data set, for which a configuration may have values of its own.
+    """
     settings = list(args.settings)
     if args.text_view:
         settings.append(f'features.text_view="{args.text_view}"')
     if args.captioner:
         settings.append(f"features.captioner={args.captioner}")
-    return load(args.config or CONFIGS / f"{args.model}.toml", settings)
+    return load(args.config or CONFIGS / f"{args.model}.toml", settings, dataset)
 
 
 def _check_places(args: Namespace) -> None:

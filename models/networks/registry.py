@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from models.networks.base import Network
+from models.networks.iisan import IISAN
 from models.networks.tower_recommender import TowerRecommender
 
 FAMILIES: dict[str, type[Network]] = {
     "sasrec": TowerRecommender,
     "morec": TowerRecommender,
+    "iisan": IISAN,
 }
 """Class of each family by name. A new family is one file beside this one and one line here."""
 
