@@ -19,7 +19,7 @@ class EvaluationError(ModelsError):
 
 
 class TrainingError(ModelsError):
-    """Training cannot start or go on: nothing to learn from, a loss that is no number, no memory, no device."""
+    """Training cannot start or go on: for want of data, memory or a device, or the loss is not a number."""
 
 
 class WriteError(ModelsError):

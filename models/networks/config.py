@@ -47,8 +47,8 @@ class LearningConfig(TrainingConfig):
         weight_decay: weight decay of the optimiser, at least 0.
         select: validation metric that chooses the best epoch: ``N@5`` over candidates, or ``full.N@10`` over
             the whole catalogue.
-        precision: ``bf16`` computes the products of matrices of a loss in bfloat16 (autocast), which is faster
-            on a device that has it in hardware; validation, weights and exported vectors stay in fp32.
+        precision: ``bf16`` computes the products of matrices of a loss in bfloat16 (autocast), faster on a
+            device that has it in hardware; validation, weights and exported vectors stay in fp32.
     """
 
     epochs: int

@@ -51,6 +51,10 @@ class TrainingProgress:
         """Wall time of all epochs in seconds, with validation."""
         return sum(line["seconds"] + line.get("validation_seconds", 0.0) for line in self.log)
 
+    def seconds_to(self, epochs: int) -> float | None:
+        """Returns the wall time in seconds that is left to a number of epochs; None before the first one."""
+        return (epochs - self.epoch) * self.seconds / self.epoch if self.epoch else None
+
     def rises(self, patience: int) -> bool:
         """Returns whether validation still rises: the best epoch is nearer than half of the patience."""
         return self.epoch - self.best_epoch < max(1, patience / 2)

@@ -44,6 +44,7 @@ def log_test_evaluation(run: Run, part: str, measured: Mapping[str, Any]) -> Non
         "configuration": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16],
         "dataset": origin.dataset,
         "fingerprint": origin.fingerprint,
+        "trained_on": origin.part,
         "part": part,
         "cohort": measured.get("cohort"),
         "protocol": measured["protocol"],
