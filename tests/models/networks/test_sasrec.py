@@ -81,6 +81,23 @@ def test_attention_is_the_one_of_the_paper() -> None:
     torch.testing.assert_close(model(x), expected)
 
 
+@pytest.mark.parametrize("form", [{}, PAPER])
+def test_packed_sequences_have_the_states_and_gradients_of_each_alone(form: dict[str, Any]) -> None:
+    model, lengths = network(**form), [3, 1, 5, 3]
+    vectors = torch.randn(sum(lengths), 8, requires_grad=True)
+    apart = torch.cat([model(each[None])[0] for each in vectors.split(lengths)])
+    packed = model.packed(vectors, torch.tensor(lengths))
+    torch.testing.assert_close(packed, apart)
+    weights = torch.randn_like(packed)
+    inputs = [vectors, *model.parameters()]
+    for one, other in zip(
+        torch.autograd.grad((packed * weights).sum(), inputs),
+        torch.autograd.grad((apart * weights).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
 def layer_norm(x: Any) -> Any:
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
 
