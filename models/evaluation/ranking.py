@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from models.data.dataset import Rows
 from models.errors import EvaluationError
+from models.evaluation.candidates import PADDING
 from models.evaluation.split import Example
 
 MISS = math.inf
@@ -23,10 +24,11 @@ FULL = ("H@10", "N@10")
 """Metrics of ranks over the whole catalogue, in the order of tables."""
 
 ScoreFunction = Callable[[Sequence[Rows], NDArray[np.int32]], NDArray[np.floating[Any] | np.integer[Any]]]
-"""Function of histories [users] and candidates int32 [users, n] to scores [users, n], higher is better."""
+"""Function of histories [users] and candidates int32 [users, n] to scores [users, n], higher is better.
+The score of a candidate that is ``PADDING`` counts for nothing."""
 
 
-def rank_of_target(scores: ArrayLike) -> NDArray[np.int64]:
+def rank_of_target(scores: ArrayLike, candidates: ArrayLike | None = None) -> NDArray[np.int64]:
     """Ranks the target, whose score comes first, among all candidates.
 
     A tie counts against the target. So does NaN in either score, since every comparison with NaN is false: a
@@ -34,13 +36,17 @@ def rank_of_target(scores: ArrayLike) -> NDArray[np.int64]:
 
     Args:
         scores: array [..., n], the target's score in column 0, higher is better.
+        candidates: item rows [..., n] that have these scores; those that are ``PADDING`` are no rivals,
+            whatever their score. None where there is no padding.
 
     Returns:
-        int64 [...], 1 is best and n is worst.
+        int64 [...], 1 is best and n, without padding, is worst.
     """
     scores = np.asarray(scores)
-    beaten = scores[..., 1:] < scores[..., :1]  # [..., n - 1]
-    return np.asarray(1 + np.sum(~beaten, axis=-1, dtype=np.int64))
+    above = ~(scores[..., 1:] < scores[..., :1])  # [..., n - 1]; True for ties and NaN
+    if candidates is not None:
+        above &= np.asarray(candidates)[..., 1:] != PADDING
+    return np.asarray(1 + np.sum(above, axis=-1, dtype=np.int64))
 
 
 def full_rank(scores: ArrayLike, targets: ArrayLike, seen: Sequence[ArrayLike]) -> NDArray[np.int64]:
@@ -93,11 +99,11 @@ def evaluate(
     score: ScoreFunction, examples: Sequence[Example], candidates: NDArray[np.int32], batch: int = 1024
 ) -> NDArray[np.int64]:
     """Ranks the targets, int64 [examples], with a function that is fed ``batch`` examples at a time."""
-    ranks = [
-        rank_of_target(score([e.history for e in examples[at : at + batch]], candidates[at : at + batch]))
-        for at in range(0, len(examples), batch)
-    ]
-    return np.concatenate(ranks) if ranks else np.empty(0, dtype=np.int64)
+    ranks = [np.empty(0, dtype=np.int64)]
+    for at in range(0, len(examples), batch):
+        histories, some = [e.history for e in examples[at : at + batch]], candidates[at : at + batch]
+        ranks.append(rank_of_target(score(histories, some), some))
+    return np.concatenate(ranks)
 
 
 def _ranks(ranks: ArrayLike) -> NDArray[np.float64]:

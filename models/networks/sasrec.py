@@ -7,7 +7,8 @@ turn into NaN in a masked softmax.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,9 @@ from models.networks.config import LARGEST_SIZE
 
 @dataclass(frozen=True)
 class SASRecConfig:
-    """The size of the network.
+    """The size of the network, and the form of its blocks.
+
+    The defaults of the form are SASRec's; MSRBench's is that of IDvs.MoRec's code (Yuan et al., SIGIR 2023).
 
     Attributes:
         dimension: d, of item vectors, states and user vectors, at least 1.
@@ -27,6 +30,15 @@ class SASRecConfig:
         heads: number of attention heads; must divide d.
         dropout: probability in [0, 1) on the embedding, the attention weights and both sublayers (paper,
             section III-B).
+        input_norm: whether the sum of item vector and position goes through a LayerNorm. Without it the last
+            item hardly matters: item vectors start far shorter than what the blocks add to them.
+        norm: place of the LayerNorms: ``pre``, x + g(LayerNorm(x)) with one more LayerNorm at the end, or
+            ``post``, LayerNorm(x + g(x)) and none at the end.
+        feed_forward: width of the feed-forward nets' hidden layer; 0 for d.
+        attention_bias: whether the four projections of the attention have a bias.
+        norm_eps: what is added to the variance in every LayerNorm, above 0 and at most 1.
+        start: weights before training: ``torch``, its defaults and positions from N(0, 0.02²), or ``xavier``,
+            Xavier normal with biases of zero.
     """
 
     dimension: int
@@ -34,16 +46,30 @@ class SASRecConfig:
     blocks: int
     heads: int
     dropout: float
+    input_norm: bool = field(default=False, kw_only=True)
+    norm: Literal["pre", "post"] = field(default="pre", kw_only=True)
+    feed_forward: int = field(default=0, kw_only=True)
+    attention_bias: bool = field(default=True, kw_only=True)
+    norm_eps: float = field(default=1e-5, kw_only=True)
+    start: Literal["torch", "xavier"] = field(default="torch", kw_only=True)
 
     def __post_init__(self) -> None:
         if min(self.dimension, self.length, self.blocks, self.heads) < 1:
             raise ValueError("dimension, length, blocks and heads must be at least 1")
         if max(self.dimension, self.length, self.blocks) > LARGEST_SIZE:
             raise ValueError(f"dimension, length and blocks must be at most {LARGEST_SIZE}")
+        if not 0 <= self.feed_forward <= LARGEST_SIZE:
+            raise ValueError(f"feed_forward must be from 0 to {LARGEST_SIZE}")
         if self.dimension % self.heads:
             raise ValueError(f"heads ({self.heads}) must divide dimension ({self.dimension})")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+        if not 0 < self.norm_eps <= 1:
+            raise ValueError(f"norm_eps must be above 0 and at most 1, not {self.norm_eps}")
+
+    def layer_norm(self) -> nn.LayerNorm:
+        """Makes a LayerNorm of vectors of length d."""
+        return nn.LayerNorm(self.dimension, eps=self.norm_eps)
 
 
 class Attention(nn.Module):
@@ -51,11 +77,12 @@ class Attention(nn.Module):
 
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
+        d, bias = config.dimension, config.attention_bias
         self.heads = config.heads
-        self.head_size = config.dimension // config.heads
-        self.query = nn.Linear(config.dimension, config.dimension)
-        self.key_value = nn.Linear(config.dimension, 2 * config.dimension)
-        self.output = nn.Linear(config.dimension, config.dimension)
+        self.head_size = d // config.heads
+        self.query = nn.Linear(d, d, bias=bias)
+        self.key_value = nn.Linear(d, 2 * d, bias=bias)
+        self.output = nn.Linear(d, d, bias=bias)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, queries: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -76,31 +103,44 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention and a point-wise feed-forward net, each as x + Dropout(g(LayerNorm(x)))."""
+    """Self-attention and a point-wise feed-forward net g.
+
+    Each is x + Dropout(g(LayerNorm(x))), or LayerNorm(x + Dropout(g(x))) in the form ``post``, whose net has
+    no dropout inside.
+    """
 
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
-        d = config.dimension
-        self.attention_norm = nn.LayerNorm(d)
+        d, width = config.dimension, config.feed_forward or config.dimension
+        self.post = config.norm == "post"
+        self.attention_norm = config.layer_norm()
         self.attention = Attention(config)
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(d), nn.Linear(d, d), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(d, d)
-        )
+        first, second = nn.Linear(d, width), nn.Linear(width, d)
+        if self.post:
+            self.feed_forward = nn.Sequential(first, nn.ReLU(), second)
+            self.feed_forward_norm: nn.Module = config.layer_norm()
+        else:
+            self.feed_forward = nn.Sequential(
+                config.layer_norm(), first, nn.ReLU(), nn.Dropout(config.dropout), second
+            )
+            self.feed_forward_norm = nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Computes all positions: [B, n, d] -> [B, n, d]."""
-        normed = self.attention_norm(x)
-        return self._finish(x, self.attention(normed, normed, mask))
+        read = x if self.post else self.attention_norm(x)
+        return self._finish(x, self.attention(read, read, mask))
 
     def last(self, x: Tensor) -> Tensor:
         """Computes the last position alone, which needs no mask: [B, n, d] -> [B, 1, d]."""
-        normed = self.attention_norm(x)
-        return self._finish(x[:, -1:], self.attention(normed[:, -1:], normed, None))
+        read = x if self.post else self.attention_norm(x)
+        return self._finish(x[:, -1:], self.attention(read[:, -1:], read, None))
 
     def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
         x = x + self.dropout(attended)
-        result: Tensor = x + self.dropout(self.feed_forward(x))
+        if self.post:
+            x = self.attention_norm(x)
+        result: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return result
 
 
@@ -118,13 +158,16 @@ class SASRec(SequenceEncoder):
         self.config = config
         self.length, self.dimension = config.length, config.dimension
         self.positions = nn.Parameter(torch.empty(config.length, config.dimension))
+        self.input_norm = config.layer_norm() if config.input_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
-        self.norm = nn.LayerNorm(config.dimension)
+        self.norm = config.layer_norm() if config.norm == "pre" else nn.Identity()
         # -inf above the diagonal, [L, L]: position t attends to positions up to t.
         future = torch.full((config.length, config.length), float("-inf")).triu(1)
         self.register_buffer("causal", future, persistent=False)
         nn.init.normal_(self.positions, std=0.02)
+        if config.start == "xavier":
+            self._start_xavier()
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Computes the user vector after each item, for training.
@@ -162,6 +205,17 @@ class SASRec(SequenceEncoder):
         state: Tensor = self.norm(final.last(x))  # type: ignore[operator]  # [B, 1, d]
         return state[:, 0]
 
+    @torch.no_grad()
+    def _start_xavier(self) -> None:
+        nn.init.xavier_normal_(self.positions)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                # Keys and values are two matrices [d, d] one above the other, each with its own scale.
+                for matrix in torch.split(module.weight, min(module.weight.shape)):
+                    nn.init.xavier_normal_(matrix)
+                if module.bias is not None:
+                    module.bias.zero_()
+
     def _mask(self, x: Tensor) -> Tensor:
         n = x.shape[1]
         return self.causal[:n, :n]
@@ -171,5 +225,6 @@ class SASRec(SequenceEncoder):
         assert vectors.ndim == 3, vectors.shape
         assert vectors.shape[2] == self.config.dimension, vectors.shape
         assert n <= self.config.length, f"{n} items, the network reads {self.config.length}"
-        embedded: Tensor = self.dropout(vectors + self.positions[self.config.length - n :])
-        return embedded
+        embedded = self.input_norm(vectors + self.positions[self.config.length - n :])
+        read: Tensor = self.dropout(embedded)
+        return read

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from models.data.dataset import Dataset, Rows
 from models.evaluation import (
+    EVERYONE,
+    PADDING,
     CandidateSource,
+    CohortChoice,
     ScoreFunction,
     candidate_matrix,
     evaluate,
@@ -53,17 +56,22 @@ class Pop:
             candidate_rows: item rows int32 [users, n].
 
         Returns:
-            int64 [users, n].
+            int64 [users, n]; -1, which is below every count, for a candidate that is ``PADDING``.
         """
-        return self._popularity[candidate_rows]
+        there = candidate_rows != PADDING
+        return np.where(there, self._popularity[np.where(there, candidate_rows, 0)], -1)
 
 
-def baseline_metrics(dataset: Dataset, source: CandidateSource) -> dict[str, dict[str, float | None]]:
+def baseline_metrics(
+    dataset: Dataset, source: CandidateSource, cohort: CohortChoice = EVERYONE
+) -> dict[str, dict[str, float | None]]:
     """Computes H@1, H@5 and N@5 of Random and Pop on the test part, as shares of one.
 
-    They are measured on the candidates that networks are measured on. None where no user has candidates.
+    They are measured on the users and candidates that networks are measured on. None where no user has
+    candidates.
     """
-    test = [e for e in leave_one_out(dataset.histories).test if source.offers(e)]
+    members = cohort.choose(leave_one_out(dataset.histories).test, source).members
+    test = [example for example in members if source.offers(example)]
     candidates = candidate_matrix(test, source)
     scores: dict[str, ScoreFunction] = {
         "Random": Random().score,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.data.dataset import Rows
 from models.evaluation import (
+    PADDING,
     CandidateSource,
     Example,
     candidate_matrix,
@@ -20,6 +21,7 @@ from models.evaluation import (
     full_rank,
     rank_of_target,
     sampled_metrics_or_none,
+    with_fewer,
 )
 from models.networks.base import GraphNetwork, Network, SequenceNetwork
 
@@ -51,9 +53,16 @@ class Scorer(ABC):
         """
 
     def score(self, users: Sequence[int], histories: Sequence[Rows], candidates: NDArray[np.int32]) -> Floats:
-        """Scores candidates int32 [users, n] of users with these histories: float32 [users, n]."""
+        """Scores candidates int32 [users, n] of users with these histories: float32 [users, n].
+
+        Candidates that are ``PADDING`` score minus infinity.
+        """
         vectors = self.user_vectors(users, histories)  # [users, d]
-        return np.asarray(np.einsum("ud,und->un", vectors, self.item_vectors[candidates]), dtype=np.float32)
+        there = candidates != PADDING
+        # Row 0 stands in for padding: a row of -1 would read the last item.
+        read = self.item_vectors[np.where(there, candidates, 0)]  # [users, n, d]
+        scores = np.einsum("ud,und->un", vectors, read)
+        return np.where(there, scores, -np.inf).astype(np.float32)
 
 
 class SequenceScorer(Scorer):
@@ -116,7 +125,8 @@ def sampled_ranks(
     for at in range(0, len(examples), 8 * BATCH):
         some = examples[at : at + 8 * BATCH]
         users, histories = [e.user for e in some], [e.history for e in some]
-        ranks.append(rank_of_target(scorer.score(users, histories, candidates[at : at + 8 * BATCH])))
+        rows = candidates[at : at + 8 * BATCH]
+        ranks.append(rank_of_target(scorer.score(users, histories, rows), rows))
     return np.concatenate(ranks)
 
 
@@ -155,12 +165,15 @@ def metrics_over_candidates(
 ) -> dict[str, Any]:
     """Computes H@1, H@5 and N@5 over candidates, shares of one of those ``sampled_users`` who have them.
 
-    Users without are left out. If none is left, the three are None.
+    Users without are left out. If none is left, the three are None. If ``fewer_candidates`` is there, it is
+    the number of the others whose target is ranked among fewer than the protocol says.
     """
     offered = [example for example in examples if source.offers(example)]
-    ranks = sampled_ranks(scorer, offered, candidate_matrix(offered, source))
+    candidates = candidate_matrix(offered, source)
+    fewer = with_fewer(candidates)
     return {
-        **sampled_metrics_or_none(ranks),
+        **sampled_metrics_or_none(sampled_ranks(scorer, offered, candidates)),
         "sampled_users": len(offered),
+        **({"fewer_candidates": fewer} if fewer else {}),
         "protocol": source.to_json(),
     }

@@ -28,13 +28,20 @@ def test_the_paper_has_its_row_at_the_size_of_its_experiments() -> None:
 @pytest.mark.parametrize(
     ("section", "changes", "complaint"),
     [
-        ("network", {"dimensions": 3}, "unknown key network.dimensions; known are blocks, dimension"),
+        (
+            "network",
+            {"dimensions": 3},
+            "unknown key network.dimensions; known are attention_bias, blocks",
+        ),
         ("network", {"dimension": "64"}, "network.dimension must be a whole number, not '64'"),
         ("network", {"dimension": 1.5}, "network.dimension must be a whole number"),
         ("network", {"blocks": True}, "network.blocks must be a whole number"),
         ("network", {"heads": 3}, r"heads \(3\) must divide dimension \(16\)"),
         ("network", {"length": 0}, "at least 1"),
         ("network", {"dropout": 1.0}, "dropout must be in"),
+        ("network", {"norm": "after"}, "network.norm must be one of pre, post"),
+        ("network", {"norm_eps": 0.0}, "norm_eps must be above 0"),
+        ("network", {"feed_forward": -1}, "feed_forward must be from 0 to 16384"),
         ("tower", {"modalities": ["sound"]}, "tower.modalities must be one of id, text, image, not 'sound'"),
         ("tower", {"modalities": "id"}, "tower.modalities must be a list, each one of id"),
         ("tower", {"modalities": []}, "at least one"),
