@@ -17,6 +17,7 @@ import torch
 
 from models.bundle.backbone import check_name
 from models.bundle.catalogue import read_catalogue
+from models.commands.cohort_options import add_test_options, dataset_test
 from models.commands.export import add_backbone
 from models.commands.options import add_reading_options
 from models.commands.train_table import train_table
@@ -24,14 +25,14 @@ from models.contracts.names import is_file_name
 from models.contracts.one_writer import one_writer
 from models.data import registry
 from models.data.dataset import Dataset
-from models.errors import DataError
-from models.evaluation import CandidateSource, DrawnCandidates, EvaluationProtocol, PublishedCandidates
+from models.evaluation import DrawnCandidates, EvaluationProtocol
 from models.features import item_features
 from models.networks.config import Config
 from models.training.baselines import baseline_metrics
 from models.training.config import CONFIGS, ConfigError, configs, load
 from models.training.fingerprint import fingerprint
-from models.training.loop import TrainingError, build, enough_memory, measure_test, train
+from models.training.loop import TrainingError, build, enough_memory, train
+from models.training.measure import measure_test
 from models.training.run import Origin, Run
 
 
@@ -61,12 +62,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--features-cache", type=Path, metavar="FOLDER", help="computed features; default: RUNS/features"
     )
-    parser.add_argument(
-        "--candidates",
-        choices=("drawn", "published"),
-        default="drawn",
-        help="negatives of the test part: drawn (default), or those that the data set publishes",
-    )
+    add_test_options(parser, default="all")
     parser.add_argument(
         "--export",
         nargs="?",
@@ -94,7 +90,7 @@ def run(args: Namespace) -> str:
         dataset = read_catalogue(args.bundle)
     else:
         dataset = registry.read(args.data, None, args.pictures, args.max_left_out)
-    published = _published(args, dataset) if args.candidates == "published" else None
+    source, cohort = dataset_test(args, dataset)
     origin = _origin(args, config, dataset)
     if args.export is not None:  # hours before it is needed
         check_name(args.export or origin.model)
@@ -116,10 +112,9 @@ def run(args: Namespace) -> str:
         measured = result["metrics"]["test"]["protocol"]
         protocol = EvaluationProtocol(seed=measured["seed"], negatives=measured["negatives"])
         drawn = DrawnCandidates(dataset.histories, len(dataset.items), protocol)
-        if published is not None:
-            result = measure_test(network, dataset, target, published, result)
-        asked = drawn if published is None else published
-        table = train_table(result, baseline_metrics(dataset, asked), drawn, asked)
+        asked = drawn if source is None else source
+        result = measure_test(network, dataset, target, result, asked, cohort)
+        table = train_table(result, baseline_metrics(dataset, asked, cohort), drawn, asked, cohort)
         lines = [table, f"run          {target.folder}"]
         if args.export is not None:
             lines.append(add_backbone(target, args.bundle, args.export or None))
@@ -140,17 +135,6 @@ def _check_places(args: Namespace) -> None:
     for option, folder in (("--runs", args.runs), ("--features-cache", args.features_cache)):
         if folder is not None and folder.exists() and not folder.is_dir():
             raise ConfigError(f"{option} {folder} is no folder: give another one, which is made if missing")
-
-
-def _published(args: Namespace, dataset: Dataset) -> CandidateSource:
-    if args.bundle:
-        raise DataError(
-            f"{args.bundle} is a bundle and holds no published candidates: train with --data, or measure the "
-            "bundle with `python -m benchmarks replay --candidates published --data FOLDER`"
-        )
-    if not dataset.negatives:
-        raise DataError(f"{args.data} publishes no negatives: leave --candidates published out")
-    return PublishedCandidates(dataset.negatives, dataset.histories, len(dataset.items))
 
 
 def _origin(args: Namespace, config: Config, dataset: Dataset) -> Origin:

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from models.evaluation import FULL, SAMPLED, CandidateSource, candidates_in_words
-from models.evaluation.candidates import DRAWN
+from models.evaluation import (
+    EVERYONE,
+    FULL,
+    SAMPLED,
+    CandidateSource,
+    CohortChoice,
+    candidates_in_words,
+    cohort_in_words,
+    fewer_in_words,
+)
+from models.training.measure import part_name
 
 NO_VALUE = "–"
 """Text of a figure that no user is left to average over for."""
@@ -17,6 +26,7 @@ def train_table(
     baselines: Mapping[str, Mapping[str, float | None]],
     drawn: CandidateSource,
     asked: CandidateSource,
+    cohort: CohortChoice = EVERYONE,
 ) -> str:
     """Makes the table of a finished run.
 
@@ -25,9 +35,10 @@ def train_table(
         baselines: figures of Random and Pop on the test part, over the candidates asked for.
         drawn: candidates of the validation part.
         asked: candidates of the test part, the drawn ones or others.
+        cohort: users of the test part.
     """
-    part = "test" if asked.name == DRAWN else f"test_{asked.name}"
-    parts = {"validation": result["metrics"]["validation"], "test": result["metrics"][part]}
+    metrics = result["metrics"]
+    parts = {"validation": metrics["validation"], "test": metrics[part_name(asked, cohort)]}
     lines = [_row("", (*SAMPLED, *(f"{name}*" for name in FULL)), "users")]
     for name, numbers in parts.items():
         shares = (*(numbers[m] for m in SAMPLED), *(numbers["full"][m] for m in FULL))
@@ -38,8 +49,10 @@ def train_table(
     lines += [
         f"{_candidates(drawn, asked)}, ties against the target; * over the whole catalogue; "
         "Random and Pop on test",
+        *([] if (chosen := cohort.to_json()) is None else [f"test on {cohort_in_words(chosen)}"]),
         *_left_out(parts["validation"], drawn, "validation"),
         *_left_out(parts["test"], asked, "test"),
+        *_fewer(parts["test"]),
         f"epochs       {result['epochs']} ({_best(result)}), "
         f"{result['seconds_per_epoch']:.1f} s each on {result['device']}",
     ]
@@ -62,6 +75,11 @@ def _percent(share: float | None) -> str:
 def _sampled_users(numbers: Mapping[str, Any]) -> int:
     # A run from before users were left out has candidates for all.
     return int(numbers.get("sampled_users", numbers["users"]))
+
+
+def _fewer(numbers: Mapping[str, Any]) -> list[str]:
+    fewer = numbers.get("fewer_candidates", 0)
+    return [f"test: {fewer_in_words(fewer)}"] if fewer else []
 
 
 def _candidates(drawn: CandidateSource, asked: CandidateSource) -> str:

@@ -18,10 +18,18 @@ from models.evaluation.candidates import (
     EvaluationProtocol,
     candidate_matrix,
     candidates_in_words,
+    fewer_in_words,
     sample_candidates,
     with_fewer,
 )
-from models.evaluation.cohort import COHORT_SIZE, EVERYONE, CohortChoice, UniformCohort, cohort
+from models.evaluation.cohort import (
+    COHORT_SIZE,
+    EVERYONE,
+    CohortChoice,
+    UniformCohort,
+    cohort,
+    cohort_in_words,
+)
 from models.evaluation.published import PublishedCandidates
 from models.evaluation.ranking import (
     FULL,
@@ -65,8 +73,10 @@ __all__ = [
     "candidate_matrix",
     "candidates_in_words",
     "cohort",
+    "cohort_in_words",
     "evaluate",
     "evaluate_full",
+    "fewer_in_words",
     "full_metrics",
     "full_rank",
     "hit_at",

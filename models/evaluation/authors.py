@@ -71,8 +71,8 @@ class AuthorsCohort:
         return Chosen(members, sum(not source.offers(example) for example in members))
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the number of users: who they are stands in the authors' file."""
-        return {"name": AUTHORS, "users": len(self.users)}
+        """Returns the numbers of users here and left out: who they are stands in the authors' file."""
+        return {"name": AUTHORS, "users": len(self.users), "left_out": self.left_out}
 
     def check_users(self, wanted: int | str | None) -> None:
         """Refuses a ``--users`` that contradicts the cohort; None where the option is not given.

@@ -170,6 +170,12 @@ def with_fewer(candidates: NDArray[np.int32]) -> int:
     return int(np.count_nonzero((candidates == PADDING).any(axis=1)))
 
 
+def fewer_in_words(users: int) -> str:
+    """Describes the number of users with fewer candidates than the others, in the words of a table's foot."""
+    who = "1 user has" if users == 1 else f"{users:,} users have"
+    return f"{who} fewer candidates, and the target is ranked among those: the others are not known"
+
+
 def candidates_in_words(protocol: Mapping[str, Any]) -> str:
     """Describes the JSON of a source in the words of a table's foot."""
     name = protocol.get("candidates", DRAWN)

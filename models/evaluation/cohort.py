@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -101,3 +101,13 @@ def cohort(users: ArrayLike, n: int = COHORT_SIZE, seed: int = 2024) -> NDArray[
     # The n users with the smallest hashes: a smaller n takes a part of them.
     keys = np.array([mix(mix(seed) ^ user) for user in users.tolist()], dtype=np.uint64)
     return np.sort(users[np.argsort(keys, kind="stable")[:n]])
+
+
+def cohort_in_words(chosen: Mapping[str, Any]) -> str:
+    """Describes the JSON of a choice in the words of a table's foot."""
+    users = f"{chosen['users']:,} users"
+    if chosen["name"] == UNIFORM:
+        return f"cohort uniform: {users} chosen with seed {chosen['seed']}"
+    left_out = chosen.get("left_out")
+    others = f"; {left_out:,} of theirs are not here, or have another last item" if left_out else ""
+    return f"cohort {chosen['name']}: {users} whom the paper's authors asked about{others}"

@@ -36,7 +36,6 @@ from models.training.scoring import (
     Scorer,
     full_ranks,
     metrics,
-    metrics_over_candidates,
     sampled_ranks,
     scorer_for,
 )
@@ -128,28 +127,6 @@ def train(
         },
     }
     return _finish(run, result, trained)
-
-
-def measure_test(
-    network: Network, dataset: Dataset, run: Run, source: CandidateSource, result: dict[str, Any]
-) -> dict[str, Any]:
-    """Measures the test part of a finished run over the candidates of another source, without training.
-
-    Args:
-        network: network as ``train`` leaves it, with the best weights.
-        dataset: items and complete histories.
-        run: folder of the finished run; its result keeps the new figures beside those that it has.
-        source: candidates that targets are ranked among.
-        result: result of the run.
-
-    Returns:
-        The result with one more part, ``test_<name of the source>``.
-    """
-    test = leave_one_out(dataset.histories).test
-    measured = {**result["metrics"]["test"], **metrics_over_candidates(scorer_for(network), test, source)}
-    result = {**result, "metrics": {**result["metrics"], f"test_{source.name}": measured}}
-    run.write_result(result)
-    return result
 
 
 def train_epoch(network: LearningNetwork, optimiser: torch.optim.Optimizer, epoch: int) -> float:

@@ -78,7 +78,7 @@ def test_the_authors_users_are_found_by_internal_ids_and_their_test_item(
     test = leave_one_out(dataset.histories).test
     drawn = DrawnCandidates(dataset.histories, ITEMS)
     assert [example.user for example in cohort.choose(test, drawn).members] == cohort.users.tolist()
-    assert cohort.to_json() == {"name": "authors", "users": 2}
+    assert cohort.to_json() == {"name": "authors", "users": 2, "left_out": 0}
 
 
 def test_candidates_are_the_target_and_the_others_in_the_order_shown_without_unknown_titles(

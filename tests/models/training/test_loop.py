@@ -12,9 +12,7 @@ from toy_models import ITEMS, circle, circle_features, config
 
 from models.data.dataset import Dataset
 from models.evaluation import (
-    SAMPLED,
     DrawnCandidates,
-    PublishedCandidates,
     candidate_matrix,
     evaluate,
     leave_one_out,
@@ -25,9 +23,8 @@ from models.networks.config import Config
 from models.networks.tower_recommender import TowerRecommender
 from models.training.baselines import Pop
 from models.training.fingerprint import fingerprint
-from models.training.loop import TrainingError, build, measure_test, train
+from models.training.loop import TrainingError, build, train
 from models.training.run import Origin, Run, RunError
-from models.training.scoring import sampled_ranks, scorer_for
 
 CPU = torch.device("cpu")
 
@@ -201,24 +198,6 @@ def test_a_catalogue_too_small_for_candidates_is_trained_by_the_ranks_over_all_o
     assert 0 < test["full"]["N@10"] < 1
     assert result["selected_by"] == "N@10"
     assert result["best_epoch"] == max(log, key=lambda line: line["N@10"])["epoch"]
-
-
-def test_a_finished_run_is_measured_with_other_candidates_beside_the_first(tmp_path: Path) -> None:
-    settings, dataset = config(training={"epochs": 1}), circle()
-    network, result = trained(tmp_path, settings)
-    drawn = DrawnCandidates(dataset.histories, ITEMS)
-    offered = [e for e in leave_one_out(dataset.histories).test if drawn.offers(e)][:100]
-    negatives = {e.user: drawn.candidates(e)[1:] for e in offered}
-    published = PublishedCandidates(negatives, dataset.histories, ITEMS)
-    again = measure_test(network, dataset, Run(tmp_path), published, result)
-    assert Run(tmp_path).result() == again
-    assert {name: again["metrics"][name] for name in ("validation", "test")} == result["metrics"]
-    measured = again["metrics"]["test_published"]
-    ranks = sampled_ranks(scorer_for(network), offered, candidate_matrix(offered, drawn))
-    assert {name: measured[name] for name in SAMPLED} == sampled_metrics(ranks)
-    assert (measured["users"], measured["sampled_users"]) == (240, 100)
-    assert measured["protocol"] == published.to_json()
-    assert measured["full"] == result["metrics"]["test"]["full"]
 
 
 def test_the_last_two_items_of_every_user_leave_no_trace_in_the_weights(tmp_path: Path) -> None:

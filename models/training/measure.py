@@ -1,0 +1,64 @@
+"""Measures a finished run once more, on other users or over other candidates, without training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.data.dataset import Dataset
+from models.evaluation import EVERYONE, CandidateSource, CohortChoice, leave_one_out
+from models.evaluation.candidates import DRAWN
+from models.evaluation.cohort import UNIFORM
+from models.networks.base import Network
+from models.training.run import Run
+from models.training.scoring import metrics, metrics_over_candidates, scorer_for
+
+
+def measure_test(
+    network: Network,
+    dataset: Dataset,
+    run: Run,
+    result: dict[str, Any],
+    source: CandidateSource,
+    cohort: CohortChoice = EVERYONE,
+) -> dict[str, Any]:
+    """Measures the test part of a finished run for other users or over the candidates of another source.
+
+    Args:
+        network: network as ``train`` leaves it, with the best weights.
+        dataset: items and complete histories.
+        run: folder of the finished run; its result keeps the new figures beside those that it has.
+        result: result of the run.
+        source: candidates that targets are ranked among.
+        cohort: users whose targets are ranked; all by default.
+
+    Returns:
+        The result with one more part, which ``part_name`` names; that of a cohort says which it is. Unchanged
+        if the run has the part already, with all users and the candidates that ``train`` measures over.
+    """
+    name, chosen = part_name(source, cohort), cohort.to_json()
+    if name == "test":
+        return result
+    test = leave_one_out(dataset.histories).test
+    scorer = scorer_for(network)
+    if chosen is None:  # ranks over the whole catalogue are those that the run has
+        measured = {**result["metrics"]["test"], **metrics_over_candidates(scorer, test, source)}
+    else:
+        members = cohort.choose(test, source).members
+        measured = {**metrics(scorer, members, source), "cohort": chosen}
+    result = {**result, "metrics": {**result["metrics"], name: measured}}
+    run.write_result(result)
+    return result
+
+
+def part_name(source: CandidateSource, cohort: CohortChoice) -> str:
+    """Names the figures of some users over some candidates among the metrics of a run.
+
+    Returns:
+        ``test`` for all users and drawn candidates, ``test_published`` for other candidates, and, for
+        example, ``test_drawn_of_400`` or ``test_authors_of_authors`` for a cohort.
+    """
+    chosen = cohort.to_json()
+    if chosen is not None:
+        who = chosen["users"] if cohort.name == UNIFORM else cohort.name
+        return f"test_{source.name}_of_{who}"
+    return "test" if source.name == DRAWN else f"test_{source.name}"
