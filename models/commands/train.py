@@ -139,8 +139,10 @@ def _check_places(args: Namespace) -> None:
 
 def _origin(args: Namespace, config: Config, dataset: Dataset) -> Origin:
     model = args.model or args.config.stem
-    # Raw and enhanced runs of one configuration stand beside each other in the runs folder and in a bundle.
-    if config.features.text_view == "enhanced" and not model.endswith("-enhanced"):
+    # Raw and enhanced runs of one configuration stand beside each other in the runs folder and in a bundle. A
+    # file that is enhanced by itself, such as s2-paper, has a name of its own.
+    asked = args.text_view or any(each.startswith("features.text_view") for each in args.settings)
+    if asked and config.features.text_view == "enhanced" and not model.endswith("-enhanced"):
         model += "-enhanced"
     return Origin(
         model=model,

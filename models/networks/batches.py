@@ -1,9 +1,13 @@
-"""Cuts histories into training sequences and groups them by length, so that no batch needs padding."""
+"""Cuts histories into training sequences, groups them by length, and draws negatives for them.
+
+A batch has sequences of one length, so that none needs padding.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +19,9 @@ Sequences = Mapping[int, Tensor]
 """Item rows int64 [S, n + 1] by length n: inputs are the first n, targets the last n."""
 
 
-def training_sequences(histories: Sequence[Rows], length: int) -> Sequences:
+def training_sequences(
+    histories: Sequence[Rows], length: int, windows: Literal["all", "last"] = "all"
+) -> Sequences:
     """Cuts every history into windows of at most L inputs, from the newest item backwards.
 
     Consecutive windows share one item, so every item but a user's first is a target exactly once, however
@@ -24,24 +30,30 @@ def training_sequences(histories: Sequence[Rows], length: int) -> Sequences:
     Args:
         histories: item rows of the training part, one array per user.
         length: L, at least 1.
+        windows: ``all``, or ``last``, the newest window of each user alone.
     """
-    windows: dict[int, list[Rows]] = defaultdict(list)
+    cut: dict[int, list[Rows]] = defaultdict(list)
     for history in histories:
         end = len(history)
         while end >= 2:
             start = max(0, end - length - 1)
-            windows[end - start - 1].append(history[start:end])
+            cut[end - start - 1].append(history[start:end])
             end = start + 1  # the first item of this window is the last target of the one before it
-    return {n: torch.from_numpy(np.stack(rows).astype(np.int64)) for n, rows in sorted(windows.items())}
+            if windows == "last":
+                break
+    return {n: torch.from_numpy(np.stack(rows).astype(np.int64)) for n, rows in sorted(cut.items())}
 
 
-def batches(sequences: Sequences, positions: int, generator: torch.Generator) -> Iterator[Tensor]:
+def batches(
+    sequences: Sequences, positions: int, generator: torch.Generator, count: int = 0
+) -> Iterator[Tensor]:
     """Yields every sequence once, in random batches of one length each.
 
     Args:
         sequences: item rows by length.
         positions: number of targets in a batch, about: it holds positions / n sequences, at least one.
         generator: generator that shuffles them.
+        count: number of sequences in a batch, whatever their length; 0 for as many as ``positions`` makes.
 
     Yields:
         Item rows int64 [B, n + 1].
@@ -49,6 +61,32 @@ def batches(sequences: Sequences, positions: int, generator: torch.Generator) ->
     shuffled: list[Tensor] = []
     for n, rows in sequences.items():
         order = torch.randperm(len(rows), generator=generator)
-        shuffled += torch.split(rows[order], max(1, positions // n))
+        shuffled += torch.split(rows[order], count or max(1, positions // n))
     for index in torch.randperm(len(shuffled), generator=generator).tolist():
         yield shuffled[index]
+
+
+def negatives_outside(rows: Tensor, items: int, generator: torch.Generator) -> Tensor:
+    """Draws one negative for each target of a batch, uniformly among the items that its sequence lacks.
+
+    Args:
+        rows: item rows int64 [B, n + 1].
+        items: size of the catalogue.
+        generator: generator on the CPU.
+
+    Returns:
+        Item rows int64 [B, n]; any items where a sequence holds the whole catalogue.
+    """
+    count, length = rows.shape
+    own = rows.sort(dim=1).values  # [B, n + 1]
+    repeated = torch.zeros_like(own, dtype=torch.bool)
+    repeated[:, 1:] = own[:, 1:] == own[:, :-1]
+    # Repeats go beyond the catalogue, to the end: own_i is the i-th different item of the sequence.
+    own = own.masked_fill(repeated, items + length).sort(dim=1).values
+    free = items - (~repeated).sum(dim=1, keepdim=True)  # [B, 1]
+    chance = torch.rand(count, length - 1, dtype=torch.float64, generator=generator).to(rows.device)
+    drawn = (chance * free).long()  # [B, n], the number of a free item, in the catalogue's order
+    # Free item k has i own items before it where own_0 - 0, …, own_(i-1) - (i-1) are at most k.
+    before = own - torch.arange(length, device=rows.device)  # [B, n + 1]
+    skipped = (before[:, None] <= drawn[:, :, None]).sum(dim=-1)  # [B, n]
+    return (drawn + skipped) % items

@@ -84,6 +84,45 @@ def test_every_tower_learns_the_circle_that_popularity_cannot_see(
     assert result["metrics"]["test"]["full"]["H@10"] > 0.6
 
 
+PAPER: dict[str, dict[str, Any]] = {
+    "network": {
+        "input_norm": True,
+        "norm": "post",
+        "feed_forward": 64,
+        "attention_bias": False,
+        "norm_eps": 1e-6,
+        "start": "xavier",
+    },
+    "tower": {"fusion": "concat", "projection": "linear", "start": "xavier"},
+    "training": {
+        "epochs": 14,
+        "patience": 14,
+        "positions": 0,
+        "sequences": 16,
+        "windows": "last",
+        "loss": "bce",
+        "negatives": 1,
+        "weight_decay": 0.1,
+        "beta2": 0.999,
+    },
+}
+"""The form of MSRBench's code, but for sizes and learning rate."""
+
+
+@pytest.mark.parametrize(
+    "tower",
+    [
+        {"modalities": ["id"]},
+        {"modalities": ["text"], "table": "trained"},
+        {"modalities": ["text", "image"], "projection": "authors", "layers": 1},
+    ],
+)
+def test_every_tower_of_the_papers_form_learns_the_circle(tower: dict[str, Any], tmp_path: Path) -> None:
+    settings = config(**{**PAPER, "tower": {**PAPER["tower"], **tower}})
+    _, result = trained(tmp_path / "run", settings)
+    assert result["metrics"]["test"]["H@5"] > 0.85
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
     settings = config(network={"dropout": 0.3}, tower={"modalities": ["id", "text"], "dropout": 0.1})
     other = config(
@@ -104,11 +143,14 @@ class KilledError(Exception):
     """What happens to a process."""
 
 
-@pytest.mark.parametrize("moment", ["save_best", "save"])
+@pytest.mark.parametrize(
+    ("moment", "training"),
+    [("save_best", {}), ("save", {}), ("save", {"loss": "bce", "negatives": 1, "windows": "last"})],
+)
 def test_a_run_killed_in_its_third_epoch_and_called_again_equals_an_uninterrupted_one(
-    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    moment: str, training: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, dataset = config(network={"dropout": 0.3}, training={"epochs": 5}), circle()
+    settings, dataset = config(network={"dropout": 0.3}, training={"epochs": 5, **training}), circle()
     whole, expected = trained(tmp_path / "whole", settings)
 
     run, keep, calls = start(tmp_path / "killed", settings, dataset), getattr(Run, moment), []
@@ -236,7 +278,8 @@ def test_every_choice_of_the_loop_changes_the_weights(change: dict[str, Any], tm
     assert not same(base, other)
 
 
-def test_gradients_are_the_same_to_the_last_bit_with_several_threads() -> None:
+@pytest.mark.parametrize("loss", ["softmax", "bce"])
+def test_gradients_are_the_same_to_the_last_bit_with_several_threads(loss: str) -> None:
     # Plain indexing adds gradients of an item that occurs often in whatever order the threads arrive.
     settings = config(network={"dimension": 64, "length": 20})
     rows = torch.randint(ITEMS, (512, 21), generator=torch.Generator().manual_seed(0))
@@ -247,7 +290,10 @@ def test_gradients_are_the_same_to_the_last_bit_with_several_threads() -> None:
         for _ in range(6):
             network = built(settings)
             torch.manual_seed(0)
-            network.next_item_loss(rows, torch.arange(20)).backward()
+            if loss == "bce":
+                network.binary_loss(rows, rows[:, :-1].flip(0)).backward()
+            else:
+                network.next_item_loss(rows, torch.arange(20)).backward()
             gradients.append(network.tower.parts[0].table.weight.grad)
     finally:
         torch.set_num_threads(before)
