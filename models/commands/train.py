@@ -26,14 +26,14 @@ from models.contracts.one_writer import one_writer
 from models.data import registry
 from models.data.dataset import Dataset
 from models.evaluation import DrawnCandidates, EvaluationProtocol
-from models.features import item_features
 from models.networks.config import Config
 from models.training.baselines import baseline_metrics
 from models.training.config import CONFIGS, ConfigError, configs, load
 from models.training.fingerprint import fingerprint
-from models.training.loop import TrainingError, build, enough_memory, train
+from models.training.loop import TrainingError, enough_memory
 from models.training.measure import measure_test
 from models.training.run import Origin, Run
+from models.training.trained_run import trained_run
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -83,9 +83,9 @@ def run(args: Namespace) -> str:
         raise ConfigError(
             "--export adds to the bundle that --bundle names; after --data, use `models export`"
         )
-    _check_places(args)
+    check_places(args)
     config = read_config(args)
-    device = _device(args.device)
+    device = device_of(args.device)
     if args.bundle:
         dataset = read_catalogue(args.bundle)
     else:
@@ -99,15 +99,8 @@ def run(args: Namespace) -> str:
         raise ConfigError(f"{name[:80]!r} is no name of a folder in {args.runs}: give the run another --name")
     target = Run(args.runs / name)
     with one_writer(target.folder), enough_memory():
-        target.check(config, origin)  # refuses another run of this name before features are computed
         cache = args.features_cache or args.runs / "features"
-        features = item_features(dataset, config.features, config.modalities, cache)
-        network = build(config, dataset, features)
-        try:
-            target.start(config, origin)
-            result = train(network, dataset, target, device)
-        finally:
-            target.discard_untrained()
+        network, result = trained_run(target, config, origin, dataset, cache, device)
         # A run from earlier may have been measured with another protocol than today's default.
         measured = result["metrics"]["test"]["protocol"]
         protocol = EvaluationProtocol(seed=measured["seed"], negatives=measured["negatives"])
@@ -131,7 +124,12 @@ def read_config(args: Namespace) -> Config:
     return load(args.config or CONFIGS / f"{args.model}.toml", settings)
 
 
-def _check_places(args: Namespace) -> None:
+def check_places(args: Namespace) -> None:
+    """Refuses ``--runs`` or ``--features-cache`` that is a file.
+
+    Raises:
+        ConfigError: one of them is.
+    """
     for option, folder in (("--runs", args.runs), ("--features-cache", args.features_cache)):
         if folder is not None and folder.exists() and not folder.is_dir():
             raise ConfigError(f"{option} {folder} is no folder: give another one, which is made if missing")
@@ -154,7 +152,13 @@ def _origin(args: Namespace, config: Config, dataset: Dataset) -> Origin:
     )
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Returns the device that ``--device`` names.
+
+    Raises:
+        ConfigError: torch knows none of this name.
+        TrainingError: this machine or this build of torch cannot compute on it.
+    """
     try:
         device = torch.device(name)
     except RuntimeError as error:

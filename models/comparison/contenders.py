@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from models.contracts.paper import method_of
 from models.data.dataset import Dataset
 from models.training.config import ConfigError, configs
 
 Form = Literal["paper", "ours"]
-"""A row as the paper has it (``<name>-paper``), or as well as we can at the same serving cost (``<name>``)."""
+"""The paper's form, configuration ``<name>-paper``, or ours at the same serving cost, ``<name>``."""
 
 FORMS: tuple[Form, ...] = ("paper", "ours")
 
@@ -28,7 +27,7 @@ TRAINED = {
     "morec-i": "MoRec (I)",
     "morec-ti": "MoRec (T+I)",
 }
-"""Rows of one configuration per form: names of ``--models``, to which ``-paper`` is added, and of the paper."""
+"""Rows of a configuration per form: names of ``--models``, to which ``-paper`` is added, and of the paper."""
 
 S2 = "s2"
 """Name of the rows of S2, one per LVLM that wrote captions."""
@@ -78,7 +77,8 @@ def contenders(dataset: Dataset, forms: Sequence[Form], names: Sequence[str] = (
     Raises:
         ConfigError: a name is not known.
     """
-    known, extra = [*UNTRAINED, *TRAINED, S2], [name for name in names if name in configs()]
+    known = [*UNTRAINED, *TRAINED, S2]
+    extra = [name for name in names if name in configs() and name not in known]
     for name in names:
         if name not in known and name not in extra:
             raise ConfigError(f"--models {name}: known are {', '.join(known_names())}")
@@ -131,8 +131,3 @@ def _if_there(row: Contender) -> Contender:
     if row.absent or row.configuration in configs():
         return row
     return Contender(row.label, row.form, row.method, row.strategy, absent=f"no {row.configuration}.toml")
-
-
-def paper_row(family: str, modalities: Sequence[str]) -> str | None:
-    """Names the paper's row beside which a configuration that is no row of the table may stand."""
-    return method_of(family, tuple(modalities))

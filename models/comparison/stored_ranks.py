@@ -16,8 +16,8 @@ from models.contracts import sha256_of
 from models.training.run import Run
 
 FILE = "test_ranks.npz"
-"""Ranks by task, int32 [examples], with the hash of what each task asks. Its own hash is in ``result.json``, which
-a training that goes on removes, so ranks of other weights are never read."""
+"""Ranks by task, int32 [examples], with the hash of what each task asks. The hash of the file is in
+``result.json``, which a training that goes on removes, so ranks of other weights are never read."""
 
 _KEYS = "keys"
 
@@ -58,8 +58,9 @@ def write_ranks(
     """
     path = run.folder / FILE
     keys = json.dumps({task: targets.key(task) for task in ranks})
+    arrays: dict[str, Any] = {_KEYS: np.array(keys), **ranks}
     with new_file(path) as stream:
-        np.savez_compressed(stream, **{_KEYS: np.array(keys)}, **dict(ranks))
+        np.savez_compressed(stream, **arrays)
     result = {**result, "sha256": {**result.get("sha256", {}), FILE: sha256_of(path)}}
     run.write_result(result)
     return result
