@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,8 @@ from models.atomic import new_file
 Floats = NDArray[np.float32]
 
 
-def save_matrix(path: Path, values: Floats) -> None:
-    """Saves a matrix under a temporary name, then renames the file.
+def save_matrix(path: Path, values: NDArray[Any]) -> None:
+    """Saves a matrix, or any array, under a temporary name, then renames the file.
 
     Raises:
         WriteError: the file cannot be written.
@@ -33,6 +34,21 @@ def read_matrix(path: Path, rows: int | None = None) -> Floats:
     Raises:
         ValueError: the file is missing or damaged, or holds something else; the message says what.
     """
+    return np.array(map_array(path, rows, np.dtype(np.float32), dimensions=2))
+
+
+def map_array(path: Path, rows: int | None, kind: np.dtype[Any], dimensions: int) -> NDArray[Any]:
+    """Maps an array into memory, which is read from the disk only where it is used.
+
+    Args:
+        path: file that ``save_matrix`` wrote.
+        rows: size of the first dimension that it must have; None for any.
+        kind: type of the numbers that it must have.
+        dimensions: number of dimensions that it must have.
+
+    Raises:
+        ValueError: the file is missing or damaged, or holds something else; the message says what.
+    """
     try:
         # Mapped, so that a header that claims more than the file holds takes no memory; no pickle is run.
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -40,8 +56,9 @@ def read_matrix(path: Path, rows: int | None = None) -> Floats:
         raise ValueError("it is missing") from None
     except Exception as error:  # a damaged header raises nearly anything
         raise ValueError("it is damaged") from error
-    if not isinstance(mapped, np.ndarray) or mapped.dtype != np.float32 or mapped.ndim != 2:
-        raise ValueError("it holds no matrix of 32-bit numbers")
+    if not isinstance(mapped, np.ndarray) or mapped.dtype != kind or mapped.ndim != dimensions:
+        shape = "matrix" if dimensions == 2 else f"array of {dimensions} dimensions"
+        raise ValueError(f"it holds no {shape} of {8 * kind.itemsize}-bit numbers")
     if rows is not None and len(mapped) != rows:
         raise ValueError(f"it has {len(mapped):,} rows in place of {rows:,}")
-    return np.array(mapped)
+    return mapped

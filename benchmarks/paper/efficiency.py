@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.lab import machine
-from benchmarks.lab.cases import Case, Cohort
+from benchmarks.lab.cases import Case, Cohort, vectors_of_users
 from benchmarks.lab.options import (
     add_service_arguments,
     add_strategy_arguments,
@@ -31,7 +31,7 @@ from benchmarks.lab.options import (
 )
 from benchmarks.lab.pages import add_markdown_argument, publish, write_text
 from benchmarks.lab.prometheus import REQUEST_DURATION, HistogramTotal, histogram_total
-from benchmarks.lab.service_client import Reply, ServiceClient
+from benchmarks.lab.service_client import Reply, ServiceClient, backbone_of
 from benchmarks.lab.stats import mean, percentile
 from benchmarks.lab.tables import NO_VALUE, Table, dollars
 from benchmarks.paper.accuracy import SIMULATED_WARNING, is_simulated, known_sum
@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
     bundle = bundle_of(arguments)
     cases = list(Cohort(bundle.catalogue, arguments.users, arguments.seed))
     found = machine.facts()
-    rows = asyncio.run(_measure(arguments, cases))
+    rows = asyncio.run(_measure(arguments, cases, vectors_of_users(bundle)))
     page = _page(rows, bundle, found)
     publish(page, arguments.markdown)
     if arguments.json:
@@ -211,26 +211,39 @@ def _paper_epoch(manifest: BackboneManifest) -> str:
     return f"{rows[0].training:g}" if rows else NO_VALUE
 
 
-async def _measure(arguments: argparse.Namespace, cases: Sequence[Case]) -> list[StrategyTimes]:
+async def _measure(
+    arguments: argparse.Namespace, cases: Sequence[Case], with_vectors: frozenset[str]
+) -> list[StrategyTimes]:
     names = strategies(arguments)
     total = len(names) * (arguments.warmup + len(cases))
     async with ServiceClient(arguments.url) as client:
-        first = {"history": list(cases[0].history)}
-        await client.check_serves(first, lvlm_options(arguments), names)
+        first = cases[0].whose(with_user=False)
+        replies = await client.check_serves(first, lvlm_options(arguments), names)
+        with_user = {name: backbone_of(reply) in with_vectors for name, reply in replies.items()}
         with tqdm(total=total, unit="request", disable=None) as bar:
-            return [row for name in names if (row := await _measure_one(client, name, arguments, cases, bar))]
+            measured = [
+                await _measure_one(client, name, arguments, cases, with_user[name], bar) for name in names
+            ]
+    return [row for row in measured if row]
 
 
 async def _measure_one(
-    client: ServiceClient, strategy: str, arguments: argparse.Namespace, cases: Sequence[Case], bar: tqdm[Any]
+    client: ServiceClient,
+    strategy: str,
+    arguments: argparse.Namespace,
+    cases: Sequence[Case],
+    with_user: bool,
+    bar: tqdm[Any],
 ) -> StrategyTimes | None:
     """Measures one strategy, one request at a time: seconds per user, not throughput.
+
+    Requests name the user where the backbone has vectors of users, as those of a shop would.
 
     Returns None when the service refuses the strategy.
     """
 
     async def ask(case: Case) -> Reply:
-        payload: dict[str, Any] = {"history": list(case.history), "k": arguments.k}
+        payload: dict[str, Any] = {**case.whose(with_user=with_user), "k": arguments.k}
         if arguments.deadline_ms is not None:
             payload["deadline_ms"] = arguments.deadline_ms
         reply = await client.recommend(payload, {"strategy": strategy, **lvlm_options(arguments)})

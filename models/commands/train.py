@@ -26,14 +26,14 @@ from models.contracts.one_writer import one_writer
 from models.data import registry
 from models.data.dataset import Dataset
 from models.evaluation import DrawnCandidates, EvaluationProtocol
+from models.features import item_features
 from models.networks.config import Config
 from models.training.baselines import baseline_metrics
 from models.training.config import CONFIGS, ConfigError, configs, load
 from models.training.fingerprint import fingerprint
-from models.training.loop import TrainingError, enough_memory
+from models.training.loop import TrainingError, build, enough_memory, train
 from models.training.measure import measure_test
 from models.training.run import Origin, Run
-from models.training.trained_run import trained_run
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -83,13 +83,14 @@ def run(args: Namespace) -> str:
         raise ConfigError(
             "--export adds to the bundle that --bundle names; after --data, use `models export`"
         )
-    check_places(args)
-    config = read_config(args)
-    device = device_of(args.device)
+    _check_places(args)
+    read_config(args)  # what is wrong in it is told before the data are read
+    device = _device(args.device)
     if args.bundle:
         dataset = read_catalogue(args.bundle)
     else:
         dataset = registry.read(args.data, None, args.pictures, args.max_left_out)
+    config = read_config(args, dataset.name)
     source, cohort = dataset_test(args, dataset)
     origin = _origin(args, config, dataset)
     if args.export is not None:  # hours before it is needed
@@ -99,8 +100,15 @@ def run(args: Namespace) -> str:
         raise ConfigError(f"{name[:80]!r} is no name of a folder in {args.runs}: give the run another --name")
     target = Run(args.runs / name)
     with one_writer(target.folder), enough_memory():
+        target.check(config, origin)  # refuses another run of this name before features are computed
         cache = args.features_cache or args.runs / "features"
-        network, result = trained_run(target, config, origin, dataset, cache, device)
+        features = item_features(dataset, config.features, config.modalities, cache)
+        network = build(config, dataset, features)
+        try:
+            target.start(config, origin)
+            result = train(network, dataset, target, device)
+        finally:
+            target.discard_untrained()
         # A run from earlier may have been measured with another protocol than today's default.
         measured = result["metrics"]["test"]["protocol"]
         protocol = EvaluationProtocol(seed=measured["seed"], negatives=measured["negatives"])
@@ -114,22 +122,22 @@ def run(args: Namespace) -> str:
     return "\n".join(lines)
 
 
-def read_config(args: Namespace) -> Config:
-    """Reads the configuration that the options name, with the values that they change."""
+def read_config(args: Namespace, dataset: str | None = None) -> Config:
+    """Reads the configuration that the options name, with the values that they change.
+
+    Args:
+        args: options of the command.
+        dataset: name of the data set, for which a configuration may have values of its own.
+    """
     settings = list(args.settings)
     if args.text_view:
         settings.append(f'features.text_view="{args.text_view}"')
     if args.captioner:
         settings.append(f"features.captioner={args.captioner}")
-    return load(args.config or CONFIGS / f"{args.model}.toml", settings)
+    return load(args.config or CONFIGS / f"{args.model}.toml", settings, dataset)
 
 
-def check_places(args: Namespace) -> None:
-    """Refuses ``--runs`` or ``--features-cache`` that is a file.
-
-    Raises:
-        ConfigError: one of them is.
-    """
+def _check_places(args: Namespace) -> None:
     for option, folder in (("--runs", args.runs), ("--features-cache", args.features_cache)):
         if folder is not None and folder.exists() and not folder.is_dir():
             raise ConfigError(f"{option} {folder} is no folder: give another one, which is made if missing")
@@ -152,13 +160,7 @@ def _origin(args: Namespace, config: Config, dataset: Dataset) -> Origin:
     )
 
 
-def device_of(name: str) -> torch.device:
-    """Returns the device that ``--device`` names.
-
-    Raises:
-        ConfigError: torch knows none of this name.
-        TrainingError: this machine or this build of torch cannot compute on it.
-    """
+def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -104,4 +104,5 @@ def _left_out(numbers: Mapping[str, Any], source: CandidateSource, part: str) ->
 def _best(result: Mapping[str, Any]) -> str:
     best = f"best {result['best_epoch']}"
     # N@5 over candidates is the usual one, and needs no words.
-    return f"{best} by validation N@10*" if result.get("selected_by") == "N@10" else best
+    by_all_items = result.get("selected_by") in ("full.N@10", "N@10")  # the latter: of an older version
+    return f"{best} by validation N@10*" if by_all_items else best

@@ -105,9 +105,9 @@ def cohort(users: ArrayLike, n: int = COHORT_SIZE, seed: int = 2024) -> NDArray[
 
 def cohort_in_words(chosen: Mapping[str, Any]) -> str:
     """Describes the JSON of a choice in the words of a table's foot."""
-    users = f"{chosen['users']:,} users"
-    if chosen["name"] == UNIFORM:
-        return f"cohort uniform: {users} chosen with seed {chosen['seed']}"
+    name, users = chosen.get("name"), f"{chosen.get('users')} users"
+    if name == UNIFORM:
+        return f"cohort {name}: {users} chosen with seed {chosen.get('seed')}"
     left_out = chosen.get("left_out")
-    others = f"; {left_out:,} of theirs are not here, or have another last item" if left_out else ""
-    return f"cohort {chosen['name']}: {users} whom the paper's authors asked about{others}"
+    others = f"; {left_out} of theirs are not here, or have another last item" if left_out else ""
+    return f"cohort {name}: {users} whom the paper's authors asked about{others}"

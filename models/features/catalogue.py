@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from models.data.dataset import Dataset
 from models.features import descriptor
 from models.features.config import FeatureConfig
 from models.features.errors import FeatureError
-from models.saved_arrays import read_matrix, save_matrix
+from models.saved_arrays import map_array, read_matrix, save_matrix
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +45,13 @@ class Features:
     """The frozen features of one modality of a catalogue.
 
     Attributes:
-        values: float32 [items, f], of zero mean and unit variance over the items that have the modality; zero
-            rows for the others (the item tower gives those a learned vector).
+        values: float32 [items, f]; of hidden states [items, layers, f], and float16 as the encoder gave them.
+            If standardised, of zero mean and unit variance over the items that have the modality. Zeros for
+            the others (an item tower gives those a learned vector).
         present: bool [items], True where the item has the modality.
     """
 
-    values: Floats
+    values: NDArray[Any]
     present: NDArray[np.bool_]
 
 
@@ -63,8 +64,11 @@ class FeatureEncoder(Protocol):
 
     identity: str
 
-    def encode(self, inputs: Sequence[str]) -> Floats:
-        """Encodes texts or paths: float32 [inputs, f]; a row of NaN for a picture that cannot be read."""
+    def encode(self, inputs: Sequence[str]) -> NDArray[Any]:
+        """Encodes texts or paths: float32 [inputs, f], or float16 [inputs, layers, f] of hidden states.
+
+        A row is NaN for a picture that cannot be read.
+        """
 
 
 def item_features(
@@ -84,10 +88,14 @@ def item_features(
     features = {}
     if "text" in modalities:
         texts = item_texts(dataset, config)
-        features["text"] = _features("text", texts, texts, lambda: _text_encoder(config), cache)
+        layered = config.text_pooling == "layers"
+        source = _Source("text", texts, texts, lambda: _text_encoder(config), layered)
+        features["text"] = _features(source, cache, config.standardise)
     if "image" in modalities:
         paths, digests = _image_files(dataset)
-        features["image"] = _features("image", paths, digests, lambda: _image_encoder(config), cache)
+        layered = config.image_output == "layers"
+        source = _Source("image", paths, digests, lambda: _image_encoder(config), layered)
+        features["image"] = _features(source, cache, config.standardise)
     return features
 
 
@@ -136,47 +144,59 @@ def _image_files(dataset: Dataset) -> tuple[list[str | None], list[str | None]]:
 def _text_encoder(config: FeatureConfig) -> FeatureEncoder:
     from models.features.text import TextEncoder  # transformers takes seconds to import
 
-    return TextEncoder(config.text_encoder)
+    return TextEncoder(config.text_encoder, config.text_pooling, config.text_tokens)
 
 
 def _image_encoder(config: FeatureConfig) -> FeatureEncoder:
     if config.image_encoder == descriptor.NAME:
         return descriptor.Descriptor()
-    from models.features.clip import ClipEncoder  # transformers takes seconds to import
+    # transformers takes seconds to import
+    if config.image_output == "layers":
+        from models.features.vision_layers import VisionLayers
+
+        return VisionLayers(config.image_encoder)
+    from models.features.clip import ClipEncoder
 
     return ClipEncoder(config.image_encoder)
 
 
-def _features(
-    kind: str,
-    inputs: Sequence[str | None],
-    contents: Sequence[str | None],
-    load: Callable[[], FeatureEncoder],
-    cache: Path,
-) -> Features:
-    """Encodes the inputs that exist, through the cache.
+@dataclass(frozen=True)
+class _Source:
+    """What the features of one modality are made from.
 
-    Args:
+    Attributes:
         kind: ``text`` or ``image``.
         inputs: texts, or paths of pictures; None for an item without one.
         contents: texts, or digests of the pictures, that the name of the cached array is made from.
         load: function that loads the encoder.
-        cache: folder of cached arrays.
+        layered: whether the encoder gives hidden states of several layers.
     """
+
+    kind: str
+    inputs: Sequence[str | None]
+    contents: Sequence[str | None]
+    load: Callable[[], FeatureEncoder]
+    layered: bool
+
+
+def _features(source: _Source, cache: Path, standardise: bool) -> Features:
+    """Encodes the inputs that exist, through the cache."""
+    kind, inputs = source.kind, source.inputs
     present = np.array([each is not None for each in inputs], dtype=bool)
     if not present.any():
         raise FeatureError(
             f"no item has a {_NAMES[kind]}: train without {kind} (tower.modalities){_WITHOUT[kind]}"
         )
-    encoder = load()
+    encoder = source.load()
     # An item without input is None in the key, so that a picture that is added later makes a new array.
-    key = json.dumps([kind, encoder.identity, contents]).encode()
+    key = json.dumps([kind, encoder.identity, source.contents]).encode()
     path = cache / f"{kind}-{hashlib.sha256(key).hexdigest()[:20]}.npy"
-    encoded = _cached(path, int(present.sum()))
+    encoded = _cached(path, int(present.sum()), source.layered)
     if encoded is None:
         encoded = encoder.encode([each for each in inputs if each is not None])
         _save(path, encoded)
-    readable = np.isfinite(encoded).all(axis=1)  # [inputs that exist]
+    # [inputs that exist]; of a picture that cannot be read all numbers are NaN, so the first tells.
+    readable = np.isfinite(encoded.reshape(len(encoded), -1)[:, 0])
     if not readable.all():
         log.warning(
             "%ss that cannot be read: %d; their items count as items without one",
@@ -186,31 +206,37 @@ def _features(
     if not readable.any():
         raise FeatureError(f"no {_NAMES[kind]} can be read: train without {kind} (tower.modalities)")
     present[np.flatnonzero(present)[~readable]] = False  # positions among the inputs -> rows
-    values = np.zeros((len(inputs), encoded.shape[1]), dtype=np.float32)
-    values[present] = _standardise(encoded[readable])
+    if present.all() and not standardise:
+        return Features(encoded, present)  # hidden states stay on the disk until they are used
+    known = _standardise(encoded[readable]) if standardise else encoded[readable]
+    values = np.zeros((len(inputs), *encoded.shape[1:]), dtype=known.dtype)
+    values[present] = known
     return Features(values, present)
 
 
-def _standardise(values: Floats) -> Floats:
+def _standardise(values: NDArray[Any]) -> Floats:
     """Shifts and scales columns to zero mean and unit variance; a column that never varies becomes zero."""
-    spread = values.std(axis=0)  # [f]; dividing by inf gives the zero of a column that never varies
+    exact = values.astype(np.float32, copy=False)  # sums of half precision would overflow
+    spread = exact.std(axis=0)  # [f]; dividing by inf gives the zero of a column that never varies
     return np.asarray(
-        (values - values.mean(axis=0)) / np.where(spread > 1e-6, spread, np.inf), dtype=np.float32
+        (exact - exact.mean(axis=0)) / np.where(spread > 1e-6, spread, np.inf), dtype=np.float32
     )
 
 
-def _cached(path: Path, rows: int) -> Floats | None:
-    """Reads a cached array; None for one that is missing, or damaged and to be computed anew."""
+def _cached(path: Path, rows: int, layered: bool) -> NDArray[Any] | None:
+    """Reads a cached array, or maps hidden states; None for one that is missing or damaged."""
     if not path.exists():
         return None
     try:
-        return read_matrix(path, rows)
+        return (
+            map_array(path, rows, np.dtype(np.float16), dimensions=3) if layered else read_matrix(path, rows)
+        )
     except ValueError as error:
         log.warning("%s is of no use (%s): it is computed anew", path, error)
     return None
 
 
-def _save(path: Path, array: Floats) -> None:
+def _save(path: Path, array: NDArray[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         save_matrix(path, array)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,5 +44,21 @@ class FeatureConfig:
     def __post_init__(self) -> None:
         if self.text_tokens < 2:
             raise ValueError("text_tokens must be at least 2, for the tokens of begin and end")
+        if self.image_output == "layers" and self.image_encoder == "descriptor":
+            raise ValueError(
+                "the descriptor of pictures has no layers: name a vision transformer (image_encoder)"
+            )
         if (self.text_view == "enhanced") != (self.captioner is not None):
             raise ValueError("text_view enhanced needs a captioner, and only that view has one")
+
+    def described(self, modalities: Sequence[str]) -> str:
+        """Names the encoders of the modalities that are read, in words for the foot of a table."""
+        parts = []
+        if "text" in modalities:
+            way = {"mean": "mean", "cls": "CLS", "layers": "CLS of every second layer"}[self.text_pooling]
+            view = f"titles with captions of {self.captioner}" if self.captioner else "titles"
+            parts.append(f"{view} by {self.text_encoder} ({way}, {self.text_tokens} tokens)")
+        if "image" in modalities:
+            way = " (every second layer)" if self.image_output == "layers" else ""
+            parts.append(f"pictures by {self.image_encoder}{way}")
+        return ", ".join(parts)

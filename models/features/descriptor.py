@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.contracts.picture import PictureError, open_picture, read_picture
+from models.shown_progress import ShownProgress
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +47,13 @@ class Descriptor:
     def encode(self, inputs: Sequence[str]) -> Floats:
         """Encodes paths: float32 [paths, 290]; a row of NaN for a picture that cannot be read."""
         encoded = np.full((len(inputs), SIZE), np.nan, dtype=np.float32)
-        for row, path in enumerate(inputs):
-            try:
-                encoded[row] = describe(open_picture(read_picture(Path(path))))
-            except PictureError as error:
-                log.info("%s: %s", path, error)
+        with ShownProgress("pictures", len(inputs), "picture") as progress:
+            for row, path in enumerate(inputs):
+                try:
+                    encoded[row] = describe(open_picture(read_picture(Path(path))))
+                except PictureError as error:
+                    log.info("%s: %s", path, error)
+                progress.update()
         return encoded
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from models.contracts import sha256_of
 
 MINILM = "minilm"
 """Configured name of the encoder that comes as a package and needs no download."""
+
+SECONDS_TO_CONNECT = 5.0
+"""Seconds in which the hub must take a connection; else only what is stored on this machine is loaded."""
 
 
 def located(name: str) -> str:
@@ -43,13 +49,31 @@ def first_line(error: Exception) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences the progress bars of transformers, which would be printed over ours."""
+    """Silences the progress bars of transformers, and leaves a hub that is out of reach alone.
+
+    The hub's library would try each file six times; offline it takes what it has stored, or fails at once.
+    """
+    from huggingface_hub import constants
     from transformers.utils import logging  # takes seconds
 
-    shown = logging.is_progress_bar_enabled()
+    shown, offline = logging.is_progress_bar_enabled(), constants.HF_HUB_OFFLINE
     logging.disable_progress_bar()
+    constants.HF_HUB_OFFLINE = offline or not _reaches(constants.ENDPOINT)
     try:
         yield
     finally:
+        constants.HF_HUB_OFFLINE = offline
         if shown:
             logging.enable_progress_bar()
+
+
+def _reaches(url: str) -> bool:
+    """Returns whether a server takes connections; through a proxy that is not known before it is asked."""
+    if getproxies():
+        return True
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname, parts.port or 443), SECONDS_TO_CONNECT).close()
+    except OSError:
+        return False
+    return True

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from models.networks.base import LearningNetwork, SequenceNetwork, TrainingData
-from models.networks.batches import batches, negatives_outside, training_sequences
+from models.networks.batches import batches, mixed_batches, negatives_outside, training_sequences
 from models.networks.config import Config, LearningConfig, Modality
 from models.networks.item_tower import ItemTower, TowerConfig
 from models.networks.losses import binary_cross_entropy, full_softmax, sampled_softmax
@@ -33,7 +33,7 @@ class NextItemConfig(LearningConfig):
     Attributes:
         positions: number of history positions per step, positions / n sequences of length n; 0 where
             ``sequences`` says how many.
-        sequences: number of sequences per step, of one length; 0 where ``positions`` does.
+        sequences: number of sequences per step, of any lengths; 0 where ``positions`` does.
         windows: what of a long history is trained on: ``all`` windows of L items, or the ``last`` one.
         loss: ``softmax``, or ``bce``, binary cross-entropy of the target and of one negative that the
             sequence lacks (SASRec and IDvs.MoRec).
@@ -138,9 +138,15 @@ class TowerRecommender(SequenceNetwork, LearningNetwork):
         )
 
     def batches(self, generator: torch.Generator) -> Sequence[Tensor]:
-        """Takes every training sequence once: item rows [B, n + 1], one n per batch."""
+        """Takes every training sequence once: item rows [B, n + 1].
+
+        A batch has sequences of one length, or, where the configuration gives their number, of any lengths
+        with -1s behind them.
+        """
         learning = self.learning
-        return list(batches(self._sequences, learning.positions, generator, learning.sequences))
+        if learning.sequences:
+            return list(mixed_batches(self._sequences, learning.sequences, generator))
+        return list(batches(self._sequences, learning.positions, generator))
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Computes the loss of each next item against negatives drawn for this batch."""
@@ -153,43 +159,60 @@ class TowerRecommender(SequenceNetwork, LearningNetwork):
         """Computes the binary cross-entropy of each next item and its own negative.
 
         Args:
-            rows: item rows int64 [B, n + 1]; position t predicts t + 1.
+            rows: item rows int64 [B, n + 1]; position t predicts t + 1, unless that is -1.
             negatives: item rows int64 [B, n].
         """
-        used, index = torch.unique(torch.cat([rows, negatives], dim=1), return_inverse=True)
+        real = rows[:, 1:] >= 0  # [B, n]
+        used, index = torch.unique(torch.cat([rows.clamp(min=0), negatives], dim=1), return_inverse=True)
         vectors = self.tower(used)  # [R, d]
         taken, drawn = index.split([rows.shape[1], negatives.shape[1]], dim=1)  # [B, n + 1], [B, n]
-        states = self.network(embedding(taken[:, :-1], vectors)).flatten(0, 1)  # [P, d]
         return binary_cross_entropy(
-            states / self.learning.temperature,
-            embedding(taken[:, 1:].flatten(), vectors),
-            embedding(drawn.flatten(), vectors),
+            self._states(taken[:, :-1], real, vectors) / self.learning.temperature,
+            embedding(taken[:, 1:][real], vectors),
+            embedding(drawn[real], vectors),
         )
 
     def next_item_loss(self, rows: Tensor, negatives: Tensor) -> Tensor:
         """Computes the loss of each next item against given negatives.
 
         Args:
-            rows: item rows int64 [B, n + 1]; position t predicts t + 1.
+            rows: item rows int64 [B, n + 1]; position t predicts t + 1, unless that is -1.
             negatives: item rows int64 [K]; with K = 0 the softmax is over the whole catalogue.
         """
         # embedding(rows, vectors) is vectors[rows] with a gradient that adds up in a fixed order, with any
         # number of threads.
-        targets = rows[:, 1:].flatten()  # [P]
+        real = rows[:, 1:] >= 0  # [B, n]
+        targets = rows[:, 1:][real]  # [P]
         if not len(negatives):
             vectors = self.tower.all()  # [items, d]
-            states = self.network(embedding(rows[:, :-1], vectors)).flatten(0, 1)  # [P, d]
+            states = self._states(rows[:, :-1], real, vectors)
             return full_softmax(states / self.learning.temperature, vectors, targets)
         # The tower runs on the R different items of this step alone, each once.
-        used, index = torch.unique(torch.cat([rows.flatten(), negatives]), return_inverse=True)
+        filled = rows.clamp(min=0)
+        used, index = torch.unique(torch.cat([filled.flatten(), negatives]), return_inverse=True)
         vectors = self.tower(used)  # [R, d]
         taken, drawn = index[: rows.numel()].view_as(rows), index[rows.numel() :]  # [B, n + 1], [K]
-        states = self.network(embedding(taken[:, :-1], vectors)).flatten(0, 1)  # [P, d]
         return sampled_softmax(
-            states / self.learning.temperature,
-            embedding(taken[:, 1:].flatten(), vectors),
+            self._states(taken[:, :-1], real, vectors) / self.learning.temperature,
+            embedding(taken[:, 1:][real], vectors),
             embedding(drawn, vectors),
             same=targets[:, None] == negatives,  # [P, K]
             items=self.tower.items,
             log_q=self.learning.log_q,
         )
+
+    def _states(self, read: Tensor, real: Tensor, vectors: Tensor) -> Tensor:
+        """Computes the user vectors of all P positions that have a next item.
+
+        Args:
+            read: rows of ``vectors`` int64 [B, n], the history before each position.
+            real: bool [B, n], True at those positions.
+            vectors: item vectors [R, d].
+
+        Returns:
+            float [P, d].
+        """
+        if not self.learning.sequences:  # one length: every position is real
+            states: Tensor = self.network(embedding(read, vectors)).flatten(0, 1)
+            return states
+        return self.network.packed(embedding(read[real], vectors), real.sum(dim=1))

@@ -27,9 +27,9 @@ from models.evaluation import (
 )
 from models.features import Features
 from models.networks.base import GraphNetwork, LearningNetwork, Network, TrainingData
-from models.networks.config import Config
+from models.networks.config import Config, LearningConfig
 from models.networks.registry import FAMILIES
-from models.training.progress import TrainingProgress, is_over
+from models.training.progress import FULL_CRITERION, TrainingProgress, is_over
 from models.training.run import BEST, CHECKPOINT, Run, RunError
 from models.training.scoring import (
     GraphScorer,
@@ -72,10 +72,12 @@ def train(
     dataset: Dataset,
     run: Run,
     device: torch.device,
+    minutes: float | None = None,
 ) -> dict[str, Any]:
     """Trains until validation stops getting better, then measures the best weights over drawn candidates.
 
-    Validation is N@5 over drawn candidates; where no user has any, N@10 over the whole catalogue.
+    Validation is what ``training.select`` names: N@5 over drawn candidates, or N@10 over the whole
+    catalogue, as it also is where no user has candidates. Both are logged for every epoch.
 
     A run that was interrupted goes on after its last complete epoch and ends with the same weights as one
     that was not: every epoch seeds its generators from (seed, epoch), so a checkpoint needs no generator
@@ -86,17 +88,21 @@ def train(
         dataset: items and complete histories; the last two items of a user are never trained on.
         run: folder of checkpoints, log and result.
         device: device to compute on.
+        minutes: time limit; training ends after the epoch in which the run's epochs and validations, those of
+            earlier calls too, have taken so long. None for no limit.
 
     Returns:
-        The result as stored in the run: metrics of validation and test, epochs, seconds per epoch, and the
-        metric that chose the best epoch (``selected_by``).
+        The result as stored in the run: metrics of validation and test, epochs, seconds per epoch, the metric
+        that chose the best epoch (``selected_by``), what ended the training (``ended_by``: ``epochs``,
+        ``patience`` or ``minutes``), whether validation still rises, and the hours to the configured number
+        of epochs.
 
     Raises:
         TrainingError: there is nothing to learn from, or the loss is not a number.
         RunError: a file of the run that is needed is damaged, or of another network.
         WriteError: a file of the run cannot be written.
     """
-    finished = _finished(network, run)
+    finished = _finished(network, run, minutes)
     network.to(device)
     if finished is not None:
         _load(network, run.best(), run.folder / BEST)
@@ -107,9 +113,10 @@ def train(
     split = leave_one_out(dataset.histories)
     if not split.validation or max(map(len, split.training)) < 2:
         raise TrainingError(f"{dataset.name} has no user with enough items to train and validate on")
-    criterion = None
+    course: dict[str, Any] = {"selected_by": None}
     if isinstance(network, LearningNetwork):
-        criterion, progress = _learn(network, split, run, source)
+        progress = _learn(network, split, run, source, minutes)
+        course = _course(progress, network.learning)
     else:  # it was complete when it was built
         progress = TrainingProgress()
         run.save_best(network.state_dict())
@@ -118,7 +125,7 @@ def train(
     result = {
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
-        "selected_by": criterion,
+        **course,
         "seconds_per_epoch": progress.seconds_per_epoch,
         "device": describe(device),
         "metrics": {
@@ -198,42 +205,67 @@ def describe(device: torch.device) -> str:
 
 
 def _learn(
-    network: LearningNetwork, split: Split, run: Run, source: CandidateSource
-) -> tuple[str, TrainingProgress]:
-    """Runs epochs until the configured number, or patience without a better one, is reached.
-
-    Returns:
-        The metric that chose the best epoch, and how far the training came.
-    """
+    network: LearningNetwork, split: Split, run: Run, source: CandidateSource, minutes: float | None
+) -> TrainingProgress:
+    """Runs epochs until the number, the patience or the time is used up; returns how far it came."""
     # The same candidates after every epoch, so that epochs are compared and not draws.
     offered = [example for example in split.validation if source.offers(example)]
     candidates = candidate_matrix(offered, source)
 
     def validate() -> dict[str, float]:
         scorer = scorer_for(network)
-        if offered:
-            return sampled_metrics(sampled_ranks(scorer, offered, candidates))
-        return full_metrics(full_ranks(scorer, split.validation))
+        sampled = sampled_metrics(sampled_ranks(scorer, offered, candidates)) if offered else {}
+        full = full_metrics(full_ranks(scorer, split.validation))
+        return {**sampled, **{f"full.{name}": value for name, value in full.items()}}
 
-    criterion = "N@5" if offered else "N@10"
     if not offered:
         log.warning(
             "no user has %s: the best epoch is chosen by N@10 over the whole catalogue", source.missing
         )
     optimiser, learning = network.optimiser(), network.learning
     progress = _resume(network, optimiser, run)
-    if not is_over(progress.epoch, progress.best_epoch, learning):
+    if not progress.epoch:
+        progress.selected_by = learning.select if offered else FULL_CRITERION
+    if not _is_over(progress, learning, minutes):
         run.reopen()
-    while not is_over(progress.epoch, progress.best_epoch, learning):
+    while not _is_over(progress, learning, minutes):
         start = time.perf_counter()
         loss = train_epoch(network, optimiser, progress.epoch)
-        seconds = time.perf_counter() - start
-        record = {"loss": loss, "seconds": seconds, **validate()}
-        _advance(network, optimiser, progress, run, record, criterion)
-    return criterion, progress
+        trained = time.perf_counter()
+        measured = validate()
+        record = {
+            "loss": loss,
+            "seconds": trained - start,
+            "validation_seconds": time.perf_counter() - trained,
+            **measured,
+        }
+        _advance(network, optimiser, progress, run, record)
+    return progress
 
 
-def _finished(network: Network, run: Run) -> dict[str, Any] | None:
+def _is_over(progress: TrainingProgress, learning: LearningConfig, minutes: float | None) -> bool:
+    late = minutes is not None and progress.epoch > 0 and progress.seconds >= 60 * minutes
+    return late or is_over(progress.epoch, progress.best_epoch, learning)
+
+
+def _course(progress: TrainingProgress, learning: LearningConfig) -> dict[str, Any]:
+    """Says how a training went, for its result."""
+    ended_by = "minutes"
+    if progress.epoch >= learning.epochs:
+        ended_by = "epochs"
+    elif is_over(progress.epoch, progress.best_epoch, learning):
+        ended_by = "patience"
+    to_come = (learning.epochs - progress.epoch) * progress.seconds / max(1, progress.epoch)
+    return {
+        "selected_by": progress.selected_by,
+        "ended_by": ended_by,
+        "still_rising": progress.rises(learning.patience),
+        "training_seconds": progress.seconds,
+        "hours_to_last_epoch": to_come / 3600,
+    }
+
+
+def _finished(network: Network, run: Run, minutes: float | None) -> dict[str, Any] | None:
     """Reads the result of a run that has no further epoch to train; None for any other."""
     try:
         result = run.result()
@@ -243,6 +275,8 @@ def _finished(network: Network, run: Run) -> dict[str, Any] | None:
     if result is None or not isinstance(network, LearningNetwork):
         return result
     if is_over(result["epochs"], result["best_epoch"], network.learning):
+        return result
+    if minutes is not None and result.get("training_seconds", 0.0) >= 60 * minutes:
         return result
     if run.restore() is None:
         raise RunError(
@@ -312,7 +346,6 @@ def _advance(
     progress: TrainingProgress,
     run: Run,
     record: dict[str, float],
-    criterion: str,
 ) -> None:
     """Ends an epoch: logs it, saves the weights if they are the best, saves a checkpoint."""
     progress.epoch += 1
@@ -326,7 +359,7 @@ def _advance(
         record["seconds"],
     )
     # The best weights first: a run killed between the two repeats the epoch and saves the same ones again.
-    if record[criterion] > progress.best:
-        progress.best, progress.best_epoch = record[criterion], progress.epoch
+    if progress.validation_of(record) > progress.best:
+        progress.best, progress.best_epoch = progress.validation_of(record), progress.epoch
         run.save_best(network.state_dict())
     run.save({"weights": network.state_dict(), "optimiser": optimiser.state_dict()}, progress)

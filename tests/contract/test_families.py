@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from small_data import save_picture, write_amazon_plus
 
 from models.__main__ import main
 from models.bundle.catalogue import read_catalogue
+from models.data.dataset import Dataset
 from models.evaluation import (
     DrawnCandidates,
     candidate_matrix,
@@ -25,7 +26,8 @@ from models.evaluation import (
     rank_of_target,
     sampled_metrics,
 )
-from models.features import item_features
+from models.features import Features, item_features
+from models.features.config import FeatureConfig
 from models.networks.base import GraphNetwork, LearningNetwork, Network
 from models.networks.registry import FAMILIES
 from models.training.loop import build
@@ -51,9 +53,23 @@ PAPER = (
     '[tower]\nfusion = "concat"\nprojection = "linear"\nstart = "xavier"\nhidden = 1\ndropout = 0.0\n'
     "modalities = "
 )
+PAIRS = "seed = 1\nepochs = 3\npatience = 3\nlearning_rate = 0.01\nweight_decay = 0.0\nbatch = 32\n"
 CONFIGURATIONS = {
     "sasrec": f'{NEXT_ITEM}["id"]\n',
     "morec": f'{PAPER}["image"]\n',
+    "freedom": '[network]\ndimension = 8\nmodalities = ["image"]\nneighbours = 4\nimage_weight = 0.1\n'
+    "item_layers = 1\nlayers = 2\n"
+    f"[training]\n{PAIRS}pruning = 0.5\ncontent_weight = 0.001\n",
+    "bm3": '[network]\ndimension = 8\nmodalities = ["image"]\nlayers = 1\ndropout = 0.3\n'
+    f"[training]\n{PAIRS}content_weight = 2.0\nregularisation = 0.01\n",
+    "iisan": "[network]\ndimension = 8\nlength = 5\nblocks = 1\nheads = 2\ndropout = 0.1\n"
+    '[adapters]\nhidden = 4\npictures = "single"\n[features]\ntext_pooling = "layers"\n'
+    "[training]\nseed = 1\nepochs = 2\npatience = 2\nsequences = 8\nlearning_rate = 0.01\n"
+    "adapter_rate = 0.01\ntext_rate = 0.01\nimage_rate = 0.01\nweight_decay = 0.0\n",
+    "mmgcn": '[network]\nmodalities = ["image"]\ndimension = 8\nlayers = 2\ntext_latent = 0\n'
+    "image_latent = 8\ntrainable_codes = true\n"
+    "[training]\nseed = 1\nepochs = 3\npatience = 3\nlearning_rate = 0.01\nweight_decay = 0.0\nbatch = 32\n"
+    "regularisation = 0.01\n",
     "followers": "[training]\nseed = 1\n",
     "graph": "[network]\ndimension = 8\nlayers = 2\n[training]\nseed = 1\nepochs = 3\npatience = 3\n"
     "learning_rate = 0.01\nweight_decay = 0.0\nbatch = 32\n",
@@ -62,6 +78,19 @@ CONFIGURATIONS = {
 
 SASRec has this project's form and MoRec the paper's; both families take either.
 """
+
+
+def features_with_layers(
+    dataset: Dataset, config: FeatureConfig, modalities: Sequence[str], cache: Path
+) -> dict[str, Features]:
+    """Makes features as training does; hidden states of titles from their number, without an encoder."""
+    if config.text_pooling != "layers":
+        return item_features(dataset, config, modalities, cache)
+    features = item_features(dataset, config, [each for each in modalities if each != "text"], cache)
+    angles = np.array([float(str(item.title).split()[-1]) for item in dataset.items]) * 2 * np.pi / ITEMS
+    state = np.stack([np.cos(angles), np.sin(angles), np.cos(3 * angles), np.sin(3 * angles)], axis=1)
+    states = np.stack([0 * state, state, 2 * state], axis=1).astype(np.float32)  # [items, 3, 4]
+    return {**features, "text": Features(states, np.ones(len(states), dtype=bool))}
 
 
 @dataclass(frozen=True)
@@ -78,10 +107,10 @@ class Served:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty coloured items, and sixty users who step through them."""
+    """Forty numbered, coloured items, and sixty users who step through them."""
     folder = tmp_path_factory.mktemp("data") / "steps"
     histories = [[str((5 * user + step) % ITEMS + 1) for step in range(4 + user % 7)] for user in range(60)]
-    side = {str(i): {"image": {"image_path": f"{i}.png"}} for i in range(1, ITEMS + 1)}
+    side = {str(i): {"title": f"Thing {i}", "image": {"image_path": f"{i}.png"}} for i in range(1, ITEMS + 1)}
     for i in range(1, ITEMS + 1):
         save_picture(folder / "photos" / f"{i}.png", (6 * i, 100, 255 - 6 * i))
     return write_amazon_plus(folder, histories, side)
@@ -89,8 +118,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def registered() -> Iterator[None]:
-    """One line of the registry for each family of the tests."""
+    """One line of the registry for each family of the tests, and texts whose states need no large encoder."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.commands.train.item_features", features_with_layers)
         patch.setitem(FAMILIES, "followers", Followers)
         patch.setitem(FAMILIES, "graph", TinyGraph)
         yield
@@ -137,7 +167,8 @@ def client(exported: tuple[Path, dict[str, str]]) -> Iterator[httpx.Client]:
 def restored(run: Run, bundle: Path) -> Network:
     """The network of a run, rebuilt from its data and its weights."""
     config, dataset = run.config(), read_catalogue(bundle)
-    features = item_features(dataset, config.features, config.modalities, run.folder.parent / "features")
+    cache = run.folder.parent / "features"
+    features = features_with_layers(dataset, config.features, config.modalities, cache)
     network = build(config, dataset, features)
     network.load_state_dict(run.best())
     return network

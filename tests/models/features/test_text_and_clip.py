@@ -45,12 +45,17 @@ def test_a_text_has_the_same_vector_alone_and_padded_in_a_batch(minilm: TextEnco
     np.testing.assert_allclose(together[0], together[2], atol=1e-5)
 
 
-def tiny_text_model(folder: Path, seed: int = 0) -> Path:
+def tiny_text_model(folder: Path, seed: int = 0, layers: int = 1) -> Path:
     """A BERT with random weights and eight words."""
     import torch
 
     torch.manual_seed(seed)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
     transformers.BertModel(transformers.BertConfig(vocab_size=8, **sizes)).save_pretrained(folder)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "blue", "mug", "lamp"]
     (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
@@ -58,12 +63,17 @@ def tiny_text_model(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def tiny_clip(folder: Path) -> Path:
+def tiny_clip(folder: Path, layers: int = 1) -> Path:
     """A CLIP vision tower with random weights."""
     import torch
 
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
     vision = transformers.CLIPVisionConfig(image_size=32, patch_size=8, projection_dim=12, **sizes)
     transformers.CLIPVisionModelWithProjection(vision).save_pretrained(folder)
     size = {"shortest_edge": 32}

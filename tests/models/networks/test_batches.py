@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.networks.batches import batches, negatives_outside, training_sequences
+from models.networks.batches import batches, mixed_batches, negatives_outside, training_sequences
 
 HISTORIES = st.lists(st.integers(0, 30), max_size=4).map(lambda lengths: [np.arange(n) for n in lengths])
 
@@ -57,13 +57,21 @@ def test_the_last_window_of_a_user_is_the_end_of_the_history(
     assert rows == sorted(h[-(length + 1) :].tolist() for h in histories if len(h) >= 2)
 
 
-def test_a_batch_may_hold_a_number_of_sequences_whatever_their_length() -> None:
-    sequences = {1: torch.zeros(30, 2, dtype=torch.int64), 20: torch.zeros(3, 21, dtype=torch.int64)}
-    sizes = sorted(tuple(b.shape) for b in batches(sequences, 0, torch.Generator().manual_seed(0), 16))
-    assert sizes == [(3, 21), (14, 2), (16, 2)]
+def test_a_mixed_batch_holds_a_number_of_sequences_of_any_lengths_that_end_with_minus_ones() -> None:
+    sequences = {n: torch.arange(20 * (n + 1)).view(20, n + 1) + 1000 * n for n in (1, 3)}
+
+    def order(seed: int) -> list[list[list[int]]]:
+        return [b.tolist() for b in mixed_batches(sequences, 16, torch.Generator().manual_seed(seed))]
+
+    assert [len(batch) for batch in order(0)] == [16, 16, 8]
+    flat = sorted(row for batch in order(0) for row in batch)
+    assert flat == sorted([*([*r, -1, -1] for r in sequences[1].tolist()), *sequences[3].tolist()])
+    assert len({tuple(row[2:]) == (-1, -1) for row in order(0)[0]}) == 2
+    assert order(0) == order(0)
+    assert order(0) != order(1)
 
 
-@given(st.lists(st.lists(st.integers(0, 6), min_size=4, max_size=4), min_size=1, max_size=5), st.integers())
+@given(st.lists(st.lists(st.integers(-1, 6), min_size=4, max_size=4), min_size=1, max_size=5), st.integers())
 def test_a_negative_is_never_an_item_of_its_own_sequence(rows: list[list[int]], seed: int) -> None:
     drawn = negatives_outside(torch.tensor(rows), 7, torch.Generator().manual_seed(seed % 2**31))
     assert drawn.shape == (len(rows), 3)

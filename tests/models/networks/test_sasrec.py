@@ -81,6 +81,23 @@ def test_attention_is_the_one_of_the_paper() -> None:
     torch.testing.assert_close(model(x), expected)
 
 
+@pytest.mark.parametrize("form", [{}, PAPER])
+def test_packed_sequences_have_the_states_and_gradients_of_each_alone(form: dict[str, Any]) -> None:
+    model, lengths = network(**form), [3, 1, 5, 3]
+    vectors = torch.randn(sum(lengths), 8, requires_grad=True)
+    apart = torch.cat([model(each[None])[0] for each in vectors.split(lengths)])
+    packed = model.packed(vectors, torch.tensor(lengths))
+    torch.testing.assert_close(packed, apart)
+    weights = torch.randn_like(packed)
+    inputs = [vectors, *model.parameters()]
+    for one, other in zip(
+        torch.autograd.grad((packed * weights).sum(), inputs),
+        torch.autograd.grad((apart * weights).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
 def layer_norm(x: Any) -> Any:
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
 
@@ -123,8 +140,12 @@ def test_every_setting_of_the_form_changes_what_is_computed(name: str) -> None:
 
 def test_xavier_starts_keys_and_values_as_two_matrices_and_biases_at_zero() -> None:
     torch.manual_seed(0)
-    config = SASRecConfig(dimension=64, length=9, blocks=1, heads=1, dropout=0.0, start="xavier")
+    config = SASRecConfig(
+        dimension=64, length=9, blocks=1, heads=1, dropout=0.0, start="xavier", feed_forward=256
+    )
     (block,) = (model := SASRec(config)).blocks
+    wide = next(each for each in block.feed_forward if isinstance(each, torch.nn.Linear))
+    assert wide.weight.detach().std() == pytest.approx((2 / (64 + 256)) ** 0.5, rel=0.05)
     for half in block.attention.key_value.weight.detach().chunk(2):
         assert half.std() == pytest.approx((2 / 128) ** 0.5, rel=0.05)
     assert model.positions.detach().std() == pytest.approx((2 / 73) ** 0.5, rel=0.1)

@@ -238,8 +238,8 @@ def test_a_catalogue_too_small_for_candidates_is_trained_by_the_ranks_over_all_o
     test, log = result["metrics"]["test"], lines(tmp_path)
     assert (test["H@1"], test["H@5"], test["N@5"], test["sampled_users"]) == (None, None, None, 0)
     assert 0 < test["full"]["N@10"] < 1
-    assert result["selected_by"] == "N@10"
-    assert result["best_epoch"] == max(log, key=lambda line: line["N@10"])["epoch"]
+    assert result["selected_by"] == "full.N@10"
+    assert result["best_epoch"] == max(log, key=lambda line: line["full.N@10"])["epoch"]
 
 
 def test_the_last_two_items_of_every_user_leave_no_trace_in_the_weights(tmp_path: Path) -> None:
@@ -270,7 +270,17 @@ def test_every_choice_of_the_loss_changes_it(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 3}, {"positions": 32}, {"learning_rate": 0.02}, {"weight_decay": 0.5}, {"epochs": 1}],
+    [
+        {"seed": 3},
+        {"positions": 32},
+        {"positions": 0, "sequences": 16},
+        {"windows": "last"},
+        {"loss": "bce", "negatives": 1},
+        {"beta2": 0.9},
+        {"learning_rate": 0.02},
+        {"weight_decay": 0.5},
+        {"epochs": 1},
+    ],
 )
 def test_every_choice_of_the_loop_changes_the_weights(change: dict[str, Any], tmp_path: Path) -> None:
     base, _ = trained(tmp_path / "base", config(training={"epochs": 2}))
@@ -278,10 +288,40 @@ def test_every_choice_of_the_loop_changes_the_weights(change: dict[str, Any], tm
     assert not same(base, other)
 
 
+def test_a_checkpoint_from_before_the_optimiser_was_fused_goes_on_without_it() -> None:
+    network = built(config())
+    before = torch.optim.AdamW(network.parameters(), lr=0.01)
+    network.loss(torch.arange(12).view(3, 4), torch.Generator().manual_seed(0)).backward()
+    before.step()
+    after = network.optimiser()
+    assert after.param_groups[0]["fused"]
+    after.load_state_dict(before.state_dict())
+    assert not after.param_groups[0]["fused"]
+    after.step()
+
+
+@pytest.mark.parametrize("loss", ["softmax", "bce"])
+def test_the_loss_of_a_mixed_batch_is_the_mean_over_its_positions(loss: str) -> None:
+    training = {"positions": 0, "sequences": 4, "loss": loss, "negatives": 1 if loss == "bce" else 20}
+    network = built(config(training=training)).eval()
+    long, short = torch.arange(5)[None], torch.arange(10, 12)[None]
+    mixed = torch.cat([long, torch.nn.functional.pad(short, (0, 3), value=-1)])
+
+    def measured(rows: torch.Tensor) -> float:
+        if loss == "bce":
+            return network.binary_loss(
+                rows, 20 + torch.arange(rows.shape[1] - 1).expand(len(rows), -1)
+            ).item()
+        return network.next_item_loss(rows, torch.arange(20, 40)).item()
+
+    assert measured(mixed) == pytest.approx((4 * measured(long) + measured(short)) / 5, rel=1e-5)
+
+
 @pytest.mark.parametrize("loss", ["softmax", "bce"])
 def test_gradients_are_the_same_to_the_last_bit_with_several_threads(loss: str) -> None:
     # Plain indexing adds gradients of an item that occurs often in whatever order the threads arrive.
-    settings = config(network={"dimension": 64, "length": 20})
+    mixed = {"positions": 0, "sequences": 512, "loss": loss, "negatives": 1} if loss == "bce" else {}
+    settings = config(network={"dimension": 64, "length": 20}, training=mixed)
     rows = torch.randint(ITEMS, (512, 21), generator=torch.Generator().manual_seed(0))
     before = torch.get_num_threads()
     torch.set_num_threads(4)
@@ -291,7 +331,8 @@ def test_gradients_are_the_same_to_the_last_bit_with_several_threads(loss: str) 
             network = built(settings)
             torch.manual_seed(0)
             if loss == "bce":
-                network.binary_loss(rows, rows[:, :-1].flip(0)).backward()
+                uneven = rows.masked_fill(torch.arange(21) > torch.arange(512)[:, None] % 20 + 1, -1)
+                network.binary_loss(uneven, rows[:, :-1].flip(0)).backward()
             else:
                 network.next_item_loss(rows, torch.arange(20)).backward()
             gradients.append(network.tower.parts[0].table.weight.grad)
