@@ -27,6 +27,7 @@ def train_table(
     drawn: CandidateSource,
     asked: CandidateSource,
     cohort: CohortChoice = EVERYONE,
+    refit: Mapping[str, Any] | None = None,
 ) -> str:
     """Makes the table of a finished run.
 
@@ -36,11 +37,15 @@ def train_table(
         drawn: candidates of the validation part.
         asked: candidates of the test part, the drawn ones or others.
         cohort: users of the test part.
+        refit: result of the run that was trained anew on training and validation, if there is one.
     """
     metrics = result["metrics"]
     parts = {"validation": metrics["validation"], "test": metrics[part_name(asked, cohort)]}
+    rows = (
+        dict(parts) if refit is None else {**parts, "test, refit": refit["metrics"][part_name(asked, cohort)]}
+    )
     lines = [_row("", (*SAMPLED, *(f"{name}*" for name in FULL)), "users")]
-    for name, numbers in parts.items():
+    for name, numbers in rows.items():
         shares = (*(numbers[m] for m in SAMPLED), *(numbers["full"][m] for m in FULL))
         lines.append(_row(name, map(_percent, shares), f"{numbers['users']:,}"))
     for name, figures in baselines.items():
@@ -55,6 +60,8 @@ def train_table(
         *_fewer(parts["test"]),
         f"epochs       {result['epochs']} ({_best(result)}), "
         f"{result['seconds_per_epoch']:.1f} s each on {result['device']}",
+        *_ended(result),
+        *([] if refit is None else [_refitted(refit)]),
     ]
     return "\n".join(lines)
 
@@ -99,6 +106,20 @@ def _left_out(numbers: Mapping[str, Any], source: CandidateSource, part: str) ->
         return [f"{part}: no user has {source.missing}, so {', '.join(SAMPLED)} have no value"]
     who = f"{users - sampled:,} users, who count" if users - sampled != 1 else "1 user, who counts"
     return [f"{part} without {source.missing}: {who} in * alone"]
+
+
+def _ended(result: Mapping[str, Any]) -> list[str]:
+    if result.get("ended_by") != "minutes":
+        return []
+    rises = "validation still rises" if result["still_rising"] else "validation no longer rises"
+    return [f"ended by     its minutes; {rises}; {result['hours_to_last_epoch']:.1f} hours to the last epoch"]
+
+
+def _refitted(result: Mapping[str, Any]) -> str:
+    return (
+        f"refit        trained anew on training and validation, {result['epochs']} epochs, "
+        f"{result['seconds_per_epoch']:.1f} s each"
+    )
 
 
 def _best(result: Mapping[str, Any]) -> str:

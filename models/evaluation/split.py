@@ -40,6 +40,12 @@ class Split:
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
 
+    @property
+    def before_test(self) -> tuple[Rows, ...]:
+        """Item rows before the test targets, per user: the training part with the validation targets."""
+        longer = {example.user: example.history for example in self.test}
+        return tuple(longer.get(user, rows) for user, rows in enumerate(self.training))
+
 
 def leave_one_out(histories: Sequence[Rows]) -> Split:
     """Cuts every history into training part, validation target and test target.

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from models.data.dataset import Dataset
-from models.evaluation import EVERYONE, CandidateSource, CohortChoice, leave_one_out
+from models.evaluation import (
+    EVERYONE,
+    CandidateSource,
+    CohortChoice,
+    Example,
+    candidate_matrix,
+    leave_one_out,
+)
 from models.evaluation.candidates import DRAWN
 from models.evaluation.cohort import UNIFORM
 from models.networks.base import Network
 from models.training.run import Run
 from models.training.scoring import metrics, metrics_over_candidates, scorer_for
+from models.training.test_log import log_test_evaluation
 
 
 def measure_test(
@@ -33,18 +45,22 @@ def measure_test(
 
     Returns:
         The result with one more part, which ``part_name`` names; that of a cohort says which it is. Unchanged
-        if the run has the part already, with all users and the candidates that ``train`` measures over.
+        if the run has the part already, with the same users and candidates: nothing is evaluated twice.
     """
     name, chosen = part_name(source, cohort), cohort.to_json()
     if name == "test":
         return result
-    test = leave_one_out(dataset.histories).test
+    members = cohort.choose(leave_one_out(dataset.histories).test, source).members
+    ranked = _digest(members, source)
+    if result["metrics"].get(name, {}).get("ranked") == ranked:
+        return result
     scorer = scorer_for(network)
     if chosen is None:  # ranks over the whole catalogue are those that the run has
-        measured = {**result["metrics"]["test"], **metrics_over_candidates(scorer, test, source)}
+        measured = {**result["metrics"]["test"], **metrics_over_candidates(scorer, members, source)}
     else:
-        members = cohort.choose(test, source).members
         measured = {**metrics(scorer, members, source), "cohort": chosen}
+    measured["ranked"] = ranked
+    log_test_evaluation(run, name, measured)
     result = {**result, "metrics": {**result["metrics"], name: measured}}
     run.write_result(result)
     return result
@@ -62,3 +78,11 @@ def part_name(source: CandidateSource, cohort: CohortChoice) -> str:
         who = chosen["users"] if cohort.name == UNIFORM else cohort.name
         return f"test_{source.name}_of_{who}"
     return "test" if source.name == DRAWN else f"test_{source.name}"
+
+
+def _digest(members: Sequence[Example], source: CandidateSource) -> str:
+    """Hashes whose targets are ranked and among what: published candidates are no part of a fingerprint."""
+    offered = [example for example in members if source.offers(example)]
+    digest = hashlib.sha256(np.asarray([example.user for example in members], dtype="<i4").tobytes())
+    digest.update(candidate_matrix(offered, source).astype("<i4").tobytes())
+    return digest.hexdigest()[:16]

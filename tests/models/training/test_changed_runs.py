@@ -19,11 +19,11 @@ from full_disk import full_disk
 from toy_models import circle, config
 
 from models.data.dataset import Dataset
-from models.errors import WriteError
+from models.errors import TrainingError, WriteError
 from models.networks.config import Config
 from models.networks.tower_recommender import TowerRecommender
 from models.training.fingerprint import fingerprint
-from models.training.loop import TrainingError, build, train
+from models.training.loop import build, train
 from models.training.run import Origin, Run, RunError, save_tensors
 
 CPU = torch.device("cpu")

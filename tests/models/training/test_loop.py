@@ -11,6 +11,7 @@ import torch
 from toy_models import ITEMS, circle, circle_features, config
 
 from models.data.dataset import Dataset
+from models.errors import TrainingError
 from models.evaluation import (
     DrawnCandidates,
     candidate_matrix,
@@ -23,7 +24,7 @@ from models.networks.config import Config
 from models.networks.tower_recommender import TowerRecommender
 from models.training.baselines import Pop
 from models.training.fingerprint import fingerprint
-from models.training.loop import TrainingError, build, train
+from models.training.loop import build, train
 from models.training.run import Origin, Run, RunError
 
 CPU = torch.device("cpu")
