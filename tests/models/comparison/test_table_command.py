@@ -158,7 +158,9 @@ def test_a_model_that_fails_is_a_row_with_its_reason_and_the_others_go_on(
     path.write_text(SASREC.replace("learning_rate = 0.01", "learning_rate = 1e36"))
     assert table("--models", "pop,sasrec") == 0
     page = capsys.readouterr().out
-    assert "SASRec (paper): the loss of epoch 1 is nan: lower training.learning_rate" in " ".join(page.split())
+    assert "SASRec (paper): the loss of epoch 1 is nan: lower training.learning_rate" in " ".join(
+        page.split()
+    )
     figures = rows_of(page, "1 + 29 candidates, drawn with seed 2024: all users (60)")
     assert figures[("SASRec", "paper")][0] == "–"
     assert figures[("SASRec", "ours")][0] != "–"
