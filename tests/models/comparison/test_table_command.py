@@ -119,7 +119,7 @@ def test_a_second_call_prints_the_same_tables_and_evaluates_nothing(
     def evaluated_again(*_: object) -> None:
         raise AssertionError
 
-    for module, name in ((targets, "sampled_ranks"), (targets, "full_ranks"), (comparison, "trained_run")):
+    for module, name in ((targets, "sampled_ranks"), (targets, "full_ranks"), (comparison, "trained_in")):
         monkeypatch.setattr(module, name, evaluated_again)
     assert table("--models", "sasrec") == 0
     assert without_facts(capsys.readouterr().out) == without_facts(first)
@@ -158,7 +158,9 @@ def test_a_model_that_fails_is_a_row_with_its_reason_and_the_others_go_on(
     path.write_text(SASREC.replace("learning_rate = 0.01", "learning_rate = 1e36"))
     assert table("--models", "pop,sasrec") == 0
     page = capsys.readouterr().out
-    assert "SASRec (paper): the loss of epoch 1 is nan: lower training.learning_rate" in " ".join(page.split())
+    assert "SASRec (paper): the loss of epoch 1 is nan: lower training.learning_rate" in " ".join(
+        page.split()
+    )
     figures = rows_of(page, "1 + 29 candidates, drawn with seed 2024: all users (60)")
     assert figures[("SASRec", "paper")][0] == "–"
     assert figures[("SASRec", "ours")][0] != "–"
@@ -166,7 +168,7 @@ def test_a_model_that_fails_is_a_row_with_its_reason_and_the_others_go_on(
     def full(*_: object) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(comparison, "trained_run", full)
+    monkeypatch.setattr(comparison, "trained_in", full)
     path.write_text(SASREC.replace("seed = 1", "seed = 2"))
     assert table("--models", "sasrec") == 0
     assert "SASRec (paper): the memory is used up" in " ".join(capsys.readouterr().out.split())
@@ -175,14 +177,14 @@ def test_a_model_that_fails_is_a_row_with_its_reason_and_the_others_go_on(
 def test_ctrl_c_keeps_what_is_trained_and_says_how_to_go_on(
     table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep = comparison.trained_run
+    keep = comparison.trained_in
 
     def stop_at_ours(run: Run, *rest: Any) -> Any:
         if run.folder.name == "beauty-sasrec":
             raise KeyboardInterrupt
         return keep(run, *rest)
 
-    monkeypatch.setattr(comparison, "trained_run", stop_at_ours)
+    monkeypatch.setattr(comparison, "trained_in", stop_at_ours)
     assert table("--models", "sasrec") == 2
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -217,8 +219,8 @@ def test_the_authors_users_and_candidates_have_tables_of_their_own(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--minutes", "0"], "no number of minutes above 0"),
-        (["--minutes", "nan"], "no number of minutes above 0"),
+        (["--minutes", "0"], "not a number of minutes above 0"),
+        (["--minutes", "nan"], "not a number of minutes above 0"),
         (["--forms", "theirs"], "theirs is not paper, ours or paper,ours"),
     ],
 )
