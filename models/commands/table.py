@@ -77,7 +77,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--refit",
         action="store_true",
-        help="train graph models anew on training and validation too; a refit that is there is always printed",
+        help="train graph models anew on training and validation too; a finished refit is always printed",
     )
     parser.add_argument(
         "--no-timing", action="store_true", help="leave out seconds per epoch at batch size 64"

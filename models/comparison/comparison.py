@@ -234,7 +234,7 @@ class Comparison:
 
 
 def _refit_of(contender: Contender) -> Contender:
-    return replace(contender, label=f"{contender.label}, refit", suffix=contender.suffix + SUFFIX)
+    return replace(contender, label=f"{contender.label}, refit", suffix=contender.suffix + SUFFIX, refit=True)
 
 
 def _finished(run: Run, config: Config, minutes: float) -> dict[str, Any] | None:

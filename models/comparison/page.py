@@ -142,6 +142,7 @@ def _agreements(lines: Sequence[Measured]) -> str:
     rows = []
     for form in FORMS:
         models = [line for line in lines if line.config is not None and line.contender.form == form]
+        models = [line for line in models if not line.contender.refit]
         orders = [[ndcg_at(line.ranks[FULL], 10) for line in models]]
         for task in (DRAWN_29, DRAWN_99):
             ranks = [line.ranks[task][line.ranks[task] > 0] for line in models]
