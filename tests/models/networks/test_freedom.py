@@ -11,7 +11,7 @@ from toy_graphs import ITEMS, blocks, graph_config, graph_network
 from toy_models import circle_features
 
 from models.networks.freedom import Freedom, item_graph, kept_edges
-from models.networks.interaction_graph import SparseProduct
+from models.networks.graph.interaction_graph import SparseProduct
 from models.training.config import CONFIGS, ConfigError, load
 from models.training.loop import build
 
@@ -178,7 +178,7 @@ def test_features_are_weights_only_where_they_are_trained() -> None:
         ("features", {"text_pooling": "layers"}, "freedom reads one vector per text"),
         (
             "features",
-            {"image_output": "layers", "image_encoder": "a ViT"},
+            {"image_output": "layers", "image_encoder": "clip"},
             "freedom reads one vector per image",
         ),
     ],
