@@ -26,7 +26,7 @@ from models.data import registry
 from models.data.dataset import Dataset
 from models.errors import DataError
 from models.evaluation import CandidateSource, DrawnCandidates, EvaluationProtocol, PublishedCandidates
-from models.features import item_features
+from models.features import described, item_features
 from models.networks.config import Config
 from models.training.baselines import baseline_metrics
 from models.training.config import CONFIGS, ConfigError, configs, load
@@ -88,12 +88,13 @@ def run(args: Namespace) -> str:
             "--export adds to the bundle that --bundle names; after --data, use `models export`"
         )
     _check_places(args)
-    config = read_config(args)
+    config = read_config(args)  # before the data set, so that what is wrong in it is said at once
     device = _device(args.device)
     if args.bundle:
         dataset = read_catalogue(args.bundle)
     else:
         dataset = registry.read(args.data, None, args.pictures, args.max_left_out)
+    config = read_config(args, dataset.name)
     published = _published(args, dataset) if args.candidates == "published" else None
     origin = _origin(args, config, dataset)
     if args.export is not None:  # hours before it is needed
@@ -119,21 +120,27 @@ def run(args: Namespace) -> str:
         if published is not None:
             result = measure_test(network, dataset, target, published, result)
         asked = drawn if published is None else published
-        table = train_table(result, baseline_metrics(dataset, asked), drawn, asked)
+        encoders = described(config.features, config.modalities)
+        table = train_table(result, baseline_metrics(dataset, asked), drawn, asked, encoders)
         lines = [table, f"run          {target.folder}"]
         if args.export is not None:
             lines.append(add_backbone(target, args.bundle, args.export or None))
     return "\n".join(lines)
 
 
-def read_config(args: Namespace) -> Config:
-    """Reads the configuration that the options name, with the values that they change."""
+def read_config(args: Namespace, dataset: str | None = None) -> Config:
+    """Reads the configuration that the options name, with the values that they change.
+
+    Args:
+        args: options of the command.
+        dataset: name of the data set, whose own values are taken; None before it is known.
+    """
     settings = list(args.settings)
     if args.text_view:
         settings.append(f'features.text_view="{args.text_view}"')
     if args.captioner:
         settings.append(f"features.captioner={args.captioner}")
-    return load(args.config or CONFIGS / f"{args.model}.toml", settings)
+    return load(args.config or CONFIGS / f"{args.model}.toml", settings, dataset)
 
 
 def _check_places(args: Namespace) -> None:

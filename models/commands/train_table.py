@@ -17,6 +17,7 @@ def train_table(
     baselines: Mapping[str, Mapping[str, float | None]],
     drawn: CandidateSource,
     asked: CandidateSource,
+    encoders: str = "",
 ) -> str:
     """Makes the table of a finished run.
 
@@ -25,6 +26,7 @@ def train_table(
         baselines: figures of Random and Pop on the test part, over the candidates asked for.
         drawn: candidates of the validation part.
         asked: candidates of the test part, the drawn ones or others.
+        encoders: words about the encoders that the model reads, if any.
     """
     part = "test" if asked.name == DRAWN else f"test_{asked.name}"
     parts = {"validation": result["metrics"]["validation"], "test": result["metrics"][part]}
@@ -40,6 +42,7 @@ def train_table(
         "Random and Pop on test",
         *_left_out(parts["validation"], drawn, "validation"),
         *_left_out(parts["test"], asked, "test"),
+        *([f"encoders     {encoders}"] if encoders else []),
         f"epochs       {result['epochs']} ({_best(result)}), "
         f"{result['seconds_per_epoch']:.1f} s each on {result['device']}",
     ]

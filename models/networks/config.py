@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from models.features.config import FeatureConfig
 
@@ -76,10 +76,19 @@ class Config:
     training: TrainingConfig
     features: FeatureConfig = field(default_factory=FeatureConfig)
 
+    reads_layers: ClassVar[bool] = False
+    """Whether the family reads the states of several layers in place of one vector of a text or picture."""
+
     def __post_init__(self) -> None:
         # Checked here and not where features are made: the file is wrong before anything is computed.
         if self.features.text_view == "enhanced" and "text" not in self.modalities:
             raise ValueError("text_view enhanced needs text among the tower's modalities")
+        kept = {"text": self.features.text_pooling, "image": self.features.image_output}
+        if not self.reads_layers and any(kept.get(modality) == "layers" for modality in self.modalities):
+            raise ValueError(
+                f"{self.family} reads one vector of a text or picture: text_pooling and image_output "
+                "must not be layers"
+            )
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

@@ -150,7 +150,7 @@ def test_a_bundle_takes_several_backbones_and_enhanced_ones_read_its_captions(
 
         identity = "letters"
 
-        def __init__(self, name: str) -> None:
+        def __init__(self, name: str, pooling: str, tokens: int) -> None:
             pass
 
         def encode(self, inputs: Sequence[str]) -> np.ndarray:
