@@ -11,6 +11,7 @@ from small_data import rows, save_picture
 from models.contracts import Item
 from models.data.dataset import Dataset
 from models.features import item_features
+from models.features.config import FeatureConfig
 from models.features.text import TextEncoder
 
 transformers = pytest.importorskip("transformers", reason="needs the extra `features`")
@@ -87,3 +88,19 @@ def test_clip_is_read_from_a_path(tmp_path: Path) -> None:
     assert features.present.tolist() == [True, True, False, False]
     assert features.values.shape == (4, 12)
     assert not np.allclose(features.values[0], features.values[1])
+
+
+def test_every_setting_that_changes_the_numbers_changes_the_name_of_the_cached_array(tmp_path: Path) -> None:
+    data, model = dataset(tmp_path / "photos"), tiny_encoders.text_model(tmp_path / "model", layers=2)
+    settings = [{}, {"text_pooling": "cls"}, {"text_tokens": 3}, {"text_pooling": "layers"}]
+    for each in settings:
+        config = FeatureConfig(str(model), standardise=False, **each)
+        item_features(data, config, ["text"], tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == len(settings)
+
+
+def test_a_text_is_cut_after_the_configured_tokens(tmp_path: Path) -> None:
+    model = str(tiny_encoders.text_model(tmp_path / "model"))
+    short = TextEncoder(model, "cls", tokens=3)
+    np.testing.assert_array_equal(*short.encode(["red", "red mug lamp"]))
+    assert not np.allclose(*TextEncoder(model, "cls", tokens=4).encode(["red", "red mug lamp"]))
