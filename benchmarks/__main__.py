@@ -47,6 +47,11 @@ COMMANDS: Mapping[str, Command] = {
         "candidate generation: ours beside torch eager and a plain ONNX export of the whole model",
         "benchmarks,models",
     ),
+    "graph": Command(
+        "benchmarks.speed.graph_candidates",
+        "candidates of a graph backbone beside those of SASRec, in milliseconds per user",
+        "benchmarks,models",
+    ),
     "http": Command(
         "benchmarks.speed.http_overhead",
         "requests per second and latency of the service beside a bare app that runs the same model",

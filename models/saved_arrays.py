@@ -1,4 +1,4 @@
-"""Saves arrays of numbers as ``.npy`` files, and reads them back with suspicion."""
+"""Saves matrices of numbers as ``.npy`` files, and reads them back with suspicion."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from models.atomic import new_file
 
 Floats = NDArray[np.float32]
-Halves = NDArray[np.float16]
 
 
-def save_matrix(path: Path, values: Floats | Halves) -> None:
-    """Saves an array under a temporary name, then renames the file.
+def save_matrix(path: Path, values: NDArray[Any]) -> None:
+    """Saves a matrix, or any array, under a temporary name, then renames the file.
 
     Raises:
         WriteError: the file cannot be written.
@@ -35,32 +34,23 @@ def read_matrix(path: Path, rows: int | None = None) -> Floats:
     Raises:
         ValueError: the file is missing or damaged, or holds something else; the message says what.
     """
-    mapped = _mapped(path, rows)
-    if mapped.dtype != np.float32 or mapped.ndim != 2:
-        raise ValueError("it holds no matrix of 32-bit numbers")
-    return np.array(mapped)
+    return np.array(map_array(path, rows, np.dtype(np.float32), dimensions=2))
 
 
-def map_states(path: Path, rows: int) -> Halves:
-    """Maps hidden states, float16 [rows, layers, columns], so that the file is read where it is looked at.
+def map_array(path: Path, rows: int | None, kind: np.dtype[Any], dimensions: int) -> NDArray[Any]:
+    """Maps an array into memory, which is read from the disk only where it is used.
+
+    What is written to the array stays in memory, so that torch, which knows no read-only arrays, can take it.
 
     Args:
         path: file that ``save_matrix`` wrote.
-        rows: number of rows that it must have.
-
-    Returns:
-        The mapped array; what is written to it stays in memory.
+        rows: size of the first dimension that it must have; None for any.
+        kind: type of the numbers that it must have.
+        dimensions: number of dimensions that it must have.
 
     Raises:
         ValueError: the file is missing or damaged, or holds something else; the message says what.
     """
-    mapped = _mapped(path, rows)
-    if mapped.dtype != np.float16 or mapped.ndim != 3:
-        raise ValueError("it holds no hidden states of 16-bit numbers")
-    return mapped
-
-
-def _mapped(path: Path, rows: int | None) -> NDArray[Any]:
     try:
         # Mapped, so that a header that claims more than the file holds takes no memory; no pickle is run.
         mapped = np.load(path, mmap_mode="c", allow_pickle=False)
@@ -68,8 +58,9 @@ def _mapped(path: Path, rows: int | None) -> NDArray[Any]:
         raise ValueError("it is missing") from None
     except Exception as error:  # a damaged header raises nearly anything
         raise ValueError("it is damaged") from error
-    if not isinstance(mapped, np.ndarray) or not mapped.ndim:
-        raise ValueError("it holds no array of rows")
+    if not isinstance(mapped, np.ndarray) or mapped.dtype != kind or mapped.ndim != dimensions:
+        shape = "matrix" if dimensions == 2 else f"array of {dimensions} dimensions"
+        raise ValueError(f"it holds no {shape} of {8 * kind.itemsize}-bit numbers")
     if rows is not None and len(mapped) != rows:
         raise ValueError(f"it has {len(mapped):,} rows in place of {rows:,}")
     return mapped

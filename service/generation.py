@@ -42,17 +42,26 @@ class Generation:
         Raises:
             InvalidRequestError: there is no such backbone, or it does not fit the strategy.
         """
-        if name is not None:
-            return self._named(strategy, name)
+        model = self.default_for(strategy) if name is None else self._named(strategy, name)
+        if model is None:
+            raise InvalidRequestError(
+                f"{strategy.name} answers from an enhanced backbone and this bundle has none: caption the "
+                "images with `python -m service enhance`, train with `--text-view enhanced` and export into "
+                "this bundle"
+            )
+        return model
+
+    def default_for(self, strategy: Strategy) -> CandidateModel | None:
+        """Returns the candidate model that answers where a request names no backbone.
+
+        Returns:
+            The default backbone; for a strategy of enhanced backbones the first enhanced one in the order of
+            their names, None where there is none.
+        """
         if strategy.backbone_view == "raw":
             return self.models[self.backbone]
-        for model in self.models.values():  # in the order of their names: the first enhanced one answers
-            if model.manifest.text_view == "enhanced":
-                return model
-        raise InvalidRequestError(
-            f"{strategy.name} answers from an enhanced backbone and this bundle has none: caption the images "
-            "with `python -m service enhance`, train with `--text-view enhanced` and export into this bundle"
-        )
+        enhanced = (each for each in self.models.values() if each.manifest.text_view == "enhanced")
+        return next(enhanced, None)
 
     def _named(self, strategy: Strategy, name: str) -> CandidateModel:
         model = self.models.get(name)

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from models.data.dataset import Dataset
 from models.features.config import DESCRIPTOR, FeatureConfig
 from models.features.descriptor import Descriptor
 from models.features.errors import FeatureError
-from models.saved_arrays import Floats, Halves, map_states, read_matrix, save_matrix
+from models.saved_arrays import Floats, map_array, read_matrix, save_matrix
 from models.shown_progress import ShownProgress
 
 log = logging.getLogger(__name__)
@@ -44,14 +44,14 @@ class Features:
     """The frozen features of one modality of a catalogue.
 
     Attributes:
-        values: float32 [items, f], of zero mean and unit variance over the items that have the modality, or
-            as the encoder gave them where the configuration has ``standardise = false``; float16
-            [items, K, w] for the hidden states of K layers, which are mapped from the cache where every
-            item has some. Zero rows for items without the modality (a network gives those what it will).
+        values: float32 [items, f]; of hidden states [items, K, w], K layers of width w. Standardised, of zero
+            mean and unit variance over the items that have the modality. Not standardised they are as the
+            encoder gave them, hidden states in float16, and mapped from the cache where every item has some.
+            Zeros for items without the modality (a network gives those what it will).
         present: bool [items], True where the item has the modality.
     """
 
-    values: Floats | Halves
+    values: NDArray[Any]
     present: NDArray[np.bool_]
 
 
@@ -64,7 +64,7 @@ class FeatureEncoder(Protocol):
 
     identity: str
 
-    def encode(self, inputs: Sequence[str]) -> Floats | Halves:
+    def encode(self, inputs: Sequence[str]) -> NDArray[Any]:
         """Encodes texts or paths, with NaN for a picture that cannot be read.
 
         Returns:
@@ -183,7 +183,7 @@ def _encoded(
     cache: Path,
     *,
     states: bool,
-) -> tuple[Floats | Halves, NDArray[np.bool_]]:
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Encodes the inputs that exist, through the cache.
 
     Args:
@@ -222,7 +222,7 @@ def _encoded(
     return encoded[readable], present
 
 
-def _laid_out(encoded: Floats | Halves, present: NDArray[np.bool_], standardise: bool) -> Features:
+def _laid_out(encoded: NDArray[Any], present: NDArray[np.bool_], standardise: bool) -> Features:
     """Gives every item its row, zeros for those without the modality."""
     if standardise:
         encoded = _standardise(encoded)
@@ -233,26 +233,29 @@ def _laid_out(encoded: Floats | Halves, present: NDArray[np.bool_], standardise:
     return Features(values, present)
 
 
-def _standardise(values: Floats | Halves) -> Floats:
+def _standardise(values: NDArray[Any]) -> Floats:
     """Shifts and scales columns to zero mean and unit variance; a column that never varies becomes zero."""
-    spread = values.std(axis=0)  # [f]; dividing by inf gives the zero of a column that never varies
-    return np.asarray(
-        (values - values.mean(axis=0)) / np.where(spread > 1e-6, spread, np.inf), dtype=np.float32
-    )
+    exact = values.astype(np.float32)  # sums of half precision would overflow
+    spread = exact.std(axis=0)  # [f]; dividing by inf gives the zero of a column that never varies
+    exact -= exact.mean(axis=0)
+    exact /= np.where(spread > 1e-6, spread, np.inf).astype(np.float32)
+    return exact
 
 
-def _cached(path: Path, rows: int, *, states: bool) -> Floats | Halves | None:
+def _cached(path: Path, rows: int, *, states: bool) -> NDArray[Any] | None:
     """Reads a cached array; None for one that is missing, or damaged and to be computed anew."""
     if not path.exists():
         return None
     try:
-        return map_states(path, rows) if states else read_matrix(path, rows)
+        if states:
+            return map_array(path, rows, np.dtype(np.float16), dimensions=3)
+        return read_matrix(path, rows)
     except ValueError as error:
         log.warning("%s is of no use (%s): it is computed anew", path, error)
     return None
 
 
-def _save(path: Path, array: Floats | Halves) -> None:
+def _save(path: Path, array: NDArray[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         save_matrix(path, array)

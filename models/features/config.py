@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,9 +13,6 @@ ImageOutput = Literal["projected", "layers"]
 
 DESCRIPTOR = "descriptor"
 """Configured name of the image encoder that needs no pretrained model."""
-
-USUAL_TOKENS = 256
-"""Tokens of a text that are read unless configured, as sentence-transformers does for MiniLM."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,7 @@ class FeatureConfig:
         image_output: what is kept of a picture by a transformers model: ``projected``, CLIP's embedding at
             unit length, or ``layers``, the first token's hidden state after every second layer of a ViT or of
             CLIP's vision tower, the embedding first.
-        standardise: whether each feature is shifted and scaled to zero mean and unit variance; False for
-            ``layers``, which stay as the encoder gave them.
+        standardise: whether each feature is shifted and scaled to zero mean and unit variance.
     """
 
     text_encoder: str = "minilm"
@@ -49,43 +45,29 @@ class FeatureConfig:
     categories: bool = False
     text_joiner: str = ". "
     text_pooling: TextPooling = "mean"
-    text_tokens: int = USUAL_TOKENS
+    text_tokens: int = 256
     image_output: ImageOutput = "projected"
     standardise: bool = True
 
     def __post_init__(self) -> None:
         if self.text_tokens < 2:
             raise ValueError("text_tokens must be at least 2, for the tokens of begin and end")
-        if (self.text_view == "enhanced") != (self.captioner is not None):
-            raise ValueError("text_view enhanced needs a captioner, and only that view has one")
-        if self.standardise and "layers" in (self.text_pooling, self.image_output):
-            raise ValueError("standardise must be false with layers, which stay as the encoder gave them")
         if self.image_output == "layers" and self.image_encoder == DESCRIPTOR:
             raise ValueError(
                 "image_output layers needs a ViT or CLIP as image_encoder, such as "
-                "google/vit-base-patch16-224: a descriptor has no layers"
+                "google/vit-base-patch16-224: the descriptor of pictures has no layers"
             )
+        if (self.text_view == "enhanced") != (self.captioner is not None):
+            raise ValueError("text_view enhanced needs a captioner, and only that view has one")
 
-
-def described(config: FeatureConfig, modalities: Collection[str]) -> str:
-    """Says in words which encoders a model reads, for the foot of a table.
-
-    Args:
-        config: encoders.
-        modalities: names of modalities that the model reads.
-
-    Returns:
-        Such as ``text bert-base-uncased (CLS, 30 tokens), pictures descriptor``; empty for ids alone.
-    """
-    parts = []
-    if "text" in modalities:
-        tokens = "" if config.text_tokens == USUAL_TOKENS else f", {config.text_tokens} tokens"
-        parts.append(f"text {config.text_encoder} ({_POOLED[config.text_pooling]}{tokens})")
-    if "image" in modalities:
-        output = "" if config.image_encoder == DESCRIPTOR else f" ({_KEPT[config.image_output]})"
-        parts.append(f"pictures {config.image_encoder}{output}")
-    return ", ".join(parts)
-
-
-_POOLED: dict[TextPooling, str] = {"mean": "mean", "cls": "CLS", "layers": "CLS of every second layer"}
-_KEPT: dict[ImageOutput, str] = {"projected": "projected", "layers": "CLS of every second layer"}
+    def described(self, modalities: Sequence[str]) -> str:
+        """Names the encoders of the modalities that are read, in words for the foot of a table."""
+        parts = []
+        if "text" in modalities:
+            way = {"mean": "mean", "cls": "CLS", "layers": "CLS of every second layer"}[self.text_pooling]
+            view = f"titles with captions of {self.captioner}" if self.captioner else "titles"
+            parts.append(f"{view} by {self.text_encoder} ({way}, {self.text_tokens} tokens)")
+        if "image" in modalities:
+            way = {"projected": " (projected)", "layers": " (CLS of every second layer)"}[self.image_output]
+            parts.append(f"pictures by {self.image_encoder}{way if self.image_encoder != DESCRIPTOR else ''}")
+        return ", ".join(parts)

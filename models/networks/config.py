@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from models.features.config import FeatureConfig
 
 Modality = Literal["id", "text", "image"]
 """What a family can read of an item: its row, its frozen text feature, its frozen image feature."""
+
+Precision = Literal["fp32", "bf16"]
+"""Numbers that the products of a training's losses are computed with."""
 
 LARGEST_STEP = 1e36
 """Largest learning rate; beyond it a step may be no 32-bit number any more."""
@@ -44,6 +47,8 @@ class LearningConfig(TrainingConfig):
         weight_decay: weight decay of the optimiser, at least 0.
         select: validation metric that chooses the best epoch: ``N@5`` over candidates, or ``full.N@10`` over
             the whole catalogue.
+        precision: ``bf16`` computes the products of matrices of a loss in bfloat16 (autocast), faster on a
+            device that has it in hardware; validation, weights and exported vectors stay in fp32.
     """
 
     epochs: int
@@ -51,6 +56,7 @@ class LearningConfig(TrainingConfig):
     learning_rate: float
     weight_decay: float
     select: Literal["N@5", "full.N@10"] = field(default="N@5", kw_only=True)
+    precision: Precision = field(default="fp32", kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,19 +82,10 @@ class Config:
     training: TrainingConfig
     features: FeatureConfig = field(default_factory=FeatureConfig)
 
-    reads_layers: ClassVar[bool] = False
-    """Whether the family reads the states of several layers in place of one vector of a text or picture."""
-
     def __post_init__(self) -> None:
         # Checked here and not where features are made: the file is wrong before anything is computed.
         if self.features.text_view == "enhanced" and "text" not in self.modalities:
             raise ValueError("text_view enhanced needs text among the tower's modalities")
-        kept = {"text": self.features.text_pooling, "image": self.features.image_output}
-        if not self.reads_layers and any(kept.get(modality) == "layers" for modality in self.modalities):
-            raise ValueError(
-                f"{self.family} reads one vector of a text or picture: text_pooling and image_output "
-                "must not be layers"
-            )
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

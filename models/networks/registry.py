@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from models.networks.base import Network
+from models.networks.bm3 import BM3
+from models.networks.freedom import Freedom
+from models.networks.iisan import IISAN
+from models.networks.mmgcn import MMGCN
 from models.networks.tower_recommender import TowerRecommender
 
 FAMILIES: dict[str, type[Network]] = {
     "sasrec": TowerRecommender,
     "morec": TowerRecommender,
+    "mmgcn": MMGCN,
+    "freedom": Freedom,
+    "bm3": BM3,
+    "iisan": IISAN,
 }
 """Class of each family by name. A new family is one file beside this one and one line here."""
 

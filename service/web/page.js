@@ -59,6 +59,7 @@ async function recommend() {
   try {
     const user = at("user").value;
     const query = new URLSearchParams({ strategy: at("strategy").value, cache: at("cache").value, explain: at("explain").checked });
+    if (at("backbone").value) query.set("backbone", at("backbone").value);
     const body = JSON.stringify({ user_id: user, k: Number(at("k").value), deadline_ms: Number(at("deadline").value) });
     const placed = [];
     let candidates = [], answer;
@@ -75,7 +76,7 @@ async function recommend() {
     });
     at("items").replaceChildren(...answer.items.map(item => card(item, moved(item))));
     at("explanation").textContent = unescape_(answer.explanation);
-    const facts = [fact("served", answer.served), fact("outcome", answer.outcome), fact("backbone", answer.backbone.name), fact("total", `${answer.timings_ms.total.toFixed(1)} ms`)];
+    const facts = [fact("served", answer.served), fact("outcome", answer.outcome), fact("backbone", `${answer.backbone.name} (${answer.backbone.family})`), fact("total", `${answer.timings_ms.total.toFixed(1)} ms`)];
     const lvlm = answer.lvlm;
     if (lvlm) facts.push(fact("LVLM", `${lvlm.provider} ${lvlm.model}`), fact("cache", lvlm.cache), fact("tokens", `${lvlm.input_tokens} in, ${lvlm.output_tokens} out`), fact("cost", lvlm.cost_usd === null ? "unknown" : `$${lvlm.cost_usd.toFixed(5)}${lvlm.simulated ? " simulated" : ""}`));
     for (const warning of answer.warnings) facts.push(element("span", `⚠ ${warning}`));
@@ -97,7 +98,9 @@ at("form").addEventListener("submit", event => { event.preventDefault(); recomme
 (async () => {
   try {
     const { bundle } = await call("health/ready");
-    at("bundle").textContent = `${bundle.dataset}: ${bundle.items} items, ${bundle.users} users, backbones ${Object.keys(bundle.backbones).join(", ")}`;
+    const backbones = Object.entries(bundle.backbones).map(([name, { family }]) => [name, family === name ? name : `${name} (${family})`]);
+    at("bundle").textContent = `${bundle.dataset}: ${bundle.items} items, ${bundle.users} users, backbones ${backbones.map(([, words]) => words).join(", ")}`;
+    at("backbone").append(...backbones.map(([name, words]) => { const option = element("option", words); option.value = name; return option; }));
     const { users } = await call("users?limit=50");
     at("users").replaceChildren(...users.map(user => { const option = element("option"); option.value = user.user_id; return option; }));
     if (users.length) { at("user").value = users[0].user_id; recommend(); }

@@ -82,7 +82,8 @@ def default_backbone(bundle: Bundle, wanted: str) -> str:
     Args:
         bundle: bundle with the backbones to choose from.
         wanted: name of one of them; empty for the raw one with the best validation NDCG@5 over candidates or,
-            where a catalogue is too small for candidates, NDCG@10 over the whole of it.
+            where a catalogue is too small for candidates, NDCG@10 over the whole of it. One that has an
+            encoder goes first: new events do not change what the vectors of a graph family recommend.
 
     Raises:
         ConfigurationError: the bundle has no backbone of that name, or only enhanced ones.
@@ -98,7 +99,8 @@ def default_backbone(bundle: Bundle, wanted: str) -> str:
         raise ConfigurationError(
             "the bundle has only enhanced backbones: export a raw one or set MSR_BACKBONE"
         )
-    return max(raw, key=lambda name: _validation(bundle.backbones[name].manifest))
+    reacting = [name for name in raw if bundle.backbones[name].encoder is not None]
+    return max(reacting or raw, key=lambda name: _validation(bundle.backbones[name].manifest))
 
 
 def check_captioner(bundle: Bundle, wanted: str) -> None:

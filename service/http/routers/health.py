@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service import __version__
+from service.candidates.base import CandidateModel
 from service.errors import UnavailableError
+from service.generation import Generation
 from service.http.routers.dependencies import GenerationOf, ServicesOf
 from service.http.schemas import HealthAnswer, Problem
+from service.strategies import STRATEGIES
 
 router = APIRouter(tags=["health"])
 
@@ -46,9 +50,7 @@ async def ready(services: ServicesOf, generation: GenerationOf) -> HealthAnswer:
             "version": catalogue.version,
             "items": len(catalogue.items),
             "users": catalogue.manifest.users,
-            "backbones": {
-                name: backbone.manifest.version for name, backbone in generation.bundle.backbones.items()
-            },
+            "backbones": {name: _facts(generation, model) for name, model in generation.models.items()},
         },
     )
 
@@ -64,3 +66,15 @@ async def metrics(services: ServicesOf) -> Response:
             "the parent process, which has the metrics of all workers, does not answer", retry_after=5
         ) from None
     return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+def _facts(generation: Generation, model: CandidateModel) -> dict[str, Any]:
+    """Returns what a client has to know to choose a backbone, and the strategies that choose it unasked."""
+    manifest = model.manifest
+    return {
+        "family": manifest.family,
+        "version": manifest.version,
+        "text_view": manifest.text_view,
+        "captioner": manifest.captioner,
+        "default_for": [name for name, each in STRATEGIES.items() if generation.default_for(each) is model],
+    }

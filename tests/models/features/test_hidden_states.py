@@ -127,6 +127,18 @@ def test_items_without_a_text_or_picture_have_zero_rows_in_every_layer(tmp_path:
     assert pictures.values.any(axis=(1, 2)).tolist() == pictures.present.tolist()
 
 
+def test_hidden_states_are_standardised_by_layer_and_number_when_asked_for(tmp_path: Path) -> None:
+    data, model = dataset(tmp_path / "photos"), tiny_encoders.text_model(tmp_path / "model", layers=2)
+    config = FeatureConfig(str(model), text_pooling="layers")
+    states = item_features(data, config, ["text"], tmp_path / "cache")["text"].values
+    assert states.dtype == np.float32
+    np.testing.assert_allclose(states.mean(axis=0), 0, atol=1e-6)
+    assert (states[:, 0] == 0).all()  # [CLS] before the first layer is the same for all texts
+    np.testing.assert_allclose(states[:, 1].std(axis=0), 1, atol=1e-3)
+    texts_of(data, tmp_path / "cache", model)
+    assert len(list((tmp_path / "cache").iterdir())) == 1  # both are made from one cached array
+
+
 def test_an_odd_number_of_layers_is_refused(tmp_path: Path) -> None:
     data = dataset(tmp_path / "photos")
     with pytest.raises(

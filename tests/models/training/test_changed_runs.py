@@ -19,11 +19,11 @@ from full_disk import full_disk
 from toy_models import circle, config
 
 from models.data.dataset import Dataset
-from models.errors import WriteError
+from models.errors import TrainingError, WriteError
 from models.networks.config import Config
 from models.networks.tower_recommender import TowerRecommender
 from models.training.fingerprint import fingerprint
-from models.training.loop import TrainingError, build, train
+from models.training.loop import build, train
 from models.training.run import Origin, Run, RunError, save_tensors
 
 CPU = torch.device("cpu")
@@ -222,7 +222,7 @@ def test_a_training_judged_over_the_whole_catalogue_goes_on_too(tmp_path: Path) 
     called(tmp_path / "run", settings(epochs=1), few)
     network, result = called(tmp_path / "run", settings(epochs=2), few)
     whole, _ = called(tmp_path / "whole", settings(epochs=2), few)
-    assert (result["epochs"], result["selected_by"]) == (2, "N@10")
+    assert (result["epochs"], result["selected_by"]) == (2, "full.N@10")
     assert all(torch.equal(network.state_dict()[key], value) for key, value in whole.state_dict().items())
 
 

@@ -190,7 +190,7 @@ def test_health_says_what_is_served(client: httpx.Client) -> None:
     assert ready["status"] == "ready"
     assert ready["degraded"] == []
     assert ready["bundle"]["items"] == 48
-    assert set(ready["bundle"]["backbones"]) == {"blocks-raw", "blocks-enhanced"}
+    assert set(ready["bundle"]["backbones"]) == {"blocks-raw", "blocks-enhanced", "pop", "random"}
 
 
 def test_the_page_is_served_with_a_policy_that_allows_only_ourselves(client: httpx.Client) -> None:

@@ -86,7 +86,11 @@ async def test_every_route_reads_the_new_generation_at_once(running: Running) ->
     assert (await running.http.post("/events", json={"events": [{**event, "item_id": "B001"}]})).is_success
     assert (await running.get("/users/u1/history"))["items"][-1]["item_id"] == "B001"
     ready = (await running.get("/health/ready"))["bundle"]
-    assert (ready["items"], ready["users"], list(ready["backbones"])) == (24, 4, ["blocks-raw"])
+    assert (ready["items"], ready["users"], list(ready["backbones"])) == (
+        24,
+        4,
+        ["blocks-raw", "pop", "random"],
+    )
 
 
 @pytest.mark.parametrize("strategy", ["none", "s1", "s3", "s4", "s5"])

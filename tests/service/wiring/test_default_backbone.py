@@ -8,10 +8,15 @@ import pytest
 from service.wiring.candidates import default_backbone
 
 
-def chosen(**metrics: Any) -> str:
-    """Returns which of some raw backbones answers by default, each with these metrics in its manifest."""
+def chosen(*, graph: str = "", **metrics: Any) -> str:
+    """Returns which of some raw backbones answers by default, each with these metrics in its manifest.
+
+    All but those whose names are letters of ``graph`` have an encoder.
+    """
     backbones = {
-        name: SimpleNamespace(manifest=SimpleNamespace(text_view="raw", metrics=each))
+        name: SimpleNamespace(
+            manifest=SimpleNamespace(text_view="raw", metrics=each), encoder=None if name in graph else "file"
+        )
         for name, each in metrics.items()
     }
     bundle: Any = SimpleNamespace(backbones=backbones)
@@ -28,6 +33,12 @@ def test_the_backbone_that_is_best_on_validation_candidates_answers_by_default()
 
 def test_where_a_catalogue_is_too_small_for_candidates_the_ranks_over_all_of_it_decide() -> None:
     assert chosen(a=validation(None, 0.2), b=validation(None, 0.3)) == "b"
+
+
+def test_a_graph_backbone_answers_by_default_only_where_there_is_no_other() -> None:
+    better, worse = validation(0.9, 0.9), validation(0.1, 0.1)
+    assert chosen(graph="a", a=better, b=worse) == "b"
+    assert chosen(graph="ab", a=better, b=worse) == "a"
 
 
 @pytest.mark.parametrize(

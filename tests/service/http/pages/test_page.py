@@ -97,6 +97,14 @@ def test_another_strategy_and_an_explanation_can_be_asked_for(page: Page) -> Non
     expect(page.locator("#explanation")).to_contain_text("Simulated answer:")
 
 
+def test_a_backbone_can_be_chosen_by_its_name_and_family(page: Page) -> None:
+    expect(page.locator("#bundle")).to_contain_text("blocks-raw (morec), pop, random")
+    page.select_option("#strategy", "none")
+    page.select_option("#backbone", label="pop")
+    page.click("#go")
+    expect(page.locator("#facts")).to_contain_text("backbone pop (pop)")
+
+
 def test_markup_in_a_title_stays_text(page: Page) -> None:
     page.fill("#user", "u4")
     page.fill("#k", "40")
