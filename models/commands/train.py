@@ -145,7 +145,15 @@ def run(args: Namespace) -> str:
         if args.refit:
             network, exported, again = refit(target, dataset, features, device, _board(args, target, SUFFIX))
             again = measure_test(network, dataset, exported, again, asked, cohort)
-        table = train_table(result, baseline_metrics(dataset, asked, cohort), drawn, asked, cohort, again)
+        table = train_table(
+            result,
+            baseline_metrics(dataset, asked, cohort),
+            drawn,
+            asked,
+            cohort,
+            again,
+            config.features.described(config.modalities),
+        )
         lines = [table, f"run          {target.folder}"]
         if args.refit:
             lines.append(f"refit        {exported.folder}")
