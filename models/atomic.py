@@ -111,6 +111,31 @@ def write_text(target: Path, text: str) -> None:
         stream.write(text.encode("utf-8"))
 
 
+def append_line(target: Path, line: str) -> None:
+    """Appends a line of UTF-8 to a file, which is made if it is missing; several processes may do so at once.
+
+    A line that a full disk has cut is ended first, so that it spoils no other one.
+
+    Raises:
+        WriteError: the line cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open(
+            "ab+", buffering=0
+        ) as stream:  # one call of write for a line, at the end of the file
+            cut = (
+                stream.seek(0, os.SEEK_END) > 0
+                and stream.seek(-1, os.SEEK_END) >= 0
+                and stream.read(1) != b"\n"
+            )
+            content = (("\n" if cut else "") + line + "\n").encode("utf-8")
+            if stream.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise WriteError(_cannot_write(target, error)) from error
+
+
 def _tidy(target: Path) -> None:
     """Removes what a killed process left; a folder that it had moved aside gets its name back.
 

@@ -18,5 +18,9 @@ class EvaluationError(ModelsError):
     """A metric has no value: too few items to draw negatives from, or no user to average over."""
 
 
+class TrainingError(ModelsError):
+    """Training cannot start or go on: for want of data, memory or a device, or the loss is not a number."""
+
+
 class WriteError(ModelsError):
     """A file or folder cannot be written, because the disk is full for one; the one before is kept."""

@@ -23,10 +23,11 @@ class ShownProgress:
         description: what is worked on, the beginning of the bar or line, such as ``epoch 3``.
         total: size of the work in units.
         unit: one unit of the work, such as ``step``; it stands beside the bar's rate.
+        every: seconds between two lines.
     """
 
-    def __init__(self, description: str, total: int, unit: str) -> None:
-        self.description, self.total = description, total
+    def __init__(self, description: str, total: int, unit: str, every: float = EVERY) -> None:
+        self.description, self.total, self.every = description, total, every
         self.done = 0
         # A bar that is gone at the end leaves the terminal to what is printed next.
         self._bar = tqdm(desc=description, total=total, unit=unit, leave=False, disable=None)
@@ -59,7 +60,7 @@ class ShownProgress:
         if note:
             self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(units)
-        if self._lines and self.done < self.total and time.monotonic() - self._told >= EVERY:
+        if self._lines and self.done < self.total and time.monotonic() - self._told >= self.every:
             self._told = time.monotonic()
             log.info(
                 "%s: %s of %s, %s left%s",

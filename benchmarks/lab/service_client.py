@@ -67,6 +67,12 @@ class Reply:
     events: tuple[Event, ...] = ()
 
 
+def backbone_of(reply: Reply) -> str | None:
+    """Returns the name of the backbone that answered; None where the reply names none."""
+    name = (reply.body.get("backbone") or {}).get("name")
+    return name if isinstance(name, str) else None
+
+
 class ServiceClient:
     """Sends requests to one service over kept-alive connections."""
 

@@ -1,4 +1,4 @@
-"""Chooses the candidates of a replay: drawn, or those that a data set publishes, which no bundle holds."""
+"""Chooses the users and candidates of a replay; those that were published are in no bundle."""
 
 from __future__ import annotations
 
@@ -9,10 +9,21 @@ import numpy as np
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.lab.cases import drawn_candidates, histories_of
+from models.commands.cohort_options import add_test_options, asks_authors, cohort_of
 from models.data import registry
 from models.data.dataset import Dataset
 from models.errors import ModelsError
-from models.evaluation import CandidateSource, PublishedCandidates, leave_one_out
+from models.evaluation import (
+    COHORT_SIZE,
+    AuthorsCohort,
+    CandidateSource,
+    CohortChoice,
+    PublishedCandidates,
+    authors_cohort,
+    leave_one_out,
+)
+from models.evaluation.authors import AUTHORS
+from models.evaluation.published import PUBLISHED
 from service.catalogue.bundle import Catalogue
 
 LEAST_KNOWN = 0.5
@@ -23,34 +34,60 @@ UNKNOWN = -1
 
 
 def add_candidates_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options for the items that a target is ranked among."""
+    """Declares the options for the users, and for the items that a target is ranked among."""
+    add_test_options(parser, default=str(COHORT_SIZE))
+    parser.add_argument("--seed", type=int, default=2024, help="seed of the choice of users (default 2024)")
     parser.add_argument(
-        "--candidates",
-        choices=("drawn", "published"),
-        default="drawn",
-        help="negatives: drawn as in training (default), or those that the data set publishes",
-    )
-    parser.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="data set of the bundle, for --candidates published"
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="data set of the bundle, for candidates that are not drawn and for --cohort authors",
     )
 
 
-def candidate_source(arguments: argparse.Namespace, catalogue: Catalogue) -> CandidateSource:
-    """Returns the candidates that ``--candidates`` names.
+def users_and_candidates(
+    arguments: argparse.Namespace, catalogue: Catalogue
+) -> tuple[CohortChoice, CandidateSource]:
+    """Returns the users and candidates that the options name.
 
     Raises:
-        BenchmarkError: published ones are asked for without a data set, or a data set without them, or the
-            data set is not the bundle's.
+        BenchmarkError: published ones, or those of the paper's authors, are asked for without a data set, or
+            the data set or the file of the authors has none, or is not that of the bundle.
     """
-    if arguments.candidates == "drawn":
-        if arguments.data is not None:
-            raise BenchmarkError("--data is read for --candidates published alone: give both or neither")
-        return drawn_candidates(catalogue)
-    if arguments.data is None:
+    try:
+        authors = asks_authors(arguments)
+        _check_data(arguments, authors)
+        theirs = _authors(arguments, catalogue) if authors else None
+        choice = cohort_of(arguments, theirs, default=COHORT_SIZE, seed=arguments.seed)
+        if arguments.candidates == AUTHORS and theirs is not None:
+            return choice, theirs.candidates()
+    except (ModelsError, OSError) as error:
+        raise BenchmarkError(str(error)) from error
+    if arguments.candidates == PUBLISHED:
+        return choice, published_candidates(catalogue, arguments.data)
+    return choice, drawn_candidates(catalogue)
+
+
+def _check_data(arguments: argparse.Namespace, authors: bool) -> None:
+    needed = authors or arguments.candidates == PUBLISHED
+    if arguments.data is not None and not needed:
         raise BenchmarkError(
-            "a bundle holds no published candidates: add --data FOLDER, the data set that it was made of"
+            "--data is read for --candidates published or authors and for --cohort authors alone: give both "
+            "or neither"
         )
-    return published_candidates(catalogue, arguments.data)
+    if arguments.data is None and needed:
+        what = (
+            "no internal ids, by which the paper's authors name users"
+            if authors
+            else "no published candidates"
+        )
+        raise BenchmarkError(f"a bundle holds {what}: add --data FOLDER, the data set that it was made of")
+
+
+def _authors(arguments: argparse.Namespace, catalogue: Catalogue) -> AuthorsCohort:
+    users, category = catalogue.histories.users, catalogue.manifest.dataset
+    histories = histories_of(catalogue)
+    return authors_cohort(arguments.authors, category, arguments.data, users, catalogue.rows, histories)
 
 
 def published_candidates(catalogue: Catalogue, folder: Path) -> PublishedCandidates:

@@ -20,7 +20,7 @@ from benchmarks.errors import BenchmarkError
 from models.contracts.one_writer import BusyError, open_locked
 from models.data.report import ReadingReport
 from models.errors import DataError
-from models.evaluation import candidates_in_words
+from models.evaluation import candidates_in_words, cohort_in_words
 from service.strategies import STRATEGIES
 
 SCHEMA = 1
@@ -241,6 +241,8 @@ def _in_words(name: str, value: Any) -> str:
         return "not given" if value is None else str(value)
     if name == "protocol":
         return f"of {candidates_in_words(value)}"
+    if name == "cohort":
+        return cohort_in_words(value).removeprefix("cohort ")
     return ", ".join(f"{key} {each}" for key, each in value.items()) or "none"
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.lab import machine
-from benchmarks.lab.cases import Case, Cohort
+from benchmarks.lab.cases import Case, Cohort, vectors_of_users
 from benchmarks.lab.options import (
     add_service_arguments,
     add_strategy_arguments,
@@ -21,12 +21,13 @@ from benchmarks.lab.options import (
     positive,
     strategies,
 )
-from benchmarks.lab.service_client import Reply, ServiceClient
+from benchmarks.lab.service_client import Reply, ServiceClient, backbone_of
 from benchmarks.lab.tables import counted
-from benchmarks.paper.candidates import add_candidates_arguments, candidate_source
+from benchmarks.paper.candidates import add_candidates_arguments, users_and_candidates
 from benchmarks.paper.records import RecordFile
 from models.contracts import BackboneManifest
-from models.evaluation import COHORT_SIZE, CandidateSource
+from models.evaluation import CandidateSource, CohortChoice, cohort_in_words
+from models.evaluation.cohort import UNIFORM
 from service.candidates.registry import open_counting
 from service.catalogue.bundle import Bundle
 
@@ -46,13 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, help="file of records; an existing one is continued"
     )
     parser.add_argument(
-        "--users",
-        type=_users,
-        default=COHORT_SIZE,
-        help=f"size of the cohort or 'all' (default {COHORT_SIZE})",
-    )
-    parser.add_argument("--seed", type=int, default=2024, help="seed of the cohort (default 2024)")
-    parser.add_argument(
         "--concurrency", type=positive, default=4, help="requests under way at once (default 4)"
     )
 
@@ -65,11 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
             every request.
     """
     bundle = bundle_of(arguments)
-    source = candidate_source(arguments, bundle.catalogue)
-    cases = Cohort(bundle.catalogue, arguments.users, arguments.seed, source)
+    choice, source = users_and_candidates(arguments, bundle.catalogue)
+    cases = Cohort(bundle.catalogue, None, arguments.seed, source, choice)
+    if choice.name != UNIFORM and (chosen := choice.to_json()) is not None:
+        tqdm.write(cohort_in_words(chosen))
     if cases.left_out:
         tqdm.write(f"left out: {counted(cases.left_out, 'user')} without {source.missing}")
-    with RecordFile(arguments.out, _header(arguments, bundle, source, cases)) as records:
+    with RecordFile(arguments.out, _header(arguments, bundle, choice, source, cases)) as records:
         asyncio.run(_replay(arguments, bundle, cases, records))
     if records.failures:  # of this run and of the ones that it continues
         failed = counted(records.failures, "request")
@@ -136,6 +132,9 @@ class _Replay:
         self._options = lvlm_options(arguments)
         self._deadline_ms = arguments.deadline_ms
         self._versions = {name: b.manifest.version for name, b in bundle.backbones.items()}
+        self._with_vectors = vectors_of_users(bundle)
+        # By strategy: whether the backbone that answers it has vectors of users.
+        self._asks_user: dict[str, bool] = {}
         for name, model in open_counting(bundle.catalogue).items():  # every service has Pop and Random too
             self._versions[name] = model.manifest.version
         self._records = records
@@ -147,24 +146,29 @@ class _Replay:
         Raises:
             BenchmarkError: the service refuses the options or a strategy, or serves another bundle.
         """
-        replies = await client.check_serves(self._payload(case), self._options, wanted)
+        replies = await client.check_serves(self._payload(case, with_user=False), self._options, wanted)
         for strategy, reply in replies.items():
             self._check(strategy, reply)
+            name = self._options.get("backbone") or backbone_of(reply)
+            self._asks_user[strategy] = name in self._with_vectors
 
     async def work(self, client: ServiceClient, todo: Iterator[tuple[Case, str]], bar: tqdm[Any]) -> None:
         """Sends requests until none is left; several workers share the iterator."""
         for case, strategy in todo:
-            reply = await client.recommend(self._payload(case), {"strategy": strategy, **self._options})
+            with_user = self._asks_user[strategy]
+            payload = self._payload(case, with_user=with_user)
+            reply = await client.recommend(payload, {"strategy": strategy, **self._options})
             self._check(strategy, reply)
+            self._check_user(strategy, reply, with_user)
             if reply.error is None:
                 self._answered.add(strategy)
             self._records.append(record_of(case, strategy, reply))
             bar.update()
 
-    def _payload(self, case: Case) -> dict[str, Any]:
-        """Makes the body, with a history and no ``user_id``: a stored history holds the target."""
+    def _payload(self, case: Case, *, with_user: bool) -> dict[str, Any]:
+        """Makes the body, always with a history, and with the user for a backbone that has users' vectors."""
         payload: dict[str, Any] = {
-            "history": list(case.history),
+            **case.whose(with_user=with_user),
             "candidates": list(case.candidates),
             # All candidates come back ranked, so that any cut-off can be scored later.
             "k": len(case.candidates),
@@ -194,7 +198,7 @@ class _Replay:
         if reply.error is not None:
             return
         backbone: Mapping[str, Any] = reply.body.get("backbone") or {}
-        name, version = backbone.get("name"), backbone.get("version")
+        name, version = backbone_of(reply), backbone.get("version")
         # Another bundle may lack the target, and its manifest has other metrics.
         if name is None or self._versions.get(str(name)) != version:
             raise BenchmarkError(
@@ -202,9 +206,32 @@ class _Replay:
                 "give the --bundle that the service runs on"
             )
 
+    def _check_user(self, strategy: str, reply: Reply, with_user: bool) -> None:
+        """Raises an error if the answer is of another kind of backbone than the check before the run met.
+
+        Raises:
+            BenchmarkError: a backbone with vectors of users was asked without the user, or the other way
+                round.
+        """
+        name = backbone_of(reply)
+        if reply.error is None and (name in self._with_vectors) != with_user:
+            how = (
+                "with a user, whom it does not read"
+                if with_user
+                else "without the user whom it has a vector of"
+            )
+            raise BenchmarkError(
+                f"{strategy} is answered from backbone {name}, which was asked {how}: the service's default "
+                f"cannot be told before the run; repeat the command with --backbone {name}"
+            )
+
 
 def _header(
-    arguments: argparse.Namespace, bundle: Bundle, source: CandidateSource, cases: Cohort
+    arguments: argparse.Namespace,
+    bundle: Bundle,
+    choice: CohortChoice,
+    source: CandidateSource,
+    cases: Cohort,
 ) -> dict[str, Any]:
     """Makes the header of a run, which is complete with ``cohort`` records per strategy.
 
@@ -213,8 +240,7 @@ def _header(
     manifests = {name: backbone.manifest for name, backbone in bundle.backbones.items()}
     return {
         "options": {
-            "users": arguments.users,
-            "seed": arguments.seed,
+            **_whom(choice, arguments.seed),
             "protocol": source.to_json(),
             "catalogue": bundle.catalogue.version,
             "backbones": {name: manifest.version for name, manifest in manifests.items()},
@@ -235,5 +261,9 @@ def _trained(manifest: BackboneManifest) -> dict[str, Any]:
     return {"family": manifest.family, "version": manifest.version, "metrics": manifest.metrics}
 
 
-def _users(text: str) -> int | None:
-    return None if text == "all" else positive(text)
+def _whom(choice: CohortChoice, seed: int) -> dict[str, Any]:
+    """Returns the options that choose users; for a uniform choice they are those of older files."""
+    chosen = choice.to_json()
+    if choice.name == UNIFORM:
+        return {"users": None if chosen is None else chosen["users"], "seed": seed}
+    return {"cohort": chosen}

@@ -13,7 +13,13 @@ from benchmarks.lab.pages import add_markdown_argument, publish, write_text
 from benchmarks.lab.tables import NO_VALUE, Table, counted, dollars
 from benchmarks.paper.accuracy import SIMULATED_WARNING, Accuracy, StrategyResult, by_strategy, score
 from benchmarks.paper.records import RecordedRun, read_records
-from models.evaluation import SAMPLED, candidates_in_words
+from models.evaluation import (
+    SAMPLED,
+    UniformCohort,
+    candidates_in_words,
+    cohort_in_words,
+    fewer_in_words,
+)
 from service.strategies import STRATEGIES
 
 METRICS = SAMPLED
@@ -135,23 +141,22 @@ def cached_answers(scores: Iterable[StrategyResult]) -> list[str]:
 def training_differences(run: RecordedRun, scores: Iterable[StrategyResult]) -> list[str]:
     """Compares strategies without an LVLM with the manifest of the backbone that answered.
 
-    Only a complete replay of all users with the manifest's own protocol may be compared; for others no line
-    is returned.
+    Only a complete replay of users and candidates that the manifest has figures of may be compared; for
+    others no line is returned.
     """
     lines = []
-    # None stands for all users, as training evaluates.
-    sampled = run.header.get("options", {}).get("users") is not None
+    options = run.header.get("options", {})
     for found in scores:
         # A part of the cohort, or answers of two backbones, cannot be compared with one manifest.
         incomplete = found.answers != run.header.get("cohort") or len(found.backbones) != 1
-        if STRATEGIES[found.strategy].asks_lvlm or sampled or incomplete:
+        if STRATEGIES[found.strategy].asks_lvlm or incomplete:
             continue
         names = {
             (r.get("backbone") or {}).get("name") for r in run.records if r["strategy"] == found.strategy
         }
         for name in sorted(name for name in names if name):
             metrics = run.header.get("backbones", {}).get(name, {}).get("metrics", {})
-            trained = sampled_test_metrics(metrics, run.header["options"].get("protocol", {}))
+            trained = sampled_test_metrics(metrics, options.get("protocol", {}), chosen_users(options))
             if trained:
                 values = found.strategy_score.values
                 differences = ", ".join(
@@ -161,14 +166,27 @@ def training_differences(run: RecordedRun, scores: Iterable[StrategyResult]) -> 
     return lines
 
 
-def sampled_test_metrics(metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, float]:
-    """Returns H@1, H@5 and N@5 of a manifest's test part, as shares of one; empty for another protocol.
+def chosen_users(options: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Returns the choice of users that a replay's options name, as metrics name it; None for all users."""
+    if (chosen := options.get("cohort")) is not None:
+        return chosen if isinstance(chosen, Mapping) else {"name": chosen}
+    users, seed = options.get("users"), options.get("seed", UniformCohort().seed)
+    return None if users is None else UniformCohort(users, seed).to_json()
 
-    A manifest has one test part for each source of candidates that the run was measured with.
+
+def sampled_test_metrics(
+    metrics: Mapping[str, Any], protocol: Mapping[str, Any], chosen: Mapping[str, Any] | None = None
+) -> dict[str, float]:
+    """Returns H@1, H@5 and N@5 of a manifest's test part, as shares of one; empty if there is none.
+
+    A manifest has one test part for each choice of users and source of candidates that the run was measured
+    with.
     """
     for name, part in metrics.items():
-        # Metrics with other negatives cannot be compared.
-        if name.startswith("test") and isinstance(part, Mapping) and part.get("protocol") == protocol:
+        if not name.startswith("test") or not isinstance(part, Mapping):
+            continue
+        # Metrics with other negatives, or of other users, cannot be compared.
+        if part.get("protocol") == protocol and part.get("cohort") == chosen:
             # Without a user who has candidates, a part has no values.
             return {metric: float(part[metric]) for metric in METRICS if part.get(metric) is not None}
     return {}
@@ -197,6 +215,7 @@ def _page(path: Path, run: RecordedRun, scores: list[StrategyResult]) -> str:
             machine.describe(header["machine"]),
             _shown_options(header.get("options", {})),
             *_left_out(header.get("left_out", {})),
+            *_fewer(run),
             "Percent. Strategy score: only places that the strategy itself gave count and a failed answer "
             "is a miss; brackets: 95 % interval.\n",
             accuracy_table(scores).markdown(),
@@ -210,19 +229,30 @@ def _shown_options(options: Mapping[str, Any]) -> str:
     shown = {
         name: value
         for name, value in options.items()
-        if name not in ("protocol", "backbones") and value is not None
+        if name not in ("protocol", "backbones", "cohort") and value is not None
     }
-    protocol = options.get("protocol", {})
-    return (
-        f"- options: {', '.join(f'{name} {value}' for name, value in shown.items())}; "
-        f"{candidates_in_words(protocol)}\n"
-    )
+    chosen, protocol = options.get("cohort"), options.get("protocol", {})
+    parts = [
+        *([cohort_in_words(chosen)] if chosen else []),
+        *([", ".join(f"{name} {value}" for name, value in shown.items())] if shown else []),
+        candidates_in_words(protocol),
+    ]
+    return f"- options: {'; '.join(parts)}\n"
 
 
 def _left_out(left_out: Mapping[str, Any]) -> list[str]:
     if not left_out.get("users"):
         return []
     return [f"- not in the cohort: {counted(left_out['users'], 'user')} without {left_out['missing']}\n"]
+
+
+def _fewer(run: RecordedRun) -> list[str]:
+    negatives = run.header.get("options", {}).get("protocol", {}).get("negatives")
+    if not isinstance(negatives, int):
+        return []
+    lists = ((record["user"], record.get("candidates")) for record in run.records)
+    users = {user for user, items in lists if isinstance(items, list) and len(items) <= negatives}
+    return [f"- {fewer_in_words(len(users))}\n"] if users else []
 
 
 def _long_table(runs: Mapping[Path, RecordedRun], scores: Mapping[Path, list[StrategyResult]]) -> Table:

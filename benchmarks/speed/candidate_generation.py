@@ -56,7 +56,9 @@ LIMITS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     weights = parser.add_mutually_exclusive_group(required=True)
-    weights.add_argument("--random", action="store_true", help="random weights at the paper's size on Beauty")
+    weights.add_argument(
+        "--random", action="store_true", help="random weights at the paper's size on Beauty, in SASRec's form"
+    )
     weights.add_argument(
         "--run", dest="folder", type=Path, help="trained weights: a folder of `python -m models train`"
     )
@@ -259,6 +261,7 @@ def _page(
             "## Candidate generation\n",
             machine.describe(machine.facts())
             + f"- model: SASRec, d {config.dimension}, L {config.length}, {config.blocks} blocks, "
+            + f"{config.norm}-norm, feed-forward {config.feed_forward or config.dimension}, "
             + f"{items} items, {weights}\n"
             + f"- one thread, fp32, batch 1, top {arguments.k}; {arguments.users} users, "
             + f"{arguments.rounds} interleaved rounds\n"

@@ -1,7 +1,8 @@
 """Train a sequential recommender and measure it on validation and test.
 
 The run goes to RUNS/<data set>-<model>. Called again, an interrupted run goes on after its last epoch, and a
-finished one prints its table, or goes on if training.epochs or training.patience are larger now.
+finished one prints its table, or goes on if training.epochs, training.patience or --minutes are larger now.
+RUNS/test-evaluations.jsonl has a line for every evaluation of a test part.
 
   python -m models train --data beauty --model morec-t
   python -m models train --bundle bundle --model morec-t --text-view enhanced --captioner simulator
@@ -10,13 +11,15 @@ finished one prints its table, or goes on if training.epochs or training.patienc
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+import math
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 import torch
 
 from models.bundle.backbone import check_name
 from models.bundle.catalogue import read_catalogue
+from models.commands.cohort_options import add_test_options, dataset_test
 from models.commands.export import add_backbone
 from models.commands.options import add_reading_options
 from models.commands.train_table import train_table
@@ -24,15 +27,19 @@ from models.contracts.names import is_file_name
 from models.contracts.one_writer import one_writer
 from models.data import registry
 from models.data.dataset import Dataset
-from models.errors import DataError
-from models.evaluation import CandidateSource, DrawnCandidates, EvaluationProtocol, PublishedCandidates
+from models.errors import TrainingError
+from models.evaluation import DrawnCandidates, EvaluationProtocol
 from models.features import item_features
-from models.networks.config import Config
+from models.networks.config import Config, LearningConfig
 from models.training.baselines import baseline_metrics
-from models.training.config import CONFIGS, ConfigError, configs, load
+from models.training.config import ConfigError, configs, load, path_of
+from models.training.device import enough_memory
 from models.training.fingerprint import fingerprint
-from models.training.loop import TrainingError, build, enough_memory, measure_test, train
+from models.training.loop import trained_in
+from models.training.measure import measure_test
+from models.training.refit import SUFFIX, refit
 from models.training.run import Origin, Run
+from models.training.tensorboard import require_tensorboard
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -61,12 +68,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--features-cache", type=Path, metavar="FOLDER", help="computed features; default: RUNS/features"
     )
-    parser.add_argument(
-        "--candidates",
-        choices=("drawn", "published"),
-        default="drawn",
-        help="negatives of the test part: drawn (default), or those that the data set publishes",
-    )
+    add_test_options(parser, default="all")
     parser.add_argument(
         "--export",
         nargs="?",
@@ -75,6 +77,26 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="then add the recommender to --bundle, under this name or the model's",
     )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, …")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        help="of products of matrices while training; default: training.precision, which is fp32",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=minutes,
+        help="end after the epoch in which training and validation have taken so long, all calls together; "
+        "with more minutes, or without the option, the run goes on",
+    )
+    parser.add_argument(
+        "--refit",
+        action="store_true",
+        help=f"then train anew on training and validation, for the best number of epochs, as NAME{SUFFIX}, "
+        "whose test figures are printed too; --export takes that one",
+    )
+    parser.add_argument(
+        "--tensorboard", type=Path, metavar="FOLDER", help="write loss and validation for TensorBoard"
+    )
 
 
 def run(args: Namespace) -> str:
@@ -87,15 +109,19 @@ def run(args: Namespace) -> str:
         raise ConfigError(
             "--export adds to the bundle that --bundle names; after --data, use `models export`"
         )
-    _check_places(args)
-    read_config(args)  # what is wrong in it is told before the data are read
-    device = _device(args.device)
+    check_places(args.runs, args.features_cache, args.tensorboard)
+    if args.tensorboard is not None:
+        require_tensorboard()
+    checked = read_config(args)  # what is wrong in it is told before the data are read
+    if args.refit and not isinstance(checked.training, LearningConfig):
+        raise ConfigError(f"--refit: {checked.family} only counts, and has no best epoch: leave it out")
+    device = device_of(args.device)
     if args.bundle:
         dataset = read_catalogue(args.bundle)
     else:
         dataset = registry.read(args.data, None, args.pictures, args.max_left_out)
     config = read_config(args, dataset.name)
-    published = _published(args, dataset) if args.candidates == "published" else None
+    source, cohort = dataset_test(args, dataset)
     origin = _origin(args, config, dataset)
     if args.export is not None:  # hours before it is needed
         check_name(args.export or origin.model)
@@ -103,27 +129,36 @@ def run(args: Namespace) -> str:
     if not is_file_name(name):
         raise ConfigError(f"{name[:80]!r} is no name of a folder in {args.runs}: give the run another --name")
     target = Run(args.runs / name)
-    with one_writer(target.folder), enough_memory():
+    with one_writer(target.folder), enough_memory(config):
         target.check(config, origin)  # refuses another run of this name before features are computed
         cache = args.features_cache or args.runs / "features"
         features = item_features(dataset, config.features, config.modalities, cache)
-        network = build(config, dataset, features)
-        try:
-            target.start(config, origin)
-            result = train(network, dataset, target, device)
-        finally:
-            target.discard_untrained()
+        board = _board(args, target)
+        network, result = trained_in(target, config, origin, dataset, features, device, args.minutes, board)
         # A run from earlier may have been measured with another protocol than today's default.
         measured = result["metrics"]["test"]["protocol"]
         protocol = EvaluationProtocol(seed=measured["seed"], negatives=measured["negatives"])
         drawn = DrawnCandidates(dataset.histories, len(dataset.items), protocol)
-        if published is not None:
-            result = measure_test(network, dataset, target, published, result)
-        asked = drawn if published is None else published
-        table = train_table(result, baseline_metrics(dataset, asked), drawn, asked)
+        asked = drawn if source is None else source
+        result = measure_test(network, dataset, target, result, asked, cohort)
+        again, exported = None, target
+        if args.refit:
+            network, exported, again = refit(target, dataset, features, device, _board(args, target, SUFFIX))
+            again = measure_test(network, dataset, exported, again, asked, cohort)
+        table = train_table(
+            result,
+            baseline_metrics(dataset, asked, cohort),
+            drawn,
+            asked,
+            cohort,
+            again,
+            config.features.described(config.modalities),
+        )
         lines = [table, f"run          {target.folder}"]
+        if args.refit:
+            lines.append(f"refit        {exported.folder}")
         if args.export is not None:
-            lines.append(add_backbone(target, args.bundle, args.export or None))
+            lines.append(add_backbone(exported, args.bundle, args.export or None))
     return "\n".join(lines)
 
 
@@ -139,30 +174,48 @@ def read_config(args: Namespace, dataset: str | None = None) -> Config:
         settings.append(f'features.text_view="{args.text_view}"')
     if args.captioner:
         settings.append(f"features.captioner={args.captioner}")
-    return load(args.config or CONFIGS / f"{args.model}.toml", settings, dataset)
+    if args.precision:
+        settings.append(f'training.precision="{args.precision}"')
+    return load(args.config or path_of(args.model), settings, dataset)
 
 
-def _check_places(args: Namespace) -> None:
-    for option, folder in (("--runs", args.runs), ("--features-cache", args.features_cache)):
+def minutes(text: str) -> float:
+    """Reads ``--minutes``, a number above 0; for argparse's ``type``.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError(f"{text} is not a number of minutes above 0")
+    return value
+
+
+def _board(args: Namespace, target: Run, suffix: str = "") -> Path | None:
+    return args.tensorboard / (target.folder.name + suffix) if args.tensorboard is not None else None
+
+
+def check_places(runs: Path, features_cache: Path | None, tensorboard: Path | None = None) -> None:
+    """Refuses a place for folders that is a file.
+
+    Raises:
+        ConfigError: one of them is.
+    """
+    folders = {"--runs": runs, "--features-cache": features_cache, "--tensorboard": tensorboard}
+    for option, folder in folders.items():
         if folder is not None and folder.exists() and not folder.is_dir():
             raise ConfigError(f"{option} {folder} is no folder: give another one, which is made if missing")
 
 
-def _published(args: Namespace, dataset: Dataset) -> CandidateSource:
-    if args.bundle:
-        raise DataError(
-            f"{args.bundle} is a bundle and holds no published candidates: train with --data, or measure the "
-            "bundle with `python -m benchmarks replay --candidates published --data FOLDER`"
-        )
-    if not dataset.negatives:
-        raise DataError(f"{args.data} publishes no negatives: leave --candidates published out")
-    return PublishedCandidates(dataset.negatives, dataset.histories, len(dataset.items))
-
-
 def _origin(args: Namespace, config: Config, dataset: Dataset) -> Origin:
     model = args.model or args.config.stem
-    # Raw and enhanced runs of one configuration stand beside each other in the runs folder and in a bundle.
-    if config.features.text_view == "enhanced" and not model.endswith("-enhanced"):
+    # Raw and enhanced runs of one configuration stand beside each other in the runs folder and in a bundle. A
+    # file that is enhanced by itself, such as s2-paper, has a name of its own.
+    asked = args.text_view or any(each.startswith("features.text_view") for each in args.settings)
+    if asked and config.features.text_view == "enhanced" and not model.endswith("-enhanced"):
         model += "-enhanced"
     return Origin(
         model=model,
@@ -174,7 +227,13 @@ def _origin(args: Namespace, config: Config, dataset: Dataset) -> Origin:
     )
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Returns the device that ``--device`` names.
+
+    Raises:
+        ConfigError: torch knows none of this name.
+        TrainingError: this machine or this build of torch cannot compute on it.
+    """
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from models.evaluation import FULL, SAMPLED, CandidateSource, candidates_in_words
-from models.evaluation.candidates import DRAWN
+from models.evaluation import (
+    EVERYONE,
+    FULL,
+    SAMPLED,
+    CandidateSource,
+    CohortChoice,
+    candidates_in_words,
+    cohort_in_words,
+    fewer_in_words,
+)
+from models.training.measure import part_name
 
 NO_VALUE = "–"
 """Text of a figure that no user is left to average over for."""
@@ -17,6 +26,9 @@ def train_table(
     baselines: Mapping[str, Mapping[str, float | None]],
     drawn: CandidateSource,
     asked: CandidateSource,
+    cohort: CohortChoice = EVERYONE,
+    refit: Mapping[str, Any] | None = None,
+    encoders: str = "",
 ) -> str:
     """Makes the table of a finished run.
 
@@ -25,11 +37,17 @@ def train_table(
         baselines: figures of Random and Pop on the test part, over the candidates asked for.
         drawn: candidates of the validation part.
         asked: candidates of the test part, the drawn ones or others.
+        cohort: users of the test part.
+        refit: result of the run that was trained anew on training and validation, if there is one.
+        encoders: words about the encoders that the model reads, if any.
     """
-    part = "test" if asked.name == DRAWN else f"test_{asked.name}"
-    parts = {"validation": result["metrics"]["validation"], "test": result["metrics"][part]}
+    metrics = result["metrics"]
+    parts = {"validation": metrics["validation"], "test": metrics[part_name(asked, cohort)]}
+    rows = (
+        dict(parts) if refit is None else {**parts, "test, refit": refit["metrics"][part_name(asked, cohort)]}
+    )
     lines = [_row("", (*SAMPLED, *(f"{name}*" for name in FULL)), "users")]
-    for name, numbers in parts.items():
+    for name, numbers in rows.items():
         shares = (*(numbers[m] for m in SAMPLED), *(numbers["full"][m] for m in FULL))
         lines.append(_row(name, map(_percent, shares), f"{numbers['users']:,}"))
     for name, figures in baselines.items():
@@ -38,10 +56,15 @@ def train_table(
     lines += [
         f"{_candidates(drawn, asked)}, ties against the target; * over the whole catalogue; "
         "Random and Pop on test",
+        *([] if (chosen := cohort.to_json()) is None else [f"test on {cohort_in_words(chosen)}"]),
         *_left_out(parts["validation"], drawn, "validation"),
         *_left_out(parts["test"], asked, "test"),
+        *_fewer(parts["test"]),
+        *([f"encoders     {encoders}"] if encoders else []),
         f"epochs       {result['epochs']} ({_best(result)}), "
         f"{result['seconds_per_epoch']:.1f} s each on {result['device']}",
+        *_ended(result),
+        *([] if refit is None else [_refitted(refit)]),
     ]
     return "\n".join(lines)
 
@@ -64,6 +87,11 @@ def _sampled_users(numbers: Mapping[str, Any]) -> int:
     return int(numbers.get("sampled_users", numbers["users"]))
 
 
+def _fewer(numbers: Mapping[str, Any]) -> list[str]:
+    fewer = numbers.get("fewer_candidates", 0)
+    return [f"test: {fewer_in_words(fewer)}"] if fewer else []
+
+
 def _candidates(drawn: CandidateSource, asked: CandidateSource) -> str:
     if asked.name == drawn.name:
         return candidates_in_words(drawn.to_json())
@@ -81,6 +109,20 @@ def _left_out(numbers: Mapping[str, Any], source: CandidateSource, part: str) ->
         return [f"{part}: no user has {source.missing}, so {', '.join(SAMPLED)} have no value"]
     who = f"{users - sampled:,} users, who count" if users - sampled != 1 else "1 user, who counts"
     return [f"{part} without {source.missing}: {who} in * alone"]
+
+
+def _ended(result: Mapping[str, Any]) -> list[str]:
+    if result.get("ended_by") != "minutes":
+        return []
+    rises = "validation still rises" if result["still_rising"] else "validation no longer rises"
+    return [f"ended by     its minutes; {rises}; {result['hours_to_last_epoch']:.1f} hours to the last epoch"]
+
+
+def _refitted(result: Mapping[str, Any]) -> str:
+    return (
+        f"refit        trained anew on training and validation, {result['epochs']} epochs, "
+        f"{result['seconds_per_epoch']:.1f} s each"
+    )
 
 
 def _best(result: Mapping[str, Any]) -> str:

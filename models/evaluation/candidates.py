@@ -17,6 +17,12 @@ from models.evaluation.splitmix import draws
 DRAWN = "drawn"
 """Name of the source that every data set has, and that no protocol has to name."""
 
+PADDING = -1
+"""Row that fills the places of candidates that a user lacks; no item has it."""
+
+_IN_WORDS = {"published": "published with the data set", "authors": "those of the paper's authors"}
+"""Descriptions of the sources that draw nothing, by the name in their JSON."""
+
 
 class CandidateSource(Protocol):
     """Says which items a target is ranked among."""
@@ -36,7 +42,7 @@ class CandidateSource(Protocol):
         ...
 
     def candidates(self, example: Example) -> Rows:
-        """Returns int32 [1 + negatives], the target first, all different.
+        """Returns int32 [1 + negatives], the target first, all different; fewer where some are not known.
 
         Raises:
             EvaluationError: there are none for the example.
@@ -147,16 +153,31 @@ def sample_candidates(
 def candidate_matrix(examples: Sequence[Example], source: CandidateSource) -> NDArray[np.int32]:
     """Returns the candidates of many examples, int32 [examples, 1 + negatives], targets in column 0.
 
+    Rows of users with fewer candidates end with ``PADDING``.
+
     Raises:
         EvaluationError: the source has none for one of the examples: ask ``offers`` first.
     """
-    width = 1 + int(source.to_json()["negatives"])
-    rows = [source.candidates(example) for example in examples]
-    return np.array(rows, dtype=np.int32).reshape(len(rows), width)
+    matrix = np.full((len(examples), 1 + int(source.to_json()["negatives"])), PADDING, dtype=np.int32)
+    for row, example in zip(matrix, examples, strict=True):
+        candidates = source.candidates(example)
+        row[: len(candidates)] = candidates
+    return matrix
+
+
+def with_fewer(candidates: NDArray[np.int32]) -> int:
+    """Counts the users with fewer candidates than the others, of a matrix int32 [users, n]."""
+    return int(np.count_nonzero((candidates == PADDING).any(axis=1)))
+
+
+def fewer_in_words(users: int) -> str:
+    """Describes the number of users with fewer candidates than the others, in the words of a table's foot."""
+    who = "1 user has" if users == 1 else f"{users:,} users have"
+    return f"{who} fewer candidates, and the target is ranked among those: the others are not known"
 
 
 def candidates_in_words(protocol: Mapping[str, Any]) -> str:
     """Describes the JSON of a source in the words of a table's foot."""
     name = protocol.get("candidates", DRAWN)
-    how = f"with seed {protocol.get('seed')}" if name == DRAWN else "with the data set"
-    return f"1 + {protocol.get('negatives')} candidates, {name} {how}"
+    how = f"{DRAWN} with seed {protocol.get('seed')}" if name == DRAWN else _IN_WORDS.get(str(name), name)
+    return f"1 + {protocol.get('negatives')} candidates, {how}"

@@ -10,6 +10,9 @@ from models.features.config import FeatureConfig
 Modality = Literal["id", "text", "image"]
 """What a family can read of an item: its row, its frozen text feature, its frozen image feature."""
 
+Precision = Literal["fp32", "bf16"]
+"""Numbers that the products of a training's losses are computed with."""
+
 LARGEST_STEP = 1e36
 """Largest learning rate; beyond it a step may be no 32-bit number any more."""
 
@@ -44,6 +47,8 @@ class LearningConfig(TrainingConfig):
         weight_decay: weight decay of the optimiser, at least 0.
         select: validation metric that chooses the best epoch: ``N@5`` over candidates, or ``full.N@10`` over
             the whole catalogue.
+        precision: ``bf16`` computes the products of matrices of a loss in bfloat16 (autocast), faster on a
+            device that has it in hardware; validation, weights and exported vectors stay in fp32.
     """
 
     epochs: int
@@ -51,6 +56,7 @@ class LearningConfig(TrainingConfig):
     learning_rate: float
     weight_decay: float
     select: Literal["N@5", "full.N@10"] = field(default="N@5", kw_only=True)
+    precision: Precision = field(default="fp32", kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

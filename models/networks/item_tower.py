@@ -2,18 +2,19 @@
 
 SASRec learns one vector per item id. MoRec replaces the table by what encoders make of the item's text and
 image, so that the same network recommends from contents. Both are this one class. This is MoRec (Yuan et al.,
-SIGIR 2023) in its two-stage form: frozen encoders, a two-layer projection of ours; the authors also train end
-to end.
+SIGIR 2023) in its two-stage form: frozen encoders and a projection, of two layers by default; the authors
+also train end to end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from models.networks.config import LARGEST_SIZE, Modality
 
@@ -25,14 +26,29 @@ class TowerConfig:
     Attributes:
         modalities: parts of an item that are read, one or more of ``id``, ``text``, ``image``.
         fusion: way to join text and image: ``sum`` of projections, or ``concat``, one projection of both.
-        hidden: width of the projections' hidden layer, at least 1.
+        hidden: width of the hidden layer of ``mlp`` projections, at least 1.
         dropout: probability in [0, 1) inside the projections and on id vectors.
+        projection: way from features to item vectors: ``mlp``, two layers with a GELU and dropout between
+            them; ``linear``, one layer (MSRBench, section 3.1); or ``authors``, as its code has it: a layer
+            and a GELU, then ``layers`` times dropout, a layer d → d and a GELU.
+        layers: number of further layers of ``authors``; 0 for the other projections.
+        table: what text and image features are: ``frozen``, or ``trained``, the first values of a table that
+            training changes (S2 in MSRBench's words).
+        id_width: width of a table of ids that is projected as features are (SASRec in MSRBench's code); 0 for
+            vectors of length d that are added to the projection.
+        start: weights of the projections and of id vectors before training: ``torch``, its defaults and
+            N(0, 0.02²), or ``xavier``, Xavier normal with biases of zero.
     """
 
     modalities: tuple[Modality, ...]
     fusion: Literal["sum", "concat"]
     hidden: int
     dropout: float
+    projection: Literal["mlp", "linear", "authors"] = field(default="mlp", kw_only=True)
+    layers: int = field(default=0, kw_only=True)
+    table: Literal["frozen", "trained"] = field(default="frozen", kw_only=True)
+    id_width: int = field(default=0, kw_only=True)
+    start: Literal["torch", "xavier"] = field(default="torch", kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.modalities or len(set(self.modalities)) != len(self.modalities):
@@ -41,16 +57,26 @@ class TowerConfig:
             raise ValueError(f"hidden must be at least 1 and at most {LARGEST_SIZE}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+        if not (0 <= self.layers <= LARGEST_SIZE and 0 <= self.id_width <= LARGEST_SIZE):
+            raise ValueError(f"layers and id_width must be from 0 to {LARGEST_SIZE}")
+        if self.layers and self.projection != "authors":
+            raise ValueError('layers are those of projection = "authors"; with another one they must be 0')
+        if self.id_width and "id" not in self.modalities:
+            raise ValueError("id_width needs id among the modalities")
+        if self.table == "trained" and self.modalities == ("id",):
+            raise ValueError("table trained needs text or image among the modalities; ids are trained anyway")
 
 
 class IdTable(nn.Module):
     """Learns one vector per item."""
 
-    def __init__(self, items: int, dimension: int, dropout: float) -> None:
+    def __init__(self, items: int, dimension: int, config: TowerConfig) -> None:
         super().__init__()
         self.table = nn.Embedding(items, dimension)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(config.dropout)
         nn.init.normal_(self.table.weight, std=0.02)  # torch's default of 1 saturates the first softmaxes
+        if config.start == "xavier":
+            nn.init.xavier_normal_(self.table.weight)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Looks up the vectors of rows: int64 [R] -> [R, d]."""
@@ -66,6 +92,7 @@ class FrozenFeatures(nn.Module):
 
     def __init__(self, features: Tensor, present: Tensor) -> None:
         super().__init__()
+        self.width = features.shape[1]
         # Not in the state dict: frozen features have their own cache, and checkpoints stay small.
         self.register_buffer("features", features, persistent=False)
         self.register_buffer("present", present, persistent=False)
@@ -77,21 +104,45 @@ class FrozenFeatures(nn.Module):
         return torch.where(self.present[rows, None], self.features[rows], self.missing)
 
 
+class TrainedFeatures(nn.Module):
+    """Learns one row per item from the features of an encoder on; items without them begin at zero."""
+
+    def __init__(self, features: Tensor, present: Tensor) -> None:
+        super().__init__()
+        self.width = features.shape[1]
+        self.table = nn.Parameter(torch.where(present[:, None], features, 0.0))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Looks up the present rows: int64 [R] -> [R, f]."""
+        return embedding(rows, self.table)
+
+
+class WideIds(nn.Embedding):
+    """Learns one row per item, from N(0, 1) on, that a projection turns into the item's vector."""
+
+    def __init__(self, items: int, width: int) -> None:
+        super().__init__(items, width)
+        self.width = width
+
+
+Source = FrozenFeatures | TrainedFeatures | WideIds
+"""What a projection reads: item rows int64 [R] -> [R, width]."""
+
+
 class Contents(nn.Module):
-    """Projects frozen features of one or more modalities to item vectors.
+    """Projects what is known of an item to its vector, by default the frozen features of its modalities.
 
     ``concat`` is one projection of all features side by side. A projection of the concatenated projections,
     the other possible reading, often learns nothing: its first vectors are too similar.
     """
 
-    def __init__(self, sources: Sequence[FrozenFeatures], dimension: int, config: TowerConfig) -> None:
+    def __init__(self, sources: Sequence[Source], dimension: int, config: TowerConfig) -> None:
         super().__init__()
         self.concat = config.fusion == "concat"
         self.sources = nn.ModuleList(sources)
-        widths = [source.features.shape[1] for source in sources]
+        widths = [source.width for source in sources]
         self.projections = nn.ModuleList(
-            mlp(width, config.hidden, dimension, config.dropout)
-            for width in ([sum(widths)] if self.concat else widths)
+            projection(width, dimension, config) for width in ([sum(widths)] if self.concat else widths)
         )
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -129,14 +180,18 @@ class ItemTower(nn.Module):
         super().__init__()
         self.items = items
         self.parts = nn.ModuleList()
-        if "id" in config.modalities:
-            self.parts.append(IdTable(items, dimension, config.dropout))
+        sources: list[Source] = []
+        if config.id_width:
+            sources.append(WideIds(items, config.id_width))
+        elif "id" in config.modalities:
+            self.parts.append(IdTable(items, dimension, config))
         contents = [modality for modality in config.modalities if modality != "id"]
         for modality in contents:
             if modality not in features or len(features[modality][0]) != items:
                 raise ValueError(f"the item tower needs {modality} features of all {items} items")
-        if contents:
-            sources = [FrozenFeatures(*features[modality]) for modality in contents]
+        kind = FrozenFeatures if config.table == "frozen" else TrainedFeatures
+        sources += [kind(*features[modality]) for modality in contents]
+        if sources:
             self.parts.append(Contents(sources, dimension, config))
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -151,8 +206,23 @@ class ItemTower(nn.Module):
         return vectors
 
 
-def mlp(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
-    """Makes a projection of two layers, from the encoder's space to the recommender's."""
-    return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, outputs)
-    )
+def projection(width: int, dimension: int, config: TowerConfig) -> nn.Sequential:
+    """Makes a projection from an encoder's space to the recommender's: [R, width] -> [R, d]."""
+    if config.projection == "mlp":
+        layers = [
+            nn.Linear(width, config.hidden),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.hidden, dimension),
+        ]
+    else:
+        layers = [nn.Linear(width, dimension)]
+    if config.projection == "authors":
+        layers.append(nn.GELU())
+        for _ in range(config.layers):
+            layers += [nn.Dropout(config.dropout), nn.Linear(dimension, dimension), nn.GELU()]
+    for layer in layers:
+        if config.start == "xavier" and isinstance(layer, nn.Linear):
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)

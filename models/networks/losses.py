@@ -1,4 +1,4 @@
-"""Computes next-item losses: the full softmax, and the softmax over shared sampled negatives."""
+"""Computes next-item losses: softmax over all items or shared sampled ones, and binary cross-entropy."""
 
 from __future__ import annotations
 
@@ -50,3 +50,22 @@ def sampled_softmax(
     first = torch.zeros(len(states), dtype=torch.int64, device=states.device)
     # The positive is column 0 of every position: [P, 1 + K].
     return functional.cross_entropy(torch.cat([positive, negative], dim=1), first)
+
+
+def binary_cross_entropy(states: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    """Computes the binary cross-entropy of each target and of one negative of its own.
+
+    The sum of both means (Kang & McAuley, equation 7; IDvs.MoRec's code).
+
+    Args:
+        states: user vectors [P, d].
+        positives: vectors of the next items [P, d].
+        negatives: vectors of the negatives [P, d].
+
+    Returns:
+        The mean loss of a position, in nats.
+    """
+    positive = (states * positives).sum(-1)  # [P]
+    negative = (states * negatives).sum(-1)  # [P]
+    # -log σ(s) is softplus(-s), and -log(1 - σ(s)) is softplus(s).
+    return functional.softplus(-positive).mean() + functional.softplus(negative).mean()

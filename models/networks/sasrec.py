@@ -1,8 +1,8 @@
 """Encodes a history with SASRec, a causal transformer over a user's items (Kang & McAuley, ICDM 2018).
 
 The network reads item vectors; ``item_tower`` makes them of ids, texts and images. There is no padding
-anywhere: callers pass sequences of equal length, so no row of the attention is ever empty and nothing can
-turn into NaN in a masked softmax.
+before an item: callers pass sequences of equal length, or packed ones, so no row of the attention is ever
+empty and nothing can turn into NaN in a masked softmax.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from models.networks.base import SequenceEncoder
 from models.networks.config import LARGEST_SIZE
@@ -72,6 +73,32 @@ class SASRecConfig:
         return nn.LayerNorm(self.dimension, eps=self.norm_eps)
 
 
+@dataclass(frozen=True)
+class Packing:
+    """Where P positions of B sequences of any lengths lie in a table [B, n] that they fill from the left.
+
+    From the left, because a causal mask then hides from every position what lies beyond its sequence's end.
+
+    Attributes:
+        place: int64 [P], row · n + column.
+        rows: B, the number of sequences.
+        columns: n, the length of the longest.
+    """
+
+    place: Tensor
+    rows: int
+    columns: int
+
+    def spread(self, x: Tensor) -> Tensor:
+        """Lays positions out as a table with zeros elsewhere: [P, d] -> [B, n, d]."""
+        table = x.new_zeros(self.rows * self.columns, x.shape[-1]).index_copy(0, self.place, x)
+        return table.view(self.rows, self.columns, -1)
+
+    def collect(self, table: Tensor) -> Tensor:
+        """Takes the positions out of a table: [B, n, d] -> [P, d]."""
+        return table.flatten(0, 1).index_select(0, self.place)
+
+
 class Attention(nn.Module):
     """Multi-head attention of some query positions over all positions (paper, equations 2-4)."""
 
@@ -85,15 +112,22 @@ class Attention(nn.Module):
         self.output = nn.Linear(d, d, bias=bias)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, queries: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Attends from ``queries`` [B, m, d] to ``x`` [B, n, d]; ``mask`` [m, n] is added to the logits."""
-        q = self._split(self.query(queries))  # [B, h, m, d/h]
-        k, v = map(self._split, self.key_value(x).chunk(2, dim=-1))  # [B, h, n, d/h] each
+    def forward(
+        self, queries: Tensor, x: Tensor, mask: Tensor | None, packing: Packing | None = None
+    ) -> Tensor:
+        """Attends from ``queries`` [B, m, d] to ``x`` [B, n, d]; ``mask`` [m, n] is added to the logits.
+
+        With a packing, queries and x are [P, d], and so is the result.
+        """
+        spread = packing.spread if packing else nn.Identity()
+        q = self._split(spread(self.query(queries)))  # [B, h, m, d/h]
+        k, v = (self._split(spread(each)) for each in self.key_value(x).chunk(2, dim=-1))  # [B, h, n, d/h]
         logits = q @ k.transpose(-1, -2) * self.head_size**-0.5  # [B, h, m, n]
         if mask is not None:
             logits = logits + mask
         mixed = self.dropout(logits.softmax(dim=-1)) @ v  # [B, h, m, d/h]
-        joined: Tensor = self.output(mixed.transpose(1, 2).reshape(len(x), -1, self.heads * self.head_size))
+        heads = mixed.transpose(1, 2).reshape(len(mixed), -1, self.heads * self.head_size)  # [B, m, d]
+        joined: Tensor = self.output(packing.collect(heads) if packing else heads)
         return joined  # [B, m, d]
 
     def _split(self, x: Tensor) -> Tensor:
@@ -126,10 +160,10 @@ class Block(nn.Module):
             self.feed_forward_norm = nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Computes all positions: [B, n, d] -> [B, n, d]."""
+    def forward(self, x: Tensor, mask: Tensor, packing: Packing | None = None) -> Tensor:
+        """Computes all positions: [B, n, d] -> [B, n, d], or with a packing [P, d] -> [P, d]."""
         read = x if self.post else self.attention_norm(x)
-        return self._finish(x, self.attention(read, read, mask))
+        return self._finish(x, self.attention(read, read, mask, packing))
 
     def last(self, x: Tensor) -> Tensor:
         """Computes the last position alone, which needs no mask: [B, n, d] -> [B, 1, d]."""
@@ -185,6 +219,30 @@ class SASRec(SequenceEncoder):
         states: Tensor = self.norm(x)
         return states
 
+    def packed(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """Computes the user vector after each item of sequences of any lengths, for training.
+
+        Equals ``forward`` of each sequence alone. Only the attention sees places that no item fills, so that
+        a batch costs what its items cost.
+
+        Args:
+            vectors: float [P, d], one sequence after the other, each oldest first.
+            lengths: int64 [B], of the sequences, 1 <= length <= L, P in all.
+
+        Returns:
+            float [P, d].
+        """
+        at = torch.arange(len(vectors), device=vectors.device)
+        row = torch.repeat_interleave(lengths)  # [P]
+        column = at - (lengths.cumsum(0) - lengths)[row]  # [P], 0 for the oldest item
+        packing = Packing(row * int(lengths.max()) + column, len(lengths), int(lengths.max()))
+        positions = embedding(self.length - lengths[row] + column, self.positions)  # [P, d]
+        x = self.dropout(self.input_norm(vectors + positions))
+        for block in self.blocks:
+            x = block(x, self.causal[: packing.columns, : packing.columns], packing)
+        states: Tensor = self.norm(x)
+        return states
+
     def last(self, vectors: Tensor) -> Tensor:
         """Computes the user vector after the whole history, for evaluation and serving.
 
@@ -208,10 +266,10 @@ class SASRec(SequenceEncoder):
     @torch.no_grad()
     def _start_xavier(self) -> None:
         nn.init.xavier_normal_(self.positions)
-        for module in self.modules():
+        for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 # Keys and values are two matrices [d, d] one above the other, each with its own scale.
-                for matrix in torch.split(module.weight, min(module.weight.shape)):
+                for matrix in module.weight.chunk(2 if name.endswith("key_value") else 1):
                     nn.init.xavier_normal_(matrix)
                 if module.bias is not None:
                     module.bias.zero_()

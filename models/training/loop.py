@@ -3,58 +3,43 @@
 from __future__ import annotations
 
 import logging
-import math
-import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from models.data.dataset import Dataset
-from models.errors import ModelsError
-from models.evaluation import (
-    CandidateSource,
-    DrawnCandidates,
-    Split,
-    candidate_matrix,
-    full_metrics,
-    leave_one_out,
-    sampled_metrics,
-)
+from models.errors import TrainingError
+from models.evaluation import DrawnCandidates, leave_one_out
 from models.features import Features
 from models.networks.base import GraphNetwork, LearningNetwork, Network, TrainingData
 from models.networks.config import Config, LearningConfig
 from models.networks.registry import FAMILIES
-from models.training.progress import FULL_CRITERION, TrainingProgress, is_over
-from models.training.run import BEST, CHECKPOINT, Run, RunError
-from models.training.scoring import (
-    GraphScorer,
-    Scorer,
-    full_ranks,
-    metrics,
-    metrics_over_candidates,
-    sampled_ranks,
-    scorer_for,
-)
+from models.shown_progress import spoken
+from models.training.device import describe
+from models.training.epoch import is_finite, train_epoch
+from models.training.progress import LAST, TrainingProgress, is_over
+from models.training.run import BEST, CHECKPOINT, TRAINING, Origin, Part, Run, RunError
+from models.training.scoring import GraphScorer, Scorer, Validation, metrics, scorer_for
+from models.training.tensorboard import Scalars
+from models.training.test_log import log_test_evaluation
 
 log = logging.getLogger(__name__)
 
 
-class TrainingError(ModelsError):
-    """Training cannot start, or its loss has become NaN or infinite."""
-
-
-def build(config: Config, dataset: Dataset, features: Mapping[str, Features]) -> Network:
+def build(
+    config: Config, dataset: Dataset, features: Mapping[str, Features], part: Part = TRAINING
+) -> Network:
     """Builds a network of the configuration's family, with random weights or, if it counts, with its counts.
 
     Args:
         config: family, sizes, modalities and seed.
-        dataset: items and complete histories; the network sees the training part of them alone.
+        dataset: items and complete histories; the network sees ``part`` of them alone.
         features: frozen features of each modality but ``id``.
+        part: histories to train on: the training part, or the validation items too.
 
     Raises:
         ValueError: the features of a modality are missing or have another number of rows.
@@ -64,8 +49,50 @@ def build(config: Config, dataset: Dataset, features: Mapping[str, Features]) ->
         name: (torch.from_numpy(each.values), torch.from_numpy(each.present))
         for name, each in features.items()
     }
-    data = TrainingData(len(dataset.items), leave_one_out(dataset.histories).training, tensors)
+    split = leave_one_out(dataset.histories)
+    histories = split.training if part == TRAINING else split.before_test
+    data = TrainingData(len(dataset.items), histories, tensors)
     return FAMILIES[config.family](config, data)
+
+
+def trained_in(
+    run: Run,
+    config: Config,
+    origin: Origin,
+    dataset: Dataset,
+    features: Mapping[str, Features],
+    device: torch.device,
+    minutes: float | None = None,
+    tensorboard: Path | None = None,
+) -> tuple[Network, dict[str, Any]]:
+    """Trains in a folder, goes on with the run that is in it, or reads the one that is finished.
+
+    A refused start leaves nothing in the folder, of which the caller is the only writer.
+
+    Args:
+        run: folder of the run.
+        config: configuration.
+        origin: what it is trained on, of which part of the histories.
+        dataset: items and complete histories.
+        features: frozen features of each modality but ``id``.
+        device: device to compute on.
+        minutes: time limit, as in ``train``.
+        tensorboard: folder for TensorBoard, as in ``train``.
+
+    Returns:
+        The network with its best weights, and the result of the run.
+
+    Raises:
+        RunError: the folder holds another run; or as ``train``.
+        TrainingError: as ``train``.
+        WriteError: as ``train``.
+    """
+    network = build(config, dataset, features, origin.part)
+    try:
+        run.start(config, origin)
+        return network, train(network, dataset, run, device, minutes, tensorboard)
+    finally:
+        run.discard_untrained()
 
 
 def train(
@@ -74,11 +101,13 @@ def train(
     run: Run,
     device: torch.device,
     minutes: float | None = None,
+    tensorboard: Path | None = None,
 ) -> dict[str, Any]:
     """Trains until validation stops getting better, then measures the best weights over drawn candidates.
 
     Validation is what ``training.select`` names: N@5 over drawn candidates, or N@10 over the whole
-    catalogue, as it also is where no user has candidates. Both are logged for every epoch.
+    catalogue, as it also is where no user has candidates. Both are logged for every epoch. A run that is
+    trained on the validation items too has none: it takes all its epochs, and the last weights are the best.
 
     A run that was interrupted goes on after its last complete epoch and ends with the same weights as one
     that was not: every epoch seeds its generators from (seed, epoch), so a checkpoint needs no generator
@@ -86,11 +115,13 @@ def train(
 
     Args:
         network: network from ``build``; ends with the best weights.
-        dataset: items and complete histories; the last two items of a user are never trained on.
+        dataset: items and complete histories; the last two items of a user, or the last one, are never
+            trained on.
         run: folder of checkpoints, log and result.
         device: device to compute on.
         minutes: time limit; training ends after the epoch in which the run's epochs and validations, those of
             earlier calls too, have taken so long. None for no limit.
+        tensorboard: folder to write loss and validation to for TensorBoard; None for no such folder.
 
     Returns:
         The result as stored in the run: metrics of validation and test, epochs, seconds per epoch, the metric
@@ -99,7 +130,7 @@ def train(
         of epochs.
 
     Raises:
-        TrainingError: there is nothing to learn from, or the loss is not a number.
+        TrainingError: there is nothing to learn from, the loss is not a number, or TensorBoard is missing.
         RunError: a file of the run that is needed is damaged, or of another network.
         WriteError: a file of the run cannot be written.
     """
@@ -114,155 +145,68 @@ def train(
     split = leave_one_out(dataset.histories)
     if not split.validation or max(map(len, split.training)) < 2:
         raise TrainingError(f"{dataset.name} has no user with enough items to train and validate on")
+    validation = None
     course: dict[str, Any] = {"selected_by": None}
     if isinstance(network, LearningNetwork):
-        progress = _learn(network, split, run, source, minutes)
+        if run.origin().part == TRAINING:
+            validation = Validation(split.validation, source, network.learning.select)
+        progress = _learn(network, run, validation, minutes, tensorboard)
         course = _course(progress, network.learning)
     else:  # it was complete when it was built
         progress = TrainingProgress()
         run.save_best(network.state_dict())
     _load(network, run.best(), run.folder / BEST)
     trained = scorer_for(network)
+    parts = (
+        {} if run.origin().part != TRAINING else {"validation": metrics(trained, split.validation, source)}
+    )
+    parts["test"] = metrics(trained, split.test, source)
+    log_test_evaluation(run, "test", parts["test"])
     result = {
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
         **course,
         "seconds_per_epoch": progress.seconds_per_epoch,
         "device": describe(device),
-        "metrics": {
-            "validation": metrics(trained, split.validation, source),
-            "test": metrics(trained, split.test, source),
-        },
+        "metrics": parts,
     }
     return _finish(run, result, trained)
 
 
-def measure_test(
-    network: Network, dataset: Dataset, run: Run, source: CandidateSource, result: dict[str, Any]
-) -> dict[str, Any]:
-    """Measures the test part of a finished run over the candidates of another source, without training.
-
-    Args:
-        network: network as ``train`` leaves it, with the best weights.
-        dataset: items and complete histories.
-        run: folder of the finished run; its result keeps the new figures beside those that it has.
-        source: candidates that targets are ranked among.
-        result: result of the run.
-
-    Returns:
-        The result with one more part, ``test_<name of the source>``.
-    """
-    test = leave_one_out(dataset.histories).test
-    measured = {**result["metrics"]["test"], **metrics_over_candidates(scorer_for(network), test, source)}
-    result = {**result, "metrics": {**result["metrics"], f"test_{source.name}": measured}}
-    run.write_result(result)
-    return result
-
-
-def train_epoch(network: LearningNetwork, optimiser: torch.optim.Optimizer, epoch: int) -> float:
-    """Takes one step per batch.
-
-    Args:
-        network: network on its device.
-        optimiser: optimiser of the network's parameters.
-        epoch: number of complete epochs before this one; with the configuration's seed it makes the seed of
-            order, negatives and dropout.
-
-    Returns:
-        The mean loss of the epoch's steps, in nats where it is a cross-entropy.
-
-    Raises:
-        TrainingError: the loss is not a number.
-    """
-    seed = network.learning.seed * 100_003 + epoch  # a prime apart, so that no two seeds share an epoch's
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)  # dropout
-    device = next(network.parameters()).device
-    network.train()
-    total, steps = torch.zeros((), device=device), 0
-    order = network.batches(generator)
-    for batch in tqdm(order, desc=f"epoch {epoch + 1}", unit="step", leave=False, disable=None):
-        loss = network.loss(batch.to(device), generator)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        total += loss.detach()  # stays on the device: reading it would wait for every step
-        steps += 1
-    mean = float(total) / steps
-    # The last step of an epoch may break the weights without a sign in the losses before it.
-    if not math.isfinite(mean) or not _is_finite(network):
-        what = f"the loss of epoch {epoch + 1} is {mean}"
-        if math.isfinite(mean):
-            what = f"epoch {epoch + 1} ends with weights that are not numbers"
-        raise TrainingError(
-            f"{what}: lower training.learning_rate under another --name, or look for broken features; the "
-            "best weights before are kept"
-        )
-    return mean
-
-
-@contextmanager
-def enough_memory() -> Iterator[None]:
-    """Turns an error about memory that is used up into a sentence about what takes less.
-
-    Raises:
-        TrainingError: the memory of the machine or of the device is used up.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        # On the CPU torch has no class of its own for it.
-        if isinstance(error, RuntimeError) and not re.search("allocate memory|out of memory", str(error)):
-            raise
-        raise TrainingError(
-            "the memory is used up: lower training.negatives, training.positions, network.dimension or "
-            "network.length"
-        ) from error
-
-
-def describe(device: torch.device) -> str:
-    """Describes a device in words, for manifests."""
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    return f"{device.type}, {torch.get_num_threads()} threads"
-
-
 def _learn(
-    network: LearningNetwork, split: Split, run: Run, source: CandidateSource, minutes: float | None
+    network: LearningNetwork,
+    run: Run,
+    validation: Validation | None,
+    minutes: float | None,
+    tensorboard: Path | None,
 ) -> TrainingProgress:
     """Runs epochs until the number, the patience or the time is used up; returns how far it came."""
-    # The same candidates after every epoch, so that epochs are compared and not draws.
-    offered = [example for example in split.validation if source.offers(example)]
-    candidates = candidate_matrix(offered, source)
-
-    def validate() -> dict[str, float]:
-        scorer = scorer_for(network)
-        sampled = sampled_metrics(sampled_ranks(scorer, offered, candidates)) if offered else {}
-        full = full_metrics(full_ranks(scorer, split.validation))
-        return {**sampled, **{f"full.{name}": value for name, value in full.items()}}
-
-    if not offered:
-        log.warning(
-            "no user has %s: the best epoch is chosen by N@10 over the whole catalogue", source.missing
-        )
     optimiser, learning = network.optimiser(), network.learning
     progress = _resume(network, optimiser, run)
     if not progress.epoch:
-        progress.selected_by = learning.select if offered else FULL_CRITERION
+        progress.selected_by = LAST if validation is None else validation.criterion
+    if validation is not None and validation.criterion != learning.select:
+        log.warning("no user has candidates: the best epoch is chosen by N@10 over the whole catalogue")
     if not _is_over(progress, learning, minutes):
         run.reopen()
-    while not _is_over(progress, learning, minutes):
-        start = time.perf_counter()
-        loss = train_epoch(network, optimiser, progress.epoch)
-        trained = time.perf_counter()
-        measured = validate()
-        record = {
-            "loss": loss,
-            "seconds": trained - start,
-            "validation_seconds": time.perf_counter() - trained,
-            **measured,
-        }
-        _advance(network, optimiser, progress, run, record)
+    with ExitStack() as stack:
+        scalars = None
+        if tensorboard is not None:
+            scalars = stack.enter_context(closing(Scalars(tensorboard, progress.log)))
+        while not _is_over(progress, learning, minutes):
+            start = time.perf_counter()
+            loss = train_epoch(network, optimiser, progress)
+            trained = time.perf_counter()
+            measured = {} if validation is None else validation.measure(network)
+            record = {
+                "loss": loss,
+                "seconds": trained - start,
+                "validation_seconds": time.perf_counter() - trained,
+                **measured,
+            }
+            _advance(network, optimiser, progress, run, record)
+            if scalars is not None:
+                scalars.write(progress.log[-1])
     return progress
 
 
@@ -278,14 +222,15 @@ def _course(progress: TrainingProgress, learning: LearningConfig) -> dict[str, A
         ended_by = "epochs"
     elif is_over(progress.epoch, progress.best_epoch, learning):
         ended_by = "patience"
-    to_come = (learning.epochs - progress.epoch) * progress.seconds / max(1, progress.epoch)
-    return {
+    course = {
         "selected_by": progress.selected_by,
         "ended_by": ended_by,
-        "still_rising": progress.rises(learning.patience),
         "training_seconds": progress.seconds,
-        "hours_to_last_epoch": to_come / 3600,
+        "hours_to_last_epoch": (progress.seconds_to(learning.epochs) or 0.0) / 3600,
     }
+    if progress.selected_by != LAST:
+        course["still_rising"] = progress.rises(learning.patience)
+    return course
 
 
 def _finished(network: Network, run: Run, minutes: float | None) -> dict[str, Any] | None:
@@ -355,12 +300,8 @@ def _load(network: Network, weights: dict[str, Any], source: Path) -> None:
         raise RunError(
             f"{source} holds the weights of another network: delete {source.parent} and train again"
         ) from error
-    if not _is_finite(network):
+    if not is_finite(network):
         raise RunError(f"{source} holds weights that are not numbers: delete {source.parent} and train again")
-
-
-def _is_finite(network: Network) -> bool:
-    return all(bool(torch.isfinite(each).all()) for each in network.parameters())
 
 
 def _advance(
@@ -372,17 +313,20 @@ def _advance(
 ) -> None:
     """Ends an epoch: logs it, saves the weights if they are the best, saves a checkpoint."""
     progress.epoch += 1
-    progress.log.append({"epoch": progress.epoch, **record})
-    measured = ", ".join(f"{name} {value:.4f}" for name, value in record.items() if "@" in name)
+    line = {"epoch": progress.epoch, **record}
+    progress.log.append(line)
+    measured = "".join(f", {name} {value:.4f}" for name, value in record.items() if "@" in name)
     log.info(
-        "epoch %d: loss %.3f, validation %s, %.1f s",
+        "epoch %d of %d: loss %.3f%s, %.1f s, at most %s left",
         progress.epoch,
+        network.learning.epochs,
         record["loss"],
         measured,
         record["seconds"],
+        spoken(max(0.0, progress.seconds_to(network.learning.epochs) or 0.0)),
     )
     # The best weights first: a run killed between the two repeats the epoch and saves the same ones again.
-    if progress.validation_of(record) > progress.best:
-        progress.best, progress.best_epoch = progress.validation_of(record), progress.epoch
+    if progress.validation_of(line) > progress.best:
+        progress.best, progress.best_epoch = progress.validation_of(line), progress.epoch
         run.save_best(network.state_dict())
     run.save({"weights": network.state_dict(), "optimiser": optimiser.state_dict()}, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from models.evaluation import FULL, SAMPLED
+from models.training.progress import LAST
 
 LARGEST = 2**31 - 1
 """Largest count that an outcome holds, of epochs or users for one."""
@@ -20,9 +21,14 @@ def is_outcome(record: Any) -> bool:
             and _is_number(record["seconds_per_epoch"], LARGEST)
             and isinstance(record["device"], str)
             and isinstance(record.get("selected_by"), str | None)
+            and isinstance(record.get("ended_by"), str | None)
+            and _is_number(record.get("training_seconds", 0.0), LARGEST)
+            and _is_number(record.get("hours_to_last_epoch", 0.0), LARGEST)
             and isinstance(record.get("sha256", {}), dict)
             and _is_count(metrics["test"]["protocol"]["seed"])
-            and all(map(_is_part, [metrics["validation"], *metrics.values()]))
+            # A training that keeps its last weights has no validation.
+            and (record.get("selected_by") == LAST or "validation" in metrics)
+            and all(map(_is_part, metrics.values()))
         )
     except (LookupError, TypeError, AttributeError):
         return False

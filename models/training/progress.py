@@ -14,6 +14,9 @@ SAMPLED_CRITERION = "N@5"
 FULL_CRITERION = "full.N@10"
 """Metric over the whole catalogue that chooses the best epoch, as ``[training]`` names it."""
 
+LAST = "last"
+"""In place of a metric, of a training without validation: the last epoch is the best."""
+
 
 @dataclass
 class TrainingProgress:
@@ -24,7 +27,7 @@ class TrainingProgress:
         best: best validation so far by ``selected_by``, a share of one; -1 before the first epoch.
         best_epoch: number of the epoch with the best validation, from 1; 0 before the first.
         log: one record per epoch: its number, loss, seconds and validation metrics.
-        selected_by: metric that chooses the best epoch, a key of the log.
+        selected_by: metric that chooses the best epoch, a key of the log, or ``LAST``.
     """
 
     epoch: int = 0
@@ -32,6 +35,11 @@ class TrainingProgress:
     best_epoch: int = 0
     log: list[dict[str, float]] = field(default_factory=list)
     selected_by: str = SAMPLED_CRITERION
+
+    def __post_init__(self) -> None:
+        # A run of an older version does not say that no user of its data set had candidates.
+        if self.log and self.selected_by == SAMPLED_CRITERION and SAMPLED_CRITERION not in self.log[0]:
+            self.selected_by = FULL_CRITERION
 
     @property
     def seconds_per_epoch(self) -> float:
@@ -42,6 +50,10 @@ class TrainingProgress:
     def seconds(self) -> float:
         """Wall time of all epochs in seconds, with validation."""
         return sum(line["seconds"] + line.get("validation_seconds", 0.0) for line in self.log)
+
+    def seconds_to(self, epochs: int) -> float | None:
+        """Returns the wall time in seconds that is left to a number of epochs; None before the first one."""
+        return (epochs - self.epoch) * self.seconds / self.epoch if self.epoch else None
 
     def rises(self, patience: int) -> bool:
         """Returns whether validation still rises: the best epoch is nearer than half of the patience."""
@@ -76,9 +88,11 @@ class TrainingProgress:
         return (len(self.log), best, best_epoch) == (self.epoch, self.best, self.best_epoch)
 
     def validation_of(self, line: Mapping[str, float]) -> float:
-        """Returns what an epoch of the log is judged by."""
-        # A run of an older version, without candidates, has no name for what it was judged by.
-        return line[self.selected_by] if self.selected_by in line else line["N@10"]
+        """Returns what an epoch of the log is judged by; a later one is better where nothing is measured."""
+        if self.selected_by == LAST:
+            return float(line["epoch"])
+        older = FULL_CRITERION.removeprefix("full.")  # its name in the log of an older version
+        return line[self.selected_by] if self.selected_by in line else line[older]
 
 
 def is_over(epoch: int, best_epoch: int, limits: LearningConfig) -> bool:

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -35,6 +35,12 @@ CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 RESULT = "result.json"
 
+Part = Literal["training", "training and validation"]
+"""Interactions that a run is trained on."""
+
+TRAINING: Part = "training"
+REFIT: Part = "training and validation"
+
 
 class RunError(ModelsError):
     """A run folder holds another run, or what is asked of it is missing or damaged."""
@@ -51,6 +57,7 @@ class Origin:
         photos: folder of pictures; None where it was not named.
         dataset: name of the data set.
         fingerprint: hash of the data that the configuration reads (``models.training.fingerprint``).
+        part: interactions that are trained on.
     """
 
     model: str
@@ -59,11 +66,14 @@ class Origin:
     photos: str | None
     dataset: str
     fingerprint: str
+    part: Part = TRAINING
 
     def is_whole(self) -> bool:
         """Returns whether the fields are what they should be; a damaged file may hold anything."""
         texts = (self.model, self.kind, self.folder, self.photos or "", self.dataset, self.fingerprint)
-        return all(isinstance(text, str) for text in texts) and self.kind in ("data", "bundle")
+        if not all(isinstance(text, str) for text in texts) or self.kind not in ("data", "bundle"):
+            return False
+        return self.part in get_args(Part)
 
 
 @dataclass(frozen=True)
@@ -146,10 +156,11 @@ class Run:
         Raises:
             WriteError: a file cannot be written; the checkpoint before is kept.
         """
+        # The log first: an epoch that is in the checkpoint is not trained again, and would be missing there.
+        write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in progress.log))
         # One file for weights and progress: no crash can leave one without the other.
         record = {**state, "progress": asdict(progress), "run": self._record()}
         save_tensors(self.folder / CHECKPOINT, record)
-        write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in progress.log))
 
     def restore(self) -> tuple[dict[str, Any], TrainingProgress] | None:
         """Reads the last checkpoint, to the CPU; None before the first.
@@ -378,7 +389,8 @@ def _same(record: Mapping[str, Any], config: Config, origin: Origin) -> bool:
     except ConfigError:  # of a version with other keys
         return False
     # The fingerprint is compared and not the path, since a data set may have been moved.
-    return record["origin"].get("fingerprint") == origin.fingerprint and _bound(before) == _bound(config)
+    own = (record["origin"].get("fingerprint"), record["origin"].get("part", TRAINING))
+    return own == (origin.fingerprint, origin.part) and _bound(before) == _bound(config)
 
 
 def _bound(config: Config) -> dict[str, Any]:

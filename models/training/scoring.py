@@ -13,15 +13,20 @@ from numpy.typing import NDArray
 
 from models.data.dataset import Rows
 from models.evaluation import (
+    PADDING,
     CandidateSource,
     Example,
     candidate_matrix,
     full_metrics,
     full_rank,
     rank_of_target,
+    sampled_metrics,
     sampled_metrics_or_none,
+    with_fewer,
 )
 from models.networks.base import GraphNetwork, Network, SequenceNetwork
+from models.shown_progress import ShownProgress
+from models.training.progress import FULL_CRITERION
 
 BATCH = 1024
 """Users whose scores of the whole catalogue are held in memory at once."""
@@ -51,9 +56,16 @@ class Scorer(ABC):
         """
 
     def score(self, users: Sequence[int], histories: Sequence[Rows], candidates: NDArray[np.int32]) -> Floats:
-        """Scores candidates int32 [users, n] of users with these histories: float32 [users, n]."""
+        """Scores candidates int32 [users, n] of users with these histories: float32 [users, n].
+
+        Candidates that are ``PADDING`` score minus infinity.
+        """
         vectors = self.user_vectors(users, histories)  # [users, d]
-        return np.asarray(np.einsum("ud,und->un", vectors, self.item_vectors[candidates]), dtype=np.float32)
+        there = candidates != PADDING
+        # Row 0 stands in for padding: a row of -1 would read the last item.
+        read = self.item_vectors[np.where(there, candidates, 0)]  # [users, n, d]
+        scores = np.einsum("ud,und->un", vectors, read)
+        return np.where(there, scores, -np.inf).astype(np.float32)
 
 
 class SequenceScorer(Scorer):
@@ -116,19 +128,49 @@ def sampled_ranks(
     for at in range(0, len(examples), 8 * BATCH):
         some = examples[at : at + 8 * BATCH]
         users, histories = [e.user for e in some], [e.history for e in some]
-        ranks.append(rank_of_target(scorer.score(users, histories, candidates[at : at + 8 * BATCH])))
+        rows = candidates[at : at + 8 * BATCH]
+        ranks.append(rank_of_target(scorer.score(users, histories, rows), rows))
     return np.concatenate(ranks)
 
 
 def full_ranks(scorer: Scorer, examples: Sequence[Example]) -> NDArray[np.int64]:
     """Ranks targets among all items that the user has not seen before, int64 [examples]."""
     ranks = [np.empty(0, dtype=np.int64)]
-    for at in range(0, len(examples), BATCH):
-        some = examples[at : at + BATCH]
-        users, histories = [e.user for e in some], [e.history for e in some]
-        scores = scorer.user_vectors(users, histories) @ scorer.item_vectors.T  # [users, items]
-        ranks.append(full_rank(scores, [e.target for e in some], histories))
+    with ShownProgress("ranks over the whole catalogue", len(examples), "user") as shown:
+        for at in range(0, len(examples), BATCH):
+            some = examples[at : at + BATCH]
+            users, histories = [e.user for e in some], [e.history for e in some]
+            scores = scorer.user_vectors(users, histories) @ scorer.item_vectors.T  # [users, items]
+            ranks.append(full_rank(scores, [e.target for e in some], histories))
+            shown.update(len(some))
     return np.concatenate(ranks)
+
+
+class Validation:
+    """Measures the validation part after every epoch, over the same candidates: no draw is compared.
+
+    Attributes:
+        criterion: metric that chooses the best epoch, a key of what ``measure`` returns.
+    """
+
+    def __init__(self, examples: Sequence[Example], source: CandidateSource, select: str) -> None:
+        """Takes the validation part, the candidates that targets are ranked among, and the metric asked for.
+
+        Where no user has candidates, N@10 over the whole catalogue is the metric whatever is asked for.
+        """
+        self._examples = examples
+        self._offered = [example for example in examples if source.offers(example)]
+        self._candidates = candidate_matrix(self._offered, source)
+        self.criterion = select if self._offered else FULL_CRITERION
+
+    def measure(self, network: Network) -> dict[str, float]:
+        """Computes H@1, H@5 and N@5 over candidates, and full.H@10 and full.N@10, as shares of one."""
+        scorer = scorer_for(network)
+        measured = {}
+        if self._offered:
+            measured = sampled_metrics(sampled_ranks(scorer, self._offered, self._candidates))
+        full = full_metrics(full_ranks(scorer, self._examples))
+        return {**measured, **{f"full.{name}": value for name, value in full.items()}}
 
 
 def metrics(scorer: Scorer, examples: Sequence[Example], source: CandidateSource) -> dict[str, Any]:
@@ -155,12 +197,15 @@ def metrics_over_candidates(
 ) -> dict[str, Any]:
     """Computes H@1, H@5 and N@5 over candidates, shares of one of those ``sampled_users`` who have them.
 
-    Users without are left out. If none is left, the three are None.
+    Users without are left out. If none is left, the three are None. If ``fewer_candidates`` is there, it is
+    the number of the others whose target is ranked among fewer than the protocol says.
     """
     offered = [example for example in examples if source.offers(example)]
-    ranks = sampled_ranks(scorer, offered, candidate_matrix(offered, source))
+    candidates = candidate_matrix(offered, source)
+    fewer = with_fewer(candidates)
     return {
-        **sampled_metrics_or_none(ranks),
+        **sampled_metrics_or_none(sampled_ranks(scorer, offered, candidates)),
         "sampled_users": len(offered),
+        **({"fewer_candidates": fewer} if fewer else {}),
         "protocol": source.to_json(),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake_service import FakeService
-from tiny_bundle import write_tiny_bundle
+from tiny_bundle import histories_by_id, write_tiny_bundle
 
 from service.catalogue.bundle import open_bundle
 
@@ -16,6 +16,12 @@ from service.catalogue.bundle import open_bundle
 def tiny_bundle(tmp_path: Path) -> Path:
     """Its folder; made anew for each test."""
     return write_tiny_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def histories(tiny_bundle: Path) -> dict[str, list[str]]:
+    """Item ids by user id, of the bundle."""
+    return histories_by_id(tiny_bundle)
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ class FakeService:
         stop_after: the server goes away after so many requests; None never.
         unknown: no candidate is known.
         foreign: answers come from a backbone of another version.
+        backbones: name of the backbone that answers, by strategy; toy for the others.
         wants: query parameters that a request must have, as a service that knows no other name does.
         key: that a request must bring; empty for none.
         requests: every body and query of a run.
@@ -63,6 +64,7 @@ class FakeService:
     ready: bool = True
     stop_after: int | None = None
     foreign: bool = False
+    backbones: dict[str, str] = field(default_factory=dict)
     unknown: bool = False
     wants: dict[str, str] = field(default_factory=dict)
     key: str = ""
@@ -117,7 +119,7 @@ class FakeService:
         pool = body.get("candidates") or [item.item_id for item in self.bundle.catalogue.items]
         if self.broken & set(pool):
             return _problem(500, "the fake is broken for this one"), "broken"
-        return self._ranking(body, query["strategy"], pool)
+        return self._ranking(body, query, pool)
 
     def _unknown(self, body: dict[str, Any], query: dict[str, str]) -> Response | None:
         for name, value in self.wants.items():
@@ -125,7 +127,9 @@ class FakeService:
                 return _problem(422, f"no {name} {query[name]!r}; configured are {value}")
         return _problem(422, f"unknown candidates: {body['candidates'][0]}") if self.unknown else None
 
-    def _ranking(self, body: dict[str, Any], strategy: str, pool: list[str]) -> tuple[Response, str]:
+    def _ranking(self, body: dict[str, Any], query: dict[str, str], pool: list[str]) -> tuple[Response, str]:
+        strategy = query["strategy"]
+        backbone = query.get("backbone") or self.backbones.get(strategy, "toy")
         rows = self.bundle.catalogue.rows
         last = rows[body["history"][-1]]
         scores = {item_id: -float(abs(rows[item_id] - last)) for item_id in pool}
@@ -135,14 +139,14 @@ class FakeService:
         placed = list(reversed(order[: self.lvlm_places])) if asked else []
         order = placed + [item_id for item_id in order if item_id not in placed]
         outcome = "ok" if placed or not asked else "fallback_answer"
-        manifest = self.bundle.backbones["toy"].manifest
+        manifest = self.bundle.backbones[backbone].manifest
         answer = {
             "request_id": f"r{len(self.requests)}",
             "strategy": strategy,
             "served": strategy if placed or not asked else "none",
             "outcome": outcome,
             "backbone": {
-                "name": "toy",
+                "name": backbone,
                 "version": "other" if self.foreign else manifest.version,
                 "family": manifest.family,
             },
@@ -152,7 +156,7 @@ class FakeService:
                     "rank": rank,
                     "score": scores[item_id],
                     "base_rank": base[item_id],
-                    "source": "lvlm" if item_id in placed else "toy",
+                    "source": "lvlm" if item_id in placed else backbone,
                     "title": "never recorded",
                 }
                 for rank, item_id in enumerate(order[: body["k"]], start=1)

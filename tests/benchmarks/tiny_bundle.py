@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from models.bundle.catalogue import write_catalogue
+from models.bundle.catalogue import read_catalogue, write_catalogue
 from models.contracts import BackboneManifest, Item, sha256_of
 from models.data.dataset import Dataset
 from models.evaluation import EvaluationProtocol
 
 ITEMS, USERS = 60, 12
+ITEM_IDS = [f"I{row:02}" for row in range(ITEMS)]
+SHORT = "u3"
+"""A user for whom ``write_data`` writes one negative too few."""
 
 
 def write_tiny_bundle(folder: Path) -> Path:
@@ -28,6 +32,36 @@ def write_tiny_bundle(folder: Path) -> Path:
     )
     manifest = write_catalogue(dataset, folder)
     _write_backbone(folder / "backbones" / "toy", manifest.version)
+    return folder
+
+
+def histories_by_id(bundle: Path) -> dict[str, list[str]]:
+    """Item ids by user id."""
+    dataset = read_catalogue(bundle)
+    return {
+        user: [dataset.items[row].item_id for row in rows]
+        for user, rows in zip(dataset.users, dataset.histories, strict=True)
+    }
+
+
+def write_data(folder: Path, histories: Mapping[str, Sequence[str]], items: Sequence[str]) -> Path:
+    """Writes a data set in the Amazon Review Plus layout, items in reverse, 29 negatives for most users."""
+    folder.mkdir()
+    number = {item: str(at) for at, item in enumerate(reversed(items), 1)}
+    users = {user: str(at) for at, user in enumerate(reversed(histories), 1)}
+    maps = {
+        "id2user": {internal: user for user, internal in users.items()},
+        "id2item": {internal: item for item, internal in number.items()},
+    }
+    (folder / "datamaps.json").write_text(json.dumps(maps))
+    (folder / "item2side.json").write_text("{}")
+    taken = [" ".join([users[user], *(number[i] for i in rows)]) for user, rows in histories.items()]
+    (folder / "sequential.txt").write_text("\n".join(taken) + "\n")
+    lines = []
+    for user, rows in histories.items():
+        negatives = [item for item in items if item not in rows][: 28 if user == SHORT else 29]
+        lines.append(" ".join([user, *negatives]))
+    (folder / "negative_samples.txt").write_text("\n".join(lines) + "\n")
     return folder
 
 

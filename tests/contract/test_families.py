@@ -44,10 +44,19 @@ NEXT_ITEM = (
     "weight_decay = 0.0\nnegatives = 10\nlog_q = false\ntemperature = 1.0\n"
     '[tower]\nfusion = "sum"\nhidden = 8\ndropout = 0.0\nmodalities = '
 )
+PAPER = (
+    "[network]\ndimension = 8\nlength = 5\nblocks = 1\nheads = 2\ndropout = 0.1\ninput_norm = true\n"
+    'norm = "post"\nfeed_forward = 32\nattention_bias = false\nnorm_eps = 1e-6\nstart = "xavier"\n'
+    '[training]\nseed = 1\nepochs = 2\npatience = 2\nsequences = 16\nwindows = "last"\n'
+    'learning_rate = 0.01\nweight_decay = 0.1\nbeta2 = 0.999\nloss = "bce"\nnegatives = 1\n'
+    "log_q = false\ntemperature = 1.0\n"
+    '[tower]\nfusion = "concat"\nprojection = "linear"\nstart = "xavier"\nhidden = 1\ndropout = 0.0\n'
+    "modalities = "
+)
 PAIRS = "seed = 1\nepochs = 3\npatience = 3\nlearning_rate = 0.01\nweight_decay = 0.0\nbatch = 32\n"
 CONFIGURATIONS = {
     "sasrec": f'{NEXT_ITEM}["id"]\n',
-    "morec": f'{NEXT_ITEM}["image"]\n',
+    "morec": f'{PAPER}["image"]\n',
     "freedom": '[network]\ndimension = 8\nmodalities = ["image"]\nneighbours = 4\nimage_weight = 0.1\n'
     "item_layers = 1\nlayers = 2\n"
     f"[training]\n{PAIRS}pruning = 0.5\ncontent_weight = 0.001\n",
@@ -65,7 +74,10 @@ CONFIGURATIONS = {
     "graph": "[network]\ndimension = 8\nlayers = 2\n[training]\nseed = 1\nepochs = 3\npatience = 3\n"
     "learning_rate = 0.01\nweight_decay = 0.0\nbatch = 32\n",
 }
-"""The smallest configuration of every family of the registry, and of two that are not in it."""
+"""The smallest configuration of every family of the registry, and of two that are not in it.
+
+SASRec has this project's form and MoRec the paper's; both families take either.
+"""
 
 
 def features_with_layers(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from full_disk import full_disk
 
-from models.atomic import new_folder, write_text
+from models.atomic import append_line, new_folder, write_text
 from models.contracts.one_writer import BusyError, open_locked
 from models.errors import WriteError
 
@@ -148,3 +148,12 @@ def test_a_file_that_another_process_writes_is_refused_and_a_dead_one_leaves_no_
     os.close(descriptor)  # as the system does for a killed process
     write_text(tmp_path / "file.json", "new")
     assert names(tmp_path) == ["file.json"]
+
+
+def test_a_line_is_appended_whole_and_never_to_one_that_was_cut(tmp_path: Path) -> None:
+    log = tmp_path / "deep" / "log"
+    append_line(log, "one")
+    with full_disk(log.stat().st_size + 2), pytest.raises(WriteError, match="the disk is full"):
+        append_line(log, "lost")
+    append_line(log, "two")
+    assert log.read_text() == "one\nlo\ntwo\n"

@@ -134,6 +134,25 @@ def with_captions(folder: Path, captions: Mapping[str, Mapping[str, str]]) -> di
     }
 
 
+def public_ids(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Returns the public ids of users and of items, by internal id; those without one are left out.
+
+    Raises:
+        DataError: the folder has not this layout, or cannot be read.
+    """
+    if not recognises(folder):
+        raise DataError(
+            f"{folder} has no {DATAMAPS} and {SEQUENTIAL}: internal ids are those of a data set in the "
+            "layout of Amazon Review Plus"
+        )
+    files = _read_files(folder, ReadingReport())
+    users, items = (
+        {internal: public for internal, public in zip(ids.internal, ids.public, strict=True) if public}
+        for ids in (files.users, files.items)
+    )
+    return users, items
+
+
 @dataclass(frozen=True)
 class _Files:
     """What the files of a folder hold, not yet brought together."""

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from fake_service import FakeService
 from service_process import start_service
+from tiny_bundle import ITEM_IDS, SHORT, write_data
 
 from benchmarks.__main__ import main
 from benchmarks.paper.accuracy import by_strategy, score
 from benchmarks.paper.records import read_records
 from benchmarks.paper.score_tables import sampled_test_metrics
 from models.__main__ import main as make
-from models.bundle.catalogue import read_catalogue
-
-SHORT = "u3"
-"""A user with one published negative too few."""
 
 
 def replay(service: FakeService, out: Path, *options: str) -> int:
@@ -28,46 +24,13 @@ def replay(service: FakeService, out: Path, *options: str) -> int:
     )
 
 
-def write_data(folder: Path, histories: Mapping[str, Sequence[str]], items: Sequence[str]) -> Path:
-    """Writes a data set in the Amazon Review Plus layout, items in reverse, 29 negatives for most users."""
-    folder.mkdir()
-    number = {item: str(at) for at, item in enumerate(reversed(items), 1)}
-    users = {user: str(at) for at, user in enumerate(reversed(histories), 1)}
-    maps = {
-        "id2user": {internal: user for user, internal in users.items()},
-        "id2item": {internal: item for item, internal in number.items()},
-    }
-    (folder / "datamaps.json").write_text(json.dumps(maps))
-    (folder / "item2side.json").write_text("{}")
-    taken = [" ".join([users[user], *(number[i] for i in rows)]) for user, rows in histories.items()]
-    (folder / "sequential.txt").write_text("\n".join(taken) + "\n")
-    lines = []
-    for user, rows in histories.items():
-        negatives = [item for item in items if item not in rows][: 28 if user == SHORT else 29]
-        lines.append(" ".join([user, *negatives]))
-    (folder / "negative_samples.txt").write_text("\n".join(lines) + "\n")
-    return folder
-
-
-@pytest.fixture
-def histories(tiny_bundle: Path) -> dict[str, list[str]]:
-    dataset = read_catalogue(tiny_bundle)
-    return {
-        user: [dataset.items[row].item_id for row in rows]
-        for user, rows in zip(dataset.users, dataset.histories, strict=True)
-    }
-
-
-ITEMS = [f"I{row:02}" for row in range(60)]
-
-
 def test_published_negatives_are_found_by_the_ids_of_users_and_items(
     service: FakeService,
     histories: dict[str, list[str]],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    data = write_data(tmp_path / "data", histories, ITEMS)
+    data = write_data(tmp_path / "data", histories, ITEM_IDS)
     options = ("--candidates", "published", "--data", str(data))
     assert replay(service, tmp_path / "r.jsonl", *options) == 0
     assert "left out: 1 user without 29 usable published negatives" in capsys.readouterr().out
@@ -75,7 +38,7 @@ def test_published_negatives_are_found_by_the_ids_of_users_and_items(
     assert {record["user_id"] for record in run.records} == set(histories) - {SHORT, "u11"}
     for record in run.records:
         rows = histories[record["user_id"]]
-        expected = [rows[-1], *[item for item in ITEMS if item not in rows][:29]]
+        expected = [rows[-1], *[item for item in ITEM_IDS if item not in rows][:29]]
         assert record["candidates"] == sorted(expected)
     assert run.header["left_out"] == {"users": 1, "missing": "29 usable published negatives"}
     assert main(["score", str(tmp_path / "r.jsonl")]) == 0
@@ -96,7 +59,7 @@ def test_data_of_other_users_are_refused(
 ) -> None:
     # The same ids, as data sets often number their users, but another last item.
     others = {user: rows[1:] + rows[:1] for user, rows in histories.items()}
-    data = write_data(tmp_path / "data", others, ITEMS)
+    data = write_data(tmp_path / "data", others, ITEM_IDS)
     assert replay(service, tmp_path / "r.jsonl", "--candidates", "published", "--data", str(data)) == 2
     assert "has 0 of the 11 test users of the bundle with the same last item" in capsys.readouterr().err
     (data / "negative_samples.txt").unlink()

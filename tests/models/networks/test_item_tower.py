@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from toy_models import ITEMS, circle, circle_features, config
 
 from models.features import Features
@@ -20,7 +23,7 @@ TOWERS = [
 ]
 
 
-def tower(modalities: tuple[str, ...], fusion: str = "sum", **changes: float) -> ItemTower:
+def tower(modalities: tuple[str, ...], fusion: str = "sum", **changes: Any) -> ItemTower:
     section = {"modalities": list(modalities), "fusion": fusion, **changes}
     return tower_of(section, circle_features())
 
@@ -92,6 +95,78 @@ def test_every_choice_of_the_tower_changes_it() -> None:
     assert tower(("text", "image"), hidden=8).state_dict()["parts.0.projections.0.0.weight"].shape[0] == 8
     noisy = tower(("id", "text"), dropout=0.5).train()
     assert not torch.equal(noisy.all(), noisy.all())
+
+
+def gelu(x: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    return x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
+
+
+@pytest.mark.parametrize(("projection", "layers"), [("linear", 0), ("authors", 0), ("authors", 2)])
+def test_projections_of_the_paper_are_those_written_out_in_numpy(projection: str, layers: int) -> None:
+    """One linear layer of the concatenation; in the authors' code a GELU, then (d → d, GELU) each time."""
+    features = circle_features()
+    made = tower(("text", "image"), "concat", projection=projection, layers=layers, start="xavier")
+    weights = {
+        name.removeprefix("parts.0.projections.0."): value.numpy().astype(float)
+        for name, value in made.state_dict().items()
+    }
+    expected = np.concatenate([features["text"].values, features["image"].values], axis=1)
+    expected = expected @ weights["0.weight"].T + weights["0.bias"]
+    for layer in range(layers):
+        place = f"{2 + 3 * layer + 1}"  # after linear and GELU: dropout, linear, GELU
+        expected = gelu(expected) @ weights[f"{place}.weight"].T + weights[f"{place}.bias"]
+    if projection == "authors":
+        expected = gelu(expected)
+    np.testing.assert_allclose(made.all().detach().numpy(), expected, atol=1e-5)
+    assert not any(value.any() for name, value in weights.items() if name.endswith("bias"))
+
+
+def test_a_trained_table_begins_as_the_features_and_is_saved() -> None:
+    features = circle_features()["text"]
+    frozen, made = (tower(("text",), projection="linear", table=table) for table in ("frozen", "trained"))
+    torch.testing.assert_close(made.all(), frozen.all())
+    table = made.state_dict()["parts.0.sources.0.table"]
+    np.testing.assert_array_equal(table.numpy(), features.values)
+    made.all()[7].sum().backward()
+    gradient = dict(made.named_parameters())["parts.0.sources.0.table"].grad
+    assert gradient is not None
+    assert gradient.abs().sum(dim=1).nonzero().flatten().tolist() == [7]
+
+
+def test_items_without_features_have_a_row_of_their_own_in_a_trained_table() -> None:
+    made = tower(("text",), table="trained")
+    before = made.all()
+    torch.testing.assert_close(before[3], before[17])
+    with torch.no_grad():
+        made.parts[0].sources[0].table[3] += 1.0
+    assert not torch.allclose(made.all()[3], before[3])
+    torch.testing.assert_close(made.all()[17], before[17])
+
+
+def test_a_wide_table_of_ids_is_projected_with_the_features() -> None:
+    made = tower(("id", "text"), "concat", id_width=24, projection="linear")
+    table = made.state_dict()["parts.0.sources.0.weight"]
+    assert table.shape == (ITEMS, 24)
+    assert table.std() == pytest.approx(1.0, rel=0.1)
+    assert made.state_dict()["parts.0.projections.0.0.weight"].shape == (16, 24 + 16)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"projection": "linear"},
+        {"projection": "authors"},
+        {"projection": "authors", "layers": 1},
+        {"table": "trained"},
+        {"id_width": 24},
+        {"start": "xavier"},
+    ],
+)
+def test_every_setting_of_the_papers_form_changes_the_tower(changes: dict[str, Any]) -> None:
+    def shapes_and_sum(made: ItemTower) -> tuple[list[tuple[str, torch.Size]], float]:
+        return [(name, value.shape) for name, value in made.state_dict().items()], made.all().sum().item()
+
+    assert shapes_and_sum(tower(("id", "text"), **changes)) != shapes_and_sum(tower(("id", "text")))
 
 
 def test_features_that_are_missing_or_of_another_catalogue_are_refused() -> None:

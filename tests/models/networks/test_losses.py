@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from models.networks.losses import full_softmax, sampled_softmax
+from models.networks.losses import binary_cross_entropy, full_softmax, sampled_softmax
 
 ITEMS = 40
 
@@ -63,3 +64,20 @@ def test_a_negative_that_is_the_target_does_not_count_against_it(
     one = (states[:1], vectors, targets[:1])
     hits = torch.cat([torch.tensor([(targets[0] + 1) % ITEMS]), targets[:1]])
     torch.testing.assert_close(sampled(one, hits), sampled(one, hits[:1]))
+
+
+def test_the_binary_cross_entropy_is_minus_the_log_odds_of_each_target_and_its_negative() -> None:
+    torch.manual_seed(0)
+    states, positives, negatives = torch.randn(3, 6, 4)
+    losses = []
+    for state, positive, negative in zip(
+        states.double().numpy(), positives.double().numpy(), negatives.double().numpy(), strict=True
+    ):
+        chosen, refused = 1 / (1 + np.exp(-state @ positive)), 1 / (1 + np.exp(-state @ negative))
+        losses.append(-np.log(chosen) - np.log(1 - refused))
+    assert binary_cross_entropy(states, positives, negatives).item() == pytest.approx(np.mean(losses))
+
+
+def test_the_binary_cross_entropy_of_extreme_scores_is_finite() -> None:
+    one = torch.tensor([[1000.0]])
+    assert binary_cross_entropy(one, -one, one).item() == pytest.approx(2e6)

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy as np
 import pytest
 import torch
 
@@ -82,6 +81,23 @@ def test_attention_is_the_one_of_the_paper() -> None:
     torch.testing.assert_close(model(x), expected)
 
 
+@pytest.mark.parametrize("form", [{}, PAPER])
+def test_packed_sequences_have_the_states_and_gradients_of_each_alone(form: dict[str, Any]) -> None:
+    model, lengths = network(**form), [3, 1, 5, 3]
+    vectors = torch.randn(sum(lengths), 8, requires_grad=True)
+    apart = torch.cat([model(each[None])[0] for each in vectors.split(lengths)])
+    packed = model.packed(vectors, torch.tensor(lengths))
+    torch.testing.assert_close(packed, apart)
+    weights = torch.randn_like(packed)
+    inputs = [vectors, *model.parameters()]
+    for one, other in zip(
+        torch.autograd.grad((packed * weights).sum(), inputs),
+        torch.autograd.grad((apart * weights).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
 def layer_norm(x: Any) -> Any:
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
 
@@ -124,70 +140,16 @@ def test_every_setting_of_the_form_changes_what_is_computed(name: str) -> None:
 
 def test_xavier_starts_keys_and_values_as_two_matrices_and_biases_at_zero() -> None:
     torch.manual_seed(0)
-    config = SASRecConfig(dimension=64, length=9, blocks=1, heads=1, dropout=0.0, start="xavier")
+    config = SASRecConfig(
+        dimension=64, length=9, blocks=1, heads=1, dropout=0.0, start="xavier", feed_forward=256
+    )
     (block,) = (model := SASRec(config)).blocks
+    wide = next(each for each in block.feed_forward if isinstance(each, torch.nn.Linear))
+    assert wide.weight.detach().std() == pytest.approx((2 / (64 + 256)) ** 0.5, rel=0.05)
     for half in block.attention.key_value.weight.detach().chunk(2):
         assert half.std() == pytest.approx((2 / 128) ** 0.5, rel=0.05)
     assert model.positions.detach().std() == pytest.approx((2 / 73) ** 0.5, rel=0.1)
     biases = [value.detach() for name, value in model.named_parameters() if name.endswith("bias")]
-    assert not torch.cat(biases).any()
-
-
-def test_networks_of_before_the_settings_have_the_same_weights_under_the_same_names() -> None:
-    names = [name.removeprefix("blocks.0.") for name in network(blocks=1).state_dict()]
-    layers = ["attention_norm", "attention.query", "attention.key_value", "attention.output"]
-    layers += ["feed_forward.0", "feed_forward.1", "feed_forward.4", "norm"]
-    assert names == ["positions", *(f"{layer}.{part}" for layer in layers for part in ("weight", "bias"))]
-
-
-def layer_norm(x: Any) -> Any:
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-
-
-def test_the_form_of_the_authors_code_is_the_one_written_out_in_numpy() -> None:
-    """IDvs.MoRec: LN(x + positions), then LN(x + attention) and LN(x + net) per block, and no other norm."""
-    model, x = network(blocks=2, heads=2, **PAPER), torch.randn(1, 4, 8)
-    with torch.no_grad():
-        for parameter in model.parameters():  # biases too
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-        for norm in model.modules():
-            if isinstance(norm, torch.nn.LayerNorm):
-                norm.reset_parameters()  # so that layer_norm above is the whole of it
-    weight = {name: value.numpy().astype(float) for name, value in model.state_dict().items()}
-    state = layer_norm(x[0].numpy() + weight["positions"][1:])
-    for at in range(2):
-        block = f"blocks.{at}."
-        query = state @ weight[f"{block}attention.query.weight"].T
-        key_value = state @ weight[f"{block}attention.key_value.weight"].T
-        mixed = np.zeros((4, 8))
-        for head in (slice(0, 4), slice(4, 8)):
-            key, value = key_value[:, :8][:, head], key_value[:, 8:][:, head]
-            for t in range(4):  # reads positions 0..t
-                odds = np.exp(query[t, head] @ key[: t + 1].T / 4**0.5)
-                mixed[t, head] = odds / odds.sum() @ value[: t + 1]
-        state = layer_norm(state + mixed @ weight[f"{block}attention.output.weight"].T)
-        net = f"{block}feed_forward."
-        hidden = np.maximum(0, state @ weight[f"{net}0.weight"].T + weight[f"{net}0.bias"])
-        state = layer_norm(state + hidden @ weight[f"{net}2.weight"].T + weight[f"{net}2.bias"])
-    np.testing.assert_allclose(model(x)[0].detach().numpy(), state, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", PAPER)
-def test_every_setting_of_the_form_changes_what_is_computed(name: str) -> None:
-    # Steep enough that 1e-6 and 1e-5 under the root differ.
-    vectors = torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(1)) * 1e-3
-    other = network(**{name: PAPER[name]})
-    assert not torch.equal(other(vectors), network()(vectors))
-
-
-def test_xavier_starts_keys_and_values_as_two_matrices_and_biases_at_zero() -> None:
-    torch.manual_seed(0)
-    config = SASRecConfig(dimension=64, length=9, blocks=1, heads=1, dropout=0.0, start="xavier")
-    (block,) = (model := SASRec(config)).blocks
-    for half in block.attention.key_value.weight.chunk(2):
-        assert half.std() == pytest.approx((2 / 128) ** 0.5, rel=0.05)
-    assert model.positions.std() == pytest.approx((2 / 73) ** 0.5, rel=0.1)
-    biases = [value for name, value in model.named_parameters() if name.endswith("bias")]
     assert not torch.cat(biases).any()
 
 

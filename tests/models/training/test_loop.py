@@ -11,10 +11,9 @@ import torch
 from toy_models import ITEMS, circle, circle_features, config
 
 from models.data.dataset import Dataset
+from models.errors import TrainingError
 from models.evaluation import (
-    SAMPLED,
     DrawnCandidates,
-    PublishedCandidates,
     candidate_matrix,
     evaluate,
     leave_one_out,
@@ -25,9 +24,8 @@ from models.networks.config import Config
 from models.networks.tower_recommender import TowerRecommender
 from models.training.baselines import Pop
 from models.training.fingerprint import fingerprint
-from models.training.loop import TrainingError, build, measure_test, train
+from models.training.loop import build, train
 from models.training.run import Origin, Run, RunError
-from models.training.scoring import sampled_ranks, scorer_for
 
 CPU = torch.device("cpu")
 
@@ -87,6 +85,45 @@ def test_every_tower_learns_the_circle_that_popularity_cannot_see(
     assert result["metrics"]["test"]["full"]["H@10"] > 0.6
 
 
+PAPER: dict[str, dict[str, Any]] = {
+    "network": {
+        "input_norm": True,
+        "norm": "post",
+        "feed_forward": 64,
+        "attention_bias": False,
+        "norm_eps": 1e-6,
+        "start": "xavier",
+    },
+    "tower": {"fusion": "concat", "projection": "linear", "start": "xavier"},
+    "training": {
+        "epochs": 14,
+        "patience": 14,
+        "positions": 0,
+        "sequences": 16,
+        "windows": "last",
+        "loss": "bce",
+        "negatives": 1,
+        "weight_decay": 0.1,
+        "beta2": 0.999,
+    },
+}
+"""The form of MSRBench's code, but for sizes and learning rate."""
+
+
+@pytest.mark.parametrize(
+    "tower",
+    [
+        {"modalities": ["id"]},
+        {"modalities": ["text"], "table": "trained"},
+        {"modalities": ["text", "image"], "projection": "authors", "layers": 1},
+    ],
+)
+def test_every_tower_of_the_papers_form_learns_the_circle(tower: dict[str, Any], tmp_path: Path) -> None:
+    settings = config(**{**PAPER, "tower": {**PAPER["tower"], **tower}})
+    _, result = trained(tmp_path / "run", settings)
+    assert result["metrics"]["test"]["H@5"] > 0.85
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
     settings = config(network={"dropout": 0.3}, tower={"modalities": ["id", "text"], "dropout": 0.1})
     other = config(
@@ -107,11 +144,14 @@ class KilledError(Exception):
     """What happens to a process."""
 
 
-@pytest.mark.parametrize("moment", ["save_best", "save"])
+@pytest.mark.parametrize(
+    ("moment", "training"),
+    [("save_best", {}), ("save", {}), ("save", {"loss": "bce", "negatives": 1, "windows": "last"})],
+)
 def test_a_run_killed_in_its_third_epoch_and_called_again_equals_an_uninterrupted_one(
-    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    moment: str, training: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, dataset = config(network={"dropout": 0.3}, training={"epochs": 5}), circle()
+    settings, dataset = config(network={"dropout": 0.3}, training={"epochs": 5, **training}), circle()
     whole, expected = trained(tmp_path / "whole", settings)
 
     run, keep, calls = start(tmp_path / "killed", settings, dataset), getattr(Run, moment), []
@@ -203,24 +243,6 @@ def test_a_catalogue_too_small_for_candidates_is_trained_by_the_ranks_over_all_o
     assert result["best_epoch"] == max(log, key=lambda line: line["full.N@10"])["epoch"]
 
 
-def test_a_finished_run_is_measured_with_other_candidates_beside_the_first(tmp_path: Path) -> None:
-    settings, dataset = config(training={"epochs": 1}), circle()
-    network, result = trained(tmp_path, settings)
-    drawn = DrawnCandidates(dataset.histories, ITEMS)
-    offered = [e for e in leave_one_out(dataset.histories).test if drawn.offers(e)][:100]
-    negatives = {e.user: drawn.candidates(e)[1:] for e in offered}
-    published = PublishedCandidates(negatives, dataset.histories, ITEMS)
-    again = measure_test(network, dataset, Run(tmp_path), published, result)
-    assert Run(tmp_path).result() == again
-    assert {name: again["metrics"][name] for name in ("validation", "test")} == result["metrics"]
-    measured = again["metrics"]["test_published"]
-    ranks = sampled_ranks(scorer_for(network), offered, candidate_matrix(offered, drawn))
-    assert {name: measured[name] for name in SAMPLED} == sampled_metrics(ranks)
-    assert (measured["users"], measured["sampled_users"]) == (240, 100)
-    assert measured["protocol"] == published.to_json()
-    assert measured["full"] == result["metrics"]["test"]["full"]
-
-
 def test_the_last_two_items_of_every_user_leave_no_trace_in_the_weights(tmp_path: Path) -> None:
     settings, dataset = config(training={"epochs": 1}), circle()
     others = tuple(
@@ -249,7 +271,17 @@ def test_every_choice_of_the_loss_changes_it(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 3}, {"positions": 32}, {"learning_rate": 0.02}, {"weight_decay": 0.5}, {"epochs": 1}],
+    [
+        {"seed": 3},
+        {"positions": 32},
+        {"positions": 0, "sequences": 16},
+        {"windows": "last"},
+        {"loss": "bce", "negatives": 1},
+        {"beta2": 0.9},
+        {"learning_rate": 0.02},
+        {"weight_decay": 0.5},
+        {"epochs": 1},
+    ],
 )
 def test_every_choice_of_the_loop_changes_the_weights(change: dict[str, Any], tmp_path: Path) -> None:
     base, _ = trained(tmp_path / "base", config(training={"epochs": 2}))
@@ -257,9 +289,40 @@ def test_every_choice_of_the_loop_changes_the_weights(change: dict[str, Any], tm
     assert not same(base, other)
 
 
-def test_gradients_are_the_same_to_the_last_bit_with_several_threads() -> None:
+def test_a_checkpoint_from_before_the_optimiser_was_fused_goes_on_without_it() -> None:
+    network = built(config())
+    before = torch.optim.AdamW(network.parameters(), lr=0.01)
+    network.loss(torch.arange(12).view(3, 4), torch.Generator().manual_seed(0)).backward()
+    before.step()
+    after = network.optimiser()
+    assert after.param_groups[0]["fused"]
+    after.load_state_dict(before.state_dict())
+    assert not after.param_groups[0]["fused"]
+    after.step()
+
+
+@pytest.mark.parametrize("loss", ["softmax", "bce"])
+def test_the_loss_of_a_mixed_batch_is_the_mean_over_its_positions(loss: str) -> None:
+    training = {"positions": 0, "sequences": 4, "loss": loss, "negatives": 1 if loss == "bce" else 20}
+    network = built(config(training=training)).eval()
+    long, short = torch.arange(5)[None], torch.arange(10, 12)[None]
+    mixed = torch.cat([long, torch.nn.functional.pad(short, (0, 3), value=-1)])
+
+    def measured(rows: torch.Tensor) -> float:
+        if loss == "bce":
+            return network.binary_loss(
+                rows, 20 + torch.arange(rows.shape[1] - 1).expand(len(rows), -1)
+            ).item()
+        return network.next_item_loss(rows, torch.arange(20, 40)).item()
+
+    assert measured(mixed) == pytest.approx((4 * measured(long) + measured(short)) / 5, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "bce"])
+def test_gradients_are_the_same_to_the_last_bit_with_several_threads(loss: str) -> None:
     # Plain indexing adds gradients of an item that occurs often in whatever order the threads arrive.
-    settings = config(network={"dimension": 64, "length": 20})
+    mixed = {"positions": 0, "sequences": 512, "loss": loss, "negatives": 1} if loss == "bce" else {}
+    settings = config(network={"dimension": 64, "length": 20}, training=mixed)
     rows = torch.randint(ITEMS, (512, 21), generator=torch.Generator().manual_seed(0))
     before = torch.get_num_threads()
     torch.set_num_threads(4)
@@ -268,7 +331,11 @@ def test_gradients_are_the_same_to_the_last_bit_with_several_threads() -> None:
         for _ in range(6):
             network = built(settings)
             torch.manual_seed(0)
-            network.next_item_loss(rows, torch.arange(20)).backward()
+            if loss == "bce":
+                uneven = rows.masked_fill(torch.arange(21) > torch.arange(512)[:, None] % 20 + 1, -1)
+                network.binary_loss(uneven, rows[:, :-1].flip(0)).backward()
+            else:
+                network.next_item_loss(rows, torch.arange(20)).backward()
             gradients.append(network.tower.parts[0].table.weight.grad)
     finally:
         torch.set_num_threads(before)
