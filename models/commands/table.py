@@ -24,9 +24,11 @@ from models.comparison.comparison import Comparison, Measured, Place, Plan
 from models.comparison.contenders import FORMS, Contender, Form, contenders, known_names
 from models.comparison.page import headed, page
 from models.comparison.targets import targets_of
+from models.contracts.paper import table1
 from models.data import registry
+from models.data.dataset import Dataset
 from models.errors import ModelsError
-from models.evaluation.authors import dataset_authors
+from models.evaluation.authors import AuthorsCohort, dataset_authors
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +101,7 @@ def run(args: Namespace) -> str:
     device = device_of(args.device)
     dataset = registry.read(args.data, None, args.pictures, args.max_left_out)
     rows = contenders(dataset, args.forms, args.models)
-    authors = None if args.authors is None else dataset_authors(dataset, args.data, args.authors)
+    authors = _authors(args, dataset)
     log.info("drawing the candidates of the test part of %s", dataset.name)
     targets = targets_of(dataset, authors)
     comparison = Comparison(
@@ -127,6 +129,16 @@ def run(args: Namespace) -> str:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         write_text(args.out, whole)
     return whole.rstrip("\n")
+
+
+def _authors(args: Namespace, dataset: Dataset) -> AuthorsCohort | None:
+    """Finds the users of the paper's authors, in a data set that is one of theirs."""
+    if args.authors is None:
+        return None
+    if dataset.name not in table1()[0].percents:
+        log.info("%s is no data set of the paper: --authors is not read", dataset.name)
+        return None
+    return dataset_authors(dataset, args.data, args.authors)
 
 
 def _what(row: Contender, longest: float) -> str:

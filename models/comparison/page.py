@@ -274,7 +274,7 @@ def _is_graph(line: Measured) -> bool:
 
 
 def _cell(figure: Figure) -> str:
-    return f"{100 * figure.value:.2f} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
+    return f"{100 * figure.value:.2f} [{100 * figure.low:.1f}–{100 * figure.high:.1f}]"
 
 
 def _in_short(ranks: NDArray[np.int32]) -> str:
