@@ -48,6 +48,7 @@ class Contender:
         configuration: name of a file of ``models/configs``; None for Random and Pop.
         settings: changes of that configuration, as ``--set`` takes them.
         suffix: end of the name of its run, after data set and configuration.
+        refit: whether it was trained on training and validation, for the best number of epochs of its row.
         absent: reason why it cannot be trained, known before anything is tried; empty for the others.
     """
 
@@ -58,6 +59,7 @@ class Contender:
     configuration: str | None = None
     settings: tuple[str, ...] = ()
     suffix: str = ""
+    refit: bool = False
     absent: str = ""
 
     @property
@@ -122,7 +124,7 @@ def _with_captions(captioner: str, form: Form, dataset: Dataset) -> Contender:
             configuration,
             ('features.text_view="enhanced"', f"features.captioner={captioner}"),
             f"-{captioner}",
-            "" if captioner in dataset.captions else f"the data have no captions of {captioner}",
+            absent="" if captioner in dataset.captions else f"the data have no captions of {captioner}",
         )
     )
 

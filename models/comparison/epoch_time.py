@@ -13,7 +13,8 @@ from models.data.dataset import Dataset
 from models.features import Features
 from models.networks.base import LearningNetwork
 from models.networks.config import Config
-from models.training.loop import build, describe
+from models.training.device import describe
+from models.training.loop import build
 
 BATCH, STEPS = 64, 200
 """Batch size of Table 2, and steps that are timed."""

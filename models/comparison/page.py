@@ -14,7 +14,6 @@ from models.comparison.contenders import FORMS
 from models.comparison.inputs import differences, read_by
 from models.comparison.statistics import Figure, agreement, hit_ratio, ndcg
 from models.comparison.targets import AUTHORS, DRAWN_29, DRAWN_99, FULL, Targets
-from models.comparison.training_facts import ended_by, hours_left, still_rises
 from models.contracts.paper import METRICS, accuracy_of, seconds_of
 from models.evaluation import PADDING, hit_at, ndcg_at
 from models.networks.base import GraphNetwork
@@ -143,6 +142,7 @@ def _agreements(lines: Sequence[Measured]) -> str:
     rows = []
     for form in FORMS:
         models = [line for line in lines if line.config is not None and line.contender.form == form]
+        models = [line for line in models if not line.contender.refit]
         orders = [[ndcg_at(line.ranks[FULL], 10) for line in models]]
         for task in (DRAWN_29, DRAWN_99):
             ranks = [line.ranks[task][line.ranks[task] > 0] for line in models]
@@ -184,16 +184,16 @@ def _training(lines: Sequence[Measured]) -> str:
                 f"{result['epochs']} of {limits.epochs}",
                 str(result["best_epoch"]),
                 _validation(line),
-                ended_by(result, limits),
-                "yes" if still_rises(line.log) else "no",
-                f"{hours_left(result, limits):.1f}",
+                str(result.get("ended_by", NO_VALUE)),
+                _yes_or_no(result.get("still_rising")),
+                f"{result.get('hours_to_last_epoch', 0.0):.1f}",
                 f"{result['seconds_per_epoch']:.1f}",
             )
         )
     devices = ", ".join(sorted({str(line.result["device"]) for line in lines}))
     note = (
-        "Rises: the best epoch is in the last tenth. H left: to the configured epochs, at the speed so far. "
-        f"Seconds without validation. Trained on {devices}."
+        "Rises: whether validation was still getting better at the end. H left: to the configured epochs, at "
+        f"the speed so far. Seconds per epoch without validation. Trained on {devices}."
     )
     return f"## Training\n\n{Table(columns, tuple(rows), frozenset({0, 1})).markdown()}\n{_wrapped(note)}"
 
@@ -242,7 +242,8 @@ def _remarks(lines: Sequence[Measured]) -> str:
     if any(_is_graph(line) for line in lines):
         remarks.append(
             "Graph rows (MMGCN, FREEDOM, BM3) know one interaction less of each user than sequence rows: the "
-            "validation item is in the history that a sequence row reads at test time, and in no graph."
+            "validation item is in the history that a sequence row reads at test time, and in no graph. A "
+            "row with refit was trained anew on training and validation, for its best number of epochs."
         )
     if any(line.contender.method == "IISAN" for line in lines):
         remarks.append(
@@ -273,7 +274,7 @@ def _is_graph(line: Measured) -> bool:
 
 
 def _cell(figure: Figure) -> str:
-    return f"{100 * figure.value:.2f} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
+    return f"{100 * figure.value:.2f} [{100 * figure.low:.1f}–{100 * figure.high:.1f}]"
 
 
 def _in_short(ranks: NDArray[np.int32]) -> str:
@@ -293,9 +294,17 @@ def _paper_seconds(line: Measured) -> str:
     return f"{seconds_of(line.contender.method, line.contender.strategy).training:g}"
 
 
+def _yes_or_no(value: object) -> str:
+    if not isinstance(value, bool):
+        return NO_VALUE
+    return "yes" if value else "no"
+
+
 def _validation(line: Measured) -> str:
     metric = str(line.result.get("selected_by") or "N@5")
-    part = line.result["metrics"]["validation"]
+    part = line.result["metrics"].get("validation")
+    if part is None:  # a refit learns its items
+        return NO_VALUE
     value = part["full"]["N@10"] if metric.endswith("N@10") else part[metric]
     return f"{metric} {100 * value:.2f}"
 

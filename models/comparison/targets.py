@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,9 @@ from models.evaluation import (
     cohort,
     evaluate,
     evaluate_full,
+    full_metrics,
     leave_one_out,
+    sampled_metrics_or_none,
 )
 from models.training.baselines import Baseline
 from models.training.scoring import Scorer, full_ranks, sampled_ranks
@@ -40,10 +43,12 @@ class Candidates:
     Attributes:
         at: positions of the examples that have candidates, int64 [n].
         rows: their candidates, int32 [n, 1 + negatives], the target first.
+        protocol: how they were chosen.
     """
 
     at: NDArray[np.int64]
     rows: NDArray[np.int32]
+    protocol: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,17 @@ class Targets:
             lambda: evaluate_full(score, self.examples, self.items, ties=ties),
         )
 
+    def figures(self, ranks: Mapping[str, Ranks], task: str) -> dict[str, Any]:
+        """Computes the figures of a task over candidates, as ``training.scoring.metrics`` does."""
+        among = ranks[task][ranks[task] > 0]
+        return {
+            **sampled_metrics_or_none(among),
+            "sampled_users": len(among),
+            "protocol": self.candidates[task].protocol,
+            "full": full_metrics(ranks[FULL]),
+            "users": len(self.examples),
+        }
+
     def _rank(
         self,
         tasks: Iterable[str],
@@ -144,4 +160,4 @@ def targets_of(dataset: Dataset, authors: AuthorsCohort | None) -> Targets:
 def _candidates(examples: list[Example], source: CandidateSource) -> Candidates:
     at = [number for number, example in enumerate(examples) if source.offers(example)]
     rows = candidate_matrix([examples[number] for number in at], source)
-    return Candidates(np.array(at, dtype=np.int64), rows)
+    return Candidates(np.array(at, dtype=np.int64), rows, source.to_json())

@@ -156,10 +156,11 @@ class Run:
         Raises:
             WriteError: a file cannot be written; the checkpoint before is kept.
         """
+        # The log first: an epoch that is in the checkpoint is not trained again, and would be missing there.
+        write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in progress.log))
         # One file for weights and progress: no crash can leave one without the other.
         record = {**state, "progress": asdict(progress), "run": self._record()}
         save_tensors(self.folder / CHECKPOINT, record)
-        write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in progress.log))
 
     def restore(self) -> tuple[dict[str, Any], TrainingProgress] | None:
         """Reads the last checkpoint, to the CPU; None before the first.

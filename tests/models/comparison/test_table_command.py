@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from graph_family import TinyGraph
 from small_data import write_amazon_plus
 
 from models.__main__ import main
 from models.comparison import comparison, targets
 from models.comparison.stored_ranks import FILE
+from models.networks.registry import FAMILIES
 from models.training.run import Run
+from models.training.test_log import TEST_LOG
 
 SASREC = """
 family = "sasrec"
@@ -39,6 +42,19 @@ weight_decay = 0.0
 negatives = 10
 log_q = false
 temperature = 1.0
+"""
+GRAPH = """
+family = "graph"
+[network]
+dimension = 8
+layers = 2
+[training]
+seed = 1
+epochs = 2
+patience = 2
+learning_rate = 0.01
+weight_decay = 0.0
+batch = 32
 """
 ITEMS = 120
 
@@ -119,10 +135,39 @@ def test_a_second_call_prints_the_same_tables_and_evaluates_nothing(
     def evaluated_again(*_: object) -> None:
         raise AssertionError
 
-    for module, name in ((targets, "sampled_ranks"), (targets, "full_ranks"), (comparison, "trained_run")):
+    for module, name in ((targets, "sampled_ranks"), (targets, "full_ranks"), (comparison, "trained_in")):
         monkeypatch.setattr(module, name, evaluated_again)
     assert table("--models", "sasrec") == 0
     assert without_facts(capsys.readouterr().out) == without_facts(first)
+
+
+def test_every_evaluation_is_a_line_of_the_test_log_and_none_is_made_twice(
+    table: Table, tmp_path: Path
+) -> None:
+    log = tmp_path / "runs" / TEST_LOG
+    assert table("--models", "pop,sasrec", "--forms", "ours") == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["part"] for line in lines] == ["test", "table, 1 + 29", "table, 1 + 99"]
+    assert lines[0]["metrics"] == lines[1]["metrics"]  # the same weights, users and candidates
+    assert table("--models", "pop,sasrec", "--forms", "ours") == 0
+    assert len(log.read_text().splitlines()) == 3
+
+
+def test_a_graph_row_has_its_refit_beside_it_once_there_is_one(
+    table: Table, configurations: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FAMILIES, "graph", TinyGraph)
+    (configurations / "bm3.toml").write_text(GRAPH)
+    whole = "1 + 29 candidates, drawn with seed 2024: all users (60)"
+    rows = []
+    for options in ((), ("--refit",), ()):
+        assert table("--models", "bm3", "--forms", "ours", *options) == 0
+        page = capsys.readouterr().out
+        assert "know one interaction less" in page
+        rows.append(rows_of(page, whole))
+    assert [label for label, _ in rows[0]] == ["BM3 †"]  # it reads ids alone
+    assert [label for label, _ in rows[1]] == ["BM3 †", "BM3, refit †"]
+    assert rows[2] == rows[1]
 
 
 def test_ranks_of_other_weights_or_damaged_ones_are_made_anew(
@@ -168,7 +213,7 @@ def test_a_model_that_fails_is_a_row_with_its_reason_and_the_others_go_on(
     def full(*_: object) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(comparison, "trained_run", full)
+    monkeypatch.setattr(comparison, "trained_in", full)
     path.write_text(SASREC.replace("seed = 1", "seed = 2"))
     assert table("--models", "sasrec") == 0
     assert "SASRec (paper): the memory is used up" in " ".join(capsys.readouterr().out.split())
@@ -177,14 +222,14 @@ def test_a_model_that_fails_is_a_row_with_its_reason_and_the_others_go_on(
 def test_ctrl_c_keeps_what_is_trained_and_says_how_to_go_on(
     table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep = comparison.trained_run
+    keep = comparison.trained_in
 
     def stop_at_ours(run: Run, *rest: Any) -> Any:
         if run.folder.name == "beauty-sasrec":
             raise KeyboardInterrupt
         return keep(run, *rest)
 
-    monkeypatch.setattr(comparison, "trained_run", stop_at_ours)
+    monkeypatch.setattr(comparison, "trained_in", stop_at_ours)
     assert table("--models", "sasrec") == 2
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -219,8 +264,8 @@ def test_the_authors_users_and_candidates_have_tables_of_their_own(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--minutes", "0"], "no number of minutes above 0"),
-        (["--minutes", "nan"], "no number of minutes above 0"),
+        (["--minutes", "0"], "not a number of minutes above 0"),
+        (["--minutes", "nan"], "not a number of minutes above 0"),
         (["--forms", "theirs"], "theirs is not paper, ours or paper,ours"),
     ],
 )

@@ -273,7 +273,7 @@ def test_a_full_disk_is_one_sentence_keeps_the_old_files_and_the_run_goes_on(
     Run(folder).start(settings(epochs=4), origin)
     with (
         full_disk(most),
-        pytest.raises(WriteError, match=r"cannot write .*\.pt: the disk is full;"),
+        pytest.raises(WriteError, match=r"cannot write .*: the disk is full;"),
     ):
         train(build(settings(epochs=4), DATA, {}), DATA, Run(folder), CPU)
     assert {path.name: path.read_bytes() for path in folder.glob("*.pt")} == before
@@ -309,3 +309,44 @@ def test_the_log_says_what_is_done_about_a_damaged_result(
         called(folder, settings())
     assert "the last step is done again" in caplog.text
     assert json.loads((folder / "result.json").read_text())["epochs"] == 2
+
+
+def _as_an_older_version_wrote(folder: Path, rename: dict[str, str]) -> None:
+    """Takes away what is new in a run: settings, both metrics, their names, times of validation."""
+    config = json.loads((folder / "config.json").read_text())
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    for record in (config, state["run"]):
+        record["config"]["training"] = {
+            key: value
+            for key, value in record["config"]["training"].items()
+            if key not in ("select", "precision")
+        }
+        del record["origin"]["part"]
+    del state["progress"]["selected_by"]
+    for line in state["progress"]["log"]:
+        new = {key: line.pop(key) for key in list(line) if key.startswith(("full.", "validation_"))}
+        line.update({rename[key]: value for key, value in new.items() if key in rename})
+    (folder / "config.json").write_text(json.dumps(config))
+    save_tensors(folder / "checkpoint.pt", state)
+    (folder / "result.json").unlink()
+
+
+def test_a_run_of_an_older_version_goes_on(
+    folder: Path, whole: tuple[Path, TowerRecommender, dict[str, Any]]
+) -> None:
+    _as_an_older_version_wrote(folder, {})
+    network, result = called(folder, settings(epochs=4))
+    assert (result["selected_by"], result["metrics"]) == ("N@5", whole[2]["metrics"])
+    assert all(torch.equal(network.state_dict()[k], v) for k, v in whole[1].state_dict().items())
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert ["full.N@10" in line for line in lines] == [False, False, True, True]
+
+
+def test_a_run_of_an_older_version_without_candidates_goes_on(tmp_path: Path) -> None:
+    few = replace(DATA, items=DATA.items[:20], histories=tuple(rows % 20 for rows in DATA.histories[:9]))
+    few = replace(few, users=few.users[:9])
+    called(tmp_path / "run", settings(epochs=2), few)
+    _as_an_older_version_wrote(tmp_path / "run", {"full.H@10": "H@10", "full.N@10": "N@10"})
+    _, result = called(tmp_path / "run", settings(epochs=4), few)
+    _, whole = called(tmp_path / "whole", settings(epochs=4), few)
+    assert (result["selected_by"], result["metrics"]) == ("full.N@10", whole["metrics"])

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from moved_clock import MovedClock
 from toy_models import circle, circle_features, config
 
-from models.training import loop
+from models.networks.base import LearningNetwork, Network
+from models.networks.tower_recommender import TowerRecommender
+from models.shown_progress import spoken
+from models.training.epoch import train_epoch
 from models.training.fingerprint import fingerprint
 from models.training.loop import build, train
+from models.training.progress import TrainingProgress
 from models.training.run import Origin, Run
+from models.training.scoring import Validation
 
 CPU = torch.device("cpu")
 
@@ -32,10 +39,20 @@ def log_of(folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock by which every epoch and every validation takes a minute."""
-    readings = iter(range(0, 100_000, 60))
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(readings)))
+def slow(clock: MovedClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every epoch and every validation takes a minute."""
+    batches, measure = TowerRecommender.batches, Validation.measure
+
+    def slow_batches(self: TowerRecommender, generator: torch.Generator) -> Sequence[torch.Tensor]:
+        clock.move(60)
+        return batches(self, generator)
+
+    def slow_measure(self: Validation, network: Network) -> dict[str, float]:
+        clock.move(60)
+        return measure(self, network)
+
+    monkeypatch.setattr(TowerRecommender, "batches", slow_batches)
+    monkeypatch.setattr(Validation, "measure", slow_measure)
 
 
 @pytest.mark.parametrize("select", ["N@5", "full.N@10"])
@@ -78,3 +95,46 @@ def test_a_training_that_ran_out_of_time_goes_on_with_more_to_the_same_bits(tmp_
     trained(tmp_path / "whole", epochs=4, patience=4)
     parts, whole = Run(tmp_path / "parts"), Run(tmp_path / "whole")
     assert parts.item_vectors().tobytes() == whole.item_vectors().tobytes()
+
+
+@pytest.fixture
+def paces(clock: MovedClock, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that a step takes, by epoch."""
+    seconds: list[float] = []
+    step, epoch = TowerRecommender.loss, train_epoch
+    passed: list[int] = []
+
+    def slow_step(self: TowerRecommender, batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        clock.move(seconds[passed[-1]])
+        return step(self, batch, generator)
+
+    def counted(network: LearningNetwork, optimiser: torch.optim.Optimizer, now: TrainingProgress) -> float:
+        passed.append(now.epoch)
+        return epoch(network, optimiser, now)
+
+    monkeypatch.setattr(TowerRecommender, "loss", slow_step)
+    monkeypatch.setattr("models.training.loop.train_epoch", counted)
+    return seconds
+
+
+def test_without_a_terminal_an_epoch_has_a_line_and_a_long_one_more_of_them_and_a_warning(
+    paces: list[float], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paces += [1.0, 14.0, 1.0]
+    with caplog.at_level("INFO"):
+        trained(tmp_path, epochs=3, patience=3, positions=128)
+    first, *within, second, third = (line for line in caplog.messages if line.startswith("epoch"))
+    one = log_of(tmp_path)[0]
+    steps = int(one["seconds"])  # a second each
+    assert first.startswith(f"epoch 1 of 3: loss {one['loss']:.3f}, H@1 {one['H@1']:.4f}, H@5 ")
+    assert first.endswith(f", full.N@10 {one['full.N@10']:.4f}, {steps:.1f} s, at most 0:{2 * steps} left")
+    (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    late = 14 * (10 * steps // 14 + 1)  # the first of its steps that end later than ten of those epochs
+    assert warning.startswith(f"epoch 2 has taken {spoken(late)} for {late // 14} of {steps} steps, and the ")
+    within.remove(warning)
+    assert within[0].startswith(f"epoch 2: 3 of {steps}, {spoken(14 * (steps - 3))} left, loss ")
+    assert f", N@5 {one['N@5']:.4f}, at most " in within[0]
+    assert within[-1] == f"epoch 2: all {steps} in {spoken(14 * steps)}"
+    assert len(within) == (steps - 1) // 3 + 1  # every 42 seconds, and the last
+    assert second.startswith("epoch 2 of 3: loss ")
+    assert third.endswith("at most 0:00 left")
