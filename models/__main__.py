@@ -21,6 +21,7 @@ COMMANDS = {
     "demo": ("models.commands.demo", "make the demo catalogue"),
     "captions": ("models.commands.captions", "write a bundle's captions into item2side.json"),
     "train": ("models.commands.train", "train a sequential recommender"),
+    "table": ("models.commands.table", "compare recommenders with the paper's Table 1"),
     "export": ("models.commands.export", "add a trained recommender to a bundle"),
 }
 """Module and one line of help of each command.

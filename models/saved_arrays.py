@@ -40,6 +40,8 @@ def read_matrix(path: Path, rows: int | None = None) -> Floats:
 def map_array(path: Path, rows: int | None, kind: np.dtype[Any], dimensions: int) -> NDArray[Any]:
     """Maps an array into memory, which is read from the disk only where it is used.
 
+    What is written to the array stays in memory, so that torch, which knows no read-only arrays, can take it.
+
     Args:
         path: file that ``save_matrix`` wrote.
         rows: size of the first dimension that it must have; None for any.
@@ -51,7 +53,7 @@ def map_array(path: Path, rows: int | None, kind: np.dtype[Any], dimensions: int
     """
     try:
         # Mapped, so that a header that claims more than the file holds takes no memory; no pickle is run.
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped = np.load(path, mmap_mode="c", allow_pickle=False)
     except FileNotFoundError:
         raise ValueError("it is missing") from None
     except Exception as error:  # a damaged header raises nearly anything

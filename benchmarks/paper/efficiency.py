@@ -11,7 +11,6 @@ import itertools
 import json
 import math
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,10 +35,12 @@ from benchmarks.lab.service_client import Reply, ServiceClient, backbone_of
 from benchmarks.lab.stats import mean, percentile
 from benchmarks.lab.tables import NO_VALUE, Table, dollars
 from benchmarks.paper.accuracy import SIMULATED_WARNING, is_simulated, known_sum
+from models.contracts import BackboneManifest
+from models.contracts.paper import method_of, seconds_of, table2
 from service.catalogue.bundle import Bundle
 
-PAPER = Path(__file__).with_name("paper_table2.toml")
-"""Seconds per user in the paper's Table 2, as far as they are certain."""
+RECOMMENDER = "SASRec"
+"""Row of Table 2 that stands beside ``none``; every recommender of the table takes 0.4 to 3 ms."""
 POLLS, POLL_SECONDS = 40, 0.05
 """Scrapes at most, and seconds between two, until the histogram holds the last answer, which the service
 observes after it is sent; then the last scrape is taken."""
@@ -164,28 +165,29 @@ def summarise(strategy: str, replies: Sequence[Reply], added: HistogramTotal) ->
     )
 
 
-def paper_seconds() -> dict[str, float]:
-    """Reads the paper's seconds per user by strategy, as far as they are certain."""
-    return {
-        name: float(entry["seconds"])
-        for name, entry in tomllib.loads(PAPER.read_text(encoding="utf-8")).items()
-    }
+def paper_seconds() -> dict[str, dict[str, float]]:
+    """Reads the paper's seconds per user, by strategy and by model in the order of Table 2."""
+    seconds: dict[str, dict[str, float]] = {"none": {RECOMMENDER: seconds_of(RECOMMENDER).inference}}
+    for row in table2():
+        if row.strategy is not None:
+            seconds.setdefault(row.strategy.lower(), {})[row.model] = row.inference
+    return seconds
 
 
-def seconds_table(rows: Sequence[StrategyTimes], paper: Mapping[str, float]) -> Table:
-    """Tabulates the client's and the service's seconds side by side, with the paper's figure."""
+def seconds_table(rows: Sequence[StrategyTimes], paper: Mapping[str, Mapping[str, float]]) -> Table:
+    """Tabulates the client's and the service's seconds side by side, with the paper's for each model."""
     columns = (
         "strategy", "users", "client mean s", "histogram mean s", "difference ms", "difference %",
         "client p50 s", "client p95 s", "paper s", "input tokens", "output tokens", "cost USD", "outcomes",
     )  # fmt: skip
-    return Table(columns, tuple(_cells(row, paper.get(row.strategy)) for row in rows))
+    return Table(columns, tuple(_cells(row, paper.get(row.strategy, {})) for row in rows))
 
 
 def training_table(bundle: Bundle) -> Table:
-    """Tabulates the training time of every backbone, from its manifest."""
+    """Tabulates the training time of every backbone, from its manifest, with the paper's beside it."""
     manifests = [backbone.manifest for backbone in bundle.backbones.values()]
     return Table(
-        ("backbone", "family", "d", "L", "s per epoch", "epochs", "device"),
+        ("backbone", "family", "d", "L", "s per epoch", "paper s per epoch", "epochs", "device"),
         tuple(
             (
                 m.name,
@@ -193,12 +195,20 @@ def training_table(bundle: Bundle) -> Table:
                 str(m.dimension),
                 str(m.length),
                 f"{m.seconds_per_epoch:.1f}",
+                _paper_epoch(m),
                 str(m.epochs),
                 m.device,
             )
             for m in manifests
         ),
     )
+
+
+def _paper_epoch(manifest: BackboneManifest) -> str:
+    """Writes the seconds of an epoch of the recommender's row in Table 2; a dash without a row."""
+    name = method_of(manifest.family, manifest.modalities)
+    rows = [row for row in table2() if row.model == name and row.strategy is None]
+    return f"{rows[0].training:g}" if rows else NO_VALUE
 
 
 async def _measure(
@@ -281,7 +291,7 @@ async def _scrape(client: ServiceClient, strategy: str) -> HistogramTotal:
     return histogram_total(await client.metrics(), REQUEST_DURATION, {"strategy": strategy})
 
 
-def _cells(row: StrategyTimes, paper: float | None) -> tuple[str, ...]:
+def _cells(row: StrategyTimes, paper: Mapping[str, float]) -> tuple[str, ...]:
     # The mean is 0 s where a test's clock stands still; then the share is not defined.
     share = row.difference / row.client_mean if row.client_mean else math.nan
     return (
@@ -293,7 +303,7 @@ def _cells(row: StrategyTimes, paper: float | None) -> tuple[str, ...]:
         _figure(100 * share, 1),
         f"{row.client_p50:.4f}",
         f"{row.client_p95:.4f}",
-        NO_VALUE if paper is None else f"{paper:g}",
+        " / ".join(f"{seconds:g}" for seconds in paper.values()) or NO_VALUE,
         f"{row.input_tokens:.0f}",
         f"{row.output_tokens:.0f}",
         dollars(row.cost_usd, 6, simulated=row.simulated),
@@ -317,15 +327,17 @@ def _page(rows: Sequence[StrategyTimes], bundle: Bundle, found: Mapping[str, Any
         if not row.undisturbed
     ]
     models = sorted({model for row in rows for model in row.models})
+    paper = paper_seconds()
     return "\n".join(
         (
             f"## Seconds per user: {bundle.catalogue.manifest.dataset}\n",
             *notes,
             machine.describe(dict(found)) + f"- LVLM: {', '.join(models) or 'none was asked'}\n",
-            seconds_table(rows, paper_seconds()).markdown(),
+            seconds_table(rows, paper).markdown(),
             "Client: one request at a time, connection kept alive. Histogram: `_sum`/`_count` of "
-            f"`{REQUEST_DURATION}` over the same requests. Paper: Table 2 where the figure is known for "
-            "certain; tokens and cost are per user.\n",
+            f"`{REQUEST_DURATION}` over the same requests. Paper: Table 2, hosted models through their "
+            f"public APIs, {' / '.join(paper['s1'])}, one figure for all in s2; none is {RECOMMENDER}. "
+            "Tokens and cost are per user.\n",
             training_table(bundle).markdown(),
         )
     )

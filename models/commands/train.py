@@ -32,10 +32,10 @@ from models.evaluation import DrawnCandidates, EvaluationProtocol
 from models.features import item_features
 from models.networks.config import Config, LearningConfig
 from models.training.baselines import baseline_metrics
-from models.training.config import CONFIGS, ConfigError, configs, load
+from models.training.config import ConfigError, configs, load, path_of
 from models.training.device import enough_memory
 from models.training.fingerprint import fingerprint
-from models.training.loop import build, train
+from models.training.loop import trained_in
 from models.training.measure import measure_test
 from models.training.refit import SUFFIX, refit
 from models.training.run import Origin, Run
@@ -109,13 +109,13 @@ def run(args: Namespace) -> str:
         raise ConfigError(
             "--export adds to the bundle that --bundle names; after --data, use `models export`"
         )
-    _check_places(args)
+    check_places(args.runs, args.features_cache, args.tensorboard)
     if args.tensorboard is not None:
         require_tensorboard()
     checked = read_config(args)  # what is wrong in it is told before the data are read
     if args.refit and not isinstance(checked.training, LearningConfig):
         raise ConfigError(f"--refit: {checked.family} only counts, and has no best epoch: leave it out")
-    device = _device(args.device)
+    device = device_of(args.device)
     if args.bundle:
         dataset = read_catalogue(args.bundle)
     else:
@@ -133,12 +133,8 @@ def run(args: Namespace) -> str:
         target.check(config, origin)  # refuses another run of this name before features are computed
         cache = args.features_cache or args.runs / "features"
         features = item_features(dataset, config.features, config.modalities, cache)
-        network = build(config, dataset, features)
-        try:
-            target.start(config, origin)
-            result = train(network, dataset, target, device, args.minutes, _board(args, target))
-        finally:
-            target.discard_untrained()
+        board = _board(args, target)
+        network, result = trained_in(target, config, origin, dataset, features, device, args.minutes, board)
         # A run from earlier may have been measured with another protocol than today's default.
         measured = result["metrics"]["test"]["protocol"]
         protocol = EvaluationProtocol(seed=measured["seed"], negatives=measured["negatives"])
@@ -149,7 +145,15 @@ def run(args: Namespace) -> str:
         if args.refit:
             network, exported, again = refit(target, dataset, features, device, _board(args, target, SUFFIX))
             again = measure_test(network, dataset, exported, again, asked, cohort)
-        table = train_table(result, baseline_metrics(dataset, asked, cohort), drawn, asked, cohort, again)
+        table = train_table(
+            result,
+            baseline_metrics(dataset, asked, cohort),
+            drawn,
+            asked,
+            cohort,
+            again,
+            config.features.described(config.modalities),
+        )
         lines = [table, f"run          {target.folder}"]
         if args.refit:
             lines.append(f"refit        {exported.folder}")
@@ -172,7 +176,7 @@ def read_config(args: Namespace, dataset: str | None = None) -> Config:
         settings.append(f"features.captioner={args.captioner}")
     if args.precision:
         settings.append(f'training.precision="{args.precision}"')
-    return load(args.config or CONFIGS / f"{args.model}.toml", settings, dataset)
+    return load(args.config or path_of(args.model), settings, dataset)
 
 
 def minutes(text: str) -> float:
@@ -194,12 +198,13 @@ def _board(args: Namespace, target: Run, suffix: str = "") -> Path | None:
     return args.tensorboard / (target.folder.name + suffix) if args.tensorboard is not None else None
 
 
-def _check_places(args: Namespace) -> None:
-    folders = {
-        "--runs": args.runs,
-        "--features-cache": args.features_cache,
-        "--tensorboard": args.tensorboard,
-    }
+def check_places(runs: Path, features_cache: Path | None, tensorboard: Path | None = None) -> None:
+    """Refuses a place for folders that is a file.
+
+    Raises:
+        ConfigError: one of them is.
+    """
+    folders = {"--runs": runs, "--features-cache": features_cache, "--tensorboard": tensorboard}
     for option, folder in folders.items():
         if folder is not None and folder.exists() and not folder.is_dir():
             raise ConfigError(f"{option} {folder} is no folder: give another one, which is made if missing")
@@ -222,7 +227,13 @@ def _origin(args: Namespace, config: Config, dataset: Dataset) -> Origin:
     )
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Returns the device that ``--device`` names.
+
+    Raises:
+        ConfigError: torch knows none of this name.
+        TrainingError: this machine or this build of torch cannot compute on it.
+    """
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -28,6 +28,7 @@ def train_table(
     asked: CandidateSource,
     cohort: CohortChoice = EVERYONE,
     refit: Mapping[str, Any] | None = None,
+    encoders: str = "",
 ) -> str:
     """Makes the table of a finished run.
 
@@ -38,6 +39,7 @@ def train_table(
         asked: candidates of the test part, the drawn ones or others.
         cohort: users of the test part.
         refit: result of the run that was trained anew on training and validation, if there is one.
+        encoders: words about the encoders that the model reads, if any.
     """
     metrics = result["metrics"]
     parts = {"validation": metrics["validation"], "test": metrics[part_name(asked, cohort)]}
@@ -58,6 +60,7 @@ def train_table(
         *_left_out(parts["validation"], drawn, "validation"),
         *_left_out(parts["test"], asked, "test"),
         *_fewer(parts["test"]),
+        *([f"encoders     {encoders}"] if encoders else []),
         f"epochs       {result['epochs']} ({_best(result)}), "
         f"{result['seconds_per_epoch']:.1f} s each on {result['device']}",
         *_ended(result),

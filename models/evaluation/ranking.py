@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from models.data.dataset import Rows
 from models.errors import EvaluationError
 from models.evaluation.candidates import PADDING
 from models.evaluation.split import Example
@@ -23,46 +22,55 @@ SAMPLED = ("H@1", "H@5", "N@5")
 FULL = ("H@10", "N@10")
 """Metrics of ranks over the whole catalogue, in the order of tables."""
 
-ScoreFunction = Callable[[Sequence[Rows], NDArray[np.int32]], NDArray[np.floating[Any] | np.integer[Any]]]
-"""Function of histories [users] and candidates int32 [users, n] to scores [users, n], higher is better.
-The score of a candidate that is ``PADDING`` counts for nothing."""
+Ties = Literal["against", "for"]
+"""Side that a candidate with the target's score takes: above the target (``against``), or below."""
+
+ScoreFunction = Callable[[Sequence[Example], NDArray[np.int32]], NDArray[np.floating[Any] | np.integer[Any]]]
+"""Function of examples [users] and candidates int32 [users, n] to scores [users, n], higher is better.
+It reads users and histories, no target. The score of a candidate that is ``PADDING`` counts for nothing."""
 
 
-def rank_of_target(scores: ArrayLike, candidates: ArrayLike | None = None) -> NDArray[np.int64]:
+def rank_of_target(
+    scores: ArrayLike, candidates: ArrayLike | None = None, ties: Ties = "against"
+) -> NDArray[np.int64]:
     """Ranks the target, whose score comes first, among all candidates.
 
-    A tie counts against the target. So does NaN in either score, since every comparison with NaN is false: a
-    model that answers NaN gets the worst rank.
+    A tie counts against the target unless ``ties`` says otherwise. NaN in either score always does, since
+    every comparison with NaN is false: a model that answers NaN gets the worst rank.
 
     Args:
         scores: array [..., n], the target's score in column 0, higher is better.
         candidates: item rows [..., n] that have these scores; those that are ``PADDING`` are no rivals,
             whatever their score. None where there is no padding.
+        ties: side that a candidate with the target's score takes.
 
     Returns:
         int64 [...], 1 is best and n, without padding, is worst.
     """
     scores = np.asarray(scores)
-    above = ~(scores[..., 1:] < scores[..., :1])  # [..., n - 1]; True for ties and NaN
+    above = _above(scores[..., 1:], scores[..., :1], ties)  # [..., n - 1]
     if candidates is not None:
         above &= np.asarray(candidates)[..., 1:] != PADDING
     return np.asarray(1 + np.sum(above, axis=-1, dtype=np.int64))
 
 
-def full_rank(scores: ArrayLike, targets: ArrayLike, seen: Sequence[ArrayLike]) -> NDArray[np.int64]:
+def full_rank(
+    scores: ArrayLike, targets: ArrayLike, seen: Sequence[ArrayLike], ties: Ties = "against"
+) -> NDArray[np.int64]:
     """Ranks each target among all items of the catalogue that the user has not seen.
 
     Args:
         scores: array [users, items], higher is better.
         targets: item rows [users].
         seen: item rows to leave out, per user; the target is ranked even when among them.
+        ties: as in ``rank_of_target``.
 
     Returns:
-        int64 [users], 1 is best; ties and NaN count against the target as in ``rank_of_target``.
+        int64 [users], 1 is best; NaN counts against the target as in ``rank_of_target``.
     """
     scores, targets = np.asarray(scores), np.asarray(targets)
     users = np.arange(len(targets))
-    above = ~(scores < scores[users, targets][:, None])  # [users, items]; True for ties and NaN
+    above = _above(scores, scores[users, targets][:, None], ties)  # [users, items]
     above[users, targets] = False  # a target is not above itself
     for row, items in zip(above, seen, strict=True):
         row[np.asarray(items, dtype=np.int64)] = False
@@ -96,14 +104,44 @@ def full_metrics(ranks: ArrayLike) -> dict[str, float]:
 
 
 def evaluate(
-    score: ScoreFunction, examples: Sequence[Example], candidates: NDArray[np.int32], batch: int = 1024
+    score: ScoreFunction,
+    examples: Sequence[Example],
+    candidates: NDArray[np.int32],
+    batch: int = 1024,
+    ties: Ties = "against",
 ) -> NDArray[np.int64]:
     """Ranks the targets, int64 [examples], with a function that is fed ``batch`` examples at a time."""
     ranks = [np.empty(0, dtype=np.int64)]
     for at in range(0, len(examples), batch):
-        histories, some = [e.history for e in examples[at : at + batch]], candidates[at : at + batch]
-        ranks.append(rank_of_target(score(histories, some), some))
+        some = candidates[at : at + batch]
+        ranks.append(rank_of_target(score(examples[at : at + batch], some), some, ties))
     return np.concatenate(ranks)
+
+
+def evaluate_full(
+    score: ScoreFunction,
+    examples: Sequence[Example],
+    n_items: int,
+    batch: int = 1024,
+    ties: Ties = "against",
+) -> NDArray[np.int64]:
+    """Ranks the targets among all items that their users have not seen before, int64 [examples]."""
+    catalogue = np.arange(n_items, dtype=np.int32)
+    ranks = [np.empty(0, dtype=np.int64)]
+    for at in range(0, len(examples), batch):
+        some = examples[at : at + batch]
+        scores = score(some, np.broadcast_to(catalogue, (len(some), n_items)))
+        ranks.append(full_rank(scores, [e.target for e in some], [e.history for e in some], ties))
+    return np.concatenate(ranks)
+
+
+def _above(
+    others: NDArray[np.floating[Any] | np.integer[Any]],
+    target: NDArray[np.floating[Any] | np.integer[Any]],
+    ties: Ties,
+) -> NDArray[np.bool_]:
+    """Says which scores put their items above the target; NaN does, since no comparison with it is true."""
+    return np.asarray(~(others < target if ties == "against" else others <= target))
 
 
 def _ranks(ranks: ArrayLike) -> NDArray[np.float64]:

@@ -61,10 +61,22 @@ def leave_one_out(histories: Sequence[Rows]) -> Split:
     )
 
 
-def popularity(histories: Sequence[Rows], n_items: int) -> NDArray[np.int64]:
+def popularity(
+    histories: Sequence[Rows], n_items: int, *, with_validation: bool = False
+) -> NDArray[np.int64]:
     """Counts interactions per item, int64 [n_items], in the training part alone.
 
     Validation and test items are not counted: Pop, and cold start, would know what is to be predicted.
+
+    Args:
+        histories: complete histories by user position.
+        n_items: size of the catalogue.
+        with_validation: count the validation items too, which Pop of the paper does: they precede the test
+            items, so it knows no target of the test part.
     """
-    training = np.concatenate([np.empty(0, dtype=np.int32), *leave_one_out(histories).training])
+    split = leave_one_out(histories)
+    training = np.concatenate([np.empty(0, dtype=np.int32), *split.training])
+    if with_validation:
+        validation = np.array([example.target for example in split.validation], dtype=np.int32)
+        training = np.concatenate([training, validation])
     return np.bincount(training, minlength=n_items).astype(np.int64)

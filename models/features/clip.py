@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from models.features.errors import FeatureError
-from models.features.picture_batches import encode_pictures
-from models.features.pretrained import first_line, identity, quiet
+from models.features.pictures import encode_pictures
+from models.features.pretrained import identity, load_parts, picture_processor, weights_of
 
 
 class ClipEncoder:
@@ -25,22 +24,22 @@ class ClipEncoder:
     """
 
     def __init__(self, name: str) -> None:
-        from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection  # takes seconds
+        from transformers import CLIPVisionModelWithProjection  # takes seconds
 
-        try:
-            with quiet():
-                self._processor = CLIPImageProcessor.from_pretrained(name)
-                self._model = CLIPVisionModelWithProjection.from_pretrained(name).eval()
-        except (OSError, ValueError) as error:
-            raise FeatureError(
-                f"the image encoder {name!r} cannot be loaded: {first_line(error)}; the one that needs no "
-                "download is --set features.image_encoder=descriptor"
-            ) from error
-        self.identity = f"clip-2 {identity(name, name, self._model.config)}"
+        self._processor, self._model = load_parts(
+            "image encoder",
+            name,
+            [picture_processor, weights_of(CLIPVisionModelWithProjection)],
+            "name a folder that holds a CLIP model, or take the one that needs no download with "
+            "--set features.image_encoder=descriptor",
+        )
+        self.identity = f"clip-2 {identity(name)}"
 
     def encode(self, inputs: Sequence[str]) -> NDArray[np.float32]:
         """Encodes paths: float32 [paths, f]; a row of NaN for a picture that cannot be read."""
-        return encode_pictures(inputs, self._embed)
+        encoded = np.empty((len(inputs), self._model.config.projection_dim), dtype=np.float32)
+        encode_pictures(inputs, encoded, self._embed)
+        return encoded
 
     def _embed(self, pictures: Sequence[object]) -> NDArray[np.float32]:
         with torch.inference_mode():

@@ -6,21 +6,15 @@ histograms of oriented gradients (Dalal & Triggs, CVPR 2005) on a coarse grid.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.contracts.picture import PictureError, open_picture, read_picture
-from models.shown_progress import ShownProgress
+from models.features.pictures import encode_pictures
 
-log = logging.getLogger(__name__)
-
-NAME = "descriptor"
 SIDE = 64
 """Width and height in pixels to which every picture is reduced."""
 
@@ -46,14 +40,8 @@ class Descriptor:
 
     def encode(self, inputs: Sequence[str]) -> Floats:
         """Encodes paths: float32 [paths, 290]; a row of NaN for a picture that cannot be read."""
-        encoded = np.full((len(inputs), SIZE), np.nan, dtype=np.float32)
-        with ShownProgress("pictures", len(inputs), "picture") as progress:
-            for row, path in enumerate(inputs):
-                try:
-                    encoded[row] = describe(open_picture(read_picture(Path(path))))
-                except PictureError as error:
-                    log.info("%s: %s", path, error)
-                progress.update()
+        encoded = np.empty((len(inputs), SIZE), dtype=np.float32)
+        encode_pictures(inputs, encoded, lambda pictures: describe(*pictures)[None], batch=1)
         return encoded
 
 

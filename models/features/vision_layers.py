@@ -1,54 +1,60 @@
-"""Encodes pictures by the hidden states of a frozen vision transformer: ViT, or the vision tower of CLIP."""
+"""Encodes pictures by the hidden states of a frozen vision transformer, ViT or the vision tower of CLIP."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from models.features.errors import FeatureError
-from models.features.layers import every_second_layer, require_pairs_of_layers
-from models.features.picture_batches import encode_pictures
-from models.features.pretrained import first_line, identity, quiet
+from models.features.hidden_states import first_tokens, kept_layers
+from models.features.pictures import encode_pictures
+from models.features.pretrained import identity, load_parts, picture_processor, weights_of
+
+MODEL_TYPES = ("vit", "clip", "clip_vision_model")
+"""Types of transformers models whose first vision token is [CLS]."""
 
 
-class VisionLayers:
-    """Computes the first token's hidden state after layers 0, 2, 4, … of each picture.
+class VisionLayersEncoder:
+    """Computes the states of the first token after every second layer, the embedding first.
+
+    The last of them is that before the model's final LayerNorm, as transformers gives it.
 
     Args:
-        name: name or path of a transformers vision model, such as ``google/vit-base-patch16-224``.
+        name: name or path of a transformers ViT or CLIP model, such as ``google/vit-base-patch16-224``.
 
     Raises:
-        FeatureError: the model cannot be loaded, or has an odd number of layers.
+        FeatureError: the model cannot be loaded, is of another type, or has an odd number of layers.
     """
 
     def __init__(self, name: str) -> None:
-        from transformers import AutoConfig, AutoImageProcessor, AutoModel, CLIPVisionModel  # takes seconds
+        from transformers import AutoModel  # takes seconds
 
-        try:
-            with quiet():
-                config = AutoConfig.from_pretrained(name)
-                # A whole CLIP has a text tower too, which pictures do not need.
-                kind = CLIPVisionModel if config.model_type.startswith("clip") else AutoModel
-                self._processor = AutoImageProcessor.from_pretrained(name)
-                self._model = kind.from_pretrained(name).eval()
-        except (OSError, ValueError) as error:
-            raise FeatureError(f"the image encoder {name!r} cannot be loaded: {first_line(error)}") from error
-        layers = getattr(self._model.config, "num_hidden_layers", 0)
-        if not layers:
-            raise FeatureError(f"the image encoder {name!r} is no transformer with layers to read")
-        require_pairs_of_layers(name, layers)
-        self.identity = f"layers {identity(name, name, self._model.config)}"
+        self._processor, model = load_parts(
+            "image encoder",
+            name,
+            [picture_processor, weights_of(AutoModel)],
+            "name a folder that holds a ViT or CLIP model with --set features.image_encoder=FOLDER, or train "
+            "without image (tower.modalities)",
+        )
+        if model.config.model_type not in MODEL_TYPES:
+            raise FeatureError(
+                f"the image encoder {name!r} is of type {model.config.model_type}: image_output layers reads "
+                "ViT and CLIP alone"
+            )
+        self._model = getattr(model, "vision_model", model)  # CLIP reads texts too
+        self._layers = kept_layers("image encoder", name, self._model.config)
+        self.identity = f"layers {identity(name)}"
 
-    def encode(self, inputs: Sequence[str]) -> NDArray[Any]:
-        """Encodes paths: float16 [paths, layers, f]; NaN for a picture that cannot be read."""
-        return encode_pictures(inputs, self._embed)
+    def encode(self, inputs: Sequence[str]) -> NDArray[np.float16]:
+        """Encodes paths: float16 [paths, K, w]; rows of NaN for a picture that cannot be read."""
+        encoded = np.empty((len(inputs), self._layers, self._model.config.hidden_size), dtype=np.float16)
+        encode_pictures(inputs, encoded, self._embed)
+        return encoded
 
+    @torch.inference_mode()
     def _embed(self, pictures: Sequence[object]) -> NDArray[np.float16]:
-        with torch.inference_mode():
-            pixels = self._processor(images=pictures, return_tensors="pt")["pixel_values"]
-            states = self._model(pixel_values=pixels, output_hidden_states=True).hidden_states
-        return np.asarray(every_second_layer(states).numpy())
+        pixels = self._processor(images=pictures, return_tensors="pt")["pixel_values"]  # [B, 3, h, w]
+        return first_tokens(self._model(pixel_values=pixels, output_hidden_states=True).hidden_states)

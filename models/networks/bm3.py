@@ -28,7 +28,7 @@ from torch.nn.functional import cosine_similarity, dropout, embedding
 
 from models.networks.base import TrainingData
 from models.networks.config import LARGEST_SIZE
-from models.networks.graph_recommender import (
+from models.networks.graph.recommender import (
     Contents,
     GraphConfig,
     GraphRecommender,

@@ -29,7 +29,8 @@ from torch.nn.functional import embedding
 
 from models.networks.base import TrainingData
 from models.networks.config import LARGEST_SIZE
-from models.networks.graph_recommender import (
+from models.networks.graph.interaction_graph import InteractionGraph, SparseProduct, nearest_items
+from models.networks.graph.recommender import (
     Contents,
     GraphConfig,
     GraphRecommender,
@@ -39,7 +40,6 @@ from models.networks.graph_recommender import (
     light_propagation,
     table,
 )
-from models.networks.interaction_graph import InteractionGraph, SparseProduct, nearest_items
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ from torch.nn.functional import embedding, leaky_relu, linear
 
 from models.networks.base import TrainingData
 from models.networks.config import LARGEST_SIZE
-from models.networks.graph_recommender import (
+from models.networks.graph.interaction_graph import InteractionGraph, SparseProduct
+from models.networks.graph.recommender import (
     Contents,
     GraphConfig,
     GraphRecommender,
@@ -42,7 +43,6 @@ from models.networks.graph_recommender import (
     PairConfig,
     bpr,
 )
-from models.networks.interaction_graph import InteractionGraph, SparseProduct
 
 MOST_OF_THE_GRAPH = 0.8
 """Share of the nodes from which on a layer computes all of them, since picking them out costs time too."""

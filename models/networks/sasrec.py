@@ -266,10 +266,10 @@ class SASRec(SequenceEncoder):
     @torch.no_grad()
     def _start_xavier(self) -> None:
         nn.init.xavier_normal_(self.positions)
-        for module in self.modules():
+        for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 # Keys and values are two matrices [d, d] one above the other, each with its own scale.
-                for matrix in torch.split(module.weight, min(module.weight.shape)):
+                for matrix in module.weight.chunk(2 if name.endswith("key_value") else 1):
                     nn.init.xavier_normal_(matrix)
                 if module.bias is not None:
                     module.bias.zero_()

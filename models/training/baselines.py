@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.dataset import Dataset, Rows
+from models.data.dataset import Dataset
 from models.evaluation import (
     EVERYONE,
     PADDING,
     CandidateSource,
     CohortChoice,
+    Example,
     ScoreFunction,
+    Ties,
     candidate_matrix,
     evaluate,
     leave_one_out,
@@ -23,36 +27,38 @@ from models.evaluation import (
 
 
 class Random:
-    """Draws scores from a seeded generator: the metrics that chance alone reaches."""
+    """Draws scores from a generator seeded per user: the metrics that chance alone reaches."""
 
     def __init__(self, seed: int = 2024) -> None:
-        self._generator = np.random.default_rng(seed)
+        self._seed = seed
 
-    def score(self, history_rows: Sequence[Rows], candidate_rows: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Draws a score per candidate.
+    def score(self, examples: Sequence[Example], candidate_rows: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Draws a score per candidate, the same for the same user in any order of calls.
 
         Args:
-            history_rows: histories [users], not read.
+            examples: examples [users], of whom only the user is read.
             candidate_rows: item rows int32 [users, n].
 
         Returns:
             float64 [users, n], uniform in [0, 1).
         """
-        return self._generator.random(candidate_rows.shape)  # continuous, so ties do not occur
+        n = candidate_rows.shape[1]
+        draws = [np.random.default_rng((self._seed, example.user)).random(n) for example in examples]
+        return np.array(draws).reshape(len(examples), n)  # continuous, so ties do not occur
 
 
 class Pop:
-    """Ranks by the number of interactions in the training part."""
+    """Ranks by the number of interactions that precede the test part, or the training part alone."""
 
     def __init__(self, popularity: NDArray[np.int64]) -> None:
         """Takes the counts int64 [items] of ``evaluation.popularity``."""
         self._popularity = popularity
 
-    def score(self, history_rows: Sequence[Rows], candidate_rows: NDArray[np.int32]) -> NDArray[np.int64]:
+    def score(self, examples: Sequence[Example], candidate_rows: NDArray[np.int32]) -> NDArray[np.int64]:
         """Looks the counts of candidates up.
 
         Args:
-            history_rows: histories [users], not read.
+            examples: examples [users], not read.
             candidate_rows: item rows int32 [users, n].
 
         Returns:
@@ -60,6 +66,33 @@ class Pop:
         """
         there = candidate_rows != PADDING
         return np.where(there, self._popularity[np.where(there, candidate_rows, 0)], -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A recommender that is not trained, and how its ties are counted.
+
+    Attributes:
+        score: function to score candidates with.
+        ties: side that a candidate with the target's score takes.
+    """
+
+    score: ScoreFunction
+    ties: Ties
+
+
+def baselines(dataset: Dataset, form: Literal["ours", "paper"] = "ours") -> dict[str, Baseline]:
+    """Makes Random and Pop in one of two forms.
+
+    Args:
+        dataset: items and complete histories.
+        form: ``ours`` counts the training part and ties against the target, as for every other recommender
+            here. ``paper`` counts training and validation, ties for the target: so computed, Pop's row of
+            Table 1 is met within one user (MSRBench, Zhou et al., WWW 2025, whose text does not say it).
+    """
+    counts = popularity(dataset.histories, len(dataset.items), with_validation=form == "paper")
+    ties: Ties = "for" if form == "paper" else "against"
+    return {"Random": Baseline(Random().score, ties), "Pop": Baseline(Pop(counts).score, ties)}
 
 
 def baseline_metrics(
@@ -73,10 +106,7 @@ def baseline_metrics(
     members = cohort.choose(leave_one_out(dataset.histories).test, source).members
     test = [example for example in members if source.offers(example)]
     candidates = candidate_matrix(test, source)
-    scores: dict[str, ScoreFunction] = {
-        "Random": Random().score,
-        "Pop": Pop(popularity(dataset.histories, len(dataset.items))).score,
-    }
     return {
-        name: sampled_metrics_or_none(evaluate(score, test, candidates)) for name, score in scores.items()
+        name: sampled_metrics_or_none(evaluate(each.score, test, candidates, ties=each.ties))
+        for name, each in baselines(dataset).items()
     }

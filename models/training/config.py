@@ -33,6 +33,11 @@ def configs() -> list[str]:
     return sorted(path.stem for path in CONFIGS.glob("*.toml"))
 
 
+def path_of(name: str) -> Path:
+    """Returns the file of a configuration that comes with the package."""
+    return CONFIGS / f"{name}.toml"
+
+
 def load(path: Path, settings: Sequence[str] = (), dataset: str | None = None) -> Config:
     """Reads a TOML file, then changes single values.
 

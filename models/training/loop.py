@@ -22,7 +22,7 @@ from models.shown_progress import spoken
 from models.training.device import describe
 from models.training.epoch import is_finite, train_epoch
 from models.training.progress import LAST, TrainingProgress, is_over
-from models.training.run import BEST, CHECKPOINT, TRAINING, Part, Run, RunError
+from models.training.run import BEST, CHECKPOINT, TRAINING, Origin, Part, Run, RunError
 from models.training.scoring import GraphScorer, Scorer, Validation, metrics, scorer_for
 from models.training.tensorboard import Scalars
 from models.training.test_log import log_test_evaluation
@@ -53,6 +53,46 @@ def build(
     histories = split.training if part == TRAINING else split.before_test
     data = TrainingData(len(dataset.items), histories, tensors)
     return FAMILIES[config.family](config, data)
+
+
+def trained_in(
+    run: Run,
+    config: Config,
+    origin: Origin,
+    dataset: Dataset,
+    features: Mapping[str, Features],
+    device: torch.device,
+    minutes: float | None = None,
+    tensorboard: Path | None = None,
+) -> tuple[Network, dict[str, Any]]:
+    """Trains in a folder, goes on with the run that is in it, or reads the one that is finished.
+
+    A refused start leaves nothing in the folder, of which the caller is the only writer.
+
+    Args:
+        run: folder of the run.
+        config: configuration.
+        origin: what it is trained on, of which part of the histories.
+        dataset: items and complete histories.
+        features: frozen features of each modality but ``id``.
+        device: device to compute on.
+        minutes: time limit, as in ``train``.
+        tensorboard: folder for TensorBoard, as in ``train``.
+
+    Returns:
+        The network with its best weights, and the result of the run.
+
+    Raises:
+        RunError: the folder holds another run; or as ``train``.
+        TrainingError: as ``train``.
+        WriteError: as ``train``.
+    """
+    network = build(config, dataset, features, origin.part)
+    try:
+        run.start(config, origin)
+        return network, train(network, dataset, run, device, minutes, tensorboard)
+    finally:
+        run.discard_untrained()
 
 
 def train(

@@ -19,7 +19,7 @@ from models.errors import TrainingError
 from models.features import Features
 from models.networks.base import Network
 from models.networks.config import LearningConfig
-from models.training.loop import build, train
+from models.training.loop import trained_in
 from models.training.run import REFIT, Run
 
 SUFFIX = "-refit"
@@ -61,9 +61,6 @@ def refit(
     config = replace(config, training=replace(config.training, epochs=epochs, patience=epochs))
     target = Run(run.folder.with_name(run.folder.name + SUFFIX))
     with one_writer(target.folder):
-        try:
-            target.start(config, replace(origin, model=origin.model + SUFFIX, part=REFIT))
-            network = build(config, dataset, features, REFIT)
-            return network, target, train(network, dataset, target, device, tensorboard=tensorboard)
-        finally:
-            target.discard_untrained()
+        own = replace(origin, model=origin.model + SUFFIX, part=REFIT)
+        network, result = trained_in(target, config, own, dataset, features, device, tensorboard=tensorboard)
+        return network, target, result

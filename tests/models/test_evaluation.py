@@ -17,9 +17,11 @@ from models.evaluation import (
     MISS,
     DrawnCandidates,
     EvaluationProtocol,
+    Example,
     candidate_matrix,
     cohort,
     evaluate,
+    evaluate_full,
     full_metrics,
     full_rank,
     hit_at,
@@ -117,7 +119,7 @@ def test_later_items_of_a_user_are_no_negatives_of_the_validation_target() -> No
 def test_no_examples_give_an_empty_matrix_and_no_ranks() -> None:
     matrix = candidate_matrix([], DrawnCandidates([], 100))
     assert matrix.shape == (0, 30)
-    assert evaluate(lambda histories, candidates: candidates, [], matrix).shape == (0,)
+    assert evaluate(lambda examples, candidates: candidates, [], matrix).shape == (0,)
 
 
 @given(scores)
@@ -129,6 +131,12 @@ def test_the_rank_counts_everything_that_the_target_does_not_beat(values: list[f
 
 def test_ties_count_against_the_target() -> None:
     assert rank_of_target([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]).tolist() == [2, 3]
+
+
+def test_ties_count_for_the_target_where_that_is_asked_and_nan_still_does_not() -> None:
+    scores = [[1.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, np.nan, 0.0]]
+    assert rank_of_target(scores, ties="for").tolist() == [1, 2, 2]
+    assert full_rank(scores, [0, 0, 0], [[], [2], []], ties="for").tolist() == [1, 1, 2]
 
 
 def test_a_model_that_answers_nan_loses_everywhere() -> None:
@@ -187,12 +195,15 @@ def test_an_evaluation_in_batches_equals_one_in_a_single_batch() -> None:
     examples = leave_one_out(histories).test
     candidates = candidate_matrix(examples, DrawnCandidates(histories, 100))
 
-    def nearest(given_histories: Sequence[np.ndarray], rows_to_score: np.ndarray) -> np.ndarray:
-        last = np.array([history[-1] for history in given_histories])
+    def nearest(given: Sequence[Example], rows_to_score: np.ndarray) -> np.ndarray:
+        last = np.array([example.history[-1] for example in given])
         return -np.abs(rows_to_score - last[:, None]).astype(np.float64)
 
     one = evaluate(nearest, examples, candidates, batch=1000)
     assert evaluate(nearest, examples, candidates, batch=7).tolist() == one.tolist()
+    whole = evaluate_full(nearest, examples, 100)
+    assert evaluate_full(nearest, examples, 100, batch=7).tolist() == whole.tolist()
+    assert (whole >= one).all()
     assert hit_at(one, 1) > 0.5
 
 

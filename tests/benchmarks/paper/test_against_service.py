@@ -43,8 +43,8 @@ def test_a_replay_of_none_gives_the_numbers_of_an_evaluation_without_http(
     candidates = candidate_matrix(examples, DrawnCandidates(histories, len(bundle.catalogue.items)))
     model = SequenceModel(bundle.backbones["blocks-raw"])
     ranks = evaluate(
-        lambda rows, pools: np.array(
-            [model.score(None, r.tolist(), p) for r, p in zip(rows, pools, strict=True)]
+        lambda given, pools: np.array(
+            [model.score(None, e.history.tolist(), p) for e, p in zip(given, pools, strict=True)]
         ),
         examples,
         candidates,

@@ -30,6 +30,7 @@ from models.evaluation import (
     sampled_metrics,
 )
 from models.saved_arrays import save_matrix
+from models.training.config import CONFIGS
 from models.training.run import Run, save_tensors
 
 ITEMS = 40
@@ -150,7 +151,7 @@ def test_a_bundle_takes_several_backbones_and_enhanced_ones_read_its_captions(
 
         identity = "letters"
 
-        def __init__(self, name: str) -> None:
+        def __init__(self, name: str, pooling: str, tokens: int) -> None:
             pass
 
         def encode(self, inputs: Sequence[str]) -> np.ndarray:
@@ -290,6 +291,24 @@ def test_wrong_options_end_with_one_sentence(
     assert command("train", "--data", data, "--model", "sasrec", "--runs", tmp_path, *options) == 2
     assert complaint in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_setting_is_told_before_the_data_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--data", tmp_path / "none", "--model", "sasrec", "--runs", tmp_path)
+    assert command("train", *asked, settings=["network.heads=0"]) == 2
+    assert "heads" in capsys.readouterr().err
+
+
+def test_a_training_takes_the_values_of_its_own_data_set(data: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    text = (CONFIGS / "sasrec.toml").read_text(encoding="utf-8")
+    text += "\n[datasets.steps.training]\nseed = 7\n[datasets.other.training]\nseed = 8\n"
+    own.write_text(text, encoding="utf-8")
+    asked = ("--data", data, "--config", own, "--runs", tmp_path / "runs")
+    assert command("train", *asked, settings=[*SMALL, "training.epochs=1"]) == 0
+    assert Run(tmp_path / "runs" / "steps-own").config().training.seed == 7
 
 
 def test_cuda_is_refused_where_there_is_none(

@@ -18,7 +18,9 @@ def part(shares: dict[str, Any], sampled_users: int) -> dict[str, Any]:
     return {**shares, "full": full, "users": 1000, "sampled_users": sampled_users}
 
 
-def table(asked: Any = DRAWN, selected_by: str = "N@5", **metrics: dict[str, Any]) -> list[str]:
+def table(
+    asked: Any = DRAWN, selected_by: str = "N@5", encoders: str = "", **metrics: dict[str, Any]
+) -> list[str]:
     result = {
         "metrics": metrics,
         "epochs": 3,
@@ -29,7 +31,7 @@ def table(asked: Any = DRAWN, selected_by: str = "N@5", **metrics: dict[str, Any
     }
     test = metrics["test" if asked is DRAWN else "test_published"]
     figures = {name: test[name] for name in SHARES}
-    return train_table(result, {"Random": figures, "Pop": figures}, DRAWN, asked).splitlines()
+    return train_table(result, {"Random": figures, "Pop": figures}, DRAWN, asked, encoders).splitlines()
 
 
 def test_a_table_with_all_users_has_no_line_about_those_left_out() -> None:
@@ -37,6 +39,12 @@ def test_a_table_with_all_users_has_no_line_about_those_left_out() -> None:
     assert lines[2] == "test          10.00  50.00  30.00  25.00  12.50   1,000"
     assert lines[4] == "Pop           10.00  50.00  30.00                 1,000"
     assert len(lines) == 7
+
+
+def test_the_foot_names_the_encoders_of_a_model_that_reads_some() -> None:
+    parts = {"validation": part(SHARES, 1000), "test": part(SHARES, 1000)}
+    assert "encoders     text minilm (mean)" in table(encoders="text minilm (mean)", **parts)
+    assert not any(line.startswith("encoders") for line in table(**parts))
 
 
 def test_users_without_candidates_are_counted_under_the_table() -> None:

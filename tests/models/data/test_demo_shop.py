@@ -197,7 +197,8 @@ def ndcg_of_a_recommender_that(
     kind = np.array([product.kind.name for product in products])
     goes_with = np.array([product.kind.goes_with for product in products])
 
-    def score(histories: Sequence[np.ndarray], candidate_rows: np.ndarray) -> np.ndarray:
+    def score(given: Sequence[Example], candidate_rows: np.ndarray) -> np.ndarray:
+        histories = [example.history for example in given]
         taste = np.array([known[history].mean(axis=0) for history in histories])
         wanted = goes_with[[history[-1] for history in histories]]
         alike = np.einsum("ucw,uw->uc", known[candidate_rows], taste)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import moved_clock
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,6 +63,11 @@ def test_the_enhanced_text_adds_the_caption_where_there_is_one() -> None:
     assert texts == ["Red mug. A mug in red.", "machine words", "Home", "A thing."]
 
 
+def test_the_papers_enhanced_text_is_the_title_a_new_line_and_the_caption() -> None:
+    texts = item_texts(dataset(), FeatureConfig(text_view="enhanced", captioner="gpt4o", text_joiner="\n"))
+    assert texts == ["Red mug\nA mug in red.", "machine words", "Home", "A thing."]
+
+
 def test_a_captioner_without_captions_is_refused_with_those_that_have_some() -> None:
     with pytest.raises(FeatureError, match=r"no captions by 'other' \(there are: gpt4o\)"):
         item_texts(dataset(), FeatureConfig(text_view="enhanced", captioner="other"))
@@ -86,6 +92,33 @@ def test_features_have_zero_mean_and_unit_variance_over_the_items_that_have_them
     spread = values.std(axis=0)
     assert ((abs(spread - 1) < 1e-3) | (spread == 0)).all()
     assert (spread > 0.9).sum() >= 4
+
+
+def test_without_standardising_features_are_as_the_encoder_gave_them(pictures: Path, tmp_path: Path) -> None:
+    config = FeatureConfig(standardise=False)
+    features = item_features(dataset(pictures), config, ["image"], tmp_path / "cache")["image"]
+    assert features.present.tolist() == [True, True, False, False]
+    np.testing.assert_array_equal(features.values[0], describe(Image.open(pictures / "red.png")))
+    assert (features.values[2:] == 0).all()
+    features_of(dataset(pictures), tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 1  # both are made from one cached array
+
+
+def test_what_takes_long_is_told_in_lines_where_there_is_no_terminal(
+    pictures: Path,
+    tmp_path: Path,
+    clock: moved_clock.MovedClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def slowly(picture: Image.Image) -> np.ndarray:
+        clock.move(12)
+        return describe(picture)
+
+    caplog.set_level("INFO")
+    monkeypatch.setattr("models.features.descriptor.describe", slowly)
+    features_of(dataset(pictures), tmp_path / "cache")
+    assert "pictures: 1 of 3, 0:24 left" in caplog.messages
 
 
 def test_the_cache_answers_the_second_time_and_never_for_a_changed_picture(

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_encoders
 import toy_models
 from small_data import rows, save_picture
 
 from models.contracts import Item
 from models.data.dataset import Dataset
-from models.features import FeatureError, item_features
+from models.features import item_features
+from models.features.config import FeatureConfig
 from models.features.text import TextEncoder
 
 transformers = pytest.importorskip("transformers", reason="needs the extra `features`")
@@ -45,42 +46,6 @@ def test_a_text_has_the_same_vector_alone_and_padded_in_a_batch(minilm: TextEnco
     np.testing.assert_allclose(together[0], together[2], atol=1e-5)
 
 
-def tiny_text_model(folder: Path, seed: int = 0, layers: int = 1) -> Path:
-    """A BERT with random weights and eight words."""
-    import torch
-
-    torch.manual_seed(seed)
-    sizes = {
-        "hidden_size": 16,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-    }
-    transformers.BertModel(transformers.BertConfig(vocab_size=8, **sizes)).save_pretrained(folder)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "blue", "mug", "lamp"]
-    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
-    return folder
-
-
-def tiny_clip(folder: Path, layers: int = 1) -> Path:
-    """A CLIP vision tower with random weights."""
-    import torch
-
-    torch.manual_seed(0)
-    sizes = {
-        "hidden_size": 16,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-    }
-    vision = transformers.CLIPVisionConfig(image_size=32, patch_size=8, projection_dim=12, **sizes)
-    transformers.CLIPVisionModelWithProjection(vision).save_pretrained(folder)
-    size = {"shortest_edge": 32}
-    transformers.CLIPImageProcessor(size=size, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
-
-
 def dataset(folder: Path) -> Dataset:
     save_picture(folder / "red.png", (200, 30, 30))
     save_picture(folder / "blue.jpg", (30, 30, 200), "JPEG")
@@ -101,20 +66,21 @@ def test_any_transformers_text_model_is_read_from_a_path_and_cached_by_its_weigh
         settings = toy_models.config(tower={"modalities": ["text"]}, features={"text_encoder": str(folder)})
         return item_features(data, settings.features, settings.modalities, cache)["text"].values
 
-    model = tiny_text_model(tmp_path / "model")
+    model = tiny_encoders.text_model(tmp_path / "model")
     first = features(model)
     assert first.shape == (4, 16)
     assert (first[3] == 0).all()
     assert not np.allclose(first[0], first[1])
     np.testing.assert_array_equal(first, features(model))
     assert len(list(cache.iterdir())) == 1
-    tiny_text_model(model, seed=1)  # other weights under the same path
+    tiny_encoders.text_model(model, seed=1)  # other weights under the same path
     assert not np.allclose(first, features(model))
 
 
 def test_clip_is_read_from_a_path(tmp_path: Path) -> None:
     settings = toy_models.config(
-        tower={"modalities": ["image"]}, features={"image_encoder": str(tiny_clip(tmp_path / "clip"))}
+        tower={"modalities": ["image"]},
+        features={"image_encoder": str(tiny_encoders.clip(tmp_path / "clip"))},
     )
     features = item_features(
         dataset(tmp_path / "photos"), settings.features, settings.modalities, tmp_path / "cache"
@@ -124,10 +90,17 @@ def test_clip_is_read_from_a_path(tmp_path: Path) -> None:
     assert not np.allclose(features.values[0], features.values[1])
 
 
-@pytest.mark.parametrize(("modality", "key"), [("text", "text_encoder"), ("image", "image_encoder")])
-def test_an_encoder_that_is_nowhere_is_refused_by_name(modality: str, key: str, tmp_path: Path) -> None:
-    settings = toy_models.config(tower={"modalities": [modality]}, features={key: str(tmp_path / "nowhere")})
-    with pytest.raises(FeatureError, match="nowhere' cannot be loaded"):
-        item_features(
-            dataset(tmp_path / "photos"), settings.features, settings.modalities, tmp_path / "cache"
-        )
+def test_every_setting_that_changes_the_numbers_changes_the_name_of_the_cached_array(tmp_path: Path) -> None:
+    data, model = dataset(tmp_path / "photos"), tiny_encoders.text_model(tmp_path / "model", layers=2)
+    settings = [{}, {"text_pooling": "cls"}, {"text_tokens": 3}, {"text_pooling": "layers"}]
+    for each in settings:
+        config = FeatureConfig(str(model), standardise=False, **each)
+        item_features(data, config, ["text"], tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == len(settings)
+
+
+def test_a_text_is_cut_after_the_configured_tokens(tmp_path: Path) -> None:
+    model = str(tiny_encoders.text_model(tmp_path / "model"))
+    short = TextEncoder(model, "cls", tokens=3)
+    np.testing.assert_array_equal(*short.encode(["red", "red mug lamp"]))
+    assert not np.allclose(*TextEncoder(model, "cls", tokens=4).encode(["red", "red mug lamp"]))

@@ -11,7 +11,7 @@ from toy_graphs import ITEMS, blocks, graph_config, graph_network
 from toy_models import circle_features
 
 from models.networks.freedom import Freedom, item_graph, kept_edges
-from models.networks.interaction_graph import SparseProduct
+from models.networks.graph.interaction_graph import SparseProduct
 from models.training.config import CONFIGS, ConfigError, load
 from models.training.loop import build
 
@@ -176,7 +176,11 @@ def test_features_are_weights_only_where_they_are_trained() -> None:
         ("network", {"modalities": ["id"]}, "network.modalities must be one of text, image"),
         ("network", {"dimension": 0}, "dimension must be at least 1"),
         ("features", {"text_pooling": "layers"}, "freedom reads one vector per text"),
-        ("features", {"image_output": "layers"}, "freedom reads one vector per image"),
+        (
+            "features",
+            {"image_output": "layers", "image_encoder": "clip"},
+            "freedom reads one vector per image",
+        ),
     ],
 )
 def test_bad_settings_are_refused(section: str, changes: dict[str, Any], complaint: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from toy_graphs import ITEMS, SECTIONS, blocks, graph_network
 
 from models.evaluation import DrawnCandidates, leave_one_out
-from models.networks.graph_recommender import Contents, bpr
+from models.networks.graph.recommender import Contents, bpr
 from models.training.loop import train_epoch
 from models.training.scoring import metrics_over_candidates, scorer_for
 

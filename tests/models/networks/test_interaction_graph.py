@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_data import rows
 
-from models.networks.interaction_graph import InteractionGraph, SparseProduct, nearest_items
+from models.networks.graph.interaction_graph import InteractionGraph, SparseProduct, nearest_items
 
 HISTORIES = [rows(0, 2, 0), rows(2, 5, 1), rows(), rows(5)]
 """A repeated item, a user without any, and (of seven) items that no user has."""

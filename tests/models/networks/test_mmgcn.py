@@ -12,7 +12,7 @@ from models.contracts import Item
 from models.data.dataset import Dataset
 from models.features import Features
 from models.networks.base import TrainingData
-from models.networks.interaction_graph import InteractionGraph
+from models.networks.graph.interaction_graph import InteractionGraph
 from models.networks.mmgcn import MMGCN
 from models.training.config import CONFIGS, ConfigError, from_json, load
 from models.training.fingerprint import fingerprint

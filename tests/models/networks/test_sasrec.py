@@ -140,8 +140,12 @@ def test_every_setting_of_the_form_changes_what_is_computed(name: str) -> None:
 
 def test_xavier_starts_keys_and_values_as_two_matrices_and_biases_at_zero() -> None:
     torch.manual_seed(0)
-    config = SASRecConfig(dimension=64, length=9, blocks=1, heads=1, dropout=0.0, start="xavier")
+    config = SASRecConfig(
+        dimension=64, length=9, blocks=1, heads=1, dropout=0.0, start="xavier", feed_forward=256
+    )
     (block,) = (model := SASRec(config)).blocks
+    wide = next(each for each in block.feed_forward if isinstance(each, torch.nn.Linear))
+    assert wide.weight.detach().std() == pytest.approx((2 / (64 + 256)) ** 0.5, rel=0.05)
     for half in block.attention.key_value.weight.detach().chunk(2):
         assert half.std() == pytest.approx((2 / 128) ** 0.5, rel=0.05)
     assert model.positions.detach().std() == pytest.approx((2 / 73) ** 0.5, rel=0.1)

@@ -19,7 +19,7 @@ from torch.nn.functional import embedding
 
 from models.networks.base import GraphNetwork, LearningNetwork, TrainingData
 from models.networks.config import LARGEST_SIZE, Config, LearningConfig
-from models.networks.interaction_graph import InteractionGraph, SparseProduct
+from models.networks.graph.interaction_graph import InteractionGraph, SparseProduct
 
 log = logging.getLogger(__name__)
 
