@@ -31,7 +31,9 @@ def table(
     }
     test = metrics["test" if asked is DRAWN else "test_published"]
     figures = {name: test[name] for name in SHARES}
-    return train_table(result, {"Random": figures, "Pop": figures}, DRAWN, asked, encoders).splitlines()
+    return train_table(
+        result, {"Random": figures, "Pop": figures}, DRAWN, asked, encoders=encoders
+    ).splitlines()
 
 
 def test_a_table_with_all_users_has_no_line_about_those_left_out() -> None:
