@@ -285,6 +285,19 @@ def test_a_family_that_learns_has_less_loss_after_its_last_epoch(served: Served)
         assert last < first
 
 
+def test_a_family_that_learns_has_nearly_the_same_loss_in_bf16(
+    served: Served, data: Path, tmp_path: Path
+) -> None:
+    if not isinstance(served.network, LearningNetwork):
+        return
+    toml = served.run.folder.parents[1] / f"{served.family}.toml"
+    train = ["train", "--data", str(data), "--config", str(toml), "--runs", str(tmp_path)]
+    assert main([*train, "--precision", "bf16", "--set", "training.epochs=1"]) == 0
+    logs = [(runs / served.run.folder.name / "log.jsonl") for runs in (served.run.folder.parent, tmp_path)]
+    exact, coarse = (json.loads(log.read_text().splitlines()[0])["loss"] for log in logs)
+    assert coarse == pytest.approx(exact, rel=0.02)
+
+
 @pytest.mark.parametrize("served", ["followers"], indirect=True)
 def test_what_follows_most_often_is_recommended_by_the_family_that_counts_it(served: Served) -> None:
     rows, scores = served.model.top(None, [30, 7], k=1, exclude=[])

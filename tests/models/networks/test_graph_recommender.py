@@ -11,7 +11,8 @@ from toy_graphs import ITEMS, SECTIONS, blocks, graph_network
 
 from models.evaluation import DrawnCandidates, leave_one_out
 from models.networks.graph.recommender import Contents, bpr
-from models.training.loop import train_epoch
+from models.training.epoch import train_epoch
+from models.training.progress import TrainingProgress
 from models.training.scoring import metrics_over_candidates, scorer_for
 
 LEARNT: dict[str, dict[str, Any]] = {
@@ -28,7 +29,7 @@ def test_a_graph_family_learns_which_items_belong_together(family: str) -> None:
     dataset, network = blocks(), graph_network(family, **LEARNT[family])
     optimiser = network.optimiser()
     for epoch in range(network.learning.epochs):
-        train_epoch(network, optimiser, epoch)
+        train_epoch(network, optimiser, TrainingProgress(epoch))
     test, source = leave_one_out(dataset.histories).test, DrawnCandidates(dataset.histories, ITEMS)
     assert metrics_over_candidates(scorer_for(network), test, source)["H@1"] >= 0.9
 
@@ -37,14 +38,14 @@ def test_a_graph_family_learns_which_items_belong_together(family: str) -> None:
 def test_a_training_that_was_interrupted_ends_with_the_same_bits(family: str) -> None:
     whole = graph_network(family)
     optimiser = whole.optimiser()
-    train_epoch(whole, optimiser, 0)
+    train_epoch(whole, optimiser, TrainingProgress(0))
     saved = copy.deepcopy((whole.state_dict(), optimiser.state_dict()))
-    train_epoch(whole, optimiser, 1)
+    train_epoch(whole, optimiser, TrainingProgress(1))
     resumed = graph_network(family)
     resumed.load_state_dict(saved[0])
     again = resumed.optimiser()
     again.load_state_dict(saved[1])
-    train_epoch(resumed, again, 1)
+    train_epoch(resumed, again, TrainingProgress(1))
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 
