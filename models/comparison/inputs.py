@@ -18,7 +18,7 @@ _PAPER = {
 """Encoders of the paper's rows; for the graph models, where it names none, those that it names for MoRec."""
 
 
-def read_by(config: Config) -> dict[str, str]:
+def _read_by(config: Config) -> dict[str, str]:
     """Names the encoder of each modality that a configuration reads."""
     encoders = {"text": config.features.text_encoder, "image": config.features.image_encoder}
     return {name: encoders[name] for name in encoders if name in config.modalities}
@@ -27,7 +27,7 @@ def read_by(config: Config) -> dict[str, str]:
 def differences(config: Config, method: str | None, strategy: str | None) -> list[str]:
     """Says in words how the inputs of a row differ from those of the paper's row; empty where they do not."""
     wanted = {"text": _BERT} if strategy else _PAPER.get(method or "", {})
-    ours = read_by(config)
+    ours = _read_by(config)
     words = {"text": "text", "image": "pictures"}
     found = []
     for modality, encoder in wanted.items():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.comparison.comparison import Measured
 from models.comparison.contenders import FORMS
-from models.comparison.inputs import differences, read_by
+from models.comparison.inputs import differences
 from models.comparison.statistics import Figure, agreement, hit_ratio, ndcg
 from models.comparison.targets import AUTHORS, DRAWN_29, DRAWN_99, FULL, Targets
 from models.contracts.paper import METRICS, accuracy_of, seconds_of
@@ -219,16 +219,15 @@ def _seconds(lines: Sequence[Measured]) -> str:
 
 
 def _inputs(lines: Sequence[Measured]) -> str:
-    rows = []
+    """Lists which encoders made what each row reads, and how that differs from the paper's row."""
+    items = []
     for line in lines:
         assert line.config is not None
-        encoders = read_by(line.config)
-        differ = "; ".join(_differences(line)) or ("same" if line.contender.method else NO_VALUE)
-        texts = (encoders.get(modality, NO_VALUE) for modality in ("text", "image"))
-        rows.append((_label(line), line.contender.form, line.contender.name, *texts, differ))
-    columns = ("row", "form", "configuration", "texts by", "pictures by", "beside the paper's row")
-    table = Table(columns, tuple(rows), frozenset(range(len(columns))))
-    return f"## What each row reads of an item\n\n{table.markdown()}"
+        encoders = line.config.features.described(line.config.modalities) or "ids alone"
+        text = f"- {line.contender.label} ({line.contender.form}), {line.contender.name}: {encoders}"
+        differ = _differences(line)
+        items.append(_item(f"{text}; {OTHER_INPUT} {'; '.join(differ)}" if differ else text))
+    return "## What each row reads of an item\n\n" + "\n".join(items) + "\n"
 
 
 def _remarks(lines: Sequence[Measured]) -> str:

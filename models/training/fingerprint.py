@@ -11,6 +11,7 @@ import numpy as np
 from models.contracts.picture import PictureError, open_picture, read_picture
 from models.data.dataset import Dataset
 from models.networks.config import Config
+from models.shown_progress import ShownProgress
 
 
 def fingerprint(dataset: Dataset, config: Config) -> str:
@@ -37,7 +38,12 @@ def fingerprint(dataset: Dataset, config: Config) -> str:
 def _digests(dataset: Dataset) -> dict[int, str]:
     """Hashes pictures: item row -> SHA-256, without those that a catalogue leaves out."""
     named = {item.image for item in dataset.items if item.image}
-    digests = {name: _digest(dataset.images / name) for name in named} if dataset.images else {}
+    digests = {}
+    if dataset.images:
+        with ShownProgress("pictures checked", total=len(named), unit="picture") as progress:
+            for name in named:
+                digests[name] = _digest(dataset.images / name)
+                progress.update()
     pairs = ((row, digests.get(item.image or "")) for row, item in enumerate(dataset.items))
     return {row: digest for row, digest in pairs if digest is not None}
 

@@ -80,7 +80,7 @@ def test_the_option_names_another_captioner_and_an_item_without_a_caption_has_it
 ) -> None:
     monkeypatch.setattr("models.features.text.TextEncoder", Letters)
     trained(data, "s2-paper", "--captioner", "claude3")
-    assert Letters.read[:2] == ["Thing number 1", "Thing number 2. Hue 2."]
+    assert Letters.read[:2] == ["Thing number 1", "Thing number 2\nHue 2."]
 
 
 def test_the_trained_table_of_s2_is_in_the_checkpoint_and_has_moved(

@@ -134,7 +134,9 @@ def test_hidden_states_are_standardised_by_layer_and_number_when_asked_for(tmp_p
     assert states.dtype == np.float32
     np.testing.assert_allclose(states.mean(axis=0), 0, atol=1e-6)
     assert (states[:, 0] == 0).all()  # [CLS] before the first layer is the same for all texts
-    np.testing.assert_allclose(states[:, 1].std(axis=0), 1, atol=1e-3)
+    spread = states[:, 1].std(axis=0)  # of random weights some states agree in 16 bits
+    assert ((abs(spread - 1) < 1e-3) | (spread == 0)).all()
+    assert (spread > 0.9).sum() > 8
     texts_of(data, tmp_path / "cache", model)
     assert len(list((tmp_path / "cache").iterdir())) == 1  # both are made from one cached array
 
