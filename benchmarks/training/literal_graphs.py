@@ -98,7 +98,7 @@ def bm3_loss(network: BM3, adjacency: Tensor, batch: Tensor) -> Tensor:
         own = projected[batch[:, 1]]
         aligned = _apart(network, own, item_view) + _apart(network, own, view)
         loss = loss + network.learning.content_weight * aligned
-    norms: Tensor = (user_vectors.norm() + item_vectors.norm()) / len(items)  # type: ignore[no-untyped-call]
+    norms: Tensor = (user_vectors.norm() + item_vectors.norm()) / len(items)
     return loss + network.learning.regularisation * norms
 
 
