@@ -39,8 +39,10 @@ format: $(VENV)/all ## fix what can be fixed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/all ## candidate generation and HTTP against plain alternatives, as ratios
+bench: $(VENV)/all ## candidates, training steps and HTTP against plain alternatives, as ratios
 	$(BIN)/python -m benchmarks candidates --random
+	$(BIN)/python -m benchmarks graph
+	$(BIN)/python -m benchmarks training
 	$(BIN)/python -m benchmarks http
 
 # Asked for before anything is installed.

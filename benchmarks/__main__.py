@@ -52,6 +52,11 @@ COMMANDS: Mapping[str, Command] = {
         "candidates of a graph backbone beside those of SASRec, in milliseconds per user",
         "benchmarks,models",
     ),
+    "training": Command(
+        "benchmarks.training.command",
+        "an epoch of training beside the usual way to write it, with equal losses",
+        "benchmarks,models",
+    ),
     "http": Command(
         "benchmarks.speed.http_overhead",
         "requests per second and latency of the service beside a bare app that runs the same model",

@@ -1,26 +1,24 @@
 """Trains FREEDOM, BM3 and MMGCN as they are usually written: coalesced sparse matrices, negatives one by one.
 
 Every item is projected in every step, and negatives are drawn pair by pair in Python, as in MMRec. The
-equations are those of the papers, so with equal weights and batches the loss is that of ``models.networks``.
+weights are those of a network of ``models.networks``, whose equations these functions compute in the plain
+way; with equal batches the loss is the same.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.data.dataset import Rows
-
-
-def interactions(histories: Sequence[Rows]) -> Tensor:
-    """Returns the different pairs of user and item of the training part, int64 [E, 2]."""
-    pairs = [(user, int(item)) for user, rows in enumerate(histories) for item in np.unique(rows)]
-    return torch.tensor(pairs)
+from models.networks.bm3 import BM3
+from models.networks.freedom import Freedom
+from models.networks.graph.recommender import Contents
+from models.networks.mmgcn import MMGCN, Branch, Layer
 
 
 def drawn_negatives(pairs: Tensor, seed: int) -> Tensor:
@@ -37,9 +35,9 @@ def drawn_negatives(pairs: Tensor, seed: int) -> Tensor:
 
 
 def symmetric_adjacency(pairs: Tensor, users: int, items: int) -> Tensor:
-    """Builds D^-1/2 A D^-1/2 with degrees + 1e-7, sparse float32 [users + items, users + items]."""
+    """Builds D^-1/2 A D^-1/2, sparse float32 [users + items, users + items]."""
     rows, columns = _both_ways(pairs, users)
-    degrees = torch.bincount(rows, minlength=users + items).float() + 1e-7
+    degrees = torch.bincount(rows, minlength=users + items).float()
     return _sparse(rows, columns, degrees[rows] ** -0.5 * degrees[columns] ** -0.5, users + items)
 
 
@@ -51,9 +49,9 @@ def mean_adjacency(pairs: Tensor, users: int, items: int) -> Tensor:
 
 
 def pruned(pairs: Tensor, share: float, users: int, items: int) -> Tensor:
-    """Draws the edges that FREEDOM keeps in an epoch: FREEDOM, section 3.2, int64 [kept, 2]."""
-    degrees = torch.bincount(pairs[:, 0], minlength=users), torch.bincount(pairs[:, 1], minlength=items)
-    weights = (degrees[0][pairs[:, 0]] * degrees[1][pairs[:, 1]]).float() ** -0.5
+    """Draws the edges that FREEDOM keeps in an epoch, int64 [kept, 2]."""
+    of_user, of_item = (torch.bincount(pairs[:, at], minlength=n) for at, n in enumerate((users, items)))
+    weights = (of_user[pairs[:, 0]] * of_item[pairs[:, 1]]).float() ** -0.5
     return pairs[torch.multinomial(weights, int(len(pairs) * (1 - share)))]
 
 
@@ -65,73 +63,83 @@ def item_neighbours(features: Tensor, k: int) -> Tensor:
     return _sparse(rows, nearest.flatten(), torch.full((len(rows),), 1 / k), len(features))
 
 
-class LiteralFreedom(nn.Module):
-    """FREEDOM (Zhou & Shen, MM 2023) on texts, with the weights of a network of ours.
-
-    Args:
-        weights: ``users`` [users, d], ``items`` [items, d], ``projection`` [d, f] and ``bias`` [d].
-        features: float32 [items, f].
-        neighbours: item graph, sparse [items, items].
-        strength: λ, the weight of the losses of the modalities.
-    """
-
-    def __init__(
-        self, weights: Mapping[str, Tensor], features: Tensor, neighbours: Tensor, strength: float
-    ) -> None:
-        super().__init__()
-        self.tables = _parameters(weights)
-        self.features, self.neighbours, self.strength = features, neighbours, strength
-
-    def loss(self, adjacency: Tensor, batch: Tensor) -> Tensor:
-        """Computes the loss of user, item and negative, int64 [B, 3], on this epoch's graph."""
-        users, items = self.tables["users"], self.tables["items"]
-        layers = [torch.cat([users, items])]
-        for _ in range(2):
-            layers.append(torch.sparse.mm(adjacency, layers[-1]))
-        user_vectors, item_vectors = torch.stack(layers).mean(dim=0).split([len(users), len(items)])
-        item_vectors = item_vectors + torch.sparse.mm(self.neighbours, items)
-        texts = functional.linear(self.features, self.tables["projection"], self.tables["bias"])
-        chosen = user_vectors[batch[:, 0]]
-        return _bpr(chosen, item_vectors, batch) + self.strength * _bpr(chosen, texts, batch)
+def freedom_loss(network: Freedom, adjacency: Tensor, neighbours: Tensor, batch: Tensor) -> Tensor:
+    """Computes FREEDOM's loss of user, item and negative, int64 [B, 3], on this epoch's graph."""
+    users, items = network.user_table, network.item_table
+    layers = [torch.cat([users, items])]
+    for _ in range(network.network.layers):
+        layers.append(torch.sparse.mm(adjacency, layers[-1]))
+    user_vectors, item_vectors = _halves(torch.stack(layers).mean(dim=0), len(users))
+    item_vectors = item_vectors + torch.sparse.mm(neighbours, items)
+    chosen = user_vectors[batch[:, 0]]
+    loss = _bpr(chosen, item_vectors, batch)
+    for projected in _projected(network.projections):
+        loss = loss + network.learning.content_weight * _bpr(chosen, projected, batch)
+    return loss
 
 
-class LiteralBm3(nn.Module):
-    """BM3 (Zhou et al., WWW 2023) on texts, without dropout, with the weights of a network of ours.
+def bm3_loss(network: BM3, adjacency: Tensor, batch: Tensor) -> Tensor:
+    """Computes BM3's loss of pairs of user and item, int64 [B, 2 or more]."""
+    users, items = network.user_table, network.item_table
+    layers = [torch.cat([users, items])]
+    for _ in range(network.network.layers):
+        layers.append(torch.sparse.mm(adjacency, layers[-1]))
+    user_vectors, item_vectors = _halves(torch.stack(layers).mean(dim=0), len(users))
+    item_vectors = item_vectors + items
+    # Every vector has a masked view, not those of the batch alone.
+    views = [
+        functional.dropout(each.detach(), network.network.dropout) for each in (user_vectors, item_vectors)
+    ]
+    user, item = user_vectors[batch[:, 0]], item_vectors[batch[:, 1]]
+    user_view, item_view = views[0][batch[:, 0]], views[1][batch[:, 1]]
+    loss = _apart(network, user, item_view) + _apart(network, item, user_view)
+    for projected in _projected(network.projections):
+        view = functional.dropout(projected.detach(), network.network.dropout)[batch[:, 1]]
+        own = projected[batch[:, 1]]
+        aligned = _apart(network, own, item_view) + _apart(network, own, view)
+        loss = loss + network.learning.content_weight * aligned
+    norms: Tensor = (user_vectors.norm() + item_vectors.norm()) / len(items)
+    return loss + network.learning.regularisation * norms
 
-    Args:
-        weights: as of ``LiteralFreedom``; also ``predictor`` [d, d] and ``predictor_bias`` [d].
-        features: float32 [items, f].
-        strength: λ, the weight of the norms.
-        contrast: weight of the losses of the modalities.
-    """
 
-    def __init__(
-        self, weights: Mapping[str, Tensor], features: Tensor, strength: float, contrast: float
-    ) -> None:
-        super().__init__()
-        self.tables = _parameters(weights)
-        self.features, self.strength, self.contrast = features, strength, contrast
+def mmgcn_loss(network: MMGCN, adjacency: Tensor, batch: Tensor) -> Tensor:
+    """Computes MMGCN's loss of user, item and negative, int64 [B, 3]."""
+    ids, users = network.ids, network.users
+    branches = [_branch(branch, ids, adjacency) for branch in network.branches.values()]
+    user_vectors, item_vectors = _halves(torch.stack(branches).mean(dim=0), users)
+    loss = _bpr(user_vectors[batch[:, 0]], item_vectors, batch)
+    of_users, of_items = _halves(ids, users)
+    twice = torch.cat([of_users[batch[:, 0]], of_users[batch[:, 0]]])
+    taken = torch.cat([of_items[batch[:, 1]], of_items[batch[:, 2]]])
+    squares = (twice**2 + taken**2).mean()
+    if "image" in network.branches:
+        squares = squares + (network.branches["image"].preferences ** 2).mean()
+    return loss + network.learning.regularisation * squares
 
-    def loss(self, adjacency: Tensor, batch: Tensor) -> Tensor:
-        """Computes the loss of pairs of user and item, int64 [B, 2 or more]."""
-        users, items = self.tables["users"], self.tables["items"]
-        first = torch.cat([users, items])
-        propagated = (first + torch.sparse.mm(adjacency, first)) / 2
-        user_vectors, item_vectors = propagated.split([len(users), len(items)])
-        item_vectors = item_vectors + items
-        texts = functional.linear(self.features, self.tables["projection"], self.tables["bias"])
-        user, item, text = user_vectors[batch[:, 0]], item_vectors[batch[:, 1]], texts[batch[:, 1]]
-        norms = (user_vectors.norm() + item_vectors.norm()) / len(items)
-        return (
-            self._apart(user, item)
-            + self._apart(item, user)
-            + self.strength * norms
-            + self.contrast * (self._apart(text, item) + self._apart(text, text))
-        )
 
-    def _apart(self, online: Tensor, target: Tensor) -> Tensor:
-        predicted = functional.linear(online, self.tables["predictor"], self.tables["predictor_bias"])
-        return 1 - functional.cosine_similarity(predicted, target.detach(), dim=-1).mean()
+def _branch(branch: Branch, ids: Tensor, adjacency: Tensor) -> Tensor:
+    features = branch.contents.values if branch.project is None else branch.project(branch.contents.values)
+    x = functional.normalize(torch.cat([branch.preferences, features]), dim=1)
+    for layer in branch.layers:
+        assert isinstance(layer, Layer)
+        h = functional.leaky_relu(torch.sparse.mm(adjacency, layer.neighbours(x)))
+        own = functional.leaky_relu(layer.own(x)) + ids
+        x = functional.leaky_relu(layer.joined(torch.cat([h, own], dim=1)))
+    return x
+
+
+def _projected(projections: nn.ModuleList) -> Sequence[Tensor]:
+    """Projects the contents of all items: [items, d] for each modality."""
+    found = []
+    for each in projections:
+        contents, linear = cast(nn.Sequential, each)
+        assert isinstance(contents, Contents)
+        found.append(linear(contents.values))
+    return found
+
+
+def _apart(network: BM3, online: Tensor, target: Tensor) -> Tensor:
+    return 1 - functional.cosine_similarity(network.predictor(online), target, dim=-1).mean()
 
 
 def _bpr(users: Tensor, vectors: Tensor, batch: Tensor) -> Tensor:
@@ -139,13 +147,17 @@ def _bpr(users: Tensor, vectors: Tensor, batch: Tensor) -> Tensor:
     return -functional.logsigmoid((users * difference).sum(dim=1)).mean()
 
 
+def _halves(vectors: Tensor, users: int) -> tuple[Tensor, Tensor]:
+    return vectors[:users], vectors[users:]
+
+
 def _both_ways(pairs: Tensor, users: int) -> tuple[Tensor, Tensor]:
     return torch.cat([pairs[:, 0], pairs[:, 1] + users]), torch.cat([pairs[:, 1] + users, pairs[:, 0]])
 
 
 def _sparse(rows: Tensor, columns: Tensor, values: Tensor, size: int) -> Tensor:
-    return torch.sparse_coo_tensor(torch.stack([rows, columns]), values, (size, size)).coalesce()
-
-
-def _parameters(weights: Mapping[str, Tensor]) -> nn.ParameterDict:
-    return nn.ParameterDict({name: nn.Parameter(value.detach().clone()) for name, value in weights.items()})
+    # Said explicitly, since torch warns where it has to assume it.
+    matrix = torch.sparse_coo_tensor(
+        torch.stack([rows, columns]), values, (size, size), check_invariants=False
+    )
+    return matrix.coalesce()

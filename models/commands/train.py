@@ -124,7 +124,7 @@ def run(args: Namespace) -> str:
     source, cohort = dataset_test(args, dataset)
     origin = _origin(args, config, dataset)
     if args.export is not None:  # hours before it is needed
-        check_name(args.export or origin.model)
+        check_name(args.export or origin.model + (SUFFIX if args.refit else ""))
     name = f"{dataset.name}-{origin.model}" if args.name is None else args.name
     if not is_file_name(name):
         raise ConfigError(f"{name[:80]!r} is no name of a folder in {args.runs}: give the run another --name")

@@ -117,4 +117,4 @@ class _Course(ShownProgress):
 
     def _left(self, seconds: float) -> str:
         """Says how long the training goes on at most: patience may end it before."""
-        return "" if self._rest is None else f", at most {spoken(max(0.0, self._rest - seconds))} in all"
+        return "" if self._rest is None else f", at most {spoken(max(0.0, self._rest - seconds))} left in all"
