@@ -134,8 +134,9 @@ def test_a_number_of_users_beside_the_authors_cohort_must_be_theirs(
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("[1]", "is no such file, it is not a JSON object: it is JSON, {category: "),
-        ("{", "is no such file, it is not JSON"),
+        ("[1]", "authors.json: it is not a JSON object, and must be JSON, {category: "),
+        ("{", "authors.json: it is not JSON ("),
+        ("", "authors.json: it is blank, and must be JSON"),
         ('{"toys": {}, "sports": {}}', "has no category 'beauty', only toys, sports: the name of the data"),
         ('{"beauty": []}', "beauty is no object of users"),
         ('{"beauty": {"2": 5}}', "user 2 must have a target and at most 30 candidates"),
@@ -161,6 +162,8 @@ def test_what_is_missing_is_said_with_where_it_comes_from(
         authors_users(dataset, folder, None)
     with pytest.raises(DataError, match=r"cannot be read \(No such file"):
         authors_users(dataset, folder, tmp_path / "none.json")
+    with pytest.raises(DataError, match=r"has more than 67,108,864 bytes: it must be JSON"):
+        authors_users(dataset, folder, Path("/dev/zero"))
     file = write(tmp_path / "authors.json", {"2": asked(2)})
     with pytest.raises(DataError, match=r"has no datamaps\.json and sequential.txt"):
         authors_users(dataset, tmp_path, file)
