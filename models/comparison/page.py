@@ -96,10 +96,11 @@ def _figures(dataset: str, lines: Sequence[Measured], users: Users) -> str:
 
 
 def _remarks_of_authors(lines: Sequence[Measured], targets: Targets) -> str:
-    """Says what the authors' candidates without an item can have changed."""
+    """Says whom of the authors' users the tables lack, and what their unknown candidates can have changed."""
+    out = f"Left out of the authors' users: {targets.left_out:,}, not here or with another last item."
     asked = targets.candidates.get(AUTHORS)
     if asked is None:
-        return ""
+        return _wrapped(out) if targets.left_out else ""
     lacking = np.count_nonzero(asked.rows == PADDING, axis=1)
     text = (
         f"{np.count_nonzero(lacking):,} of {len(lacking):,} users of the paper's authors have fewer than "
@@ -112,7 +113,7 @@ def _remarks_of_authors(lines: Sequence[Measured], targets: Targets) -> str:
             best, worst = _in_short(ranks), _in_short(ranks + lacking)
             text += f" Pop in the paper's form has {best}; if all of them stood above their targets, {worst}."
     if targets.left_out:
-        text += f" {targets.left_out:,} users of the authors are not in these data and are left out."
+        text += f" {out}"
     return _wrapped(text)
 
 

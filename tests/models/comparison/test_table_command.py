@@ -259,6 +259,10 @@ def test_the_authors_users_and_candidates_have_tables_of_their_own(
     assert theirs.keys() == {("Pop", "paper"), ("SASRec", "paper")}
     assert f"## 1 + 29 candidates, drawn with seed 2024: the users of the paper's authors ({n})" in page
     assert f"{n} of {n} users of the paper's authors have fewer than 30 candidates" in page
+    gone = {user: {"target": record["target"]} for user, record in asked.items()} | {"999": {"target": "1"}}
+    file.write_text(json.dumps({"beauty": gone}))
+    assert table("--models", "pop", "--forms", "paper", "--authors", file) == 0
+    assert "Left out of the authors' users: 1, not here or with another last item." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -275,6 +279,15 @@ def test_a_wrong_option_is_refused(
     with pytest.raises(SystemExit):
         table(*options)
     assert message in capsys.readouterr().err
+
+
+def test_a_place_that_no_page_can_be_written_to_is_refused_before_anything_is_trained(
+    table: Table, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for out in (data, data / "sequential.txt" / "page.md"):
+        assert table("--models", "sasrec", "--out", out) == 2
+        assert f"--out {out} is no file, or" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_an_unknown_model_is_refused_before_anything_is_trained(
