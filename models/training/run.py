@@ -332,7 +332,6 @@ def save_tensors(path: Path, state: dict[str, Any]) -> None:
     Raises:
         WriteError: the file cannot be written.
         BusyError: another process is writing it.
-        KeyboardInterrupt: the user pressed Ctrl-C meanwhile.
     """
     with new_file(path) as stream:
         try:

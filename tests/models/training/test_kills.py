@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import pytest
 import torch
@@ -92,7 +92,7 @@ def test_a_ctrl_c_while_weights_are_saved_is_one_and_keeps_the_weights_before(
     save_tensors(path, {"weights": torch.zeros(3)})
 
     def stops(state: dict[str, Any], stream: BinaryIO) -> None:
-        saved(state, _Stops(stream))
+        saved(state, cast(BinaryIO, _Stops(stream)))
 
     saved = torch.save
     monkeypatch.setattr(torch, "save", stops)
