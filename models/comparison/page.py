@@ -15,7 +15,7 @@ from models.comparison.inputs import differences
 from models.comparison.statistics import Figure, agreement, hit_ratio, ndcg
 from models.comparison.targets import AUTHORS, DRAWN_29, DRAWN_99, FULL, Targets
 from models.contracts.paper import METRICS, accuracy_of, seconds_of
-from models.evaluation import PADDING, hit_at, ndcg_at
+from models.evaluation import PADDING, candidates_in_words, hit_at, ndcg_at
 from models.networks.base import GraphNetwork
 from models.networks.config import LearningConfig
 from models.networks.registry import FAMILIES
@@ -70,7 +70,7 @@ def page(dataset: str, lines: Sequence[Measured], targets: Targets) -> str:
 
 
 def _users(targets: Targets) -> list[Users]:
-    drawn = "1 + 29 candidates, drawn with seed 2024"
+    drawn = candidates_in_words(targets.candidates[DRAWN_29].protocol)
     everyone = np.ones(len(targets.examples), dtype=bool)
     users = [Users(f"{drawn}: all users", DRAWN_29, everyone)]
     if np.count_nonzero(targets.sample) < len(targets.examples):

@@ -151,15 +151,6 @@ class AuthorsCandidates:
         }
 
 
-def authors_users(dataset: Dataset, folder: Path, file: Path | None) -> NDArray[np.int64]:
-    """Finds the authors' users in a data set that was read from a folder: positions int64 [users], ascending.
-
-    Raises:
-        DataError: as ``authors_cohort``.
-    """
-    return dataset_authors(dataset, folder, file).users
-
-
 def dataset_authors(dataset: Dataset, folder: Path, file: Path | None) -> AuthorsCohort:
     """Finds the authors' users and candidates in a data set that was read from a folder.
 

@@ -22,7 +22,6 @@ from models.evaluation import (
     CohortChoice,
     DrawnCandidates,
     UniformCohort,
-    authors_users,
     candidate_matrix,
     candidates_in_words,
     cohort,
@@ -74,7 +73,6 @@ def test_the_authors_users_are_found_by_internal_ids_and_their_test_item(
     cohort = found(dataset, folder, tmp_path, {"9": asked(9), "2": asked(2)})
     assert [dataset.users[at] for at in cohort.users] == ["u2", "u9"]
     assert cohort.users.dtype == np.int64
-    assert authors_users(dataset, folder, tmp_path / "authors.json").tolist() == cohort.users.tolist()
     test = leave_one_out(dataset.histories).test
     drawn = DrawnCandidates(dataset.histories, ITEMS)
     assert [example.user for example in cohort.choose(test, drawn).members] == cohort.users.tolist()
@@ -159,14 +157,14 @@ def test_what_is_missing_is_said_with_where_it_comes_from(
     dataset: Dataset, folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=r"pass --authors FILE .* released \(https://github.com/PALIN2018"):
-        authors_users(dataset, folder, None)
+        dataset_authors(dataset, folder, None)
     with pytest.raises(DataError, match=r"cannot be read \(No such file"):
-        authors_users(dataset, folder, tmp_path / "none.json")
+        dataset_authors(dataset, folder, tmp_path / "none.json")
     with pytest.raises(DataError, match=r"has more than 67,108,864 bytes: it must be JSON"):
-        authors_users(dataset, folder, Path("/dev/zero"))
+        dataset_authors(dataset, folder, Path("/dev/zero"))
     file = write(tmp_path / "authors.json", {"2": asked(2)})
     with pytest.raises(DataError, match=r"has no datamaps\.json and sequential.txt"):
-        authors_users(dataset, tmp_path, file)
+        dataset_authors(dataset, tmp_path, file)
     with pytest.raises(DataError, match="no candidates of this category: leave --candidates authors out"):
         dataset_authors(dataset, folder, file).candidates()
 
@@ -290,4 +288,4 @@ def test_pop_on_the_authors_users_and_candidates(real_data: Path, papers_files: 
 def test_the_authors_users_of_sports_are_those_of_the_data_set(real_data: Path, papers_files: Path) -> None:
     folder = real_data / "amazon_review" / "sports"
     sports = amazon_plus.read(folder)
-    assert len(authors_users(sports, folder, papers_files / "authors_cohorts.json")) == 400
+    assert len(dataset_authors(sports, folder, papers_files / "authors_cohorts.json").users) == 400
