@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.options import positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.rounds import Limit, Ratio, interleaved
 from benchmarks.lab.stats import median
-from benchmarks.lab.tables import Table
+from models import machine
 from models.bundle.backbone import load_encoder
 from models.bundle.onnx_export import export_encoder
 from models.bundle.whole_model_export import TopK, WholeModel, plain_onnx, random_recommender, torch_eager
@@ -31,6 +30,7 @@ from models.contracts import ENCODER, ITEM_VECTORS, BackboneManifest, sha256_of
 from models.data.dataset import Rows
 from models.errors import ModelsError
 from models.networks.sasrec import SASRec, SASRecConfig
+from models.printed_table import Table
 from models.training.run import Run
 from service.candidates.sequence import SequenceModel
 from service.catalogue.bundle import Backbone

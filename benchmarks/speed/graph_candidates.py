@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.lab import machine
 from benchmarks.lab.options import positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.rounds import Limit, Ratio, any_broken, interleaved, verdicts
 from benchmarks.lab.stats import median
-from benchmarks.lab.tables import Table
+from models import machine
 from models.bundle.onnx_export import export_encoder
 from models.bundle.whole_model_export import random_recommender
 from models.contracts import ENCODER, ITEM_VECTORS, BackboneManifest, sha256_of
 from models.networks.sasrec import SASRecConfig
+from models.printed_table import Table
 from service.candidates.base import CandidateModel
 from service.candidates.graph import GraphModel
 from service.candidates.sequence import SequenceModel
