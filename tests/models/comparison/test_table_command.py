@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,11 @@ def test_every_evaluation_is_a_line_of_the_test_log_and_none_is_made_twice(
 
 
 def test_a_graph_row_has_its_refit_beside_it_once_there_is_one(
-    table: Table, configurations: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    table: Table,
+    configurations: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(FAMILIES, "graph", TinyGraph)
     (configurations / "bm3.toml").write_text(GRAPH)
@@ -168,6 +173,13 @@ def test_a_graph_row_has_its_refit_beside_it_once_there_is_one(
     assert [label for label, _ in rows[0]] == ["BM3 †"]  # it reads ids alone
     assert [label for label, _ in rows[1]] == ["BM3 †", "BM3, refit †"]
     assert rows[2] == rows[1]
+    # Weights of another seed, and the refit of the first beside them.
+    shutil.rmtree(tmp_path / "runs" / "beauty-bm3")
+    assert table("--models", "bm3", "--forms", "ours", "--set", "training.seed=2") == 0
+    page = capsys.readouterr().out
+    assert rows_of(page, whole)[("BM3, refit", "ours")][0] == "–"
+    assert "BM3, refit (ours):" in page
+    assert "beauty-bm3-refit holds a run with another configuration" in " ".join(page.split())
 
 
 def test_ranks_of_other_weights_or_damaged_ones_are_made_anew(
