@@ -12,6 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 """Folder of the checkout."""
+
 PACKAGES = ("msr-serve", "numpy", "onnxruntime", "torch", "fastapi", "uvicorn")
 """Packages whose versions are named on a page of results."""
 

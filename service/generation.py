@@ -22,13 +22,15 @@ class Generation:
     Attributes:
         bundle: catalogue and backbones as they lie on disk.
         models: candidate model by name.
-        backbone: name of the raw backbone that answers unless a request names one.
+        backbone: name of the backbone that answers unless a request names one.
+        enhanced: name of the one that answers a strategy of enhanced backbones; None where there is none.
         search: search of the catalogue's names.
     """
 
     bundle: Bundle
     models: Mapping[str, CandidateModel]
     backbone: str
+    enhanced: str | None
     search: ItemSearch
 
     @property
@@ -55,13 +57,11 @@ class Generation:
         """Returns the candidate model that answers where a request names no backbone.
 
         Returns:
-            The default backbone; for a strategy of enhanced backbones the first enhanced one in the order of
-            their names, None where there is none.
+            The default backbone; for a strategy of enhanced backbones the default one of these, None where
+            the bundle has none.
         """
-        if strategy.backbone_view == "raw":
-            return self.models[self.backbone]
-        enhanced = (each for each in self.models.values() if each.manifest.text_view == "enhanced")
-        return next(enhanced, None)
+        name = self.backbone if strategy.backbone_view == "raw" else self.enhanced
+        return None if name is None else self.models[name]
 
     def _named(self, strategy: Strategy, name: str) -> CandidateModel:
         model = self.models.get(name)
@@ -71,7 +71,8 @@ class Generation:
             )
         if strategy.backbone_view == "enhanced" and model.manifest.text_view != "enhanced":
             raise InvalidRequestError(
-                f"{strategy.name} answers from an enhanced backbone and {name!r} is raw"
+                f"{strategy.name} answers from an enhanced backbone and {name!r} is raw: name an enhanced "
+                "one, or none"
             )
         return model
 

@@ -26,14 +26,14 @@ from tqdm import tqdm
 from benchmarks.edge.kill_rounds import KillRound, RoundResult
 from benchmarks.edge.killed_services import EventsRedis, KilledService, redis_binary
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.servers import running_service
 from benchmarks.lab.service_client import ServiceClient
 from benchmarks.lab.stats import median
-from benchmarks.lab.tables import NO_VALUE, Table
+from models import machine
 from models.contracts import Item
+from models.printed_table import NO_VALUE, Table
 
 LEAST_EVENTS_PER_SECOND = 10_000
 """Events that two workers must store in a second, in batches of ``BATCH``."""

@@ -24,11 +24,11 @@ from tqdm import tqdm
 
 from benchmarks.edge.fuzz_shard import ShardResult, load_everything, read_vocabulary, run_shard
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.options import add_bundle_argument, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.servers import HOST, RunningService, free_port, started
-from benchmarks.lab.tables import Table
+from models import machine
+from models.printed_table import Table
 
 SHARD = 500
 """Requests of one shard."""

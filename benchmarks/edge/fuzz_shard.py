@@ -168,7 +168,7 @@ def read_vocabulary(url: str, key: str = "") -> Vocabulary:
         url.partition("://")[2],
         ids("items", "item_id"),
         ids("users", "user_id"),
-        [*bundle["backbones"], "pop", "random"],
+        list(bundle["backbones"]),
         key,
     )
 

@@ -21,13 +21,13 @@ from typing import Any
 from benchmarks.edge.good_clients import GoodClient, NoneRequests
 from benchmarks.edge.hostile_clients import HELD, KINDS
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.servers import RunningService, running_service
 from benchmarks.lab.service_client import ServiceClient
 from benchmarks.lab.side_effects import MEGABYTE, broken_limits
-from benchmarks.lab.tables import Table
+from models import machine
+from models.printed_table import Table
 
 QUIET_SECONDS = 10
 """Seconds for which the good clients ask alone, before the others begin."""

@@ -26,13 +26,13 @@ from tqdm import tqdm
 from benchmarks.edge.health_proxy import CHECK_SECONDS, HealthProxy, running_proxy
 from benchmarks.edge.http_connection import HUNG, OK, REFUSED, RESET, HttpConnection
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.load_generator import encode_post
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.servers import HOST, free_port, running
 from benchmarks.lab.stats import percentile
-from benchmarks.lab.tables import Table
+from models import machine
+from models.printed_table import Table
 
 LOAD = 0.7
 """Share of the requests per second that one service bears behind the proxy."""

@@ -17,10 +17,10 @@ from tqdm import tqdm
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import bundles, data_sets
 from benchmarks.files.outcome import Outcome
-from benchmarks.lab import machine
 from benchmarks.lab.options import add_bundle_argument
 from benchmarks.lab.pages import add_markdown_argument, publish
-from benchmarks.lab.tables import Table
+from models import machine
+from models.printed_table import Table
 
 SENTENCE_CHARACTERS = 220
 """Characters of a sentence that the table shows."""

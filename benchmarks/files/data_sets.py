@@ -13,11 +13,11 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.files.measured_run import run_measured
 from benchmarks.files.outcome import Outcome, problems_of
 from benchmarks.files.programs import run_program
-from benchmarks.lab.tables import NO_VALUE
 from models.bundle.catalogue import read_catalogue
 from models.contracts import BundleError
 from models.data.dataset import Dataset
 from models.evaluation import DrawnCandidates
+from models.printed_table import NO_VALUE
 from models.training.baselines import baseline_metrics
 
 GOOD = "plain"

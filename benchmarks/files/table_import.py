@@ -18,10 +18,10 @@ import numpy as np
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.files.measured_run import MeasuredRun, run_measured
-from benchmarks.lab import machine
 from benchmarks.lab.options import positive
 from benchmarks.lab.pages import add_markdown_argument, publish
-from benchmarks.lab.tables import Table
+from models import machine
+from models.printed_table import Table
 
 MOST_SECONDS, MOST_MB = 60.0, 1000.0
 """Limits on a million orders, in seconds and in megabytes (10^6 bytes) of the process at its peak."""

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from benchmarks.lab import machine
 from benchmarks.lab.options import positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.simulator_control import running_simulator
 from benchmarks.lab.stats import median, percentile
-from benchmarks.lab.tables import Table
 from benchmarks.lvlm.gateway_load import DEADLINE, SIMULATOR_OPTIONS, load_gateway
+from models import machine
+from models.printed_table import Table
 from service.lvlm.provider_attempt import Ending
 
 CEILING = 256

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from benchmarks.lab import machine
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.rounds import Limit, Ratio
 from benchmarks.lab.stats import median
-from benchmarks.lab.tables import NO_VALUE, Table
 from benchmarks.lvlm.crowd_load import HELD_TOKEN, Crowd, CrowdResult, bodies_of, measure
+from models import machine
+from models.printed_table import NO_VALUE, Table
 
 LATE = Limit("slowest answer by the simulator's latency", most=1.5)
 MEMORY = Limit("MB above idle", most=300)

@@ -16,7 +16,6 @@ from PIL import Image as Pillow
 from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.cases import Case, Cohort
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
@@ -25,7 +24,8 @@ from benchmarks.lab.servers import running_service
 from benchmarks.lab.service_client import ServiceClient
 from benchmarks.lab.simulator_control import running_simulator
 from benchmarks.lab.stats import mean, median
-from benchmarks.lab.tables import Table
+from models import machine
+from models.printed_table import Table
 from service.lvlm.contracts import HISTORY_SHOWN, Form, ImageMode
 from service.lvlm.cost.prices import Prices
 from service.lvlm.cost.tokens import Tiles

@@ -22,14 +22,14 @@ import uvloop
 from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.cases import Case, Cohort
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.rounds import Limit, LimitChecks, Ratio, any_broken, verdicts
 from benchmarks.lab.simulator_control import running_simulator
 from benchmarks.lab.stats import median
-from benchmarks.lab.tables import Table
+from models import machine
+from models.printed_table import Table
 from service.catalogue.bundle import Bundle
 from service.lvlm.answer_cache import CACHE
 from service.lvlm.contracts import Outcome, StageRequest

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.cases import Cohort
 from benchmarks.lab.lvlm_calls import PER, CallBuilder, CallEstimate
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
-from benchmarks.lab.tables import Table
+from models import machine
+from models.printed_table import Table
 from service.catalogue.bundle import Catalogue
 from service.lvlm.contracts import Form
 from service.lvlm.cost.prices import Prices

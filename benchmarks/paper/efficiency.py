@@ -19,8 +19,8 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.cases import Case, Cohort, vectors_of_users
+from benchmarks.lab.cells import dollars
 from benchmarks.lab.options import (
     add_service_arguments,
     add_strategy_arguments,
@@ -33,10 +33,11 @@ from benchmarks.lab.pages import add_markdown_argument, publish, write_text
 from benchmarks.lab.prometheus import REQUEST_DURATION, HistogramTotal, histogram_total
 from benchmarks.lab.service_client import Reply, ServiceClient, backbone_of
 from benchmarks.lab.stats import mean, percentile
-from benchmarks.lab.tables import NO_VALUE, Table, dollars
 from benchmarks.paper.accuracy import SIMULATED_WARNING, is_simulated, known_sum
+from models import machine
 from models.contracts import BackboneManifest
 from models.contracts.paper import method_of, seconds_of, table2
+from models.printed_table import NO_VALUE, Table
 from service.catalogue.bundle import Bundle
 
 RECOMMENDER = "SASRec"

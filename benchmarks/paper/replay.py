@@ -11,8 +11,8 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.cases import Case, Cohort, vectors_of_users
+from benchmarks.lab.cells import counted
 from benchmarks.lab.options import (
     add_service_arguments,
     add_strategy_arguments,
@@ -22,9 +22,9 @@ from benchmarks.lab.options import (
     strategies,
 )
 from benchmarks.lab.service_client import Reply, ServiceClient, backbone_of
-from benchmarks.lab.tables import counted
 from benchmarks.paper.candidates import add_candidates_arguments, users_and_candidates
 from benchmarks.paper.records import RecordFile
+from models import machine
 from models.contracts import BackboneManifest
 from models.evaluation import CandidateSource, CohortChoice, cohort_in_words
 from models.evaluation.cohort import UNIFORM

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
+from benchmarks.lab.cells import counted, dollars
 from benchmarks.lab.pages import add_markdown_argument, publish, write_text
-from benchmarks.lab.tables import NO_VALUE, Table, counted, dollars
 from benchmarks.paper.accuracy import SIMULATED_WARNING, Accuracy, StrategyResult, by_strategy, score
 from benchmarks.paper.records import RecordedRun, read_records
+from models import machine
 from models.evaluation import (
     SAMPLED,
     UniformCohort,
@@ -20,6 +20,7 @@ from models.evaluation import (
     cohort_in_words,
     fewer_in_words,
 )
+from models.printed_table import NO_VALUE, Table
 from service.strategies import STRATEGIES
 
 METRICS = SAMPLED

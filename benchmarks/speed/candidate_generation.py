@@ -18,24 +18,19 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.options import positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.rounds import Limit, Ratio, interleaved
 from benchmarks.lab.stats import median
-from benchmarks.lab.tables import Table
+from benchmarks.speed.opened_models import sequence_model
+from models import machine
 from models.bundle.backbone import load_encoder
-from models.bundle.onnx_export import export_encoder
 from models.bundle.whole_model_export import TopK, WholeModel, plain_onnx, random_recommender, torch_eager
-from models.contracts import ENCODER, ITEM_VECTORS, BackboneManifest, sha256_of
 from models.data.dataset import Rows
 from models.errors import ModelsError
 from models.networks.sasrec import SASRec, SASRecConfig
+from models.printed_table import Table
 from models.training.run import Run
-from service.candidates.sequence import SequenceModel
-from service.catalogue.bundle import Backbone
-from service.catalogue.file_copies import PrivateCopies
-from service.catalogue.vectors import read_vectors
 
 BUNDLE = "bundle: encoder in ONNX Runtime, scores in numpy"
 EAGER = "torch eager, whole model"
@@ -203,37 +198,13 @@ def _ways(network: SASRec, vectors: NDArray[np.float32], k: int, folder: Path) -
 
 def _from_bundle(network: SASRec, vectors: NDArray[np.float32], k: int, folder: Path) -> TopK:
     """Opens the service's candidate model on files as a bundle holds them."""
-    export_encoder(network, folder / ENCODER)
-    encoder = (folder / ENCODER).read_bytes()
-    np.save(folder / ITEM_VECTORS, vectors)
-    path, (items, dimension) = folder / ITEM_VECTORS, vectors.shape
-    copied = read_vectors(path, sha256_of(path), items, dimension, PrivateCopies())
-    model = SequenceModel(Backbone(_manifest(network.config), copied, encoder), threads=1)
+    model = sequence_model(network, vectors, folder)
 
     def top_k(history: Rows) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         rows, scores = model.top(None, history.tolist(), k, ())
         return np.array(rows), np.array(scores, dtype=np.float32)
 
     return top_k
-
-
-def _manifest(config: SASRecConfig) -> BackboneManifest:
-    return BackboneManifest(
-        name="measured",
-        family="sasrec",
-        modalities=("id",),
-        text_view="raw",
-        captioner=None,
-        catalogue_version="",
-        length=config.length,
-        dimension=config.dimension,
-        config={},
-        seed=0,
-        device="cpu",
-        epochs=0,
-        seconds_per_epoch=0.0,
-        metrics={},
-    )
 
 
 def _milliseconds(top_k: TopK, histories: Sequence[Rows], bar: tqdm[None]) -> float:

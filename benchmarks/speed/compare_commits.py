@@ -19,13 +19,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.options import positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.stats import Interval, median, median_interval
-from benchmarks.lab.tables import Table
 from benchmarks.speed.checkout import checked_out, page_of
 from benchmarks.speed.short_runs import SHORT_RUNS, Figure, read
+from models import machine
+from models.printed_table import Table
 
 SLOWER, FASTER = 0.97, 1.03
 """Ratios of speed below and above which the whole interval must lie for the verdicts slower and faster."""

@@ -13,34 +13,26 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.lab import machine
 from benchmarks.lab.options import positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.rounds import Limit, Ratio, any_broken, interleaved, verdicts
 from benchmarks.lab.stats import median
-from benchmarks.lab.tables import Table
-from models.bundle.onnx_export import export_encoder
+from benchmarks.speed.opened_models import graph_model, sequence_model
+from models import machine
 from models.bundle.whole_model_export import random_recommender
-from models.contracts import ENCODER, ITEM_VECTORS, BackboneManifest, sha256_of
-from models.networks.sasrec import SASRecConfig
+from models.networks.bm3 import BM3Config
+from models.networks.tower_recommender import TowerRecommenderConfig
+from models.printed_table import Table
+from models.training.config import load, path_of
 from service.candidates.base import CandidateModel
-from service.candidates.graph import GraphModel
-from service.candidates.sequence import SequenceModel
-from service.catalogue.bundle import Backbone
-from service.catalogue.file_copies import PrivateCopies
-from service.catalogue.vectors import read_vectors
 
 SASREC = "SASRec: encoder in ONNX Runtime, then all items"
 GRAPH = "graph backbone: the user's vector, then all items"
-LIMIT = Limit("median milliseconds of a graph backbone, as a share of SASRec's", most=1.0)
-SIZE = SASRecConfig(dimension=128, length=20, blocks=2, heads=2, dropout=0.0)
-"""Size of ``models/configs/sasrec.toml``."""
 
-GRAPH_DIMENSION = 64
-"""d of the paper's graph models."""
+LIMIT = Limit("milliseconds of a graph backbone, as a share of SASRec's", most=1.0)
+"""Bound on the ratio of the medians over users."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,28 +46,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measures and prints; returns 1 where a graph backbone is the slower one."""
+    sasrec, graph = load(path_of("sasrec")), load(path_of("bm3"))
+    assert isinstance(sasrec, TowerRecommenderConfig)
+    assert isinstance(graph, BM3Config)
+    length, dimension = sasrec.network.length, graph.network.dimension
     draw = np.random.default_rng(0)  # the same histories in every run and commit
-    histories = [draw.choice(arguments.items, size=SIZE.length).tolist() for _ in range(arguments.users)]
+    histories = [draw.choice(arguments.items, size=length).tolist() for _ in range(arguments.users)]
+    vectors = draw.standard_normal((arguments.items + arguments.users, dimension)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        models = {
-            SASREC: _sasrec(arguments.items, Path(folder)),
-            GRAPH: _graph(arguments.items, arguments.users, draw),
+        models: dict[str, CandidateModel] = {
+            SASREC: sequence_model(
+                *random_recommender(sasrec.network, arguments.items, seed=0), Path(folder)
+            ),
+            GRAPH: graph_model(vectors[: arguments.items], vectors[arguments.items :], Path(folder)),
         }
-        with tqdm(total=2 * arguments.rounds, unit="stretch", disable=None) as bar:
-            ways: dict[str, Callable[[], float]] = {
-                name: partial(_milliseconds, model, histories, arguments.k, bar)
-                for name, model in models.items()
-            }
-            measured = interleaved(ways, arguments.rounds)
+    with tqdm(total=2 * arguments.rounds, unit="stretch", disable=None) as bar:
+        ways: dict[str, Callable[[], float]] = {
+            name: partial(_milliseconds, model, histories, arguments.k, bar) for name, model in models.items()
+        }
+        measured = interleaved(ways, arguments.rounds)
     ratio = Ratio.of(measured[GRAPH], measured[SASREC])
     rows = [(name, f"{median(values):.3f}") for name, values in measured.items()]
     page = "\n".join(
         (
             "## Candidates of a graph backbone\n",
             machine.describe(machine.facts())
-            + f"- {arguments.items} items, top {arguments.k}, one thread, one user at a time; SASRec with "
-            + f"d {SIZE.dimension} and histories of {SIZE.length} items, the graph backbone with "
-            + f"d {GRAPH_DIMENSION}; {arguments.users} users, {arguments.rounds} interleaved rounds\n"
+            + f"- {arguments.items} items, top {arguments.k}, one thread, one user at a time; random weights "
+            + f"at the sizes of `models/configs`: SASRec with d {sasrec.network.dimension} and histories of "
+            + f"{length} items, a graph backbone (BM3) with d {dimension}; {arguments.users} users, "
+            + f"{arguments.rounds} interleaved rounds\n"
             + f"- command: `{arguments.command_line}`\n",
             Table(("way", "ms per user"), tuple(rows)).markdown(),
             f"Spread of the ratio over rounds: {ratio.spread}.\n",
@@ -86,51 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
     return int(any_broken([(LIMIT, ratio)]))
 
 
-def _sasrec(items: int, folder: Path) -> CandidateModel:
-    network, vectors = random_recommender(SIZE, items, seed=0)
-    export_encoder(network, folder / ENCODER)
-    manifest, read = _manifest("sasrec", SIZE.dimension, SIZE.length), _read(folder, vectors)
-    return SequenceModel(Backbone(manifest, read, (folder / ENCODER).read_bytes()), threads=1)
-
-
-def _graph(items: int, users: int, draw: np.random.Generator) -> CandidateModel:
-    vectors = draw.standard_normal((items + users, GRAPH_DIMENSION)).astype(np.float32)
-    manifest = _manifest("bm3", GRAPH_DIMENSION, 0)
-    with tempfile.TemporaryDirectory() as folder:
-        read = _read(Path(folder), vectors[:items])
-    return GraphModel(Backbone(manifest, read, None, user_vectors=vectors[items:]))
-
-
-def _read(folder: Path, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Reads vectors as the service does, from a file."""
-    path, (items, dimension) = folder / ITEM_VECTORS, vectors.shape
-    np.save(path, vectors)
-    return read_vectors(path, sha256_of(path), items, dimension, PrivateCopies())
-
-
-def _manifest(family: str, dimension: int, length: int) -> BackboneManifest:
-    return BackboneManifest(
-        name="measured",
-        family=family,
-        modalities=("id",),
-        text_view="raw",
-        captioner=None,
-        catalogue_version="",
-        length=length,
-        dimension=dimension,
-        config={},
-        seed=0,
-        device="cpu",
-        epochs=0,
-        seconds_per_epoch=0.0,
-        metrics={},
-    )
-
-
 def _milliseconds(
     model: CandidateModel, histories: Sequence[Sequence[int]], k: int, bar: tqdm[None]
 ) -> float:
-    """Returns the median milliseconds of one answer over all users."""
+    """Times one model on all users; returns the median milliseconds of an answer."""
+    model.top(0, histories[0], k, histories[0])  # fills the processor's caches, which hold the other's data
     times = []
     for user, history in enumerate(histories):
         begun = time.perf_counter()

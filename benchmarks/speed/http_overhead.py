@@ -16,7 +16,6 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.cases import Cohort
 from benchmarks.lab.load_generator import LoadResult, encode_post, generate
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
@@ -24,7 +23,8 @@ from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.rounds import Limit, Ratio, interleaved
 from benchmarks.lab.servers import HOST, free_port, own_core, running, running_service
 from benchmarks.lab.stats import median
-from benchmarks.lab.tables import NO_VALUE, Table
+from models import machine
+from models.printed_table import NO_VALUE, Table
 from service.catalogue.bundle import Bundle
 
 OURS, BARE = "service", "bare app"

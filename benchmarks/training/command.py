@@ -12,19 +12,19 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.options import positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.rounds import Limit, Ratio, any_broken, interleaved, verdicts
 from benchmarks.lab.stats import median
-from benchmarks.lab.tables import Table
 from benchmarks.training.opponents import losses, ours, usual
+from models import machine
 from models.data import registry
 from models.data.dataset import Rows
 from models.errors import ModelsError
 from models.evaluation import leave_one_out
 from models.networks.base import LearningNetwork, TrainingData
 from models.networks.registry import FAMILIES
+from models.printed_table import Table
 from models.training.config import CONFIGS, load
 
 LIMITS = {"sasrec": 2.0, "freedom": 3.0, "bm3": 3.0, "mmgcn": 2.0}

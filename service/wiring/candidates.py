@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.contracts import BackboneManifest
+from models.contracts import BackboneManifest, TextView
 from service.candidates.base import CandidateModel
 from service.candidates.registry import open_backbone, open_counting
 from service.catalogue.bundle import Bundle, open_bundle
@@ -43,6 +43,7 @@ def open_generation(settings: Settings, copies: FileCopies | None = None) -> Gen
         bundle,
         open_models(bundle, settings),
         backbone,
+        default_enhanced(bundle, settings.backbone),
         ItemSearch(bundle.catalogue, _search_folder(settings.data)),
     )
 
@@ -81,9 +82,7 @@ def default_backbone(bundle: Bundle, wanted: str) -> str:
 
     Args:
         bundle: bundle with the backbones to choose from.
-        wanted: name of one of them; empty for the raw one with the best validation NDCG@5 over candidates or,
-            where a catalogue is too small for candidates, NDCG@10 over the whole of it. One that has an
-            encoder goes first: new events do not change what the vectors of a graph family recommend.
+        wanted: name of one of them; empty for the best of the raw ones.
 
     Raises:
         ConfigurationError: the bundle has no backbone of that name, or only enhanced ones.
@@ -94,13 +93,27 @@ def default_backbone(bundle: Bundle, wanted: str) -> str:
                 f"MSR_BACKBONE is {wanted!r}; this bundle has {', '.join(bundle.backbones)}"
             )
         return wanted
-    raw = [name for name, backbone in bundle.backbones.items() if backbone.manifest.text_view == "raw"]
-    if not raw:
+    best = _best(bundle, "raw")
+    if best is None:
         raise ConfigurationError(
             "the bundle has only enhanced backbones: export a raw one or set MSR_BACKBONE"
         )
-    reacting = [name for name in raw if bundle.backbones[name].encoder is not None]
-    return max(reacting or raw, key=lambda name: _validation(bundle.backbones[name].manifest))
+    return best
+
+
+def default_enhanced(bundle: Bundle, wanted: str) -> str | None:
+    """Returns the name of the enhanced backbone that answers unless a request names one.
+
+    Args:
+        bundle: bundle with the backbones to choose from.
+        wanted: name of the default backbone, which is taken if it is enhanced; any other for the best of the
+            enhanced ones.
+
+    Returns:
+        The name; None if the bundle has no enhanced backbone.
+    """
+    chosen = bundle.backbones.get(wanted)
+    return wanted if chosen and chosen.manifest.text_view == "enhanced" else _best(bundle, "enhanced")
 
 
 def check_captioner(bundle: Bundle, wanted: str) -> None:
@@ -115,6 +128,18 @@ def check_captioner(bundle: Bundle, wanted: str) -> None:
             f"MSR_CAPTIONER is {wanted!r}; this bundle has captions of "
             f"{', '.join(captioners) or 'no captioner'}"
         )
+
+
+def _best(bundle: Bundle, view: TextView) -> str | None:
+    """Returns the name of the best backbone with this view of texts; None if there is none.
+
+    It is the one with the best validation NDCG@5 over candidates or, where a catalogue is too small for
+    candidates, NDCG@10 over the whole of it. One that has an encoder goes first: new events do not change
+    what the vectors of a graph family recommend.
+    """
+    named = {name: each for name, each in bundle.backbones.items() if each.manifest.text_view == view}
+    reacting = [name for name, backbone in named.items() if backbone.encoder is not None]
+    return max(reacting or named, key=lambda name: _validation(named[name].manifest), default=None)
 
 
 def _validation(manifest: BackboneManifest) -> tuple[float, float]:

@@ -17,12 +17,10 @@ from contextlib import ExitStack
 from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.side_effects import MEGABYTE
 from benchmarks.lab.stats import percentile
-from benchmarks.lab.tables import Table
 from benchmarks.lvlm.endless.provider import FRAMINGS, GOOD, KINDS
 from benchmarks.lvlm.endless.trial import (
     MODES,
@@ -33,6 +31,8 @@ from benchmarks.lvlm.endless.trial import (
     KindResult,
     Trial,
 )
+from models import machine
+from models.printed_table import Table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

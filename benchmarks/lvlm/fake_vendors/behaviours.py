@@ -18,12 +18,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.servers import running_service
 from benchmarks.lab.service_client import ServiceClient
-from benchmarks.lab.tables import NO_VALUE, Table
 from benchmarks.lvlm.fake_vendors.expectations import (
     ATTEMPTS,
     STRATEGY,
@@ -45,6 +43,8 @@ from benchmarks.lvlm.fake_vendors.programs import (
     missing,
     running_fake_vendors,
 )
+from models import machine
+from models.printed_table import NO_VALUE, Table
 from service.catalogue.bundle import Catalogue
 
 HISTORY = 10

@@ -22,12 +22,10 @@ from dataclasses import dataclass, replace
 
 from tqdm import tqdm
 
-from benchmarks.lab import machine
 from benchmarks.lab.cases import Cohort
 from benchmarks.lab.lvlm_calls import CallBuilder
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
-from benchmarks.lab.tables import Table
 from benchmarks.lvlm.fake_vendors.expectations import STRATEGY, K
 from benchmarks.lvlm.fake_vendors.programs import (
     MODES,
@@ -38,6 +36,8 @@ from benchmarks.lvlm.fake_vendors.programs import (
     missing,
     running_fake_vendors,
 )
+from models import machine
+from models.printed_table import Table
 from service.catalogue.bundle import Catalogue
 from service.lvlm.cost.prices import ModelPrice, Prices
 from service.lvlm.cost.tokens import UNKNOWN_FAMILY

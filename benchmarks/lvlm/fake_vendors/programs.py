@@ -17,8 +17,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.lab import machine
 from benchmarks.lab.servers import free_port, started, url_of
+from models import machine
 
 FOLDER = machine.ROOT.parent / "shared" / "faults"
 """Folder of the fake vendors unless ``--fakes`` names another; it may be missing."""

@@ -14,11 +14,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
+from benchmarks.lab.cells import SIMULATED_MARK
 from benchmarks.lab.options import add_bundle_argument, bundle_of, positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.rounds import Limit, Ratio
-from benchmarks.lab.tables import SIMULATED_MARK, Table
 from benchmarks.lvlm.faults.cells import (
     DEADLINE,
     EXPECTED,
@@ -33,6 +32,8 @@ from benchmarks.lvlm.faults.cells import (
 from benchmarks.lvlm.faults.findings import Findings
 from benchmarks.lvlm.faults.ledgers import NO_CALLS, TOKEN_KINDS, CallTotals, LedgerComparison
 from benchmarks.lvlm.faults.matrix import Matrix, Observed
+from models import machine
+from models.printed_table import Table
 
 STRATEGIES = ("s1", "s3", "s4", "s5")
 MOST_SHOWN = 40

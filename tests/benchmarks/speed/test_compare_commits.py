@@ -12,10 +12,10 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.errors import BenchmarkError
-from benchmarks.lab import machine
 from benchmarks.lab.stats import median_interval
 from benchmarks.speed.compare_commits import Speed, speed_table
 from benchmarks.speed.short_runs import SHORT_RUNS, Figure, read
+from models import machine
 
 RESULTS = Path(machine.ROOT, "benchmarks", "results")
 RATE = Figure("rate", {}, "per second", more_is_better=True)
@@ -186,7 +186,7 @@ def test_an_interrupted_comparison_stops_the_benchmark_and_removes_the_work_tree
     root = repository(RUNS_UNTIL_STOPPED, "")
     started = tmp_path / "started"
     program = (
-        "import pathlib, sys; from benchmarks import __main__; from benchmarks.lab import machine; "
+        "import pathlib, sys; from benchmarks import __main__; from models import machine; "
         f"machine.ROOT = pathlib.Path({str(root)!r}); "
         "sys.exit(__main__.main(['compare', '--base', 'HEAD', '--benchmarks', 'http']))"
     )

@@ -10,8 +10,8 @@ from benchmarks.__main__ import main
 from benchmarks.errors import BenchmarkError
 from benchmarks.lab.load_generator import LoadResult
 from benchmarks.lab.servers import free_port, running
-from benchmarks.lab.tables import NO_VALUE
 from benchmarks.speed.http_overhead import BARE, OURS, ServerComparison, comparison_table, verdicts
+from models.printed_table import NO_VALUE
 
 
 @pytest.mark.slow

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from models.printed_table import NO_VALUE, Table
-
-__all__ = ["NO_VALUE", "SIMULATED_MARK", "Table", "counted", "dollars"]
+from models.printed_table import NO_VALUE
 
 SIMULATED_MARK = "(simulated)"
 """Text after US dollars that the simulator billed, so that they are not taken for money spent."""
