@@ -2,7 +2,7 @@
 
 The item side is ``side_adapters``; the transformer reads the item vectors and is scored against them, as in
 SASRec. The loss compares the next item with the items of the other users of the batch, so a batch mixes users
-with histories of all lengths; rows are padded in the batch alone, and the networks never see padding.
+with histories of all lengths.
 """
 
 from __future__ import annotations
@@ -16,16 +16,12 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.functional import embedding
 
-from models.data.dataset import Rows
 from models.errors import DataError
 from models.networks.base import LearningNetwork, SequenceNetwork, TrainingData
-from models.networks.batches import training_sequences
+from models.networks.batches import Sequences, mixed_batches, training_sequences
 from models.networks.config import LARGEST_STEP, Config, LearningConfig, Modality
 from models.networks.sasrec import SASRec, SASRecConfig
 from models.networks.side_adapters import SideAdapters, SideAdaptersConfig
-
-PADDING = -1
-"""What stands before the items of a short sequence, in place of an item row."""
 
 FEWEST = 3
 """Items that a user's training part must have: the authors leave users with fewer than five items out, and
@@ -114,7 +110,10 @@ class IISAN(SequenceNetwork, LearningNetwork):
             config.adapters, config.network.dimension, data.features["text"], data.features["image"]
         )
         self.network = SASRec(config.network)
-        self._sequences = padded_sequences(data.histories, config.network.length, config.training.windows)
+        long_enough = [history for history in data.histories if len(history) >= FEWEST]
+        if not long_enough:
+            raise DataError("no user has five items, the fewest that IISAN learns from: train another model")
+        self._sequences = training_sequences(long_enough, config.network.length, config.training.windows)
         # Counted anew from the training data, so not saved with the weights.
         self.register_buffer("log_q", log_frequency(self._sequences, data.items), persistent=False)
 
@@ -131,23 +130,17 @@ class IISAN(SequenceNetwork, LearningNetwork):
     def restore_encoder(cls, config: Config, weights: Mapping[str, Tensor]) -> SASRec:
         """Rebuilds the transformer with trained weights; the item side is left out."""
         assert isinstance(config, IISANConfig)
-        encoder, prefix = SASRec(config.network), "network."
-        encoder.load_state_dict(
-            {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-        )
-        return encoder
+        return SASRec.restored(config.network, weights)
 
     def batches(self, generator: torch.Generator) -> Sequence[Tensor]:
-        """Takes every sequence once, in random order: item rows [B, L + 1], short ones padded in front."""
-        order = torch.randperm(len(self._sequences), generator=generator)
-        return torch.split(self._sequences[order], self.learning.sequences)
+        """Takes every sequence once, in random order: item rows [B, n + 1], with -1s behind short ones."""
+        return list(mixed_batches(self._sequences, self.learning.sequences, generator))
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Computes the loss of each next item against the items of the other sequences; draws nothing."""
-        real = batch != PADDING  # [B, L + 1]
+        real = batch >= 0  # [B, n + 1]
         items = batch[real]  # [S], the slots: every item of every sequence, sequence by sequence
         owner = real.nonzero()[:, 0]  # [S], the sequence of a slot
-        slot = (real.flatten().cumsum(0) - 1).view_as(batch)  # [B, L + 1], the number of a real item's slot
 
         # The item side runs on the R different items of this batch alone, each once. embedding(i, x) is x[i]
         # with a gradient that adds up in a fixed order, with any number of threads.
@@ -157,15 +150,10 @@ class IISAN(SequenceNetwork, LearningNetwork):
         own = torch.zeros(len(batch), len(used), dtype=torch.bool, device=batch.device)
         own[owner, index] = True  # [B, R]: the items that a sequence has
 
-        states, targets = [], []
-        inputs = real.sum(dim=1) - 1  # [B]
-        for n in torch.unique(inputs).tolist():  # the transformer reads sequences of one length at a time
-            slots = slot[inputs == n][:, -(n + 1) :]  # [b, n + 1]
-            states.append(self.network(embedding(slots[:, :-1], vectors)).flatten(0, 1))  # [b n, d]
-            targets.append(slots[:, 1:].flatten())  # [b n]
-        target = torch.cat(targets)  # [P]
+        target = (owner[1:] == owner[:-1]).nonzero()[:, 0] + 1  # [P]: every slot but a sequence's first
+        read = embedding(target - 1, vectors)  # [P, d], the item before each
         return in_batch_softmax(
-            torch.cat(states),
+            self.network.packed(read, real.sum(dim=1) - 1),
             vectors,
             target,
             own=own[owner[target]][:, index],  # [P, S]
@@ -192,36 +180,13 @@ class IISAN(SequenceNetwork, LearningNetwork):
         )
 
 
-def padded_sequences(histories: Sequence[Rows], length: int, windows: Literal["all", "last"]) -> Tensor:
-    """Cuts histories into sequences, int64 [S, L + 1], with ``PADDING`` in front of short ones.
-
-    Args:
-        histories: item rows of the training part, one array per user; those with fewer than ``FEWEST`` are
-            left out.
-        length: L.
-        windows: ``last`` for the last L + 1 items of each, ``all`` for windows back to the first.
-
-    Raises:
-        DataError: no user has enough items.
-    """
-    long_enough = [history for history in histories if len(history) >= FEWEST]
-    if not long_enough:
-        raise DataError("no user has five items, the fewest that IISAN learns from: train another model")
-    if windows == "last":
-        long_enough = [history[-(length + 1) :] for history in long_enough]
-    padded = [
-        functional.pad(rows, (length - n, 0), value=PADDING)
-        for n, rows in training_sequences(long_enough, length).items()
-    ]
-    return torch.cat(padded)
-
-
-def log_frequency(sequences: Tensor, items: int) -> Tensor:
+def log_frequency(sequences: Sequences, items: int) -> Tensor:
     """Computes log q, the logarithm of each item's share of all slots, float32 [items].
 
     An item in no sequence is in no batch either; it counts as one that occurs once, so that all are finite.
     """
-    counts = torch.bincount(sequences[sequences != PADDING], minlength=items).to(torch.float64)  # [items]
+    slots = torch.cat([rows.flatten() for rows in sequences.values()])
+    counts = torch.bincount(slots, minlength=items).to(torch.float64)  # [items]
     return (counts.clamp(min=1) / counts.sum()).log().to(torch.float32)
 
 

@@ -7,6 +7,7 @@ empty and nothing can turn into NaN in a masked softmax.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -202,6 +203,20 @@ class SASRec(SequenceEncoder):
         nn.init.normal_(self.positions, std=0.02)
         if config.start == "xavier":
             self._start_xavier()
+
+    @classmethod
+    def restored(cls, config: SASRecConfig, weights: Mapping[str, Tensor]) -> SASRec:
+        """Rebuilds the encoder that a trained network has as its attribute ``network``.
+
+        Args:
+            config: configuration that it was trained with.
+            weights: state dict of the whole network.
+        """
+        encoder, prefix = cls(config), "network."
+        encoder.load_state_dict(
+            {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        )
+        return encoder
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Computes the user vector after each item, for training.

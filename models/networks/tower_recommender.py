@@ -117,11 +117,7 @@ class TowerRecommender(SequenceNetwork, LearningNetwork):
     def restore_encoder(cls, config: Config, weights: Mapping[str, Tensor]) -> SASRec:
         """Rebuilds the transformer with trained weights; the tower is left out."""
         assert isinstance(config, TowerRecommenderConfig)
-        encoder, prefix = SASRec(config.network), "network."
-        encoder.load_state_dict(
-            {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-        )
-        return encoder
+        return SASRec.restored(config.network, weights)
 
     def optimiser(self) -> torch.optim.Optimizer:
         """Makes AdamW with the configured second beta.

@@ -16,7 +16,7 @@ from models.errors import DataError
 from models.features import Features
 from models.networks import iisan
 from models.networks.base import TrainingData
-from models.networks.iisan import IISAN, PADDING, log_frequency, padded_sequences
+from models.networks.iisan import IISAN, log_frequency
 from models.training.config import CONFIGS, ConfigError, from_json, load
 from models.training.fingerprint import fingerprint
 from models.training.loop import build, train
@@ -25,6 +25,7 @@ from models.training.run import Origin, Run
 KINDS, SIZE = 12, 8
 ITEMS = KINDS * SIZE
 BLOCKS, WIDTH = 7, 8
+PADDING = -1
 
 
 def record(**sections: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +67,11 @@ def network(histories: list[list[int]], items: int, **sections: dict[str, Any]) 
     return built.eval()
 
 
+def padded(histories: list[list[int]], length: int = 6) -> torch.Tensor:
+    """A batch as the network takes it, with -1s behind short sequences."""
+    return torch.tensor([history + [PADDING] * (length - len(history)) for history in histories])
+
+
 def padded_states(encoder: Any, vectors: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """The transformer over sequences [B, L, d] that are padded in front, with padding masked as a key."""
     length, heads = encoder.config.length, encoder.config.heads
@@ -82,8 +88,9 @@ def padded_states(encoder: Any, vectors: torch.Tensor, real: torch.Tensor) -> to
     return states
 
 
-def literal_loss(model: IISAN, batch: list[list[int]], counts: dict[int, int]) -> float:
-    """The loss over all slots of the padded batch, one position and one slot after the other."""
+def literal_loss(model: IISAN, histories: list[list[int]], counts: dict[int, int]) -> float:
+    """The loss over all slots of a batch padded in front, one position and one slot after the other."""
+    batch = [[PADDING] * (6 - len(history)) + history for history in histories]
     vectors = model.item_vectors().detach()
     inputs = torch.tensor(batch)[:, :-1]
     real = inputs != PADDING
@@ -116,29 +123,28 @@ def test_the_loss_equals_the_literal_one_over_all_slots_of_the_padded_batch() ->
     form = {"norm": "post", "input_norm": True, "feed_forward": 64, "attention_bias": False, "blocks": 2}
     model = network(histories, items=11, network=form)
     counts = {item: sum(history.count(item) for history in histories) for item in range(10)}
-    batch = [[PADDING] * (6 - len(history)) + history for history in histories[:4]]
-    loss = model.loss(torch.tensor(batch), torch.Generator())
-    assert loss.item() == pytest.approx(literal_loss(model, batch, counts), rel=1e-5)
+    loss = model.loss(padded(histories[:4]), torch.Generator())
+    assert loss.item() == pytest.approx(literal_loss(model, histories[:4], counts), rel=1e-5)
 
 
 def test_the_order_of_a_batch_changes_no_loss() -> None:
     histories = [[0, 1, 2, 3, 4, 5], [6, 7, 1], [2, 8, 2, 9], [9, 4, 7]]
     model = network(histories, items=11)
-    batch = torch.tensor([[PADDING] * (6 - len(history)) + history for history in histories])
+    batch = padded(histories)
     one, other = (model.loss(each, torch.Generator()) for each in (batch, batch.flip(0)))
     torch.testing.assert_close(one, other)
 
 
 def test_a_batch_of_one_sequence_has_nothing_to_learn_from_and_no_nan() -> None:
     model = network([[0, 1, 2, 3]], items=4)
-    loss = model.loss(torch.tensor([[PADDING, PADDING, 0, 1, 2, 3]]), torch.Generator())
+    loss = model.loss(padded([[0, 1, 2, 3]]), torch.Generator())
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
 
 
 def test_an_item_outside_of_all_sequences_has_a_finite_frequency() -> None:
-    log_q = log_frequency(torch.tensor([[PADDING, 0, 1, 1], [1, 2, 2, 0]]), items=4)
+    log_q = log_frequency({2: torch.tensor([[0, 1, 1]]), 3: torch.tensor([[1, 2, 2, 0]])}, items=4)
     torch.testing.assert_close(log_q.exp(), torch.tensor([2, 3, 2, 1]) / 7)
 
 
@@ -150,20 +156,29 @@ def test_the_vectors_of_a_batch_are_those_of_the_catalogue(monkeypatch: pytest.M
     assert model.item_vectors().shape == (11, 16)
 
 
-def test_the_last_items_of_users_with_five_items_or_more_are_learned_from() -> None:
-    histories = [rows(*range(7)), rows(7, 8), rows(9, 10, 11)]
-    assert padded_sequences(histories, 4, "last").tolist() == [[PADDING, PADDING, 9, 10, 11], [2, 3, 4, 5, 6]]
-    every = padded_sequences(histories, 4, "all").tolist()
-    assert every == [[PADDING, PADDING, 0, 1, 2], [PADDING, PADDING, 9, 10, 11], [2, 3, 4, 5, 6]]
-    with pytest.raises(DataError, match="no user has five items"):
-        padded_sequences(histories[1:2], 4, "last")
+@pytest.mark.parametrize(
+    ("windows", "expected"),
+    [
+        ("last", [[2, 3, 4, 5, 6], [9, 10, 11, PADDING, PADDING]]),
+        ("all", [[0, 1, 2, PADDING, PADDING], [2, 3, 4, 5, 6], [9, 10, 11, PADDING, PADDING]]),
+    ],
+)
+def test_users_with_five_items_or_more_are_learned_from(windows: str, expected: list[list[int]]) -> None:
+    model = network(
+        [list(range(7)), [7, 8], [9, 10, 11]],
+        items=12,
+        network={"length": 4},
+        training={"windows": windows, "sequences": 5},
+    )
+    (batch,) = model.batches(torch.Generator().manual_seed(0))
+    assert sorted(batch.tolist()) == expected
 
 
 def test_every_epoch_takes_each_sequence_once() -> None:
     model = network([[item, item + 1, item + 2] for item in range(40)], items=42)
     epochs = [torch.cat(list(model.batches(torch.Generator().manual_seed(seed)))) for seed in (1, 2)]
     assert not torch.equal(*epochs)
-    assert all(sorted(epoch[:, -1].tolist()) == list(range(2, 42)) for epoch in epochs)
+    assert all(sorted(epoch[:, 2].tolist()) == list(range(2, 42)) for epoch in epochs)
 
 
 def test_every_parameter_learns_at_the_rate_that_the_authors_give_it() -> None:
