@@ -33,10 +33,13 @@ _NAMES = {"text": "text", "image": "picture"}
 """Modalities in the words of messages."""
 
 _WITHOUT = {
-    "text": ", as --model sasrec does",
-    "image": ", as --model morec-t does, or name the folder of pictures with `models data --pictures`",
+    "text": "train without text (tower.modalities or network.modalities), as --model sasrec does",
+    "image": "train without image (tower.modalities or network.modalities), as --model morec-t does",
 }
-"""What to do about a catalogue in which no item has the modality, the end of a sentence."""
+"""What to do without a modality, a part of a sentence."""
+
+_FOLDER = {"text": "", "image": ", or name the folder of pictures with `models data --pictures`"}
+"""What else to do about a catalogue in which no item has the modality, the end of a sentence."""
 
 
 @dataclass(frozen=True)
@@ -199,9 +202,7 @@ def _encoded(
     """
     present = np.array([each is not None for each in inputs], dtype=bool)
     if not present.any():
-        raise FeatureError(
-            f"no item has a {_NAMES[kind]}: train without {kind} (tower.modalities){_WITHOUT[kind]}"
-        )
+        raise FeatureError(f"no item has a {_NAMES[kind]}: {_WITHOUT[kind]}{_FOLDER[kind]}")
     encoder = load()
     # An item without input is None in the key, so that a picture that is added later makes a new array.
     key = json.dumps([kind, encoder.identity, contents]).encode()
@@ -217,7 +218,7 @@ def _encoded(
         "%ss that cannot be read: %d; their items count as items without one", _NAMES[kind], (~readable).sum()
     )
     if not readable.any():
-        raise FeatureError(f"no {_NAMES[kind]} can be read: train without {kind} (tower.modalities)")
+        raise FeatureError(f"no {_NAMES[kind]} can be read: {_WITHOUT[kind]}")
     present[np.flatnonzero(present)[~readable]] = False  # positions among the inputs -> rows
     return encoded[readable], present
 

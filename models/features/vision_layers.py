@@ -36,8 +36,7 @@ class VisionLayersEncoder:
             "image encoder",
             name,
             [picture_processor, weights_of(AutoModel)],
-            "name a folder that holds a ViT or CLIP model with --set features.image_encoder=FOLDER, or train "
-            "without image (tower.modalities)",
+            "name a folder that holds a ViT or CLIP model with --set features.image_encoder=FOLDER",
         )
         if model.config.model_type not in MODEL_TYPES:
             raise FeatureError(

@@ -31,8 +31,9 @@ class TrainingData:
     Attributes:
         items: size of the catalogue.
         histories: item rows per user, oldest first, without validation and test items.
-        features: float32 [items, f] and bool [items], True where the item has the feature, for each of
-            ``text`` and ``image`` that the family reads.
+        features: values and bool [items], True where the item has the feature, for each of ``text`` and
+            ``image`` that the family reads. Values are float32 [items, f], or hidden states [items, K, w], in
+            float16 where they are not standardised.
     """
 
     items: int

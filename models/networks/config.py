@@ -85,7 +85,7 @@ class Config:
     def __post_init__(self) -> None:
         # Checked here and not where features are made: the file is wrong before anything is computed.
         if self.features.text_view == "enhanced" and "text" not in self.modalities:
-            raise ValueError("text_view enhanced needs text among the tower's modalities")
+            raise ValueError("text_view enhanced needs text among the modalities")
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

@@ -5,6 +5,7 @@ An unknown key, a wrong type or a value out of its range raises an error whose m
 
 from __future__ import annotations
 
+import logging
 import math
 import reprlib
 import tomllib
@@ -17,6 +18,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from models.errors import ModelsError
 from models.networks.config import Config
 from models.networks.registry import FAMILIES, family_of
+
+log = logging.getLogger(__name__)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -72,6 +75,13 @@ def load(path: Path, settings: Sequence[str] = (), dataset: str | None = None) -
         if name in (None, dataset):
             chosen = config
     assert chosen is not None  # the file itself is the first
+    if dataset is not None and differing and dataset not in differing:
+        log.info(
+            "%s has values of its own for %s, and for %s those that stand before them",
+            path.name,
+            ", ".join(differing),
+            dataset,
+        )
     return chosen
 
 

@@ -36,8 +36,8 @@ class GraphSection:
 
     Attributes:
         dimension: d, of user and item vectors, at least 1.
-        modalities: contents of an item that are read, one or both of ``text`` and ``image``; of one that a
-            data set has not, everything falls away.
+        modalities: contents of an item that are read, one or both of ``text`` and ``image``; of one that is
+            not named, everything falls away.
     """
 
     dimension: int

@@ -147,7 +147,7 @@ def test_training_says_what_to_do_without_pictures_and_without_a_bundle_to_expor
     train = ["train", "--runs", str(tmp_path / "runs"), "--model", "morec-i"]
     assert main([*train, "--bundle", str(tmp_path / "shop"), "--export"]) == 2
     assert (
-        "no item has a picture: train without image (tower.modalities), as --model morec-t"
+        "no item has a picture: train without image (tower.modalities or network.modalities), as --model "
         in capsys.readouterr().err
     )
     assert main([*train, "--data", str(tmp_path), "--export"]) == 2

@@ -282,7 +282,7 @@ def test_a_disagreement_between_runtimes_leaves_the_bundle_as_it_was(
         (("--runs", __file__), "test_train_and_export.py is no folder"),
         (("--device", "abacus"), "--device 'abacus' is no device that torch knows"),
         (("--text-view", "enhanced"), "text_view enhanced needs a captioner"),
-        (("--text-view", "enhanced", "--captioner", "gpt4o"), "needs text among the tower's modalities"),
+        (("--text-view", "enhanced", "--captioner", "gpt4o"), "needs text among the modalities"),
     ],
 )
 def test_wrong_options_end_with_one_sentence(

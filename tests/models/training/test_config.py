@@ -72,7 +72,7 @@ def test_the_paper_has_its_rows_at_the_size_of_its_experiments() -> None:
         ("features", {"text_pooling": "layers"}, "read one vector of a text or picture, not its layers"),
         ("features", {"captioner": "x"}, "only that view has one"),
         ("features", {"captioner": 3}, "features.captioner must be a string or nothing"),
-        ("features", {"text_view": "enhanced", "captioner": "x"}, "needs text among the tower's modalities"),
+        ("features", {"text_view": "enhanced", "captioner": "x"}, "needs text among the modalities"),
     ],
 )
 def test_a_wrong_value_stops_with_a_sentence_that_names_it(
@@ -182,6 +182,18 @@ def test_a_configuration_has_values_of_its_own_for_single_data_sets(tmp_path: Pa
     assert load(path).training.learning_rate == load(path, dataset="beauty").training.learning_rate == 1e-3
     assert load(path, dataset="sports").training.learning_rate == 5e-4
     assert load(path, ["training.learning_rate=0.1"], "sports").training.learning_rate == 0.1
+
+
+def test_a_data_set_for_which_a_configuration_has_no_values_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    load(CONFIGS / "mmgcn-paper.toml", dataset="toys")
+    load(CONFIGS / "sasrec.toml", dataset="toys_and_games")
+    assert not caplog.messages
+    load(CONFIGS / "mmgcn-paper.toml", dataset="toys_and_games")
+    (said,) = caplog.messages
+    assert "beauty, sports, toys, clothing, and for toys_and_games those that stand before them" in said
 
 
 @pytest.mark.parametrize(
