@@ -129,7 +129,7 @@ Source = FrozenFeatures | TrainedFeatures | WideIds
 """What a projection reads: item rows int64 [R] -> [R, width]."""
 
 
-class Contents(nn.Module):
+class ProjectedContents(nn.Module):
     """Projects what is known of an item to its vector, by default the frozen features of its modalities.
 
     ``concat`` is one projection of all features side by side. A projection of the concatenated projections,
@@ -192,7 +192,7 @@ class ItemTower(nn.Module):
         kind = FrozenFeatures if config.table == "frozen" else TrainedFeatures
         sources += [kind(*features[modality]) for modality in contents]
         if sources:
-            self.parts.append(Contents(sources, dimension, config))
+            self.parts.append(ProjectedContents(sources, dimension, config))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Makes the vectors of rows: int64 [R] -> [R, d]."""

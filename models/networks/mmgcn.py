@@ -16,10 +16,10 @@ the mean of the others. Of a single modality R is its branch.
 The authors' code and MMRec's keep P and Z as plain tensors, which no optimiser knows: random codes that never
 change. ``trainable_codes = false`` does the same; with ``true`` they are learned, as in the paper.
 
-What keeps a step cheap: (A x) W1 = A (x W1), of which the first layer, where W1 is wide, takes the one whose
-W1 meets fewer rows, and the later layers the first, so that they compute no node but the batch and its
-neighbours. Users and items pass the first layer apart: the side that is fixed (features without latent size,
-codes that are not trained) needs no gradient, and its means are taken once an epoch.
+What keeps a step cheap: (A x) W1 equals A (x W1). W1 of the first layer is wide, so that layer computes users
+and items apart, and of each side the form that multiplies W1 with fewer rows. A side that is fixed (features
+without latent size, codes that are not trained) needs no gradient, and its means are taken once an epoch.
+Later layers compute (A x) W1, of the batch's nodes and those that these depend on alone.
 """
 
 from __future__ import annotations
@@ -141,25 +141,25 @@ class Means(nn.Module):
 
 
 class Side:
-    """The users' or the items' part of x_0, and what their neighbours on the other side hear of it.
+    """The users' or the items' part of x_0, and its means over the neighbours of the nodes on the other side.
 
     Attributes:
         vectors: rows of x_0 [n, d_m].
-        weighted: whether ``heard`` gives A (x W1), as it does where this side is the smaller one, and W1 has
-            fewer rows to meet so; else (A x) W1.
+        weighted: whether ``means`` gives A (x W1) and not A x. It does where this side has fewer nodes than
+            the other one, so that W1 multiplies fewer rows.
     """
 
     def __init__(self, vectors: Tensor, mean: SparseProduct) -> None:
         self.vectors, self._mean = vectors, mean
         self.weighted = mean.shape[1] < mean.shape[0]
-        self._heard: Tensor | None = None if self.weighted else mean(vectors)
+        self._means: Tensor | None = None if self.weighted else mean(vectors)
 
-    def heard(self, layer: Layer) -> Tensor:
-        """Computes the means of this side's vectors, of each node of the other side: [m, d_m]."""
-        if self._heard is not None:
-            return self._heard
-        heard: Tensor = self._mean(layer.neighbours(self.vectors))
-        return heard
+    def means(self, layer: Layer) -> Tensor:
+        """Computes, for each node of the other side, the mean of its neighbours on this one: [m, d_m]."""
+        if self._means is not None:
+            return self._means
+        means: Tensor = self._mean(layer.neighbours(self.vectors))
+        return means
 
 
 class Branch(nn.Module):
@@ -219,7 +219,7 @@ class Branch(nn.Module):
         sizes = [len(users.vectors), len(items.vectors)]
         user_ids, item_ids = torch.split(ids, sizes)
         user_nodes, item_nodes = (None, None) if nodes is None else torch.split(nodes, sizes)
-        of_users, of_items = users.heard(layer), items.heard(layer)  # what items and users hear
+        of_users, of_items = users.means(layer), items.means(layer)  # [I, d_m], [U, d_m]
         return torch.cat(
             [
                 _computed(layer, users.vectors, of_items, user_ids, user_nodes, items.weighted),

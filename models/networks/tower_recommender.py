@@ -122,8 +122,8 @@ class TowerRecommender(SequenceNetwork, LearningNetwork):
     def optimiser(self) -> torch.optim.Optimizer:
         """Makes AdamW with the configured second beta.
 
-        Fused, it passes once over the table of ids, which has most of the weights: a third of the time. The
-        bits do not depend on the number of threads. A checkpoint from before it was fused goes on without.
+        It is fused, which passes once over the table of ids, where most of the weights are. The bits do not
+        depend on the number of threads. A checkpoint that was saved without fusing goes on without it.
         """
         return torch.optim.AdamW(
             self.parameters(),
