@@ -15,10 +15,8 @@ from models.evaluation import (
     cohort_in_words,
     fewer_in_words,
 )
+from models.printed_table import NO_VALUE
 from models.training.measure import part_name
-
-NO_VALUE = "–"
-"""Text of a figure that no user is left to average over for."""
 
 
 def train_table(
