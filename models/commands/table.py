@@ -29,6 +29,7 @@ from models.data import registry
 from models.data.dataset import Dataset
 from models.errors import ModelsError
 from models.evaluation.authors import AuthorsCohort, dataset_authors
+from models.training.config import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ def run(args: Namespace) -> str:
         StoppedError: Ctrl-C ended it; what is trained and measured is kept.
     """
     check_places(args.runs, args.features_cache)
+    _check_out(args.out)
     device = device_of(args.device)
     dataset = registry.read(args.data, None, args.pictures, args.max_left_out)
     rows = contenders(dataset, args.forms, args.models)
@@ -125,6 +127,19 @@ def run(args: Namespace) -> str:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         write_text(args.out, whole)
     return whole.rstrip("\n")
+
+
+def _check_out(out: Path | None) -> None:
+    """Refuses a place for the page that is none, hours before it is written.
+
+    Raises:
+        ConfigError: it is a folder, or in something that is none.
+    """
+    if out is None:
+        return
+    nearest = next(folder for folder in out.absolute().parents if folder.exists())
+    if out.is_dir() or not nearest.is_dir():
+        raise ConfigError(f"--out {out} is no file, or {nearest} no folder: give the file of the page")
 
 
 def _authors(args: Namespace, dataset: Dataset) -> AuthorsCohort | None:

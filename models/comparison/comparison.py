@@ -29,7 +29,7 @@ from models.training.device import enough_memory
 from models.training.fingerprint import fingerprint
 from models.training.loop import trained_in
 from models.training.progress import is_over
-from models.training.refit import SUFFIX, refit
+from models.training.refit import SUFFIX, planned, refit
 from models.training.run import Origin, Run, RunError
 from models.training.scoring import scorer_for
 from models.training.test_log import log_test_evaluation
@@ -171,9 +171,10 @@ class Comparison:
         """Measures the refit of a graph row: one that is there, or one that the plan wants."""
         assert line.config is not None
         run = self._run(line.contender)
-        again = Run(run.folder.with_name(run.folder.name + SUFFIX))
         if not issubclass(FAMILIES[line.config.family], GraphNetwork):
             return None
+        again, own, origin = planned(run)
+        again.check(own, origin)  # the weights of another run of this name would be printed as this one's
         finished = _finished_refit(again, line.result)
         if finished is None and not self.plan.refit:
             return None

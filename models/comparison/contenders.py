@@ -89,13 +89,17 @@ def contenders(dataset: Dataset, forms: Sequence[Form], names: Sequence[str] = (
         if not names or name in names:
             rows += _rows(name, dataset, forms)
     there = {row.configuration for row in rows}
-    return rows + [Contender(name, "ours", None, None, name) for name in extra if name not in there]
+    return rows + [Contender(name, _form_of(name), None, None, name) for name in extra if name not in there]
 
 
 def known_names() -> list[str]:
     """Lists what ``--models`` may name: rows of the paper, and any other configuration."""
     rows = [*UNTRAINED, *TRAINED, S2]
     return rows + [name for name in configs() if name not in rows]
+
+
+def _form_of(configuration: str) -> Form:
+    return "paper" if "-paper" in configuration else "ours"
 
 
 def _rows(name: str, dataset: Dataset, forms: Iterable[Form]) -> Iterator[Contender]:

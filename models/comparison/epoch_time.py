@@ -13,7 +13,7 @@ from models.data.dataset import Dataset
 from models.features import Features
 from models.networks.base import LearningNetwork
 from models.networks.config import Config
-from models.training.device import describe
+from models.training.device import autocast, describe
 from models.training.loop import build
 
 BATCH, STEPS = 64, 200
@@ -98,7 +98,8 @@ def time_epoch(
         if number == WARM_UP:
             _wait(device)
             start = time.perf_counter()
-        loss = network.loss(batch.to(device), generator)
+        with autocast(device, network.learning.precision):
+            loss = network.loss(batch.to(device), generator)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

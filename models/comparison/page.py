@@ -15,7 +15,7 @@ from models.comparison.inputs import differences
 from models.comparison.statistics import Figure, agreement, hit_ratio, ndcg
 from models.comparison.targets import AUTHORS, DRAWN_29, DRAWN_99, FULL, Targets
 from models.contracts.paper import METRICS, accuracy_of, seconds_of
-from models.evaluation import PADDING, hit_at, ndcg_at
+from models.evaluation import PADDING, candidates_in_words, hit_at, ndcg_at
 from models.networks.base import GraphNetwork
 from models.networks.config import LearningConfig
 from models.networks.registry import FAMILIES
@@ -70,7 +70,7 @@ def page(dataset: str, lines: Sequence[Measured], targets: Targets) -> str:
 
 
 def _users(targets: Targets) -> list[Users]:
-    drawn = "1 + 29 candidates, drawn with seed 2024"
+    drawn = candidates_in_words(targets.candidates[DRAWN_29].protocol)
     everyone = np.ones(len(targets.examples), dtype=bool)
     users = [Users(f"{drawn}: all users", DRAWN_29, everyone)]
     if np.count_nonzero(targets.sample) < len(targets.examples):
@@ -96,10 +96,11 @@ def _figures(dataset: str, lines: Sequence[Measured], users: Users) -> str:
 
 
 def _remarks_of_authors(lines: Sequence[Measured], targets: Targets) -> str:
-    """Says what the authors' candidates without an item can have changed."""
+    """Says whom of the authors' users the tables lack, and what their unknown candidates can have changed."""
+    out = f"Left out of the authors' users: {targets.left_out:,}, not here or with another last item."
     asked = targets.candidates.get(AUTHORS)
     if asked is None:
-        return ""
+        return _wrapped(out) if targets.left_out else ""
     lacking = np.count_nonzero(asked.rows == PADDING, axis=1)
     text = (
         f"{np.count_nonzero(lacking):,} of {len(lacking):,} users of the paper's authors have fewer than "
@@ -112,7 +113,7 @@ def _remarks_of_authors(lines: Sequence[Measured], targets: Targets) -> str:
             best, worst = _in_short(ranks), _in_short(ranks + lacking)
             text += f" Pop in the paper's form has {best}; if all of them stood above their targets, {worst}."
     if targets.left_out:
-        text += f" {targets.left_out:,} users of the authors are not in these data and are left out."
+        text += f" {out}"
     return _wrapped(text)
 
 

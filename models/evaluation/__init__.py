@@ -10,7 +10,7 @@ All draws depend on the arguments of a function alone: no generator is passed on
 are the same in a batch of training, in a replay over HTTP and in any order of calls.
 """
 
-from models.evaluation.authors import AuthorsCandidates, AuthorsCohort, authors_cohort, authors_users
+from models.evaluation.authors import AuthorsCandidates, AuthorsCohort, authors_cohort
 from models.evaluation.candidates import (
     PADDING,
     CandidateSource,
@@ -69,7 +69,6 @@ __all__ = [
     "Ties",
     "UniformCohort",
     "authors_cohort",
-    "authors_users",
     "candidate_matrix",
     "candidates_in_words",
     "cohort",

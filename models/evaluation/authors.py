@@ -34,6 +34,9 @@ AUTHORS = "authors"
 NEGATIVES = 29
 """Number of candidates beside the target that the authors showed."""
 
+MOST_BYTES = 64 << 20
+"""Bytes of the file at most, a hundred times those of the authors' 1,599 users."""
+
 FILE = (
     "JSON, {category: {user: {target, candidates}}} with the internal ids of the data set, made of the "
     "answers that the paper's authors released (https://github.com/PALIN2018/MRecBench)"
@@ -148,15 +151,6 @@ class AuthorsCandidates:
         }
 
 
-def authors_users(dataset: Dataset, folder: Path, file: Path | None) -> NDArray[np.int64]:
-    """Finds the authors' users in a data set that was read from a folder: positions int64 [users], ascending.
-
-    Raises:
-        DataError: as ``authors_cohort``.
-    """
-    return dataset_authors(dataset, folder, file).users
-
-
 def dataset_authors(dataset: Dataset, folder: Path, file: Path | None) -> AuthorsCohort:
     """Finds the authors' users and candidates in a data set that was read from a folder.
 
@@ -217,7 +211,7 @@ def authors_cohort(
         )
     if others:
         log.warning(
-            "%d users of the paper's authors are left out: they are not here, or have another last item",
+            "left out of the users of the paper's authors: %d, not here or with another last item",
             len(others),
         )
     return AuthorsCohort(np.unique(np.array(found, dtype=np.int64)), shown, len(others))
@@ -236,15 +230,19 @@ def _read(file: Path | None, category: str) -> Iterator[_Asked]:
     if file is None:
         raise DataError(f"pass --authors FILE to say whom the paper's authors asked: {FILE}")
     try:
-        categories = parse_object(file.read_bytes())
+        with file.open("rb") as stream:
+            content = stream.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise DataError(f"--authors {file} has more than {MOST_BYTES:,} bytes: it must be {FILE}")
+        categories = parse_object(content)
     except OSError as error:
         raise DataError(f"--authors {file} cannot be read ({error.strerror}): it is {FILE}") from error
     except ValueError as error:
-        raise DataError(f"--authors {file} is no such file, {error}: it is {FILE}") from error
+        raise DataError(f"--authors {file}: {error}, and must be {FILE}") from error
     if category not in categories:
         raise DataError(
-            f"{file} has no category {category!r}, only {', '.join(categories)}: the name of the data set "
-            "says which to read"
+            f"{file} has no category {category!r}, only {', '.join(categories)[:200]}: the name of the data "
+            "set says which to read"
         )
     users = categories[category]
     if not isinstance(users, dict) or not users:

@@ -24,6 +24,9 @@ def is_outcome(record: Any) -> bool:
             and isinstance(record.get("ended_by"), str | None)
             and _is_number(record.get("training_seconds", 0.0), LARGEST)
             and _is_number(record.get("hours_to_last_epoch", 0.0), LARGEST)
+            # The table says both of a training that its minutes ended.
+            and (record.get("ended_by") != "minutes" or isinstance(record["still_rising"], bool))
+            and (record.get("ended_by") != "minutes" or "hours_to_last_epoch" in record)
             and isinstance(record.get("sha256", {}), dict)
             and _is_count(metrics["test"]["protocol"]["seed"])
             # A training that keeps its last weights has no validation.
@@ -37,7 +40,8 @@ def is_outcome(record: Any) -> bool:
 def _is_part(part: Any) -> bool:
     # Without a user who has candidates, the figures over candidates are None.
     sampled = [part[name] for name in SAMPLED if part[name] is not None]
-    counts = [part["users"], part.get("sampled_users", 0), part["protocol"]["negatives"]]
+    counts = [part["users"], part["protocol"]["negatives"]]
+    counts += [part.get(name, 0) for name in ("sampled_users", "fewer_candidates")]
     shares = [*sampled, *(part["full"][name] for name in FULL)]
     return all(_is_number(share, 1) for share in shares) and all(map(_is_count, counts))
 

@@ -18,9 +18,9 @@ from models.data.dataset import Dataset
 from models.errors import TrainingError
 from models.features import Features
 from models.networks.base import Network
-from models.networks.config import LearningConfig
+from models.networks.config import Config, LearningConfig
 from models.training.loop import trained_in
-from models.training.run import REFIT, Run
+from models.training.run import REFIT, Origin, Run
 
 SUFFIX = "-refit"
 """End of the names of such a run's folder and backbone."""
@@ -52,6 +52,21 @@ def refit(
         RunError: another run is in the folder, or a file is damaged.
         WriteError: a file cannot be written.
     """
+    target, config, origin = planned(run)
+    with one_writer(target.folder):
+        network, result = trained_in(
+            target, config, origin, dataset, features, device, tensorboard=tensorboard
+        )
+        return network, target, result
+
+
+def planned(run: Run) -> tuple[Run, Config, Origin]:
+    """Returns the folder of a finished run's refit, which may be empty, its configuration and its origin.
+
+    Raises:
+        TrainingError: the run is not finished, or its family does not learn.
+        RunError: a file of the run is damaged.
+    """
     result, config, origin = run.result(), run.config(), run.origin()
     if result is None or not isinstance(config.training, LearningConfig):
         raise TrainingError(
@@ -60,7 +75,4 @@ def refit(
     epochs = int(result["best_epoch"])
     config = replace(config, training=replace(config.training, epochs=epochs, patience=epochs))
     target = Run(run.folder.with_name(run.folder.name + SUFFIX))
-    with one_writer(target.folder):
-        own = replace(origin, model=origin.model + SUFFIX, part=REFIT)
-        network, result = trained_in(target, config, own, dataset, features, device, tensorboard=tensorboard)
-        return network, target, result
+    return target, config, replace(origin, model=origin.model + SUFFIX, part=REFIT)

@@ -337,8 +337,8 @@ def save_tensors(path: Path, state: dict[str, Any]) -> None:
         try:
             torch.save(state, stream)
         except RuntimeError as error:
-            # torch says that its position in the file is unexpected; the system's error comes before it.
-            if isinstance(error.__context__, OSError):
+            # torch says that its position in the file is unexpected; what stopped the write comes before.
+            if isinstance(error.__context__, OSError | KeyboardInterrupt):
                 raise error.__context__ from None
             raise
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from models.atomic import append_line
@@ -55,9 +54,4 @@ def log_test_evaluation(run: Run, part: str, measured: Mapping[str, Any]) -> Non
             **{f"full.{name}": measured["full"][name] for name in FULL},
         },
     }
-    append_line(log_path(run), json.dumps(line))
-
-
-def log_path(run: Run) -> Path:
-    """Returns the path of the log that a run's evaluations are written to."""
-    return run.folder.resolve().parent / TEST_LOG
+    append_line(run.folder.resolve().parent / TEST_LOG, json.dumps(line))

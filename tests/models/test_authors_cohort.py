@@ -22,7 +22,6 @@ from models.evaluation import (
     CohortChoice,
     DrawnCandidates,
     UniformCohort,
-    authors_users,
     candidate_matrix,
     candidates_in_words,
     cohort,
@@ -74,7 +73,6 @@ def test_the_authors_users_are_found_by_internal_ids_and_their_test_item(
     cohort = found(dataset, folder, tmp_path, {"9": asked(9), "2": asked(2)})
     assert [dataset.users[at] for at in cohort.users] == ["u2", "u9"]
     assert cohort.users.dtype == np.int64
-    assert authors_users(dataset, folder, tmp_path / "authors.json").tolist() == cohort.users.tolist()
     test = leave_one_out(dataset.histories).test
     drawn = DrawnCandidates(dataset.histories, ITEMS)
     assert [example.user for example in cohort.choose(test, drawn).members] == cohort.users.tolist()
@@ -134,8 +132,9 @@ def test_a_number_of_users_beside_the_authors_cohort_must_be_theirs(
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("[1]", "is no such file, it is not a JSON object: it is JSON, {category: "),
-        ("{", "is no such file, it is not JSON"),
+        ("[1]", "authors.json: it is not a JSON object, and must be JSON, {category: "),
+        ("{", "authors.json: it is not JSON ("),
+        ("", "authors.json: it is blank, and must be JSON"),
         ('{"toys": {}, "sports": {}}', "has no category 'beauty', only toys, sports: the name of the data"),
         ('{"beauty": []}', "beauty is no object of users"),
         ('{"beauty": {"2": 5}}', "user 2 must have a target and at most 30 candidates"),
@@ -158,12 +157,14 @@ def test_what_is_missing_is_said_with_where_it_comes_from(
     dataset: Dataset, folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=r"pass --authors FILE .* released \(https://github.com/PALIN2018"):
-        authors_users(dataset, folder, None)
+        dataset_authors(dataset, folder, None)
     with pytest.raises(DataError, match=r"cannot be read \(No such file"):
-        authors_users(dataset, folder, tmp_path / "none.json")
+        dataset_authors(dataset, folder, tmp_path / "none.json")
+    with pytest.raises(DataError, match=r"has more than 67,108,864 bytes: it must be JSON"):
+        dataset_authors(dataset, folder, Path("/dev/zero"))
     file = write(tmp_path / "authors.json", {"2": asked(2)})
     with pytest.raises(DataError, match=r"has no datamaps\.json and sequential.txt"):
-        authors_users(dataset, tmp_path, file)
+        dataset_authors(dataset, tmp_path, file)
     with pytest.raises(DataError, match="no candidates of this category: leave --candidates authors out"):
         dataset_authors(dataset, folder, file).candidates()
 
@@ -287,4 +288,4 @@ def test_pop_on_the_authors_users_and_candidates(real_data: Path, papers_files: 
 def test_the_authors_users_of_sports_are_those_of_the_data_set(real_data: Path, papers_files: Path) -> None:
     folder = real_data / "amazon_review" / "sports"
     sports = amazon_plus.read(folder)
-    assert len(authors_users(sports, folder, papers_files / "authors_cohorts.json")) == 400
+    assert len(dataset_authors(sports, folder, papers_files / "authors_cohorts.json").users) == 400

@@ -38,10 +38,11 @@ def test_s2_has_a_row_for_each_lvlm_of_the_paper_and_for_any_other_captioner() -
 
 
 def test_a_table_may_name_any_other_configuration_and_refuses_what_is_none() -> None:
-    rows = contenders(small_dataset(), ("ours",), ("sasrec", "morec-t-id"))
-    assert [(row.label, row.configuration) for row in rows] == [
-        ("SASRec", "sasrec"),
-        ("morec-t-id", "morec-t-id"),
+    rows = contenders(small_dataset(), ("ours",), ("sasrec", "morec-t-id", "iisan-paper-512"))
+    assert [(row.label, row.form, row.configuration) for row in rows] == [
+        ("SASRec", "ours", "sasrec"),
+        ("morec-t-id", "ours", "morec-t-id"),
+        ("iisan-paper-512", "paper", "iisan-paper-512"),
     ]
     with pytest.raises(ConfigError, match="dance: known are random"):
         contenders(small_dataset(), ("ours",), ("dance",))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,11 @@ def test_every_evaluation_is_a_line_of_the_test_log_and_none_is_made_twice(
 
 
 def test_a_graph_row_has_its_refit_beside_it_once_there_is_one(
-    table: Table, configurations: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    table: Table,
+    configurations: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(FAMILIES, "graph", TinyGraph)
     (configurations / "bm3.toml").write_text(GRAPH)
@@ -168,6 +173,13 @@ def test_a_graph_row_has_its_refit_beside_it_once_there_is_one(
     assert [label for label, _ in rows[0]] == ["BM3 †"]  # it reads ids alone
     assert [label for label, _ in rows[1]] == ["BM3 †", "BM3, refit †"]
     assert rows[2] == rows[1]
+    # Weights of another seed, and the refit of the first beside them.
+    shutil.rmtree(tmp_path / "runs" / "beauty-bm3")
+    assert table("--models", "bm3", "--forms", "ours", "--set", "training.seed=2") == 0
+    page = capsys.readouterr().out
+    assert rows_of(page, whole)[("BM3, refit", "ours")][0] == "–"
+    assert "BM3, refit (ours):" in page
+    assert "beauty-bm3-refit holds a run with another configuration" in " ".join(page.split())
 
 
 def test_ranks_of_other_weights_or_damaged_ones_are_made_anew(
@@ -259,6 +271,10 @@ def test_the_authors_users_and_candidates_have_tables_of_their_own(
     assert theirs.keys() == {("Pop", "paper"), ("SASRec", "paper")}
     assert f"## 1 + 29 candidates, drawn with seed 2024: the users of the paper's authors ({n})" in page
     assert f"{n} of {n} users of the paper's authors have fewer than 30 candidates" in page
+    gone = {user: {"target": record["target"]} for user, record in asked.items()} | {"999": {"target": "1"}}
+    file.write_text(json.dumps({"beauty": gone}))
+    assert table("--models", "pop", "--forms", "paper", "--authors", file) == 0
+    assert "Left out of the authors' users: 1, not here or with another last item." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -275,6 +291,15 @@ def test_a_wrong_option_is_refused(
     with pytest.raises(SystemExit):
         table(*options)
     assert message in capsys.readouterr().err
+
+
+def test_a_place_that_no_page_can_be_written_to_is_refused_before_anything_is_trained(
+    table: Table, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for out in (data, data / "sequential.txt" / "page.md"):
+        assert table("--models", "sasrec", "--out", out) == 2
+        assert f"--out {out} is no file, or" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_an_unknown_model_is_refused_before_anything_is_trained(

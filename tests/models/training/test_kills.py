@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from models.networks.registry import FAMILIES
 from models.training.config import from_json
 from models.training.fingerprint import fingerprint
 from models.training.loop import build, train
-from models.training.run import Origin, Run
+from models.training.run import Origin, Run, save_tensors
 
 DATA = circle(users=40)
 EPOCHS = 2
@@ -83,3 +83,32 @@ def outcome(run: Run) -> tuple[Any, ...]:
     epochs = [(line["epoch"], line["loss"], line["N@5"]) for line in log]
     result = run.result() or {}
     return result["epochs"], result["best_epoch"], result["metrics"], epochs
+
+
+def test_a_ctrl_c_while_weights_are_saved_is_one_and_keeps_the_weights_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "best.pt"
+    save_tensors(path, {"weights": torch.zeros(3)})
+
+    def stops(state: dict[str, Any], stream: BinaryIO) -> None:
+        saved(state, cast(BinaryIO, _Stops(stream)))
+
+    saved = torch.save
+    monkeypatch.setattr(torch, "save", stops)
+    with pytest.raises(KeyboardInterrupt):
+        save_tensors(path, {"weights": torch.ones(3)})
+    assert torch.equal(torch.load(path, weights_only=True)["weights"], torch.zeros(3))
+
+
+class _Stops:
+    """A file at whose second write Ctrl-C is pressed."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._calls = stream, 0
+
+    def write(self, content: bytes) -> int:
+        self._calls += 1
+        if self._calls == 2:
+            raise KeyboardInterrupt
+        return self._stream.write(content)

@@ -52,6 +52,8 @@ def test_an_outcome_of_a_catalogue_too_small_for_candidates_is_whole() -> None:
         ("metrics.test.protocol", {"negatives": 29}),
         ("metrics.test.protocol.negatives", "29"),
         ("metrics.test_published", {}),
+        ("metrics.test.fewer_candidates", "x"),
+        ("ended_by", "minutes"),  # without what is told of such a training
     ],
 )
 def test_an_outcome_with_a_wrong_value_is_not(place: str, value: object) -> None:
