@@ -16,7 +16,7 @@ from benchmarks.lab.options import positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from benchmarks.lab.rounds import Limit, Ratio, any_broken, interleaved, verdicts
 from benchmarks.lab.stats import median
-from benchmarks.training.opponents import losses, ours, usual
+from benchmarks.training.ways import losses, ours, usual
 from models import machine
 from models.data import registry
 from models.data.dataset import Rows
