@@ -122,7 +122,7 @@ class TowerRecommender(SequenceNetwork, LearningNetwork):
     def optimiser(self) -> torch.optim.Optimizer:
         """Makes AdamW with the configured second beta.
 
-        It is fused, which passes once over the table of ids, where most of the weights are. The bits do not
+        It is fused, which passes once over the table of ids, where most of the weights are. Its bits do not
         depend on the number of threads. A checkpoint that was saved without fusing goes on without it.
         """
         return torch.optim.AdamW(
