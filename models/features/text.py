@@ -53,6 +53,11 @@ class TextEncoder:
             raise FeatureError(
                 f"the text encoder {name!r} reads {most} tokens at most: --set features.text_tokens={most}"
             )
+        if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
+            raise FeatureError(
+                f"the text encoder {name!r} is no encoder of texts alone but a {config.model_type}: name one "
+                "such as bert-base-uncased"
+            )
         self._pooling, self._tokens = pooling, tokens
         self._shape: tuple[int, ...] = (config.hidden_size,)
         if pooling == "layers":

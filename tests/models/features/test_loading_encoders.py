@@ -107,3 +107,16 @@ def test_an_encoder_that_the_hub_offers_is_downloaded(
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda url, timeout: url)
     assert load_parts("text encoder", "tiny", [load, load], "do without") == ["downloaded tiny"] * 2
     assert caplog.messages == ["text encoder tiny is not on this machine: it is downloaded"]
+
+
+@pytest.mark.parametrize("kind", ["clip", "t5"])
+def test_a_model_that_gives_texts_no_hidden_states_of_their_own_is_refused(kind: str, tmp_path: Path) -> None:
+    model = tiny_encoders.whole_clip(tmp_path / "model")
+    if kind == "t5":
+        config = transformers.T5Config(vocab_size=8, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+        transformers.T5Model(config).save_pretrained(model)
+    tokenizer = tiny_encoders.text_model(tmp_path / "bert")
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        (model / name).write_bytes((tokenizer / name).read_bytes())
+    with pytest.raises(FeatureError, match="is no encoder of texts alone"):
+        TextEncoder(str(model))
