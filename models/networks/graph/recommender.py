@@ -116,12 +116,15 @@ class GraphRecommender(GraphNetwork, LearningNetwork):
         return torch.split(triples[order], self.learning.batch)
 
     def optimiser(self) -> torch.optim.Optimizer:
-        """Makes Adam with its default betas, as the authors use it, in one pass over each weight."""
+        """Makes Adam with its default betas, as the authors of these families use it.
+
+        Fused, it passes once over each weight. A checkpoint from before it was fused goes on without.
+        """
         return torch.optim.Adam(
             self.parameters(),
             lr=self.learning.learning_rate,
             weight_decay=self.learning.weight_decay,
-            fused=True,  # each weight is as large as a layer of the graph, and read once so
+            fused=True,
         )
 
 
