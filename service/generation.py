@@ -72,7 +72,7 @@ class Generation:
         if strategy.backbone_view == "enhanced" and model.manifest.text_view != "enhanced":
             raise InvalidRequestError(
                 f"{strategy.name} answers from an enhanced backbone and {name!r} is raw: name an enhanced "
-                "one, or none"
+                "one or leave `backbone` out"
             )
         return model
 

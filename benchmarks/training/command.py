@@ -17,7 +17,7 @@ from benchmarks.lab.rounds import Limit, Ratio, any_broken, interleaved, verdict
 from benchmarks.lab.stats import median
 from benchmarks.training.cases import WIDTH, add_data_arguments, build, training_data
 from benchmarks.training.memory import peak_bytes
-from benchmarks.training.opponents import losses, ours, usual
+from benchmarks.training.ways import losses, ours, usual
 from models import machine
 from models.networks.base import LearningNetwork, TrainingData
 from models.printed_table import Table

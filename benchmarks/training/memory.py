@@ -16,7 +16,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.lab.measured_run import run_measured
 from benchmarks.lab.options import positive
 from benchmarks.training.cases import add_data_arguments, build, data_options, training_data
-from benchmarks.training.opponents import ours
+from benchmarks.training.ways import ours
 from models.networks.base import GraphNetwork
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from models import machine
 from models.atomic import write_text
 from models.commands.options import add_reading_options
-from models.commands.train import check_places, device_of, minutes
+from models.commands.training_options import add_training_options, check_places, device_of, minutes
 from models.comparison.comparison import Comparison, Measured, Place, Plan
 from models.comparison.contenders import FORMS, Contender, Form, contenders, known_names
 from models.comparison.page import headed, page
@@ -73,10 +73,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="users and candidates of the paper's authors, for rows on them",
     )
     add_reading_options(parser)
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="default: runs")
-    parser.add_argument(
-        "--features-cache", type=Path, metavar="FOLDER", help="computed features; default: RUNS/features"
-    )
+    add_training_options(parser)
     parser.add_argument(
         "--refit",
         action="store_true",
@@ -86,7 +83,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--no-timing", action="store_true", help="leave out seconds per epoch at batch size 64"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the page to this file")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, …")
 
 
 def run(args: Namespace) -> str:

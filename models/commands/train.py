@@ -11,11 +11,8 @@ RUNS/test-evaluations.jsonl has a line for every evaluation of a test part.
 
 from __future__ import annotations
 
-import math
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-
-import torch
 
 from models.bundle.backbone import check_name
 from models.bundle.catalogue import read_catalogue
@@ -23,11 +20,11 @@ from models.commands.cohort_options import add_test_options, dataset_test
 from models.commands.export import add_backbone
 from models.commands.options import add_reading_options
 from models.commands.train_table import train_table
+from models.commands.training_options import add_training_options, check_places, device_of, minutes
 from models.contracts.names import is_file_name
 from models.contracts.one_writer import one_writer
 from models.data import registry
 from models.data.dataset import Dataset
-from models.errors import TrainingError
 from models.evaluation import DrawnCandidates, EvaluationProtocol
 from models.features import item_features
 from models.networks.config import Config, LearningConfig
@@ -63,11 +60,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--captioner", help="whose captions the enhanced view reads")
     add_reading_options(parser)
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="default: runs")
+    add_training_options(parser)
     parser.add_argument("--name", help="of the run; default: <data set>-<model>")
-    parser.add_argument(
-        "--features-cache", type=Path, metavar="FOLDER", help="computed features; default: RUNS/features"
-    )
     add_test_options(parser, default="all")
     parser.add_argument(
         "--export",
@@ -76,7 +70,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="then add the recommender to --bundle, under this name or the model's",
     )
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, …")
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16"),
@@ -179,35 +172,8 @@ def read_config(args: Namespace, dataset: str | None = None) -> Config:
     return load(args.config or path_of(args.model), settings, dataset)
 
 
-def minutes(text: str) -> float:
-    """Reads ``--minutes``, a number above 0; for argparse's ``type``.
-
-    Raises:
-        ArgumentTypeError: it is none.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < math.inf:
-        raise ArgumentTypeError(f"{text} is not a number of minutes above 0")
-    return value
-
-
 def _board(args: Namespace, target: Run, suffix: str = "") -> Path | None:
     return args.tensorboard / (target.folder.name + suffix) if args.tensorboard is not None else None
-
-
-def check_places(runs: Path, features_cache: Path | None, tensorboard: Path | None = None) -> None:
-    """Refuses a place for folders that is a file.
-
-    Raises:
-        ConfigError: one of them is.
-    """
-    folders = {"--runs": runs, "--features-cache": features_cache, "--tensorboard": tensorboard}
-    for option, folder in folders.items():
-        if folder is not None and folder.exists() and not folder.is_dir():
-            raise ConfigError(f"{option} {folder} is no folder: give another one, which is made if missing")
 
 
 def _origin(args: Namespace, config: Config, dataset: Dataset) -> Origin:
@@ -225,27 +191,3 @@ def _origin(args: Namespace, config: Config, dataset: Dataset) -> Origin:
         dataset=dataset.name,
         fingerprint=fingerprint(dataset, config),
     )
-
-
-def device_of(name: str) -> torch.device:
-    """Returns the device that ``--device`` names.
-
-    Raises:
-        ConfigError: torch knows none of this name.
-        TrainingError: this machine or this build of torch cannot compute on it.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"--device {name!r} is no device that torch knows: cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(
-            "--device cuda: this machine or this build of torch has no CUDA; use --device cpu"
-        )
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:  # such as a second GPU that is not there, meta or mps
-        raise TrainingError(
-            f"--device {name}: this machine or this build of torch cannot compute on it; use --device cpu"
-        ) from error
-    return device

@@ -1,1 +1,1 @@
-"""Networks of every family, their losses and batches: tensors and numbers in, tensors out, no files."""
+"""Holds the networks of every family, losses and batches: tensors and numbers in, tensors out, no files."""

@@ -1,4 +1,4 @@
-"""What a training asks of the machine: a device, its memory, the precision, and the same bits every time."""
+"""Prepares the machine for a training: device, memory, precision, and the same bits every time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps a log of every evaluation of a test part, since a test set that is looked at often is none any more.
+"""Keeps a log of every evaluation of a test part: one that is looked at often is no longer a test.
 
 ``test-evaluations.jsonl`` in the folder of all runs has one line per evaluation: when, of which run and
 configuration, on which data, users and candidates, with which figures.

@@ -9,11 +9,11 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.errors import BenchmarkError
 from benchmarks.lab.measured_run import MeasuredRun
-from benchmarks.training import command, memory, opponents
+from benchmarks.training import command, memory, ways
 from benchmarks.training.cases import build, drawn
 from benchmarks.training.command import EXACT, check_same_losses
 from benchmarks.training.memory import peak_bytes
-from benchmarks.training.opponents import losses, usual
+from benchmarks.training.ways import losses, usual
 
 SMALL = drawn(users=60, items=40, width=8)
 
@@ -29,8 +29,8 @@ def test_both_ways_take_the_same_steps(name: str) -> None:
 
 
 def test_a_way_with_another_loss_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = opponents.bm3_loss
-    monkeypatch.setattr(opponents, "bm3_loss", lambda *parts: 1.01 * real(*parts))
+    real = ways.bm3_loss
+    monkeypatch.setattr(ways, "bm3_loss", lambda *parts: 1.01 * real(*parts))
     with pytest.raises(BenchmarkError, match="bm3: the losses around three steps are"):
         check_same_losses("bm3", build("bm3", SMALL, EXACT["bm3"]), SMALL)
 

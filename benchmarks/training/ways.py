@@ -1,4 +1,4 @@
-"""Puts a training step of ours beside the usual one: the same weights, loss, batch and number of steps."""
+"""Trains a network in our way and in the usual one: the same weights, loss, batches and number of steps."""
 
 from __future__ import annotations
 
