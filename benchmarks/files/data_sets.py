@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.files.measured_run import run_measured
 from benchmarks.files.outcome import Outcome, problems_of
 from benchmarks.files.programs import run_program
+from benchmarks.lab.measured_run import run_measured
 from models.bundle.catalogue import read_catalogue
 from models.contracts import BundleError
 from models.data.dataset import Dataset

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.files.measured_run import MeasuredRun, run_measured
+from benchmarks.lab.measured_run import MeasuredRun, run_measured
 from benchmarks.lab.options import positive
 from benchmarks.lab.pages import add_markdown_argument, publish
 from models import machine

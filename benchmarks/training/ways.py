@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any
 
 import torch
@@ -118,11 +119,12 @@ def losses(network: LearningNetwork, data: TrainingData, steps: int = 3) -> tupl
     """Takes the same steps in both ways from the same weights; dropout and pruning must be off.
 
     Returns:
-        The losses of our steps, and of the usual ones.
+        The losses of ours and of the usual way: before the first step, between steps, and after the last.
     """
     mine, theirs = ours(network), usual(network, data)
     found: tuple[list[float], list[float]] = ([], [])
-    for batch in mine.batches()[:steps]:
+    # One loss more than steps: a loss is computed before its step changes the weights.
+    for batch in islice(cycle(mine.batches()), steps + 1):
         theirs.generator.set_state(mine.generator.get_state())  # the same negatives, where a step draws them
         same = padded(list(batch), network.network.length) if isinstance(network, TowerRecommender) else batch
         found[0].append(mine.step(batch))

@@ -21,10 +21,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, dropout, embedding
+from torch.nn.functional import cosine_similarity, dropout, embedding, pad
 
 from models.networks.base import TrainingData
 from models.networks.config import LARGEST_SIZE
@@ -37,6 +38,9 @@ from models.networks.graph.recommender import (
     light_propagation,
     table,
 )
+
+BLOCKS = 64
+"""Number of blocks of rows that a norm is summed in."""
 
 
 @dataclass(frozen=True)
@@ -157,9 +161,28 @@ def misalignment(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def frobenius(matrix: Tensor) -> Tensor:
-    """Computes the Frobenius norm, by columns: one sum over all would depend on the number of threads."""
-    norm: Tensor = torch.linalg.vector_norm(torch.linalg.vector_norm(matrix, dim=0))
+    """Computes the Frobenius norm of [n, d], the same bits with any number of threads."""
+    norm: Tensor = _Frobenius.apply(matrix)  # type: ignore[no-untyped-call]
     return norm
+
+
+class _Frobenius(torch.autograd.Function):
+    """The norm by rows and then by blocks of rows; its gradient is one product, where torch writes three."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:
+        rows = torch.linalg.vector_norm(matrix, dim=1)  # [n]
+        # One sum over many rows would depend on the number of threads.
+        blocks = pad(rows, (0, -len(rows) % BLOCKS)).view(BLOCKS, -1)
+        norm: Tensor = torch.linalg.vector_norm(torch.linalg.vector_norm(blocks, dim=1))
+        ctx.save_for_backward(matrix, norm)
+        return norm
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        matrix, norm = ctx.saved_tensors
+        gradient: Tensor = matrix * torch.where(norm > 0, gradients[0] / norm, 0.0)
+        return gradient
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:

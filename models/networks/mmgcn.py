@@ -265,15 +265,6 @@ class MMGCN(GraphRecommender):
         """Computes R of the users, [U, d]."""
         return self.representations()[: self.users]
 
-    def optimiser(self) -> torch.optim.Optimizer:
-        """Makes Adam with its default betas, as MMRec does, in one pass over each weight."""
-        return torch.optim.Adam(
-            self.parameters(),
-            lr=self.learning.learning_rate,
-            weight_decay=self.learning.weight_decay,
-            fused=True,  # P is most of all weights
-        )
-
     def batches(self, generator: torch.Generator) -> Sequence[Tensor]:
         """Takes every edge once, in random order: user, item and negative, int64 [B, 3]."""
         for branch in self.branches.values():

@@ -200,7 +200,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, forth: tuple[Tensor, ...], back: tuple[Tensor, ...]) -> Tensor:
         ctx.back = back
-        return _product(x, *forth)
+        return _product(x.detach(), *forth)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:

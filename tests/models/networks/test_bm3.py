@@ -137,6 +137,16 @@ def test_the_norm_is_frobenius_and_the_same_bits_with_any_number_of_threads(many
     assert norms[0] == norms[1] == pytest.approx(np.linalg.norm(matrix.numpy()), rel=1e-6)
 
 
+def test_the_gradient_of_the_norm_is_torchs_own_and_zero_at_zero() -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(70, 5, requires_grad=True)
+    (gradient,) = torch.autograd.grad(3 * frobenius(matrix), matrix)
+    (expected,) = torch.autograd.grad(3 * torch.linalg.vector_norm(matrix), matrix)
+    assert torch.allclose(gradient, expected)
+    zero = torch.zeros(3, 2, requires_grad=True)
+    assert not torch.autograd.grad(frobenius(zero), zero)[0].any()
+
+
 @pytest.mark.parametrize(
     ("section", "changes", "complaint"),
     [

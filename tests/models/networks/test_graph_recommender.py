@@ -10,7 +10,8 @@ import torch
 from toy_graphs import ITEMS, SECTIONS, blocks, graph_network
 
 from models.evaluation import DrawnCandidates, leave_one_out
-from models.networks.graph.recommender import Contents, bpr
+from models.networks.graph.interaction_graph import InteractionGraph
+from models.networks.graph.recommender import Contents, bpr, light_propagation
 from models.training.epoch import train_epoch
 from models.training.progress import TrainingProgress
 from models.training.scoring import metrics_over_candidates, scorer_for
@@ -73,3 +74,19 @@ def test_an_item_without_the_feature_has_the_mean_of_the_others() -> None:
 def test_the_pairwise_loss_is_stable_where_the_sigmoid_is_zero() -> None:
     one = torch.ones(1, 1)
     assert float(bpr(one, -500 * one, 500 * one)) == 1000
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3])
+def test_light_propagation_and_its_gradient_are_those_of_a_dense_matrix(layers: int) -> None:
+    histories = [history[: 1 + user % 5] for user, history in enumerate(blocks(30).histories)]
+    product = InteractionGraph(histories, ITEMS).symmetric()
+    dense = product(torch.eye(product.shape[1]))
+    torch.manual_seed(0)
+    users, items = (torch.randn(n, 4, requires_grad=True) for n in (30, ITEMS))
+    powers = [torch.linalg.matrix_power(dense, power) for power in range(layers + 1)]
+    expected = torch.stack(powers).mean(dim=0) @ torch.cat([users, items])
+    found = torch.cat(light_propagation(product, users, items, layers))
+    assert torch.allclose(found, expected, atol=1e-6)
+    weights = torch.randn_like(found)
+    mine, theirs = (torch.autograd.grad((each * weights).sum(), (users, items)) for each in (found, expected))
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(mine, theirs, strict=True))
