@@ -59,14 +59,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         help=f"rows, of {', '.join(known_names())} (default: all of the paper's)",
     )
     parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        dest="settings",
-        help="change one value of every configuration",
-    )
-    parser.add_argument(
         "--authors",
         type=Path,
         metavar="FILE",

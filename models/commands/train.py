@@ -48,14 +48,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     model.add_argument("--model", choices=configs(), help="a configuration of models/configs")
     model.add_argument("--config", type=Path, metavar="FILE", help="a configuration of your own (TOML)")
     parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        dest="settings",
-        help="change one value",
-    )
-    parser.add_argument(
         "--text-view", choices=("raw", "enhanced"), help="enhanced: titles with captions (S2)"
     )
     parser.add_argument("--captioner", help="whose captions the enhanced view reads")

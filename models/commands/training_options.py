@@ -13,7 +13,15 @@ from models.training.config import ConfigError
 
 
 def add_training_options(parser: ArgumentParser) -> None:
-    """Declares where runs and features are kept, and what computes."""
+    """Declares changes of configurations, where runs and features are kept, and what computes."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        dest="settings",
+        help="change one value; in a table, of every configuration",
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="default: runs")
     parser.add_argument(
         "--features-cache", type=Path, metavar="FOLDER", help="computed features; default: RUNS/features"

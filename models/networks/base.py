@@ -58,6 +58,11 @@ class Network(nn.Module, ABC):
             ValueError: the features of a modality are missing or have another number of rows.
         """
         super().__init__()
+        for modality in config.modalities:
+            if modality == "id":
+                continue
+            if modality not in data.features or len(data.features[modality][0]) != data.items:
+                raise ValueError(f"{config.family} needs {modality} features of all {data.items} items")
 
     @abstractmethod
     def item_vectors(self) -> Tensor:

@@ -102,9 +102,6 @@ class IISAN(SequenceNetwork, LearningNetwork):
     def __init__(self, config: IISANConfig, data: TrainingData) -> None:
         super().__init__(config, data)
         self.learning, self.items = config.training, data.items
-        for modality in config.modalities:
-            if modality not in data.features or len(data.features[modality][0]) != data.items:
-                raise ValueError(f"IISAN needs {modality} features of all {data.items} items")
         # Attribute names are keys of the saved weights: renaming these two makes older runs unreadable.
         self.side = SideAdapters(
             config.adapters, config.network.dimension, data.features["text"], data.features["image"]

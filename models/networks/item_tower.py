@@ -165,9 +165,6 @@ class ItemTower(nn.Module):
         items: size of the catalogue.
         features: float32 [items, f] and bool [items], True where the item has the feature, for each of text
             and image in the modalities.
-
-    Raises:
-        ValueError: the features of a modality are missing or have another number of rows.
     """
 
     def __init__(
@@ -186,9 +183,6 @@ class ItemTower(nn.Module):
         elif "id" in config.modalities:
             self.parts.append(IdTable(items, dimension, config))
         contents = [modality for modality in config.modalities if modality != "id"]
-        for modality in contents:
-            if modality not in features or len(features[modality][0]) != items:
-                raise ValueError(f"the item tower needs {modality} features of all {items} items")
         kind = FrozenFeatures if config.table == "frozen" else TrainedFeatures
         sources += [kind(*features[modality]) for modality in contents]
         if sources:

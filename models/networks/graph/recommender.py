@@ -103,8 +103,6 @@ class GraphRecommender(GraphNetwork, LearningNetwork):
         self.learning = config.training
         self.graph = InteractionGraph(data.histories, data.items)
         for modality in config.modalities:
-            if modality not in data.features or len(data.features[modality][0]) != data.items:
-                raise ValueError(f"{config.family} needs {modality} features of all {data.items} items")
             present = data.features[modality][1]
             log.info("%s: items without it %d of %d", modality, len(present) - present.sum(), len(present))
 

@@ -246,7 +246,7 @@ def test_a_checkpoint_holds_neither_states_nor_frequencies(tmp_path: Path) -> No
 
 def test_data_without_pictures_are_refused() -> None:
     dataset, features = kinds()
-    with pytest.raises(ValueError, match="IISAN needs image features"):
+    with pytest.raises(ValueError, match="iisan needs image features"):
         build(from_json(record(), "toy"), dataset, {"text": features["text"]})
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from toy_models import ITEMS, circle, circle_features, config
 
 from models.features import Features
-from models.networks.item_tower import ItemTower, TowerConfig
+from models.networks.base import TrainingData
+from models.networks.item_tower import ItemTower
 from models.networks.tower_recommender import TowerRecommender
 from models.training.loop import build
 
@@ -173,6 +174,7 @@ def test_features_that_are_missing_or_of_another_catalogue_are_refused() -> None
     features = circle_features()
     tensors = {"text": (torch.from_numpy(features["text"].values), torch.ones(ITEMS, dtype=torch.bool))}
     for modality, items in (("image", ITEMS), ("text", ITEMS + 1)):
-        wanted = TowerConfig(modalities=(modality,), fusion="sum", hidden=4, dropout=0.0)
-        with pytest.raises(ValueError, match=f"needs {modality} features of all {items} items"):
-            ItemTower(wanted, 8, items, tensors)
+        with pytest.raises(ValueError, match=f"morec needs {modality} features of all {items} items"):
+            TowerRecommender(
+                config(tower={"modalities": [modality]}), TrainingData(items, circle().histories, tensors)
+            )
