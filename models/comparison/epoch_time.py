@@ -93,7 +93,7 @@ def time_epoch(
     begun = time.perf_counter()
     batches = list(network.batches(generator))
     making = time.perf_counter() - begun
-    done, start, seconds = 0, time.perf_counter(), 0.0
+    done, start = 0, time.perf_counter()
     for number, batch in enumerate(batches[: WARM_UP + STEPS]):
         if number == WARM_UP:
             _wait(device)
