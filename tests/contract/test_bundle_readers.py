@@ -142,6 +142,12 @@ def popularity(array: Any) -> Change:
     return lambda folder: np.save(folder / "popularity.npy", array)
 
 
+def marked_as_encrypted(folder: Path) -> None:
+    content = bytearray((folder / "histories.npz").read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # the first bit of the flags, eight bytes into an entry
+    (folder / "histories.npz").write_bytes(content)
+
+
 def patched(name: str, *changes: tuple[bytes, bytes]) -> Change:
     def change(folder: Path) -> None:
         content = (folder / name).read_bytes()
@@ -239,7 +245,7 @@ CASES: dict[str, tuple[Change, str]] = {
         both(manifest(users=10**7, interactions=10**7), zipped(size=5 * 10**6)), "far larger than it is"
     ),
     "histories: encrypted": (
-        patched("histories.npz", (b"PK\x01\x02\x2d\x03\x2d\0\0\0", b"PK\x01\x02\x2d\x03\x2d\0\1\0")),
+        marked_as_encrypted,
         "encrypted",
     ),
     "histories: fewer ids": (histories(user_ids=ids("a", "b")), "holds 2 user ids"),

@@ -153,13 +153,14 @@ def _inner(value: Value) -> list[Value]:
 
 _OPENER = re.compile(r"[\[{]")
 # Possessive quantifiers (*+, ++) throughout: no text, however it is made, can cause backtracking that takes
-# long. A single quote ends a string only before a mark, since models write 'it's'. A bare word needs a
-# character after it, since at the end of a streamed text it may go on.
+# long. Where a part may itself go back, an atomic group says the same: Python before 3.11.5 repeats such a
+# part possessively in a wrong way. A single quote ends a string only before a mark, since models write
+# 'it's'. A bare word needs a character after it, since at the end of a streamed text it may go on.
 _TOKEN = re.compile(
     r"""\s*+(?:
       (?P<mark>[\[\]{},:])
     | "(?P<string>(?:[^"\\]++|\\.)*+)"
-    | '(?P<single>(?:[^'\\]++|\\.|'(?!\s*+[,\]}:]))*+)'(?=\s*+[,\]}:])
+    | '(?P<single>(?>(?:[^'\\]++|\\.|'(?!\s*+[,\]}:]))*))'(?=\s*+[,\]}:])
     | “(?P<curly>[^”]*+)”
     | (?P<word>[^\s\[\]{},:"'“”]++)(?=.)
     )""",
